@@ -1,0 +1,39 @@
+# Every target works from a fresh clone: each begins with `make install`, which does nothing when
+# .venv is up to date. Paths are relative, since make cannot cope with a space in one.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint bench chaos
+
+# The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
+PYTHON ?=
+# More for pytest or for the benchmarks: make test ARGS="-k flush"
+ARGS ?=
+# Random kills, the seed that repeats a run, and CONTROL=1 for the run that must find a loss.
+KILLS ?= 20
+SEED ?=
+CONTROL ?=
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install:  ## Make .venv with everything in requirements.lock and this project
+	@PYTHON="$(PYTHON)" sh .ci/install
+
+run: install  ## Start the whole pipeline on this machine, with example events
+	@exec .venv/bin/analytics up --example
+
+test: install  ## Run all tests against real Redis and Postgres servers
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: install  ## Check style, types and who imports whom
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: install  ## Measure the pipeline beside its rivals
+	.venv/bin/python -m benchmarks $(ARGS)
+
+chaos: install  ## Kill processes at random and check the counts: KILLS=20 SEED=1 CONTROL=1
+	.venv/bin/python -m tests.chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(CONTROL),--control)

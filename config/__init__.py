@@ -1,0 +1,1 @@
+"""How an installation of the pipeline is set up: settings, Celery's options, schedule, logging."""

@@ -1,0 +1,167 @@
+"""Celery's options, each unusual one with its reason."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from kombu import Exchange, Queue
+
+from config import urls
+from config.schedule import beat_schedule
+
+EVENTS_QUEUE = "analytics.events"
+FLUSH_QUEUE = "analytics.flush"
+MAINTENANCE_QUEUE = "analytics.maintenance"
+
+ROUTES = {
+    "analytics.track_event": {"queue": EVENTS_QUEUE},
+    "analytics.track_events": {"queue": EVENTS_QUEUE},
+    "analytics.flush_counters": {"queue": FLUSH_QUEUE},
+    "analytics.archive_events": {"queue": FLUSH_QUEUE},
+    # All other tasks of ours are maintenance, which is also the default queue.
+    "analytics.*": {"queue": MAINTENANCE_QUEUE},
+}
+
+# Messages an event worker may hold unacknowledged. Celery has one prefetch setting for all
+# workers, and its command line always passes that on, so an event worker's consumer raises its
+# own to this number; flush workers keep the 1 below.
+EVENTS_PREFETCH = 4_000
+
+_RESTORE_INTERVAL_S = 5
+_SOCKET_TIMEOUT_S = 15
+_CONNECT_TIMEOUT_S = 5
+
+
+class CelerySettings(Protocol):
+    """What the options depend on."""
+
+    @property
+    def prefix(self) -> str:
+        """What every Redis key of ours begins with."""
+
+    @property
+    def flush_interval_s(self) -> float:
+        """Seconds between two flushes."""
+
+    @property
+    def visibility_timeout_s(self) -> int:
+        """Seconds after which a dead worker's messages return."""
+
+
+def celery_config(settings: CelerySettings, redis_url: str) -> dict[str, Any]:
+    """Celery's options for all processes of the pipeline: workers, beat and Flower.
+
+    `redis_url` is the address in use, which for a private server is not in the settings. Raises
+    ValueError when it cannot be one.
+    """
+    address = urls.parse_redis_url(redis_url)
+    return {
+        **_broker(address),
+        "broker_transport_options": _transport_options(settings, address),
+        **_MESSAGES,
+        **_TASKS,
+        **_WORKERS,
+        **_BEAT,
+        "beat_schedule": beat_schedule(settings.flush_interval_s),
+    }
+
+
+def _broker(address: urls.RedisAddress) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "broker_url": ";".join(f"{server}/{address.database}" for server in address.servers),
+        # A worker outlives its broker, however long the broker stays away: Celery would give up
+        # after 100 attempts, and at the start after none.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+    }
+    if address.scheme == "rediss":
+        # kombu does not verify the certificate unless it is told to; redis-py does.
+        options["broker_use_ssl"] = {"ssl_cert_reqs": "required", **address.parameters}
+    return options
+
+
+def _transport_options(settings: CelerySettings, address: urls.RedisAddress) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        # kombu's default is an hour, and its look for messages of dead workers comes every tenth
+        # time of every ten seconds. A batch takes milliseconds, so a minute means "dead"; work
+        # that takes longer (a flush) is delivered again, which is harmless.
+        "visibility_timeout": settings.visibility_timeout_s,
+        "unacked_restore_interval": min(_RESTORE_INTERVAL_S, settings.visibility_timeout_s),
+        "unacked_restore_throttle": 1,
+        # The apply script takes messages out of these, so they carry our names: no other Celery
+        # application in the same database shares them.
+        "unacked_key": f"{settings.prefix}unacked",
+        "unacked_index_key": f"{settings.prefix}unacked_index",
+        "unacked_mutex_key": f"{settings.prefix}unacked_mutex",
+        # Without these a server that vanishes without closing its connections (a failover, a
+        # firewall) is waited for without end. The longest blocking command takes one second.
+        "socket_timeout": _SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        # Not set, each for a reason. retry_on_timeout repeats a command whose reply was lost, and
+        # so may count twice. global_keyprefix renames keys under our scripts. ack_emulation=False
+        # turns redelivery off.
+    }
+    if address.scheme == "sentinel":
+        options["master_name"] = address.parameters["master_name"]
+    return options
+
+
+_MESSAGES: dict[str, Any] = {
+    # JSON only: unpickling a message runs code that its sender chose.
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "event_serializer": "json",
+    "enable_utc": True,
+    "timezone": "UTC",
+    # The nameless exchange leads straight to the queue of the routing key: no binding tables in
+    # Redis, and nothing that has to be declared before the first publish.
+    "task_queues": [
+        Queue(name, exchange=Exchange(""), routing_key=name)
+        for name in (EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE)
+    ],
+    "task_default_queue": MAINTENANCE_QUEUE,
+    "task_default_exchange": "",
+    "task_default_routing_key": MAINTENANCE_QUEUE,
+    "task_routes": ROUTES,
+    # A misspelt queue after -Q is an error, not a worker that waits for nothing.
+    "task_create_missing_queues": False,
+}
+
+_TASKS: dict[str, Any] = {
+    # Nobody waits for a result: what a task did is in Redis, in Postgres and in the metrics.
+    "result_backend": None,
+    "task_ignore_result": True,
+    # With an expiry Celery schedules a nightly task that cleans a result backend we do not have.
+    "result_expires": None,
+    # Acknowledged when done, and given back when the process that ran it is killed: every task
+    # can be repeated, none may be lost.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+}
+
+_WORKERS: dict[str, Any] = {
+    # One at a time on flush workers, so that a second worker gets the next flush.
+    "worker_prefetch_multiplier": 1,
+    # Flower shows workers and tasks from these events. Not task_send_sent_event: a second message
+    # for every event tracked.
+    "worker_send_task_events": True,
+    # A flush that runs when the connection to the broker is lost can finish: it is repeatable,
+    # and cancelling it would only put it off. (Celery 6 changes the default, hence explicit.)
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # No task has a rate limit; without the check there is no token bucket for each.
+    "worker_disable_rate_limits": True,
+    # config/logging.py sets the log up, and what is printed stays where it was printed.
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+}
+
+_BEAT: dict[str, Any] = {
+    # In memory: all entries are intervals, and Celery's schedule file is one more thing that a
+    # kill can leave broken and that has to be kept somewhere.
+    "beat_scheduler": "celery.beat:Scheduler",
+    # `celery -A tasks inspect ping -d celerybeat@HOST` is answered while the clock ticks: the
+    # health check of beat, and its place in `analytics status`.
+    "beat_enable_remote_control": True,
+    "beat_max_loop_interval": 60,
+}

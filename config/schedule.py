@@ -1,0 +1,31 @@
+"""What runs by itself, and how often: the one table of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# A request that no worker took for so long is dropped, so that a stop of days leaves a short
+# queue. An hour at least: with less, clocks that differ between machines would drop every one.
+_SHORTEST_EXPIRY_S = 3_600.0
+
+
+def intervals_s(flush_interval_s: float) -> dict[str, float]:
+    """Task name -> seconds between two runs."""
+    return {
+        "analytics.flush_counters": flush_interval_s,
+        "analytics.move_dead_letters": 60.0,
+        "analytics.repair_counters": 600.0,
+        "analytics.maintain": 3_600.0,
+    }
+
+
+def beat_schedule(flush_interval_s: float) -> dict[str, dict[str, Any]]:
+    """The table in Celery's form; the queues come from the routes."""
+    return {
+        task: {
+            "task": task,
+            "schedule": interval_s,
+            "options": {"expires": max(_SHORTEST_EXPIRY_S, 2 * interval_s)},
+        }
+        for task, interval_s in intervals_s(flush_interval_s).items()
+    }

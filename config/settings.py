@@ -1,0 +1,335 @@
+"""Every setting: its name, type, default and meaning. They come from the environment only.
+
+The environment variable of a setting is its name in capitals after `ANALYTICS_`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from config import urls
+
+PREFIX = "ANALYTICS_"
+# Variables of the test suite; they configure tests, not the pipeline.
+TEST_PREFIX = "ANALYTICS_TEST_"
+
+_KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
+_SHOWN_CHARACTERS = 80
+
+
+class SettingsError(ValueError):
+    """One line for each environment variable that is wrong: its name, its value, the remedy."""
+
+
+class Settings(BaseSettings):
+    """What an installation can choose. Immutable; `load()` reads and checks it."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Redis for broker and counters: redis://, rediss:// or "
+        "sentinel://…?master_name=NAME. Unset: a private server started by `analytics up`",
+    )
+    postgres_url: SecretStr | None = Field(
+        default=None,
+        description="Postgres for the stored counts: postgresql://USER:PASSWORD@HOST:5432/NAME. "
+        "Unset: a private server started by `analytics up`",
+    )
+    data_dir: Path = Field(
+        default=Path(".analytics"),
+        description="Directory of the private servers' data and addresses",
+    )
+    prefix: str = Field(
+        default="analytics:", max_length=64, description="What every Redis key of ours begins with"
+    )
+    count_by: Annotated[dict[str, list[str]], NoDecode] = Field(
+        default_factory=dict,
+        description="Properties whose values are counted, as JSON: "
+        '{"page_view": ["path"], "product_click": ["product_id"]}',
+    )
+    values_cap: int = Field(
+        default=10_000,
+        ge=1,
+        le=10_000_000,
+        description="Distinct values counted per type, property and day; "
+        "the rest go to `__other__`",
+    )
+    dedup_window_s: int = Field(
+        default=86_400,
+        ge=60,
+        le=31 * 86_400,
+        description="Seconds in which a second event with the same event_id is a duplicate",
+    )
+    counter_ttl_s: int = Field(
+        default=0,
+        ge=0,
+        description="Lifetime in seconds of a counter that is not yet stored; what expires is "
+        "lost. 0: none",
+    )
+    flush_interval_s: float = Field(
+        default=300, ge=0.1, le=86_400, description="Seconds between two flushes"
+    )
+    flush_batch_size: int = Field(
+        default=1_000,
+        ge=1,
+        le=10_000,
+        description="Counters moved from Redis to Postgres at a time",
+    )
+    flush_threshold: int = Field(
+        default=50_000,
+        ge=1,
+        description="Pending counters past which a worker asks for a flush early",
+    )
+    ledger_days: int = Field(
+        default=90, ge=7, le=3_650, description="Days for which the ids of stored batches are kept"
+    )
+    partitions_ahead_months: int = Field(
+        default=3, ge=1, le=24, description="Months for which partitions are created in advance"
+    )
+    appendfsync: Literal["always", "everysec"] = Field(
+        default="always",
+        description="When Redis must sync its append-only file: `always` loses nothing, "
+        "`everysec` may lose two seconds when Redis is killed",
+    )
+    visibility_timeout_s: int = Field(
+        default=60,
+        ge=1,
+        le=3_600,
+        description="Seconds after which a dead worker's messages return",
+    )
+    publish_timeout_s: float = Field(
+        default=30,
+        gt=0,
+        le=600,
+        description="Seconds for which a publish is tried before it raises",
+    )
+    event_workers: int = Field(
+        default=1, ge=1, le=256, description="Event workers that `analytics up` starts"
+    )
+    flower_port: int = Field(
+        default=5_555,
+        ge=0,
+        le=65_535,
+        description="Port of Flower under `analytics up`. 0: no Flower",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        default="INFO", description="Least severe messages that are logged"
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people (`text`) or for a collector (`json`)"
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _usable_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            urls.parse_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _usable_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        return SecretStr(urls.normalise_postgres_url(value.get_secret_value()))
+
+    @field_validator("data_dir")
+    @classmethod
+    def _usable_directory(cls, value: Path) -> Path:
+        directory = value.expanduser()
+        if directory.exists() and not directory.is_dir():
+            raise ValueError("is a file; name a directory")
+        return directory
+
+    @field_validator("prefix")
+    @classmethod
+    def _parsable_prefix(cls, value: str) -> str:
+        # Braces would choose a cluster slot, percent and colon would confuse the key parser, and
+        # *, ? and [ are patterns to the repair's SCAN.
+        if not _KEY_PREFIX.fullmatch(value):
+            raise ValueError(
+                "must end with ':' and consist of letters, digits, '_', '.', '-' and ':', "
+                "such as 'analytics:'"
+            )
+        return value
+
+    @field_validator("count_by", mode="before")
+    @classmethod
+    def _decoded(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f'must be JSON such as {{"page_view": ["path"]}}; {error}') from None
+
+    @field_validator("count_by")
+    @classmethod
+    def _countable(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for event_type, properties in value.items():
+            if not 1 <= len(event_type) <= 200 or not event_type.isprintable():
+                raise ValueError(f"{event_type!r} cannot be an event type: 1 to 200 characters")
+            if not all(properties):
+                raise ValueError(f"a property of {event_type!r} has no name")
+            if len(set(properties)) < len(properties):
+                raise ValueError(f"{event_type!r} names a property twice")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    # The last of its kind, because pydantic runs these from the last to the first.
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        # An empty variable is nearly always a failed substitution. Taken as unset it would, for a
+        # server's URL, silently start a private server in place of the real one.
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("must not be empty; give a value, or unset the variable")
+        return value
+
+    @model_validator(mode="after")
+    def _counters_outlive_two_flushes(self) -> Self:
+        if 0 < self.counter_ttl_s < 2 * self.flush_interval_s:
+            raise ValueError(
+                f"{PREFIX}COUNTER_TTL_S={self.counter_ttl_s}: counters would expire before they "
+                f"are flushed; give 0 (no lifetime), or at least twice "
+                f"{PREFIX}FLUSH_INTERVAL_S ({self.flush_interval_s:g})"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as people see it; secrets are masked."""
+
+    name: str
+    value: str
+    default: str
+    meaning: str
+
+
+def load() -> Settings:
+    """The settings of this process's environment.
+
+    Raises SettingsError with one line for every variable that is wrong, unknown ones included: a
+    misspelt name would otherwise leave its default in force without a word.
+    """
+    lines = list(_unknown_variables())
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines += [_line(details) for details in _first_of_each(error)]
+    if lines:
+        raise SettingsError("\n".join(lines))
+    return settings
+
+
+def describe(settings: Settings) -> list[SettingRow]:
+    """Name, value in force, default and meaning of every setting, in the order of the class."""
+    return [
+        SettingRow(
+            name=variable(name),
+            value=_shown(name, getattr(settings, name)),
+            default=_shown(name, field.get_default(call_default_factory=True)),
+            meaning=field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def variable(name: str) -> str:
+    """The environment variable of the setting `name`."""
+    return PREFIX + name.upper()
+
+
+def _unknown_variables() -> Iterator[str]:
+    known = [variable(name) for name in Settings.model_fields]
+    for name in sorted(os.environ):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper.startswith(TEST_PREFIX) or upper in known:
+            continue
+        close = difflib.get_close_matches(upper, known, n=1)
+        remedy = f"did you mean {close[0]}?" if close else "`analytics settings` lists them all"
+        yield f"{name}: there is no such setting; {remedy}"
+
+
+def _first_of_each(error: ValidationError) -> Iterator[ErrorDetails]:
+    seen = set()
+    for details in error.errors(include_url=False):
+        name = details["loc"][0] if details["loc"] else ""
+        if name not in seen:
+            seen.add(name)
+            yield details
+
+
+def _line(details: ErrorDetails) -> str:
+    reason = str(details["ctx"]["error"]) if details["type"] == "value_error" else None
+    if not details["loc"]:  # a rule between settings; it names them itself
+        return reason or details["msg"]
+    name = str(details["loc"][0])
+    field = Settings.model_fields[name]
+    given = os.environ.get(variable(name), details["input"])
+    return f"{variable(name)}={_shown(name, given)}: {reason or _rule(field)}"
+
+
+def _rule(field: FieldInfo) -> str:
+    """What a field's annotation and bounds ask for, in words."""
+    default = field.get_default(call_default_factory=True)
+    types = [kind for kind in get_args(field.annotation) if kind is not NoneType]
+    bounds = {
+        name: getattr(item, name)
+        for item in field.metadata
+        for name in ("ge", "gt", "le", "max_length")
+        if hasattr(item, name)
+    }
+    if isinstance(default, int | float):
+        kind = "a whole number" if field.annotation is int else "a number"
+        return f"must be {kind} {_range(bounds)} (default {default})"
+    if types and all(isinstance(kind, str) for kind in types):
+        return f"must be one of: {', '.join(types)} (default {default})"
+    if "max_length" in bounds:
+        return f"must have at most {bounds['max_length']} characters (default {default})"
+    return 'must be a JSON object of lists of names, such as {"page_view": ["path"]}'
+
+
+def _range(bounds: Mapping[str, float]) -> str:
+    lowest = f"above {bounds['gt']}" if "gt" in bounds else f"of {bounds['ge']} or more"
+    return f"{lowest}, at most {bounds['le']}" if "le" in bounds else lowest
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "(private server)"
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if name.endswith("_url"):
+        return urls.mask(str(value))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    shown = str(value)
+    if not shown.isprintable():
+        shown = ascii(shown)
+    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"

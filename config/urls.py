@@ -1,0 +1,123 @@
+"""Server addresses: what is accepted, how it is normalised, how it is shown without secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+
+_POSTGRES_DRIVER = "postgresql+psycopg"
+_TLS_PARAMETERS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_PARAMETERS = {"redis": (), "rediss": _TLS_PARAMETERS, "sentinel": ("master_name",)}
+_CERTIFICATE_RULES = ("required", "optional", "none")
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """A Redis URL taken apart: `servers` are bare URLs, one or (Sentinel) several."""
+
+    scheme: str
+    servers: tuple[str, ...]
+    database: int
+    parameters: Mapping[str, str]
+
+
+def parse_redis_url(url: str) -> RedisAddress:
+    """Take a URL of a Redis server, or of several Sentinels joined by `;`, apart.
+
+    Only parameters that every client of the URL understands are let through: kombu fails on
+    others, and the same URL serves kombu and redis-py. Raises ValueError that says what is wrong
+    and does not show the URL.
+    """
+    addresses, _, query = url.partition("?")
+    parts = [_split(address, REDIS_SCHEMES) for address in addresses.split(";")]
+    scheme = parts[0].scheme
+    if len(parts) > 1 and any(part.scheme != "sentinel" for part in parts):
+        raise ValueError("only sentinel:// addresses can be joined with ';'")
+    if any(part.path.strip("/") for part in parts[:-1]):
+        raise ValueError("put the database number after the last address only")
+    for part in parts:
+        if not part.hostname:
+            raise ValueError("names no host; the form is redis://:PASSWORD@HOST:6379/0")
+    return RedisAddress(
+        scheme=scheme,
+        servers=tuple(f"{part.scheme}://{part.netloc}" for part in parts),
+        database=_database_number(parts[-1].path),
+        parameters=_redis_parameters(scheme, query),
+    )
+
+
+def normalise_postgres_url(url: str) -> str:
+    """The same address with the driver we use, or ValueError that does not show the URL."""
+    parts = _split(url, POSTGRES_SCHEMES)
+    if not parts.path.strip("/"):
+        raise ValueError("names no database; the form is postgresql://USER:PASSWORD@HOST:5432/NAME")
+    return _POSTGRES_DRIVER + url[len(parts.scheme) :]
+
+
+def mask(url: str) -> str:
+    """The URL, fit for a log: nothing that may be a password, also when it cannot be parsed."""
+    return ";".join(_mask_one(address) for address in url.split(";"))
+
+
+def _mask_one(url: str) -> str:
+    address, question_mark, _ = url.partition("?")
+    credentials, at, place = address.rpartition("@")
+    scheme = re.match(r"[a-z0-9+]+://", address)
+    shown_scheme = scheme[0] if scheme else ""
+    if not at:
+        place = address[len(shown_scheme) :]
+    # What stands where the host belongs may be a password whose `@HOST` was forgotten.
+    if not re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]*)(:\d*)?(/[\w.-]*)*", place):
+        place = "…"
+    shown_credentials = ""
+    if at:
+        user = re.fullmatch(r"([\w.-]*):.*", credentials[len(shown_scheme) :], re.DOTALL)
+        shown_credentials = f"{user[1] if user else ''}:***@"
+    return f"{shown_scheme}{shown_credentials}{place}{'?…' if question_mark else ''}"
+
+
+def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Split, or say why not: urlsplit's own messages quote what may be the password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(
+            "cannot be read as a URL; the port is a number from 1 to 65535, and / # ? @ : in a "
+            "password are written %2F %23 %3F %40 %3A"
+        ) from None
+    if parts.scheme not in schemes or not url.startswith(f"{parts.scheme}://"):
+        raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
+    if "#" in url:
+        raise ValueError("'#' is not allowed; in a password write %23")
+    if port == 0:
+        raise ValueError("the port must be from 1 to 65535")
+    return parts
+
+
+def _database_number(path: str) -> int:
+    database = path.strip("/")
+    if database and not (database.isascii() and database.isdecimal()):
+        raise ValueError("what follows the address must be a database number, such as /0")
+    return int(database or 0)
+
+
+def _redis_parameters(scheme: str, query: str) -> dict[str, str]:
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    allowed = _PARAMETERS[scheme]
+    for name in parameters:
+        if name not in allowed:
+            raise ValueError(
+                f"the parameter {name!r} is not supported in a {scheme}:// URL "
+                f"(supported: {', '.join(allowed) or 'none'})"
+            )
+    if scheme == "sentinel" and not parameters.get("master_name"):
+        raise ValueError("a sentinel:// URL must end with ?master_name=NAME")
+    if parameters.get("ssl_cert_reqs", "required") not in _CERTIFICATE_RULES:
+        raise ValueError(f"ssl_cert_reqs must be one of: {', '.join(_CERTIFICATE_RULES)}")
+    return parameters

@@ -1,0 +1,5 @@
+"""The `analytics` command."""
+
+from pipeline.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,103 @@
+"""The command's frame: its tree of commands, its exit codes, and errors as one line.
+
+Exit codes: 0 done; 1 it could not be done, and the line on standard error says what to do; 2 the
+command was written wrongly; 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from pipeline.cli import dead_letters, events, operating, processes, stats, up
+from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
+from pipeline.cli.errors import explain
+from pipeline.cli.output import warn
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="analytics",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: analytics up --example   (then, in another terminal: analytics status)",
+)
+
+
+@app.callback()
+def root(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            envvar=DATA_DIR_VARIABLE,
+            help="Directory of the private servers that `analytics up` starts; "
+            "may stand before or after any command.",
+        ),
+    ] = None,
+) -> None:
+    """Event analytics on Celery and Redis: exact counts, flushed into Postgres."""
+    if data_dir is not None:
+        use_data_dir(data_dir)
+
+
+for module in (up, events, stats, operating, dead_letters, processes):
+    module.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the `analytics` command and exit."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = typer.main.get_command(app).main(
+            _data_dir_first(given), prog_name="analytics", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        # The one line of a command written wrongly: "Invalid value for --date: … is not a day; …".
+        warn(" ".join(error.format_message().split()))
+        _exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`analytics … | head`): the rest has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _exit(1)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        warn(line)
+        _exit(1)
+    _exit(code if isinstance(code, int) else 0)
+
+
+def _data_dir_first(arguments: Sequence[str]) -> list[str]:
+    """Move `--data-dir DIR` to the front, where the root reads it, from wherever it stands."""
+    moved: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            others.extend([argument, *rest])
+        elif argument == "--data-dir":
+            directory = next(rest, None)
+            if directory is None:
+                raise typer.BadParameter("needs a directory", param_hint="--data-dir")
+            moved.extend([argument, directory])
+        elif argument.startswith("--data-dir="):
+            moved.append(argument)
+        else:
+            others.append(argument)
+    return moved + others
+
+
+def _exit(code: int) -> NoReturn:
+    sys.exit(code)

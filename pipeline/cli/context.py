@@ -1,0 +1,89 @@
+"""The composition root of the command line: settings, addresses and clients, made when needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from pipeline.services import Services
+
+DATA_DIR_VARIABLE = "ANALYTICS_DATA_DIR"
+
+
+def use_data_dir(directory: Path) -> None:
+    """Make `--data-dir` what the settings, and every process started from here, read."""
+    os.environ[DATA_DIR_VARIABLE] = str(directory.absolute())
+
+
+def load_settings() -> Settings:
+    """The settings of the environment. Raises `SettingsError`."""
+    _check_ours("config")
+    from config import settings
+
+    return settings.load()
+
+
+def redis_url(settings: Settings) -> str:
+    """The URL of the settings, else the private server's. Raises `ConfigurationError`."""
+    from pipeline import address
+
+    given = settings.redis_url
+    return address.redis_url(given.get_secret_value() if given else None, settings.data_dir)
+
+
+def postgres_url(settings: Settings) -> str:
+    """Likewise for Postgres."""
+    from pipeline import address
+
+    given = settings.postgres_url
+    return address.postgres_url(given.get_secret_value() if given else None, settings.data_dir)
+
+
+def celery_app() -> Any:
+    """The Celery app with our tasks, for workers and for control commands."""
+    redis_url(load_settings())
+    _check_ours("tasks")
+    from tasks.app import app
+
+    return app
+
+
+def configure_producer() -> None:
+    """Make `track_event` and `track_events` publish where the settings say."""
+    from pipeline import producer
+
+    settings = load_settings()
+    producer.configure(redis_url=redis_url(settings), prefix=settings.prefix)
+
+
+@contextmanager
+def open_services() -> Iterator[Services]:
+    """The services of the pipeline; no connection is opened before one of them is used."""
+    from pipeline.services import connect
+
+    settings = load_settings()
+    services = connect(settings, redis_url(settings), postgres_url(settings))
+    try:
+        yield services
+    finally:
+        services.close()
+
+
+def _check_ours(package: str) -> None:
+    """Applications have packages of these names too, and one on PYTHONPATH would be found first."""
+    found = importlib.util.find_spec(package)
+    ours = Path(__file__).parents[2] / package / "__init__.py"
+    if found is None or found.origin is None or Path(found.origin).resolve() != ours.resolve():
+        where = found.origin if found is not None else "nowhere"
+        raise ConfigurationError(
+            f"the package `{package}` of this project is hidden by another (found: {where}); "
+            "take its directory off PYTHONPATH, or start `analytics` from another directory"
+        )

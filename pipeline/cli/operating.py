@@ -1,0 +1,106 @@
+"""Commands for whoever keeps the pipeline running: flush, status, settings, migrate and so on."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli.context import celery_app, load_settings, open_services, postgres_url
+from pipeline.cli.options import Json
+from pipeline.cli.output import print_json, print_table, say
+
+_PING_TIMEOUT_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: analytics flush")(flush)
+    app.command(epilog="Example: analytics status --json")(status)
+    app.command(epilog="Example: analytics settings")(settings)
+    app.command(epilog="Example: analytics migrate")(migrate)
+    app.command("accept-redis-state", epilog="Example: analytics accept-redis-state")(
+        accept_redis_state
+    )
+
+
+def flush(as_json: Json = False) -> None:
+    """Store all counted events in Postgres now. Counts do not change by it."""
+    with open_services() as services:
+        flushed = services.flush()
+    if as_json:
+        print_json({"flushed": flushed})
+    else:
+        say(f"Stored {flushed:,} counters in Postgres.")
+
+
+def status(as_json: Json = False) -> None:
+    """Show what waits where, and the books: events published, consumed, counted and so on."""
+    with open_services() as services:
+        state = services.status()
+    answering = sorted(name for reply in _ping() for name in reply)
+    # Beat answers too, but works on nothing.
+    workers = [name for name in answering if not name.startswith("celerybeat@")]
+    if as_json:
+        print_json({**state, "workers": len(workers)})
+        return
+    books = state.pop("books")
+    rows = [(name.replace("_", " "), value) for name, value in state.items()]
+    rows.append(("workers", ", ".join(workers) or "none answers"))
+    rows.append(("beat", "answers" if len(answering) > len(workers) else "does not answer"))
+    print_table("Status", ["what", "value"], rows)
+    print_table("Books", ["events", "number"], list(books.items()))
+
+
+def settings(as_json: Json = False) -> None:
+    """Show every setting with its value, default and meaning; passwords are masked."""
+    from config.settings import describe
+
+    rows = describe(load_settings())
+    if as_json:
+        listed = [
+            {
+                "name": row.name,
+                "value": row.value,
+                "default": row.default,
+                "meaning": row.meaning,
+            }
+            for row in rows
+        ]
+        print_json({"settings": listed})
+    else:
+        table = [(row.name, row.value, row.default, row.meaning) for row in rows]
+        print_table("Settings", ["variable", "value", "default", "meaning"], table)
+
+
+def migrate(as_json: Json = False) -> None:
+    """Bring the tables in Postgres up to date. May be repeated, also by several at once."""
+    from pipeline.postgres_connection import postgres_engine
+    from pipeline.schema import migrate as migrate_schema
+
+    engine = postgres_engine(postgres_url(load_settings()))
+    try:
+        version = migrate_schema(engine)
+    finally:
+        engine.dispose()
+    if as_json:
+        print_json({"version": version})
+    else:
+        say(f"The tables in Postgres are at version {version}.")
+
+
+def accept_redis_state(as_json: Json = False) -> None:
+    """Go on flushing after Redis went back in time, from the state it is in.
+
+    A Redis that was restored from an older copy may hold counts again that Postgres has stored
+    already. Flushing stops then; this command accepts what Redis holds and lets it go on.
+    """
+    with open_services() as services:
+        epoch = services.accept_redis_state()
+    if as_json:
+        print_json({"epoch": epoch})
+    else:
+        say(f"Flushing goes on from what Redis holds now (epoch {epoch}).")
+
+
+def _ping() -> list[dict[str, object]]:
+    replies: list[dict[str, object]] = celery_app().control.ping(timeout=_PING_TIMEOUT_S) or []
+    return replies

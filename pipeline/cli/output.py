@@ -1,0 +1,67 @@
+"""What commands print: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+
+def print_json(result: object) -> None:
+    """Print the one object of a command with `--json`."""
+    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; numbers are set to the right, with thousands apart. Long values are folded."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    rows = list(rows)
+    for position, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[position], int) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    print_rich(table)
+
+
+def print_rich(table: Table) -> None:
+    """Print a rich table, unfolded where nobody's terminal sets a width."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def say(text: str) -> None:
+    """Tell the user something on standard output; in a table's place, so not with `--json`."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """Tell the user something that is no result."""
+    sys.stderr.write(f"analytics: {text}\n")
+    sys.stderr.flush()
+
+
+def one_line(text: str, longest: int = 120) -> str:
+    """Text from outside, fit to be shown: control characters escaped, cut when long."""
+    shown = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _cell(value: object) -> Text:
+    from rich.text import Text
+
+    if isinstance(value, bool) or not isinstance(value, int):
+        # Text, not a string: names of events may hold what rich would take for markup.
+        return Text("" if value is None else one_line(str(value), 1_000))
+    return Text(f"{value:,}")

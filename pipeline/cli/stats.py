@@ -1,0 +1,196 @@
+"""`analytics stats`: counts, exact at any moment, and rankings as of the last flush."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.cli.context import open_services
+from pipeline.cli.options import (
+    Day,
+    EventType,
+    First,
+    Json,
+    Last,
+    read_day,
+    read_day_or_days,
+    read_days,
+)
+from pipeline.cli.output import print_json, print_table, say
+
+commands = typer.Typer(no_args_is_help=True)
+
+
+class By(StrEnum):
+    """The step of a series."""
+
+    hour = "hour"
+    day = "day"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(
+        commands,
+        name="stats",
+        help="Read counts: exact at any moment, flushed or not.",
+        epilog="Example: analytics stats count page_view",
+    )
+
+
+@commands.command(
+    epilog="Example: analytics stats count page_view --from 2026-01-01 --to 2026-01-31"
+)
+def count(
+    event_type: EventType,
+    day: Day = None,
+    first: First = None,
+    last: Last = None,
+    as_json: Json = False,
+) -> None:
+    """Count the events of a type: on one day, over a range, or today (UTC)."""
+    beginning, end = read_day_or_days(day, first, last)
+    with open_services() as services:
+        counted = services.stats.count(event_type, beginning, end)
+    if as_json:
+        print_json({"count": counted})
+    else:
+        print_table(_days(beginning, end), ["event type", "count"], [(event_type, counted)])
+
+
+@commands.command(epilog="Example: analytics stats hourly page_view --date 2026-01-31")
+def hourly(
+    event_type: EventType,
+    day: Annotated[str, typer.Option("--date", metavar="DATE", help="The day, UTC: YYYY-MM-DD.")],
+    as_json: Json = False,
+) -> None:
+    """Count the events of a type in each of the 24 hours (UTC) of a day."""
+    on = read_day("--date", day)
+    with open_services() as services:
+        counts = list(services.stats.hourly_counts(event_type, on))
+    if as_json:
+        print_json({"counts": counts})
+    else:
+        hours = [(f"{hour:02d}:00", counted) for hour, counted in enumerate(counts)]
+        print_table(f"{event_type}, {on}", ["hour (UTC)", "count"], hours)
+
+
+@commands.command(
+    epilog="Example: analytics stats series page_view --from 2026-01-01 --to 2026-01-31 --by day"
+)
+def series(
+    event_type: EventType,
+    first: Annotated[
+        str, typer.Option("--from", metavar="DATE", help="First day, UTC: YYYY-MM-DD.")
+    ],
+    last: Last = None,
+    by: Annotated[By, typer.Option("--by", help="One number for each hour or day.")] = By.day,
+    as_json: Json = False,
+) -> None:
+    """Count the events of a type by hour or day over a range, zeros included."""
+    days = read_days(first, last)
+    assert days is not None  # --from is required
+    with open_services() as services:
+        step: Literal["hour", "day"] = "hour" if by is By.hour else "day"
+        points = services.stats.series(event_type, *days, step)
+    if as_json:
+        print_json({"series": [{"at": at.isoformat(), "count": n} for at, n in points]})
+    else:
+        rows = [(_moment(at), n) for at, n in points]
+        print_table(f"{event_type}, {_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
+
+
+@commands.command(epilog="Example: analytics stats user u1 --from 2026-01-01 --to 2026-01-31")
+def user(
+    user_id: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
+    first: First = None,
+    last: Last = None,
+    as_json: Json = False,
+) -> None:
+    """Count one user's events by type and day; of all time when no days are given."""
+    beginning, end = read_days(first, last) or (None, None)
+    with open_services() as services:
+        counts = services.stats.user_counts(user_id, beginning, end)
+    if as_json:
+        listed = {
+            event_type: {day.isoformat(): n for day, n in sorted(by_day.items())}
+            for event_type, by_day in sorted(counts.items())
+        }
+        print_json({"counts": listed})
+        return
+    rows = [
+        (event_type, day.isoformat(), n)
+        for event_type, by_day in sorted(counts.items())
+        for day, n in sorted(by_day.items())
+    ]
+    print_table(f"user {user_id}", ["event type", "day (UTC)", "count"], rows)
+
+
+@commands.command(
+    name="property",
+    epilog="Example: analytics stats property page_view path /pricing --from 2026-01-01",
+)
+def property_(
+    event_type: EventType,
+    name: Annotated[
+        str, typer.Argument(metavar="PROPERTY", help="A property named in ANALYTICS_COUNT_BY.")
+    ],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="The property's value.")],
+    first: First = None,
+    last: Last = None,
+    as_json: Json = False,
+) -> None:
+    """Count the events of a type whose property has a value; today when no days are given."""
+    beginning, end = read_day_or_days(None, first, last)
+    with open_services() as services:
+        counted = services.stats.property_count(event_type, name, value, beginning, end)
+    if as_json:
+        print_json({"count": counted})
+    else:
+        title = f"{event_type}, {_days(beginning, end)}"
+        print_table(title, [name, "count"], [(value, counted)])
+
+
+@commands.command(epilog="Example: analytics stats top page_view path --limit 20 --fresh")
+def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
+    event_type: EventType,
+    of: Annotated[
+        str,
+        typer.Argument(
+            metavar="user|PROPERTY", help="`user`, or a property named in ANALYTICS_COUNT_BY."
+        ),
+    ],
+    first: First = None,
+    last: Last = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 10,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Flush first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Rank users or a property's values by their events, as of the last flush."""
+    beginning, end = read_days(first, last) or (None, None)
+    with open_services() as services:
+        if fresh:
+            services.flush()
+        ranking = services.stats.top(event_type, of, beginning, end, limit)
+    as_of = ranking.as_of.isoformat() if ranking.as_of is not None else None
+    if as_json:
+        listed = [{"value": value, "count": n} for value, n in ranking.top]
+        print_json({"top": listed, "as_of": as_of})
+        return
+    rows = [(rank, value, n) for rank, (value, n) in enumerate(ranking.top, start=1)]
+    print_table(f"{event_type} by {of}", ["rank", of, "count"], rows)
+    if as_of is None:
+        say("Nothing was flushed yet: add --fresh, or wait for the next flush.")
+    else:
+        say(f"As of the last flush, {as_of}; --fresh flushes first.")
+
+
+def _days(first: date, last: date) -> str:
+    return first.isoformat() if first == last else f"{first.isoformat()} to {last.isoformat()}"
+
+
+def _moment(at: datetime | date) -> str:
+    return at.strftime("%Y-%m-%d %H:%M") if isinstance(at, datetime) else at.isoformat()

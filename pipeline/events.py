@@ -1,0 +1,210 @@
+"""An event: what it may hold, and the checks that every one passes, at the producer and again in the worker.
+
+Pure: no server, no clock of its own. The rules are those of the wire contract; a broken one raises `InvalidEvent`,
+which names the field.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from pipeline.errors import InvalidEvent
+
+MAX_EVENT_TYPE_CHARACTERS = 200
+MAX_USER_ID_CHARACTERS = 256
+MAX_EVENT_ID_CHARACTERS = 100
+MAX_PROPERTIES_BYTES = 32 * 1024
+MAX_AHEAD = timedelta(hours=24)
+MAX_EVENTS_PER_MESSAGE = 1_000
+MAX_MESSAGE_BYTES = 1024 * 1024
+
+FIELDS = ("event_type", "user_id", "properties", "timestamp", "event_id")
+
+_CONTROL_OR_SURROGATE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NUL_OR_SURROGATE = re.compile("[\x00\ud800-\udfff]")
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One valid event; `timestamp` is in UTC. Made by `Event.create` or `Event.from_dict`."""
+
+    event_type: str
+    timestamp: datetime
+    user_id: str | None = None
+    properties: dict[str, Any] | None = None
+    event_id: str | None = None
+
+    @classmethod
+    def create(  # noqa: PLR0913 - the five fields of the wire contract and the clock
+        cls,
+        event_type: object,
+        user_id: object = None,
+        properties: object = None,
+        timestamp: object = None,
+        event_id: object = None,
+        *,
+        now: datetime,
+    ) -> Event:
+        """Check the fields and return the event, stamped with `now` when it brings no timestamp.
+
+        Raises `InvalidEvent` naming the first field that breaks a rule.
+        """
+        return cls(
+            event_type=_event_type(event_type),
+            timestamp=now if timestamp is None else _timestamp(timestamp, now),
+            user_id=None if user_id is None else _user_id(user_id),
+            properties=None if properties is None else _properties(properties),
+            event_id=None if event_id is None else _event_id(event_id),
+        )
+
+    @classmethod
+    def from_dict(cls, fields: object, *, now: datetime) -> Event:
+        """The event that a mapping with the field names of the wire contract describes."""
+        if not isinstance(fields, Mapping):
+            raise InvalidEvent("event", fields, "must be an object with the field event_type")
+        unknown = [name for name in fields if name not in FIELDS]
+        if unknown:
+            known = ", ".join(FIELDS)
+            raise InvalidEvent(str(unknown[0]), fields[unknown[0]], f"unknown field; use {known}")
+        if "event_type" not in fields:
+            raise InvalidEvent("event_type", None, "is required; name what happened")
+        return cls.create(**fields, now=now)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as JSON-ready fields, the timestamp as ISO 8601 text in UTC; `from_dict` reads it back."""
+        fields: dict[str, Any] = {"event_type": self.event_type}
+        if self.user_id is not None:
+            fields["user_id"] = self.user_id
+        if self.properties is not None:
+            fields["properties"] = self.properties
+        fields["timestamp"] = wire_timestamp(self.timestamp)
+        if self.event_id is not None:
+            fields["event_id"] = self.event_id
+        return fields
+
+
+def wire_timestamp(at: datetime) -> str:
+    """ISO 8601 text of a UTC time, ending in `Z`."""
+    return at.replace(tzinfo=None).isoformat() + "Z"
+
+
+def _text(field: str, value: object, longest: int, forbidden: re.Pattern[str]) -> str:
+    if not isinstance(value, str):
+        raise InvalidEvent(field, value, "must be text; convert it with str()")
+    if not 1 <= len(value) <= longest:
+        raise InvalidEvent(
+            field, value, f"must have 1 to {longest} characters; this has {len(value)}"
+        )
+    bad = forbidden.search(value)
+    if bad:
+        raise InvalidEvent(
+            field, value, f"must not contain {ascii(bad.group())}; remove the character"
+        )
+    return value
+
+
+def _event_type(value: object) -> str:
+    return _text("event_type", value, MAX_EVENT_TYPE_CHARACTERS, _CONTROL_OR_SURROGATE)
+
+
+def _user_id(value: object) -> str:
+    return _text("user_id", value, MAX_USER_ID_CHARACTERS, _NUL_OR_SURROGATE)
+
+
+def _event_id(value: object) -> str:
+    return _text("event_id", value, MAX_EVENT_ID_CHARACTERS, _NUL_OR_SURROGATE)
+
+
+def _timestamp(value: object, now: datetime) -> datetime:
+    at = _as_datetime(value)
+    if at.tzinfo is None:
+        raise InvalidEvent(
+            "timestamp", value, "has no time zone; add one, such as Z or tzinfo=timezone.utc"
+        )
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidEvent("timestamp", value, "is outside the years 1 to 9999 in UTC") from error
+    if at - now > MAX_AHEAD:
+        raise InvalidEvent("timestamp", value, "is more than 24 hours ahead; check the clock")
+    return at
+
+
+def _as_datetime(value: object) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            pass
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return datetime.fromtimestamp(value, UTC)
+        except (OverflowError, OSError, ValueError) as error:
+            raise InvalidEvent(
+                "timestamp", value, "is no Unix time in seconds; milliseconds divide by 1000"
+            ) from error
+    raise InvalidEvent(
+        "timestamp", value, "must be an aware datetime, ISO 8601 text with a zone, or Unix seconds"
+    )
+
+
+def _properties(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidEvent("properties", value, "must be an object of names and values")
+    try:
+        plain = value if _is_plain(value) else msgspec.to_builtins(value, str_keys=True)
+        encoded = msgspec.json.encode(plain)
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(
+            "properties", value, "contains a lone surrogate; send valid Unicode"
+        ) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidEvent(
+            "properties", value, f"is not JSON: {error}; use plain values"
+        ) from error
+    except RecursionError as error:
+        raise InvalidEvent("properties", "…", "is nested too deeply; flatten it") from error
+    if len(encoded) > MAX_PROPERTIES_BYTES:
+        raise InvalidEvent(
+            "properties",
+            value,
+            f"takes {len(encoded)} bytes as JSON; at most {MAX_PROPERTIES_BYTES} are allowed",
+        )
+    if b"\\u0000" in encoded or b"null" in encoded or not isinstance(plain, dict):
+        _check_values("properties", plain)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _is_plain(value: Mapping[Any, Any]) -> bool:
+    """Whether msgspec would leave the mapping as it is (the usual case, and quick to see)."""
+    return type(value) is dict and all(
+        type(name) is str and type(item) in _PLAIN for name, item in value.items()
+    )
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _check_values(field: str, value: object) -> None:
+    """Refuse what JSON or Postgres cannot hold: NUL characters, NaN and infinities."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise InvalidEvent(field, value, "contains a NUL character; remove it")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidEvent(field, value, "is not a finite number; send null or text")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_values(field, name)
+            _check_values(f"{field}.{name}", item)
+    elif isinstance(value, list | tuple):
+        for position, item in enumerate(value):
+            _check_values(f"{field}[{position}]", item)

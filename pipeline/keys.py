@@ -1,0 +1,134 @@
+"""Every Redis key: its name, its type, its lifetime, and the way back from a counter's name to what it counts.
+
+| key                                         | type       | lifetime                                     |
+| ------------------------------------------- | ---------- | -------------------------------------------- |
+| `counter:{type}:{YYYY-MM-DD}`               | string     | until claimed by a flush                     |
+| `counter:{type}:{YYYY-MM-DD:HH}`            | string     | until claimed                                |
+| `user:{user}:{type}:{YYYY-MM-DD}`           | string     | until claimed                                |
+| `dim:{type}:{property}:{value}:{YYYY-MM-DD}`| string     | until claimed                                |
+| `pending_flush`                             | set        | while not empty                              |
+| `inflight:{batch}`                          | hash       | until settled, then 5 minutes                |
+| `batches`                                   | sorted set | members leave a day after they settle        |
+| `values:{type}:{property}:{YYYY-MM-DD}`     | set        | 2 days past its day                          |
+| `seen:event:{n}`, `seen:task:{n}`           | set        | the duplicate window (n numbers its halves)  |
+| `dead`                                      | stream     | until moved to Postgres                      |
+| `totals`                                    | hash       | permanent: the books                         |
+| `flush_requested`                           | string     | a few seconds                                |
+| `unacked`, `unacked_index`                  | kombu's    | while messages are being worked on           |
+
+All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can reach
+another key and every counter's name parses back to exactly what made it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from urllib.parse import unquote
+
+_RESERVED = re.compile(r"[:%{}\s]")
+
+
+@lru_cache(maxsize=65_536)
+def escape(segment: str) -> str:
+    """Percent-encode what would end or confuse a key segment: `:`, `%`, braces and white space."""
+    return _RESERVED.sub(_percent, segment)
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match.group().encode())
+
+
+@dataclass(frozen=True, slots=True)
+class DailyCounter:
+    event_type: str
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyCounter:
+    event_type: str
+    hour: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserCounter:
+    user_id: str
+    event_type: str
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class ValueCounter:
+    event_type: str
+    property: str
+    value: str
+    day: date
+
+
+Counter = DailyCounter | HourlyCounter | UserCounter | ValueCounter
+
+
+class Keys:
+    """The names of all keys under one prefix. `day` is `YYYY-MM-DD`, `hour` is `YYYY-MM-DD:HH`, both UTC."""
+
+    def __init__(self, prefix: str = "analytics:") -> None:
+        self.prefix = prefix
+        self.pending_flush = f"{prefix}pending_flush"
+        self.batches = f"{prefix}batches"
+        self.totals = f"{prefix}totals"
+        self.dead = f"{prefix}dead"
+        self.flush_requested = f"{prefix}flush_requested"
+        self.unacked = f"{prefix}unacked"
+        self.unacked_index = f"{prefix}unacked_index"
+        self.inflight = f"{prefix}inflight:"
+        self.seen_event = f"{prefix}seen:event:"
+        self.seen_task = f"{prefix}seen:task:"
+
+    def daily(self, event_type: str, day: str) -> str:
+        return f"{self.prefix}counter:{escape(event_type)}:{day}"
+
+    def hourly(self, event_type: str, hour: str) -> str:
+        return f"{self.prefix}counter:{escape(event_type)}:{hour}"
+
+    def user(self, user_id: str, event_type: str, day: str) -> str:
+        return f"{self.prefix}user:{escape(user_id)}:{escape(event_type)}:{day}"
+
+    def value(self, event_type: str, property_name: str, value: str, day: str) -> str:
+        return (
+            f"{self.prefix}dim:{escape(event_type)}:{escape(property_name)}:{escape(value)}:{day}"
+        )
+
+    def values(self, event_type: str, property_name: str, day: str) -> str:
+        """The set of distinct values of a property on a day, kept for the cap on their number."""
+        return f"{self.prefix}values:{escape(event_type)}:{escape(property_name)}:{day}"
+
+    def user_pattern(self, user_id: str) -> str:
+        """A glob pattern that matches every counter of one user, and nothing else."""
+        literal = re.sub(r"([*?\[\]\\^-])", r"\\\1", f"{self.prefix}user:{escape(user_id)}:")
+        return f"{literal}*"
+
+    def parse(self, name: str) -> Counter:
+        """What the counter `name` counts. Raises ValueError when it is no counter of ours."""
+        if not name.startswith(self.prefix):
+            raise ValueError(f"{name!r} is not under the prefix {self.prefix!r}")
+        kind, *segments = name[len(self.prefix) :].split(":")
+        match kind, segments:
+            case "counter", [event_type, day]:
+                return DailyCounter(_text(event_type), date.fromisoformat(day))
+            case "counter", [event_type, day, hour]:
+                at = datetime.fromisoformat(f"{day}T{hour}:00").replace(tzinfo=UTC)
+                return HourlyCounter(_text(event_type), at)
+            case "user", [user_id, event_type, day]:
+                return UserCounter(_text(user_id), _text(event_type), date.fromisoformat(day))
+            case "dim", [event_type, name_, value, day]:
+                return ValueCounter(
+                    _text(event_type), _text(name_), _text(value), date.fromisoformat(day)
+                )
+        raise ValueError(f"{name!r} is not the name of a counter")
+
+
+def _text(segment: str) -> str:
+    return unquote(segment, errors="strict")

@@ -1,0 +1,130 @@
+#!lua flags=allow-oom
+-- Consume a batch of messages and count its events: both, or nothing.
+--
+-- KEYS  1 unacked hash   2 unacked index   3 pending_flush   4 totals   5 dead
+-- ARGV  1 the batch, MessagePack:
+--           tags      delivery tags of the messages to consume
+--           events    digests of the event ids to remember     tasks    digests of the task ids to remember
+--           counters  {counter key: increment}
+--           values    [[values key, key of the rest, expire at (s), [[value, counter key, increment], …]], …]
+--           dead      [[kind, reason], …]  dead letters; their bodies, which may be any bytes, follow from ARGV[7] on
+--           books     {field of totals: increment}
+--       2 prefix of the event id sets   3 prefix of the task id sets   4 half the duplicate window (s)
+--       5 cap on distinct values        6 lifetime of a counter (s), 0 for none    7… bodies of dead letters
+-- Returns {1, number of pending counters}, or, with nothing changed,
+--         {0, [positions of tags that are gone], [… of event ids seen], [… of task ids seen]}, from 1.
+
+local unacked, unacked_index, pending, totals, dead = unpack(KEYS)
+local batch = cmsgpack.unpack(ARGV[1])
+local half_window_s, cap, counter_ttl_s = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local now_s = tonumber(redis.call('TIME')[1])
+local CHUNK = 4000 -- Lua's unpack() is bounded by its stack
+
+local function in_chunks(command, key, members)
+    local replies = {}
+    for first = 1, #members, CHUNK do
+        local last = math.min(first + CHUNK - 1, #members)
+        replies[#replies + 1] = redis.call(command, key, unpack(members, first, last))
+    end
+    return replies
+end
+
+-- Two sets of half a window and the one being filled: an id is remembered for one to one and a half windows.
+local function window_sets(prefix)
+    local half = math.floor(now_s / half_window_s)
+    return { prefix .. half, prefix .. (half - 1), prefix .. (half - 2) }
+end
+
+local function positions_seen(prefix, ids)
+    local seen = {}
+    if #ids == 0 then return seen end
+    for _, set in ipairs(window_sets(prefix)) do
+        local position = 0
+        for _, chunk in ipairs(in_chunks('SMISMEMBER', set, ids)) do
+            for _, found in ipairs(chunk) do
+                position = position + 1
+                if found == 1 then seen[#seen + 1] = position end
+            end
+        end
+    end
+    return seen
+end
+
+-- 1. Look, and change nothing. Reading every structure also refuses one of the wrong type before the first write.
+local gone = {}
+for position, tag in ipairs(batch.tags) do
+    if redis.call('HEXISTS', unacked, tag) == 0 then gone[#gone + 1] = position end
+end
+local seen_events = positions_seen(ARGV[2], batch.events)
+local seen_tasks = positions_seen(ARGV[3], batch.tasks)
+if #gone + #seen_events + #seen_tasks > 0 then return { 0, gone, seen_events, seen_tasks } end
+redis.call('ZCARD', unacked_index)
+local were_pending = redis.call('SCARD', pending)
+redis.call('HLEN', totals)
+redis.call('XLEN', dead)
+
+local new_values = {} -- per group, the values that take one of the places left under the cap
+for at, group in ipairs(batch.values) do
+    local values_key, found = group[1], group[4]
+    local names = {}
+    for i, value in ipairs(found) do names[i] = value[1] end
+    local room = cap - redis.call('SCARD', values_key)
+    local position, fresh = 0, {}
+    for _, chunk in ipairs(in_chunks('SMISMEMBER', values_key, names)) do
+        for _, known in ipairs(chunk) do
+            position = position + 1
+            if known == 0 then
+                if room > 0 then
+                    room = room - 1
+                    fresh[#fresh + 1] = names[position]
+                else
+                    found[position][2] = group[2]
+                end
+            end
+        end
+    end
+    new_values[at] = fresh
+end
+
+-- 2. Change everything. From here nothing may raise: what can is called with pcall.
+local created = {}
+local function add(key, increment)
+    local count = redis.pcall('INCRBY', key, increment)
+    if type(count) == 'table' then -- no counter of ours, or past 2^63: keep the increment, with the reason
+        redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', key, 'count', increment,
+            'reason', count.err, 'at_s', now_s)
+    elseif count == increment then
+        created[#created + 1] = key
+    end
+end
+
+for first = 1, #batch.tags, CHUNK do
+    local last = math.min(first + CHUNK - 1, #batch.tags)
+    redis.call('HDEL', unacked, unpack(batch.tags, first, last))
+    redis.call('ZREM', unacked_index, unpack(batch.tags, first, last))
+end
+for prefix, ids in pairs({ [ARGV[2]] = batch.events, [ARGV[3]] = batch.tasks }) do
+    if #ids > 0 then
+        local set = window_sets(prefix)[1]
+        in_chunks('SADD', set, ids)
+        redis.call('EXPIRE', set, 3 * half_window_s, 'NX')
+    end
+end
+for key, increment in pairs(batch.counters) do add(key, increment) end
+for at, group in ipairs(batch.values) do
+    if #new_values[at] > 0 then
+        in_chunks('SADD', group[1], new_values[at])
+        redis.call('EXPIREAT', group[1], group[3])
+    end
+    for _, value in ipairs(group[4]) do add(value[2], value[3]) end
+end
+in_chunks('SADD', pending, created)
+if were_pending == 0 and #created > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
+if counter_ttl_s > 0 then
+    for _, key in ipairs(created) do redis.call('EXPIRE', key, counter_ttl_s) end
+end
+for i, letter in ipairs(batch.dead) do
+    redis.call('XADD', dead, '*', 'kind', letter[1], 'body', ARGV[6 + i], 'reason', letter[2], 'at_s', now_s)
+end
+for field, increment in pairs(batch.books) do redis.call('HINCRBY', totals, field, increment) end
+return { 1, redis.call('SCARD', pending) }

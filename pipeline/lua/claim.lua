@@ -1,0 +1,65 @@
+#!lua flags=allow-oom
+-- Move up to `limit` counters out of the live keys into the journal of a named batch.
+-- A batch id that is already there returns what it holds and takes nothing more, so the call can be repeated.
+--
+-- KEYS  1 pending_flush   2 journal of this batch   3 batches   4 totals   5 dead
+-- ARGV  1 batch id   2 limit   3 epoch and 4 number of the newest claim that the ledger holds
+-- Returns {pending left, epoch, claim number, counter, count, …}; claim number 0 when nothing was there to take;
+--         {-1, epoch, number of claims} when Redis has gone back behind the ledger: then nothing is taken.
+
+local pending, journal, batches, totals, dead = unpack(KEYS)
+local id, limit = ARGV[1], tonumber(ARGV[2])
+local CLAIM = '#claim'
+
+local books = redis.call('HMGET', totals, 'epoch', 'claims')
+local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
+local stored_epoch, stored_claim = tonumber(ARGV[3]), tonumber(ARGV[4])
+if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) then
+    return { -1, epoch, claims }
+end
+
+local held = redis.call('HGETALL', journal)
+if #held > 0 then
+    local reply, number = { redis.call('SCARD', pending), epoch, 0 }, 0
+    for i = 1, #held, 2 do
+        if held[i] == CLAIM then
+            number = tonumber(held[i + 1])
+        else
+            reply[#reply + 1] = held[i]
+            reply[#reply + 1] = held[i + 1]
+        end
+    end
+    reply[3] = number
+    return reply
+end
+if redis.call('ZSCORE', batches, id) then return { redis.call('SCARD', pending), epoch, 0 } end
+
+redis.call('XLEN', dead)
+local now = redis.call('TIME')
+local taken, expired = {}, 0
+for _, name in ipairs(redis.call('SPOP', pending, limit)) do
+    local count = redis.pcall('GETDEL', name)
+    if not count then
+        expired = expired + 1
+    elseif type(count) == 'string' and string.match(count, '^%-?%d+$') then
+        taken[#taken + 1] = name
+        taken[#taken + 1] = count
+    else -- somebody else's value: it stays out of the books, but is not lost
+        redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'at_s', now[1],
+            'count', type(count) == 'string' and count or '',
+            'reason', type(count) == 'table' and count.err or 'the counter is not a whole number')
+    end
+end
+if expired > 0 then redis.call('HINCRBY', totals, 'expired_counters', expired) end
+if #taken == 0 then return { redis.call('SCARD', pending), epoch, 0 } end
+
+local number = redis.call('HINCRBY', totals, 'claims', 1)
+redis.call('HSET', journal, CLAIM, number)
+for first = 1, #taken, 4000 do
+    redis.call('HSET', journal, unpack(taken, first, math.min(first + 3999, #taken)))
+end
+-- The score of an open batch is the negative time of its claim, that of a settled one the time it was settled (ms).
+redis.call('ZADD', batches, -(tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
+local reply = { redis.call('SCARD', pending), epoch, number }
+for i, part in ipairs(taken) do reply[3 + i] = part end
+return reply

@@ -1,0 +1,77 @@
+"""Engines of Postgres, and the checks made before one is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+
+from pipeline import schema
+from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
+
+OLDEST_POSTGRES = 15
+_CONNECT_TIMEOUT_S = 5
+
+
+def postgres_engine(url: str) -> Engine:
+    """An engine whose connections are checked before use. Opens none. Raises `ConfigurationError` on a wrong URL."""
+    try:
+        return create_engine(
+            make_url(url).set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            pool_size=5,
+            max_overflow=10,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "analytics"},
+        )
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(
+            f"the Postgres URL {without_password(url)} is wrong ({error}): "
+            "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from error
+
+
+def check_postgres(engine: Engine) -> None:
+    """Refuse a Postgres that is too old or not migrated. Raises `ConfigurationError` or `ServerUnavailable`."""
+    with reported_postgres_errors(engine), engine.connect() as connection:
+        number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+        version = schema.current_version(connection)
+    if number // 10_000 < OLDEST_POSTGRES:
+        raise ConfigurationError(
+            f"Postgres {number // 10_000} is too old: {OLDEST_POSTGRES} is the oldest that works"
+        )
+    if version != schema.newest_version():
+        found = f"at version {version}" if version else "not set up"
+        raise ConfigurationError(
+            f"the database is {found}, this program needs {schema.newest_version()}: run `analytics migrate`"
+        )
+
+
+@contextmanager
+def reported_postgres_errors(engine: Engine) -> Iterator[None]:
+    """Turn the ways in which Postgres can be out of reach into one clear error each."""
+    where = f"{engine.url.host}:{engine.url.port or 5432}"
+    try:
+        yield
+    except OperationalError as error:
+        reason = _first_line(error)
+        if "password" in reason or "does not exist" in reason or "authentication" in reason:
+            raise ConfigurationError(
+                f"Postgres at {where} refuses the connection ({reason}): correct ANALYTICS_POSTGRES_URL"
+            ) from error
+        raise ServerUnavailable(
+            f"Postgres at {where} does not answer ({reason}): start it, or correct ANALYTICS_POSTGRES_URL"
+        ) from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.UndefinedTable):
+            raise
+        raise ConfigurationError(
+            f"the database at {where} lacks our tables ({_first_line(error)}): run `analytics migrate`"
+        ) from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0].strip() if lines else type(error.orig).__name__

@@ -1,0 +1,259 @@
+"""What an application imports: `track_event` and `track_events`, Celery tasks of a private app.
+
+Events are checked here, before anything is sent, and stamped, so that waiting in a queue never moves one to another
+hour. `.delay()`, `.apply_async()`, `.s()`, eager mode and a direct call all work; the last two count the event in this
+process. The broker is the one given to `configure`, else `ANALYTICS_REDIS_URL`, else the private server of
+`ANALYTICS_DATA_DIR`. The app is private: it neither shows up in the application's own Celery app nor changes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from celery import Celery, Task, current_app
+from celery.result import AsyncResult
+
+from pipeline import address
+from pipeline.counters import CounterOptions, Counters
+from pipeline.counting import CountBy
+from pipeline.deliveries import Delivery
+from pipeline.errors import InvalidEvent
+from pipeline.events import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Event
+from pipeline.keys import Keys
+from pipeline.redis_connection import redis_client
+
+TRACK_EVENT = "analytics.track_event"
+TRACK_EVENTS = "analytics.track_events"
+EVENTS_QUEUE = "analytics.events"
+
+
+@dataclass(frozen=True)
+class ProducerSettings:
+    """Where events go. `count_by` and what follows matter only to events counted in this process."""
+
+    redis_url: str | None = field(default=None, repr=False)
+    data_dir: Path = Path(".analytics")
+    publish_timeout_s: float = 30
+    prefix: str = "analytics:"
+    count_by: CountBy = field(default_factory=dict)
+    values_cap: int = 10_000
+    dedup_window_s: int = 86_400
+    counter_ttl_s: int = 0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
+        """The settings of the same names, as far as they are set. Workers check them all; this only reads."""
+        read: dict[str, Callable[[str], Any]] = {
+            "redis_url": str,
+            "data_dir": Path,
+            "publish_timeout_s": float,
+            "prefix": str,
+            "count_by": json.loads,
+            "values_cap": int,
+            "dedup_window_s": int,
+            "counter_ttl_s": int,
+        }
+        variables = {name: f"ANALYTICS_{name.upper()}" for name in read}
+        return cls(
+            **{
+                name: read[name](environment[variable])
+                for name, variable in variables.items()
+                if environment.get(variable)
+            }
+        )
+
+    def broker_url(self) -> str:
+        """The URL of Redis. Raises `ConfigurationError` when there is none."""
+        return address.redis_url(self.redis_url, self.data_dir)
+
+
+def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> None:
+    """Use these settings, or those in use with `changes`, from the next event on; nothing is connected yet."""
+    global _settings  # noqa: PLW0603 - one producer a process, as Celery has one app
+    _settings = replace(settings or _current_settings(), **changes)
+    _counters.cache_clear()
+    if _app.configured:
+        _app.conf.update(_celery_options())
+        _app._pool = None
+        _app.amqp._producer_pool = None
+
+
+_settings: ProducerSettings | None = None
+
+
+def _current_settings() -> ProducerSettings:
+    global _settings  # noqa: PLW0603
+    if _settings is None:
+        _settings = ProducerSettings.from_environment()
+    return _settings
+
+
+def _celery_options() -> dict[str, Any]:
+    settings = _current_settings()
+    return {
+        "broker_url": settings.broker_url(),
+        "broker_connection_timeout": 5,
+        "broker_transport_options": {
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_default_exchange": "",
+        "task_default_queue": EVENTS_QUEUE,
+        "task_default_routing_key": EVENTS_QUEUE,
+        # Pauses of a second at most, so the number of tries bounds the time.
+        "task_publish_retry_policy": {
+            "max_retries": int(settings.publish_timeout_s) + 3,
+            "interval_start": 0.1,
+            "interval_step": 0.3,
+            "interval_max": 1.0,
+        },
+    }
+
+
+_app = Celery("analytics-producer", set_as_current=False)
+_app.add_defaults(_celery_options)
+
+
+@cache
+def _counters() -> Counters:
+    """The counters of this process, for events that it counts itself."""
+    settings = _current_settings()
+    options = CounterOptions(
+        count_by=settings.count_by,
+        values_cap=settings.values_cap,
+        dedup_window_s=settings.dedup_window_s,
+        counter_ttl_s=settings.counter_ttl_s,
+    )
+    return Counters(redis_client(settings.broker_url()), Keys(settings.prefix), options)
+
+
+class _CheckedTask(Task):  # type: ignore[misc]
+    """A task whose arguments are checked, and made complete, before they are sent."""
+
+    abstract = True
+
+    def checked(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments to send. Raises `InvalidEvent`, or TypeError as a call with wrong arguments does."""
+        raise NotImplementedError
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult:
+        """Check, then send as Celery does; when it returns, the event is accepted.
+
+        Takes Celery's options. Raises `InvalidEvent` with nothing sent, and kombu's OperationalError when the broker
+        did not take the message within `publish_timeout_s`.
+        """
+        args, kwargs = self.checked(*(args or ()), **(kwargs or {}))
+        if current_app.conf.task_always_eager:
+            names = ("task_id", "link", "link_error")
+            return self.apply(args, kwargs, **{k: v for k, v in options.items() if k in names})
+        return super().apply_async(args, kwargs, **options)
+
+
+class _TrackEvent(_CheckedTask):
+    abstract = True
+
+    def checked(  # noqa: PLR0913
+        self,
+        event_type: str,
+        user_id: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        timestamp: datetime | str | float | None = None,
+        event_id: str | None = None,
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        event = Event.create(
+            event_type, user_id, properties, timestamp, event_id, now=datetime.now(UTC)
+        )
+        fields = event.to_dict()
+        return (fields.pop("event_type"),), fields
+
+
+class _TrackEvents(_CheckedTask):
+    abstract = True
+
+    def checked(
+        self, events: Sequence[Mapping[str, Any]]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return ([event.to_dict() for event in check_events(events)],), {}
+
+
+def check_events(events: object) -> list[Event]:
+    """The events of one message, each checked. Raises `InvalidEvent` that says which one breaks which rule."""
+    if not isinstance(events, Sequence) or isinstance(events, str | bytes):
+        raise InvalidEvent(
+            "events", events, "must be a list of objects with the fields of an event"
+        )
+    if len(events) > MAX_EVENTS_PER_MESSAGE:
+        raise InvalidEvent(
+            "events",
+            f"{len(events)} events",
+            f"at most {MAX_EVENTS_PER_MESSAGE} fit one message; send several",
+        )
+    now = datetime.now(UTC)
+    checked: list[Event] = []
+    for position, fields in enumerate(events):
+        try:
+            checked.append(Event.from_dict(fields, now=now))
+        except InvalidEvent as error:
+            raise InvalidEvent(
+                f"events[{position}].{error.field}", error.value, error.reason
+            ) from error
+    size = len(msgspec.json.encode(checked))
+    if size > MAX_MESSAGE_BYTES:
+        raise InvalidEvent(
+            "events",
+            f"{size} bytes",
+            f"at most {MAX_MESSAGE_BYTES} bytes fit one message; send several",
+        )
+    return checked
+
+
+@_app.task(name=TRACK_EVENT, base=_TrackEvent, bind=True, shared=False)
+def track_event(  # noqa: PLR0913
+    self: Task,
+    event_type: str,
+    user_id: str | None = None,
+    properties: Mapping[str, Any] | None = None,
+    timestamp: datetime | str | float | None = None,
+    event_id: str | None = None,
+) -> None:
+    """Count one event.
+
+    `event_type`: text, 1 to 200 characters. `user_id`: text, up to 256 characters. `properties`: a JSON object, up to
+    32 KiB. `timestamp`: an aware datetime, ISO 8601 text or Unix seconds; now when absent. `event_id`: text, up to 100
+    characters; a second event with the same id within the window (24 h) is not counted. `.delay()` sends it to the
+    workers; a direct call counts it in this process. Raises `InvalidEvent`.
+    """
+    event = Event.create(
+        event_type, user_id, properties, timestamp, event_id, now=datetime.now(UTC)
+    )
+    _count_here([event], self.request.id)
+
+
+@_app.task(name=TRACK_EVENTS, base=_TrackEvents, bind=True, shared=False)
+def track_events(self: Task, events: Sequence[Mapping[str, Any]]) -> None:
+    """Count up to 1,000 events (1 MiB): objects with the fields that `track_event` takes.
+
+    Raises `InvalidEvent` that names the event and the field; then none was sent.
+    """
+    _count_here(check_events(events), self.request.id)
+
+
+def _count_here(events: Sequence[Event], task_id: str | None) -> None:
+    _counters().apply([Delivery(events, task_id=task_id)], datetime.now(UTC))

@@ -1,0 +1,112 @@
+"""Clients of Redis with explicit retry settings, and the checks made before one is trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
+
+OLDEST_REDIS = (7, 0)
+_CONNECT_TIMEOUT_S = 5
+_SOCKET_TIMEOUT_S = 30
+
+
+def redis_client(url: str) -> redis.Redis:
+    """A client that never repeats a command by itself: redis-py's default would apply one twice after a lost reply.
+
+    `url`: `redis://`, `rediss://`, or Sentinels joined by `;` with `?master_name=`. Opens no connection. Raises
+    `ConfigurationError` when it is none of these.
+    """
+    options: dict[str, Any] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": _SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+    }
+    try:
+        if url.startswith("sentinel://"):
+            return _sentinel_client(url, options)
+        return redis.Redis.from_url(url, **options)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the Redis URL {without_password(url)} is wrong ({error}): use redis://:PASSWORD@HOST:PORT/0"
+        ) from error
+
+
+def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
+    addresses, _, query = url.partition("?")
+    parts = [urlsplit(address) for address in addresses.split(";")]
+    master_names = parse_qs(query).get("master_name")
+    if not master_names:
+        raise ValueError("it names no master: end it with ?master_name=NAME")
+    sentinel = Sentinel(
+        [(part.hostname or "localhost", part.port or 26_379) for part in parts],
+        sentinel_kwargs={"socket_connect_timeout": _CONNECT_TIMEOUT_S},
+        password=unquote(parts[0].password) if parts[0].password else None,
+        db=int(parts[-1].path.strip("/") or 0),
+        **options,
+    )
+    return sentinel.master_for(master_names[0])
+
+
+def check_redis(client: redis.Redis, appendfsync: str) -> None:
+    """Refuse a Redis that could lose or evict what it has acknowledged.
+
+    `appendfsync` is what the settings ask for: "always", or "everysec" for those who accept to lose two seconds.
+    Raises `ConfigurationError` naming what to change, or `ServerUnavailable`.
+    """
+    with reported_redis_errors(client):
+        server = cast("dict[str, Any]", client.info("server"))
+        memory = cast("dict[str, Any]", client.info("memory"))
+        persistence = cast("dict[str, Any]", client.info("persistence"))
+        version = str(server.get("valkey_version") or server["redis_version"])
+        try:
+            fsync = cast("dict[str, str]", client.config_get("appendfsync")).get("appendfsync")
+        except redis.ResponseError:  # managed servers hide CONFIG
+            fsync = None
+    if _numbers(version)[:2] < OLDEST_REDIS:
+        raise ConfigurationError(f"Redis {version} is too old: 7.0 is the oldest that works")
+    if memory["maxmemory_policy"] != "noeviction":
+        raise ConfigurationError(
+            f"Redis evicts keys (maxmemory-policy {memory['maxmemory_policy']}): set maxmemory-policy noeviction, "
+            "or counts are lost when memory is short"
+        )
+    if not persistence["aof_enabled"]:
+        raise ConfigurationError(
+            "Redis keeps no append-only file, so a restart would lose events: set appendonly yes and appendfsync always"
+        )
+    if appendfsync == "always" and fsync not in ("always", None):
+        raise ConfigurationError(
+            f"Redis has appendfsync {fsync}, so a power cut may lose two seconds: set appendfsync always in Redis, "
+            "or accept the loss with ANALYTICS_APPENDFSYNC=everysec"
+        )
+
+
+@contextmanager
+def reported_redis_errors(client: redis.Redis) -> Iterator[None]:
+    """Turn the ways in which Redis can be out of reach into one clear error each."""
+    address = client.connection_pool.connection_kwargs
+    where = f"{address.get('host', 'localhost')}:{address.get('port', 6379)}"
+    try:
+        yield
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise ConfigurationError(
+            f"Redis at {where} refuses the user or password ({error}): correct ANALYTICS_REDIS_URL"
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise ServerUnavailable(
+            f"Redis at {where} does not answer ({error}): start it, or correct ANALYTICS_REDIS_URL"
+        ) from error
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

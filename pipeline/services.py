@@ -1,0 +1,145 @@
+"""The parts of the pipeline put together from settings: what tasks and commands work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import redis
+from sqlalchemy import Engine, delete, func, select
+
+from pipeline import dead_letters, partitions
+from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
+from pipeline.redis_connection import redis_client, reported_redis_errors
+from pipeline.counters import CounterOptions, Counters
+from pipeline.flush import flush
+from pipeline.keys import Keys
+from pipeline.stats import Stats
+from pipeline.store import Store, newest_claim
+from pipeline.tables import flush_batches
+
+EVENTS_QUEUE = "analytics.events"
+
+
+class PipelineSettings(Protocol):
+    """The settings that the domain needs; `config.settings.Settings` has them."""
+
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def count_by(self) -> Mapping[str, Sequence[str]]: ...
+    @property
+    def values_cap(self) -> int: ...
+    @property
+    def dedup_window_s(self) -> int: ...
+    @property
+    def counter_ttl_s(self) -> int: ...
+    @property
+    def flush_batch_size(self) -> int: ...
+    @property
+    def ledger_days(self) -> int: ...
+    @property
+    def partitions_ahead_months(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that works on one Redis and one Postgres. Made by `connect`."""
+
+    settings: PipelineSettings
+    redis: redis.Redis
+    engine: Engine
+    keys: Keys
+    counters: Counters
+    store: Store
+    stats: Stats
+
+    def flush(self) -> int:
+        """Store every pending counter; returns how many were stored. See `pipeline.flush.flush`.
+
+        This and the other methods raise `ServerUnavailable` when Redis or Postgres does not answer.
+        """
+        with self._reported():
+            return flush(self.counters, self.store, self.settings.flush_batch_size)
+
+    def move_dead_letters(self) -> int:
+        """Move dead letters from Redis to Postgres; returns how many."""
+        with self._reported():
+            return dead_letters.move(self.redis, self.keys, self.engine)
+
+    def repair_counters(self) -> int:
+        """Make counters pending again whose names are not; returns how many."""
+        with self._reported():
+            return self.counters.repair()
+
+    def maintain(self, now: datetime) -> None:
+        """Make partitions ahead of need and forget ledger entries far older than any flush."""
+        oldest = now - timedelta(days=self.settings.ledger_days)
+        newest = select(func.max(flush_batches.c.stored_at)).scalar_subquery()
+        with self._reported(), self.engine.begin() as connection:
+            partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
+            connection.execute(
+                delete(flush_batches).where(
+                    flush_batches.c.stored_at < oldest, flush_batches.c.stored_at < newest
+                )
+            )
+
+    def accept_redis_state(self) -> int:
+        """Go on from what Redis holds now although it is older than what is stored; returns the new epoch."""
+        with self._reported():
+            with self.engine.begin() as connection:
+                epoch, _ = newest_claim(connection)
+            self.counters.start_epoch(epoch + 1)
+        return epoch + 1
+
+    def status(self) -> dict[str, Any]:
+        """Queue, counters, batches, dead letters and books at this moment, JSON-ready."""
+        with self._reported():
+            return self._status()
+
+    def _status(self) -> dict[str, Any]:
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.llen(EVENTS_QUEUE)
+        pipeline.zcard(self.keys.unacked_index)
+        pipeline.scard(self.keys.pending_flush)
+        pipeline.zcount(self.keys.batches, "-inf", 0)
+        depth, unacknowledged, pending, open_batches = pipeline.execute()
+        return {
+            "queue_depth": depth,
+            "unacknowledged": unacknowledged,
+            "pending_counters": pending,
+            "oldest_pending_s": self.counters.oldest_pending_s(),
+            "inflight_batches": open_batches,
+            "dead_letters": dead_letters.waiting(self.redis, self.keys)
+            + dead_letters.count_stored(self.engine),
+            "books": self.counters.books(),
+        }
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        with reported_redis_errors(self.redis), reported_postgres_errors(self.engine):
+            yield
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.redis.close()
+        self.engine.dispose()
+
+
+def connect(settings: PipelineSettings, redis_url: str, postgres_url: str) -> Services:
+    """The services for these servers; opens no connection. Raises `ConfigurationError` when a URL is wrong."""
+    client, engine = redis_client(redis_url), postgres_engine(postgres_url)
+    keys = Keys(settings.prefix)
+    options = CounterOptions(
+        count_by=settings.count_by,
+        values_cap=settings.values_cap,
+        dedup_window_s=settings.dedup_window_s,
+        counter_ttl_s=settings.counter_ttl_s,
+    )
+    counters = Counters(client, keys, options)
+    return Services(
+        settings, client, engine, keys, counters, Store(engine, keys), Stats(counters, engine)
+    )

@@ -1,0 +1,131 @@
+"""The Postgres tables, and beside the counter tables the upsert that adds to them."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TextClause,
+    func,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+
+metadata = MetaData()
+
+
+def _updated_at() -> Column[object]:
+    return Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+daily = Table(
+    "analytics_daily",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+)
+
+hourly = Table(
+    "analytics_hourly",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+)
+
+user_daily = Table(
+    "analytics_user_daily",
+    metadata,
+    Column("date", Date, primary_key=True),
+    Column("event_type", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+    Index("ix_analytics_user_daily_user_id", "user_id"),
+    postgresql_partition_by="RANGE (date)",
+)
+
+dimension_daily = Table(
+    "analytics_dimension_daily",
+    metadata,
+    Column("date", Date, primary_key=True),
+    Column("event_type", Text, primary_key=True),
+    Column("property", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+    postgresql_partition_by="RANGE (date)",
+)
+
+flush_batches = Table(
+    "flush_batches",
+    metadata,
+    Column("batch_id", Text, primary_key=True, comment="the ledger: what is here is stored"),
+    Column("epoch", Integer, nullable=False),
+    Column("claim", BigInteger, nullable=False, comment="Redis's number of the claim"),
+    Column("rows", Integer, nullable=False),
+    Column("stored_at", DateTime(timezone=True), nullable=False),
+    Index("ix_flush_batches_epoch_claim", "epoch", "claim"),
+    Index("ix_flush_batches_stored_at", "stored_at"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False, comment="event, message or counter"),
+    Column("body", LargeBinary, nullable=False, comment="as it came"),
+    Column("reason", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("replayed_at", DateTime(timezone=True)),
+)
+
+COUNTER_TABLES = (daily, hourly, user_daily, dimension_daily)
+PARTITIONED_BY_MONTH = (user_daily, dimension_daily)
+
+
+_POSTGRES = postgresql.dialect()
+
+
+def key_columns(table: Table) -> list[str]:
+    return [column.name for column in table.primary_key]
+
+
+def additive_upsert(table: Table) -> TextClause:
+    """Add to the counts of many rows at once: one array a column, no key twice, sorted by key.
+
+    Measured against COPY into a temporary table and a merge: as fast, and one statement.
+    """
+    keys = key_columns(table)
+    types = {name: table.c[name].type.compile(_POSTGRES) for name in keys} | {"count": "BIGINT"}
+    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
+    return text(
+        f"INSERT INTO {table.name} ({', '.join(types)}) SELECT * FROM unnest({arrays}) "  # noqa: S608
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE "
+        f"SET count = {table.name}.count + excluded.count, updated_at = now()"
+    )
+
+
+ENTER_BATCHES = text(
+    "INSERT INTO flush_batches (batch_id, epoch, claim, rows, stored_at) "
+    "SELECT b, e, c, r, clock_timestamp() FROM unnest(CAST(:batch_ids AS TEXT[]), "
+    "CAST(:epochs AS INTEGER[]), CAST(:claims AS BIGINT[]), CAST(:rows AS INTEGER[])) "
+    "AS batch (b, e, c, r) ORDER BY b ON CONFLICT DO NOTHING RETURNING batch_id"
+)
+
+INSERT_DEAD_COUNTERS = text(
+    "INSERT INTO dead_letters (id, kind, body, reason, created_at) "
+    "SELECT gen_random_uuid()::text, 'counter', b, r, clock_timestamp() "
+    "FROM unnest(CAST(:bodies AS BYTEA[]), CAST(:reasons AS TEXT[])) AS letter (b, r)"
+)

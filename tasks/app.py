@@ -1,0 +1,108 @@
+"""The Celery app of workers, beat and Flower: configured from the settings when it is first used."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+
+from celery import Celery, signals
+
+from config import logging as log_setup
+from config import settings as config_settings
+from config.celery import (
+    EVENTS_PREFETCH,
+    EVENTS_QUEUE,
+    FLUSH_QUEUE,
+    MAINTENANCE_QUEUE,
+    celery_config,
+)
+from config.settings import Settings, SettingsError
+from pipeline import address
+from pipeline.errors import PipelineError, RedisWentBack
+from pipeline.postgres_connection import check_postgres
+from pipeline.redis_connection import check_redis
+from pipeline.services import Services, connect
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process; a wrong one ends it with its name."""
+    try:
+        return config_settings.load()
+    except SettingsError as error:
+        raise SystemExit(f"analytics: {error}") from error
+
+
+def redis_url() -> str:
+    """Where Redis is: the URL given, else the private server's. Ends the process when there is none."""
+    given = settings().redis_url
+    try:
+        return address.redis_url(given.get_secret_value() if given else None, settings().data_dir)
+    except PipelineError as error:
+        raise SystemExit(f"analytics: {error}") from error
+
+
+def postgres_url() -> str:
+    """Where Postgres is, likewise."""
+    given = settings().postgres_url
+    try:
+        return address.postgres_url(
+            given.get_secret_value() if given else None, settings().data_dir
+        )
+    except PipelineError as error:
+        raise SystemExit(f"analytics: {error}") from error
+
+
+@cache
+def services() -> Services:
+    """The pipeline's services; every process makes its own connections."""
+    return connect(settings(), redis_url(), postgres_url())
+
+
+app = Celery("analytics", set_as_current=False)
+app.add_defaults(lambda: celery_config(settings(), redis_url()))
+
+
+@signals.setup_logging.connect
+def _set_up_logging(loglevel: int = logging.WARNING, **_: Any) -> None:
+    """The level of the settings, or a more talkative one from `--loglevel`."""
+    level = min(loglevel, logging.getLevelNamesMapping()[settings().log_level])
+    log_setup.configure(level, settings().log_format)
+    if level > logging.DEBUG:
+        # Celery notes each task at INFO, twice: thousands of lines a second for events.
+        for per_task in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(per_task).setLevel(logging.WARNING)
+
+
+@signals.task_failure.connect
+def _log_expected_failure(sender: Any, exception: Exception, **_: Any) -> None:
+    """One line for what a task may meet (`throws`); Celery itself logs all else with its traceback."""
+    if isinstance(exception, sender.throws):
+        level = logging.CRITICAL if isinstance(exception, RedisWentBack) else logging.WARNING
+        logger.log(level, "%s: %s", sender.name, exception)
+
+
+@signals.worker_init.connect
+def _check_servers(sender: Any, **_: Any) -> None:
+    """Start only on servers that keep what they acknowledge; set how many messages the worker may hold."""
+    queues = set(sender.app.amqp.queues.consume_from)
+    try:
+        check_redis(services().redis, settings().appendfsync)
+        if queues & {FLUSH_QUEUE, MAINTENANCE_QUEUE}:
+            check_postgres(services().engine)
+    except PipelineError as error:
+        raise SystemExit(f"analytics: {error}") from error
+    if queues == {EVENTS_QUEUE}:
+        sender.prefetch_multiplier = EVENTS_PREFETCH
+    _forget_connections()
+
+
+@signals.worker_process_init.connect
+def _forget_connections(**_: Any) -> None:
+    """A forked pool process must not share its parent's connections."""
+    if services.cache_info().currsize:
+        services().engine.dispose(close=False)
+    services.cache_clear()

@@ -1,0 +1,26 @@
+"""What keeps the pipeline tidy; beat runs each as often as `config/schedule.py` says. All may be repeated."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pipeline.errors import ServerUnavailable
+from tasks.app import app, services
+
+
+@app.task(name="analytics.maintain", shared=False, throws=(ServerUnavailable,))
+def maintain() -> None:
+    """Make partitions ahead of need; forget old ledger entries."""
+    services().maintain(datetime.now(UTC))
+
+
+@app.task(name="analytics.move_dead_letters", shared=False, throws=(ServerUnavailable,))
+def move_dead_letters() -> int:
+    """Move dead letters from Redis to Postgres; returns how many."""
+    return services().move_dead_letters()
+
+
+@app.task(name="analytics.repair_counters", shared=False, throws=(ServerUnavailable,))
+def repair_counters() -> int:
+    """Make counters pending again whose names are not; returns how many, normally 0."""
+    return services().repair_counters()

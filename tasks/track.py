@@ -1,0 +1,80 @@
+"""Events: `track_event` and `track_events` as workers run them. Producers use those of `pipeline.producer`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from celery import Task
+from kombu.exceptions import OperationalError
+
+from pipeline.deliveries import BadEvent, Delivery, read_delivery
+from pipeline.events import FIELDS, MAX_EVENTS_PER_MESSAGE
+from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
+from tasks.app import app, services, settings
+from tasks.flush import flush_counters
+from tasks.patience import until_redis_answers
+
+_FLUSH_ASKED_FOR_S = 10
+
+logger = logging.getLogger(__name__)
+
+
+@app.task(name=TRACK_EVENT, bind=True, typing=False, shared=False)
+def track_event(self: Task, *args: Any, **kwargs: Any) -> None:
+    """Count one event; see `pipeline.track_event` for the arguments."""
+    count(single_event(args, kwargs, self.request.id))
+
+
+@app.task(name=TRACK_EVENTS, bind=True, typing=False, shared=False)
+def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
+    """Count a list of events; see `pipeline.track_events`."""
+    count(several_events(args, kwargs, self.request.id))
+
+
+def single_event(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> Delivery:
+    """The event that the arguments of `track_event` describe, or a dead letter that holds them as they came."""
+    named = dict(zip(FIELDS, args, strict=False))
+    twice = [name for name in named if name in kwargs]
+    if len(args) > len(FIELDS) or twice:
+        what = f"{twice[0]} is given twice" if twice else f"there are more than {len(FIELDS)}"
+        return _bad_message(args, kwargs, f"arguments: {what}", task_id)
+    return read_delivery([named | kwargs], datetime.now(UTC), task_id=task_id)
+
+
+def several_events(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> Delivery:
+    """The events that the arguments of `track_events` describe; those that break a rule as dead letters."""
+    events = args[0] if len(args) == 1 and not kwargs else kwargs.get("events")
+    if len(args) + len(kwargs) != 1 or not isinstance(events, list):
+        return _bad_message(args, kwargs, "events: must be one list of event objects", task_id)
+    if len(events) > MAX_EVENTS_PER_MESSAGE:
+        reason = f"events: {len(events)} in one message; at most {MAX_EVENTS_PER_MESSAGE} fit one"
+        return _bad_message(args, kwargs, reason, task_id, events=len(events))
+    return read_delivery(events, datetime.now(UTC), task_id=task_id)
+
+
+def count(delivery: Delivery) -> None:
+    """Count the events of a message once, however often it is delivered; ask for a flush when many are pending."""
+    applied = until_redis_answers(lambda: services().counters.apply([delivery], datetime.now(UTC)))
+    if applied.pending > settings().flush_threshold:
+        ask_for_flush()
+
+
+def ask_for_flush() -> None:
+    """Send a flush task, unless one was asked for a moment ago."""
+    try:
+        if services().redis.set(services().keys.flush_requested, 1, nx=True, ex=_FLUSH_ASKED_FOR_S):
+            flush_counters.delay()
+    except (redis.RedisError, OperationalError) as error:
+        logger.warning("could not ask for a flush, beat will: %s", error)
+
+
+def _bad_message(
+    args: Sequence[Any], kwargs: dict[str, Any], reason: str, task_id: str, events: int = 1
+) -> Delivery:
+    body = json.dumps([args, kwargs]).encode()
+    return Delivery([], [BadEvent(body, reason, events)], task_id=task_id)
