@@ -18,14 +18,14 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__(_TEXT)
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: D102, N802
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return _timestamp(record)
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; what is given as `extra=` becomes further fields."""
 
-    def format(self, record: logging.LogRecord) -> str:  # noqa: D102
+    def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": _timestamp(record),
             "level": record.levelname,

@@ -1,9 +1,9 @@
 """Event analytics on Celery and Redis: exact counts, live and in Postgres.
 
-An application calls `track_event.delay("page_view", user_id="u1")`. Workers turn events into Redis counters, a beat
-schedule flushes the counters into Postgres, and `stats` reads counts that are exact at any moment, flushed or not.
-Every accepted event is counted exactly once. This package is the domain: plain Python, Redis and SQL; `tasks` is
-its Celery side.
+An application calls `track_event.delay("page_view", user_id="u1")`. Workers turn events into Redis
+counters, a beat schedule flushes the counters into Postgres, and `stats` reads counts that are
+exact at any moment, flushed or not. Every accepted event is counted exactly once. This package is
+the domain: plain Python, Redis and SQL; `tasks` is its Celery side.
 """
 
 from __future__ import annotations

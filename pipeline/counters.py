@@ -1,7 +1,7 @@
 """The Redis side of the counters: apply, claim, settle, read.
 
-Each is one Lua script, so it happens whole or not at all. This module and `flush.py` are the path of an event from
-a worker to Postgres; the scripts, with their exact arguments, are in `lua/`.
+Each is one Lua script, so it happens whole or not at all. This module and `flush.py` are the path
+of an event from a worker to Postgres; the scripts, with their exact arguments, are in `lua/`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _PENDING_SINCE = b"pending_since_s"
 
 @dataclass(frozen=True)
 class Claim:
-    """A named batch of counters taken out of the live keys; `number` 0 means that there was nothing to take."""
+    """A named batch of counters taken out of the live keys; `number` 0 means that there was nothing
+    to take."""
 
     batch_id: str
     epoch: int
@@ -59,7 +60,8 @@ class CounterOptions:
 
 
 class Counters:
-    """Counters of one Redis under one prefix. Holds no state but the client; safe to share between threads."""
+    """Counters of one Redis under one prefix. Holds no state but the client; safe to share between
+    threads."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, options: CounterOptions | None = None
@@ -73,14 +75,16 @@ class Counters:
         self._read = _script(client, "read")
         self._repair = _script(client, "repair")
 
-    # -- apply ---------------------------------------------------------------------------------------------------
+    # -- apply
+    # --
 
     def apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applied:
         """Consume the messages and count their events in one step.
 
-        A message that is no longer unacknowledged, or whose task id was seen, has been counted before and is left
-        out; so is an event whose `event_id` was seen, in the window or earlier in this batch. May be repeated after
-        a lost reply: the second call finds every message gone. Raises redis.RedisError with nothing changed.
+        A message that is no longer unacknowledged, or whose task id was seen, has been counted
+        before and is left out; so is an event whose `event_id` was seen, in the window or earlier
+        in this batch. May be repeated after a lost reply: the second call finds every message gone.
+        Raises redis.RedisError with nothing changed.
         """
         batch = Batch(list(deliveries))
         while True:
@@ -109,19 +113,20 @@ class Counters:
 
     def pending(self) -> int:
         """How many counters wait for a flush."""
-        return cast("int", self.client.scard(self.keys.pending_flush))
+        return self.client.scard(self.keys.pending_flush)
 
     def now_s(self) -> int:
         """Redis's clock (Unix seconds)."""
-        return cast("tuple[int, int]", self.client.time())[0]
+        return self.client.time()[0]
 
-    # -- flush ---------------------------------------------------------------------------------------------------
+    # -- flush
+    # --
 
     def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
         """Move up to `limit` counters into the journal under `batch_id`; exact when repeated.
 
-        `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises `RedisWentBack` when Redis
-        is behind it, and then takes nothing.
+        `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises
+        `RedisWentBack` when Redis is behind it, and then takes nothing.
         """
         reply = self._claim(
             keys=[
@@ -136,9 +141,10 @@ class Counters:
         if reply[0] == -1:
             raise RedisWentBack(
                 f"Redis is at claim {reply[2]} of epoch {reply[1]}, but Postgres has stored claim "
-                f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older state, or is another "
-                "server, and what it holds may be counted twice. Nothing was flushed. Compare the counts, then run "
-                "`analytics accept-redis-state` to go on from this state"
+                f"{newest_stored[1]} of epoch {newest_stored[0]}: "
+                "Redis was restored to an older state, or is another server, and what it holds may be counted twice. Nothing "
+                "was flushed. Compare the counts, then run `analytics accept-redis-state` to go on "
+                "from this state"
             )
         pending, epoch, number, *taken = reply
         return Claim(batch_id, epoch, number, _counts(taken), pending)
@@ -152,16 +158,18 @@ class Counters:
         return Claim(batch_id, epoch, number, counts, pending=0)
 
     def settle(self, batch_id: str) -> None:
-        """Mark a stored batch as settled: its journal leaves after five minutes. May be repeated."""
+        """Mark a stored batch as settled: its journal leaves in five minutes. May be repeated."""
         self._settle(
             keys=[self.keys.inflight + batch_id, self.keys.batches],
             args=[batch_id, JOURNAL_LIFETIME_S, BATCH_LISTED_S],
         )
 
-    # -- read ----------------------------------------------------------------------------------------------------
+    # -- read
+    # --
 
     def journal(self) -> Journal:
-        """The batches whose journals exist: those open, and those settled so recently that readers may need them."""
+        """The batches whose journals exist: those open, and those settled so recently that readers
+        may need them."""
         pipeline = self.client.pipeline(transaction=True)
         pipeline.time()
         pipeline.zrangebyscore(self.keys.batches, "-inf", 0)
@@ -176,7 +184,8 @@ class Counters:
     def unstored(
         self, counters: Sequence[str], stored: Sequence[str], began_at_ms: int
     ) -> list[int] | None:
-        """Per counter, what neither Postgres nor a batch in `stored` holds yet; None: the read took too long."""
+        """Per counter, what neither Postgres nor a batch in `stored` holds yet; None: the read took
+        too long."""
         reply = self._read(
             keys=[self.keys.batches],
             args=[
@@ -190,7 +199,8 @@ class Counters:
         return None if reply == -1 else cast("list[int]", reply)
 
     def names_of_user(self, user_id: str) -> set[str]:
-        """Names of the user's counters that are live or in a journal now. Costs one pass over the pending set."""
+        """Names of the user's counters that are live or in a journal now. Costs one pass over the
+        pending set."""
         pattern = self.keys.user_pattern(user_id)
         names = {
             cast("bytes", name).decode()
@@ -204,10 +214,12 @@ class Counters:
                 names.add(cast("bytes", name).decode())
         return names
 
-    # -- the books -----------------------------------------------------------------------------------------------
+    # -- the books
+    # --
 
     def books(self) -> dict[str, int]:
-        """The running totals of events (consumed = counted + duplicate + dead, each also per event type as
+        """The running totals of events (consumed = counted + duplicate + dead, each also per event
+        type as
         `counted:page_view`), of claims, and of counters expired or repaired."""
         found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.totals))
         return {
@@ -228,7 +240,7 @@ class Counters:
         self.client.hset(self.keys.totals, _PENDING_SINCE.decode(), str(began_s))
 
     def repair(self) -> int:
-        """Make counters pending again whose names are not (by SCAN); returns how many, normally 0."""
+        """Make counters pending again whose names are not; returns how many, normally 0."""
         repaired = 0
         for kind in ("counter", "user", "dim"):
             names: list[bytes] = []

@@ -1,7 +1,7 @@
 """From events to increments: which counters an event adds to. Pure; no server, no clock.
 
-An event counts its type per day and per hour, its user per day, and for each property named in `count_by` the
-property's value per day.
+An event counts its type per day and per hour, its user per day, and for each property named in
+`count_by` the property's value per day.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CountBy = Mapping[str, Sequence[str]]
 
 
 class ValueIncrements(msgspec.Struct, array_like=True):
-    """The increments of one property on one day, apart from the others because of the cap on distinct values."""
+    """The increments of one property on one day, apart from the others because of the cap on
+    distinct values."""
 
     values_key: str
     other_key: str
@@ -35,7 +36,8 @@ class ValueIncrements(msgspec.Struct, array_like=True):
 
 
 class Increments(msgspec.Struct):
-    """What a batch of events adds to the counters, summed: one entry a counter, however many events."""
+    """What a batch of events adds to the counters, summed: one entry a counter, however many
+    events."""
 
     counters: dict[str, int]
     values: list[ValueIncrements]
@@ -47,8 +49,8 @@ class Increments(msgspec.Struct):
 def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime) -> Increments:
     """Sum what `events` add to the counters.
 
-    `count_by` names for an event type the properties whose values are counted. `now` bounds the lifetime of the
-    sets of distinct values of days long past.
+    `count_by` names for an event type the properties whose values are counted. `now` bounds the
+    lifetime of the sets of distinct values of days long past.
     """
     hours: Counter[tuple[str, str]] = Counter()
     users: Counter[tuple[str, str, str]] = Counter()
@@ -85,9 +87,11 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
 
 
 def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
-    """The text under which a property's value is counted; None when the event does not have the property.
+    """The text under which a property's value is counted; None when the event does not have the
+    property.
 
-    Text counts as it is, everything else as its JSON (`true`, `12`, `{"a":1}`); null counts as absent.
+    Text counts as it is, everything else as its JSON (`true`, `12`, `{"a":1}`); null counts as
+    absent.
     """
     found = properties.get(name) if properties else None
     if found is None:

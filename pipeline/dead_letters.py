@@ -1,4 +1,5 @@
-"""Dead letters: what could not be counted, kept as it came with the reason, until somebody replays or drops it."""
+"""Dead letters: what could not be counted, kept as it came with the reason, until somebody replays
+or drops it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _MOVED_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """`kind` is "event" (body: its JSON), "message" (the broker's message) or "counter" (its name and count)."""
+    """`kind` is "event" (body: its JSON), "message" (the broker's message) or "counter" (its name
+    and count)."""
 
     id: str
     kind: str
@@ -31,7 +33,8 @@ class DeadLetter:
 
 
 def move(client: redis.Redis, keys: Keys, engine: Engine) -> int:
-    """Move dead letters from Redis to Postgres and return how many; exact when repeated: the id is the same."""
+    """Move dead letters from Redis to Postgres and return how many; exact when repeated: the id is
+    the same."""
     moved = 0
     while entries := cast("list[tuple[bytes, dict[bytes, bytes]]]", _oldest(client, keys)):
         with engine.begin() as connection:
@@ -46,7 +49,7 @@ def move(client: redis.Redis, keys: Keys, engine: Engine) -> int:
 
 def waiting(client: redis.Redis, keys: Keys) -> int:
     """How many dead letters wait in Redis to be moved."""
-    return cast("int", client.xlen(keys.dead))
+    return client.xlen(keys.dead)
 
 
 def count_stored(engine: Engine) -> int:
@@ -105,10 +108,8 @@ def _oldest(client: redis.Redis, keys: Keys) -> object:
 
 def _row(entry_id: bytes, fields: dict[bytes, bytes]) -> dict[str, Any]:
     kind = fields[b"kind"].decode()
-    if kind == "counter":
-        body = fields[b"counter"] + b" " + fields[b"count"]
-    else:
-        body = fields[b"body"]
+    counter = kind == "counter"
+    body = fields[b"counter"] + b" " + fields[b"count"] if counter else fields[b"body"]
     return {
         "id": entry_id.decode(),
         "kind": kind,

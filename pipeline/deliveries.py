@@ -1,7 +1,7 @@
 """What workers hand to `Counters.apply`: messages with their events, put together as one batch.
 
-Pure: the batch decides what is counted, what is a duplicate and what is a dead letter; Redis only says which
-messages and ids it has seen.
+Pure: the batch decides what is counted, what is a duplicate and what is a dead letter; Redis only
+says which messages and ids it has seen.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class BadEvent:
 class Delivery:
     """One message from the broker and the events in it.
 
-    `tag` is its entry among the unacknowledged messages, when consumption is part of the count. `task_id` is set
-    when its producer may have sent it twice: it is then remembered for the duplicate window.
+    `tag` is its entry among the unacknowledged messages, when consumption is part of the count.
+    `task_id` is set when its producer may have sent it twice: it is then remembered for the
+    duplicate window.
     """
 
     events: Sequence[Event]
@@ -48,7 +49,8 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of a batch: events counted, duplicates and dead letters among them, counters now pending."""
+    """What became of a batch: events counted, duplicates and dead letters among them, counters now
+    pending."""
 
     counted: int = 0
     duplicate: int = 0
@@ -142,12 +144,14 @@ class Batch:
 
 
 def _digest(identifier: str) -> str:
-    """120 bits in 20 characters in place of an id of up to 100: less memory, no collision to be expected."""
+    """120 bits in 20 characters in place of an id of up to 100: less memory, no collision to be
+    expected."""
     return b64encode(blake2b(identifier.encode(), digest_size=15).digest()).decode()
 
 
 def read_delivery(items: Sequence[object], now: datetime, **delivery: Any) -> Delivery:
-    """Check each event of a message; the bad ones are set apart with the reason and counted as dead."""
+    """Check each event of a message; the bad ones are set apart with the reason and counted as
+    dead."""
     events: list[Event] = []
     bad: list[BadEvent] = []
     for item in items:

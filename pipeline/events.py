@@ -1,7 +1,8 @@
-"""An event: what it may hold, and the checks that every one passes, at the producer and again in the worker.
+"""An event: what it may hold, and the checks that every one passes, at the producer and again in
+the worker.
 
-Pure: no server, no clock of its own. The rules are those of the wire contract; a broken one raises `InvalidEvent`,
-which names the field.
+Pure: no server, no clock of its own. The rules are those of the wire contract; a broken one raises
+`InvalidEvent`, which names the field.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     event_id: str | None = None
 
     @classmethod
-    def create(  # noqa: PLR0913 - the five fields of the wire contract and the clock
+    def create(
         cls,
         event_type: object,
         user_id: object = None,
@@ -76,7 +77,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         return cls.create(**fields, now=now)
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as JSON-ready fields, the timestamp as ISO 8601 text in UTC; `from_dict` reads it back."""
+        """The event as JSON-ready fields, the timestamp as ISO 8601 text in UTC; `from_dict` reads
+        it back."""
         fields: dict[str, Any] = {"event_type": self.event_type}
         if self.user_id is not None:
             fields["user_id"] = self.user_id
@@ -102,9 +104,7 @@ def _text(field: str, value: object, longest: int, forbidden: re.Pattern[str]) -
         )
     bad = forbidden.search(value)
     if bad:
-        raise InvalidEvent(
-            field, value, f"must not contain {ascii(bad.group())}; remove the character"
-        )
+        raise InvalidEvent(field, value, f"must not contain {bad.group()!a}; remove the character")
     return value
 
 

@@ -1,8 +1,8 @@
 """Counters -> Postgres, exactly once.
 
-Batches that earlier flushes left are stored first, then counters are claimed and stored until none is pending.
-Whatever step a crash falls on, the next flush finds the batch in the journal and repeats it: the ledger decides
-whether it counts. Several flushes may run at once.
+Batches that earlier flushes left are stored first, then counters are claimed and stored until none
+is pending. Whatever step a crash falls on, the next flush finds the batch in the journal and
+repeats it: the ledger decides whether it counts. Several flushes may run at once.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ logger = logging.getLogger(__name__)
 def flush(counters: Counters, store: Store, batch_size: int) -> int:
     """Store every pending counter and return how many were stored.
 
-    `batch_size` counters are claimed at a time. Raises sqlalchemy.exc.OperationalError when Postgres is away and
-    redis.RedisError when Redis is: what was claimed stays in the journal, is read from there, and the next flush
-    stores it. Raises `RedisWentBack` when Redis is older than what is stored.
+    `batch_size` counters are claimed at a time. Raises sqlalchemy.exc.OperationalError when
+    Postgres is away and redis.RedisError when Redis is: what was claimed stays in the journal, is
+    read from there, and the next flush stores it. Raises `RedisWentBack` when Redis is older than
+    what is stored.
     """
     began_s = counters.now_s()
     stored = store_left_over(counters, store)
-    # Names are taken at random and traffic goes on, so twice what was pending is taken before the flush lets it be.
+    # Names are taken at random and traffic goes on, so twice what was pending is taken before the
+    # flush lets it be.
     budget = 2 * counters.pending() + batch_size
     pending = True
     while pending and budget > 0:
@@ -54,10 +56,11 @@ def flush(counters: Counters, store: Store, batch_size: int) -> int:
 
 
 def store_left_over(counters: Counters, store: Store) -> int:
-    """Store and settle the batches that a flush has claimed but not settled; returns the counters stored.
+    """Store and settle the batches that a flush has claimed but not settled; returns the counters
+    stored.
 
-    A batch that another flush is storing at this moment, or that cannot be stored, is left for the next time: it
-    holds up no other, and reads go on counting it.
+    A batch that another flush is storing at this moment, or that cannot be stored, is left for the
+    next time: it holds up no other, and reads go on counting it.
     """
     stored = 0
     for batch_id in counters.journal().open:

@@ -1,23 +1,24 @@
-"""Every Redis key: its name, its type, its lifetime, and the way back from a counter's name to what it counts.
+"""Every Redis key: its name, its type, its lifetime, and the way back from a counter's name to what
+it counts.
 
-| key                                         | type       | lifetime                                     |
-| ------------------------------------------- | ---------- | -------------------------------------------- |
-| `counter:{type}:{YYYY-MM-DD}`               | string     | until claimed by a flush                     |
-| `counter:{type}:{YYYY-MM-DD:HH}`            | string     | until claimed                                |
-| `user:{user}:{type}:{YYYY-MM-DD}`           | string     | until claimed                                |
-| `dim:{type}:{property}:{value}:{YYYY-MM-DD}`| string     | until claimed                                |
-| `pending_flush`                             | set        | while not empty                              |
-| `inflight:{batch}`                          | hash       | until settled, then 5 minutes                |
-| `batches`                                   | sorted set | members leave a day after they settle        |
-| `values:{type}:{property}:{YYYY-MM-DD}`     | set        | 2 days past its day                          |
-| `seen:event:{n}`, `seen:task:{n}`           | set        | the duplicate window (n numbers its halves)  |
-| `dead`                                      | stream     | until moved to Postgres                      |
-| `totals`                                    | hash       | permanent: the books                         |
-| `flush_requested`                           | string     | a few seconds                                |
-| `unacked`, `unacked_index`                  | kombu's    | while messages are being worked on           |
+| key                                       | type       | lifetime                          |
+| ----------------------------------------- | ---------- | --------------------------------- |
+| `counter:{type}:{YYYY-MM-DD}`             | string     | until claimed by a flush          |
+| `counter:{type}:{YYYY-MM-DD:HH}`          | string     | until claimed                     |
+| `user:{user}:{type}:{YYYY-MM-DD}`         | string     | until claimed                     |
+| `dim:{type}:{property}:{value}:{YYYY-MM-DD}` | string     | until claimed                     |
+| `pending_flush`                           | set        | while not empty                   |
+| `inflight:{batch}`                        | hash       | until settled, then 5 minutes     |
+| `batches`                                 | sorted set | members leave a day after they settle |
+| `values:{type}:{property}:{YYYY-MM-DD}`   | set        | 2 days past its day               |
+| `seen:event:{n}`, `seen:task:{n}`         | set        | the duplicate window, in halves |
+| `dead`                                    | stream     | until moved to Postgres           |
+| `totals`                                  | hash       | permanent: the books              |
+| `flush_requested`                         | string     | a few seconds                     |
+| `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
-All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can reach
-another key and every counter's name parses back to exactly what made it.
+All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
+reach another key and every counter's name parses back to exactly what made it.
 """
 
 from __future__ import annotations
@@ -43,18 +44,24 @@ def _percent(match: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DailyCounter:
+    """How often an event type happened on a day."""
+
     event_type: str
     day: date
 
 
 @dataclass(frozen=True, slots=True)
 class HourlyCounter:
+    """How often an event type happened in an hour, given by its start in UTC."""
+
     event_type: str
     hour: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class UserCounter:
+    """How often a user did something on a day."""
+
     user_id: str
     event_type: str
     day: date
@@ -62,6 +69,8 @@ class UserCounter:
 
 @dataclass(frozen=True, slots=True)
 class ValueCounter:
+    """How often an event type happened on a day with a value of a property."""
+
     event_type: str
     property: str
     value: str
@@ -72,7 +81,8 @@ Counter = DailyCounter | HourlyCounter | UserCounter | ValueCounter
 
 
 class Keys:
-    """The names of all keys under one prefix. `day` is `YYYY-MM-DD`, `hour` is `YYYY-MM-DD:HH`, both UTC."""
+    """The names of all keys under one prefix. `day` is `YYYY-MM-DD`, `hour` is `YYYY-MM-DD:HH`,
+    both UTC."""
 
     def __init__(self, prefix: str = "analytics:") -> None:
         self.prefix = prefix

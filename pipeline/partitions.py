@@ -1,7 +1,8 @@
-"""Monthly partitions, made before they are needed: by maintenance ahead of time, by a flush for older events.
+"""Monthly partitions, made before they are needed: by maintenance ahead of time, by a flush for
+older events.
 
-Months before `FIRST_MONTH` share the default partition, so that events of any age are stored and no input can make
-partitions without end.
+Months before `FIRST_MONTH` share the default partition, so that events of any age are stored and no
+input can make partitions without end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _LOCK_TIMEOUT = "5s"
 
 
 def ensure_months(engine: Engine, table: Table, days: Iterable[date]) -> None:
-    """Make the partitions of `table` that hold `days`, where they are missing. May be repeated and raced."""
+    """Make the partitions of `table` that hold `days`, where they are missing. May be repeated and
+    raced."""
     months = sorted({month_of(day) for day in days if day >= FIRST_MONTH})
     if not months:
         return
@@ -30,7 +32,8 @@ def ensure_months(engine: Engine, table: Table, days: Iterable[date]) -> None:
 
 
 def make_ahead(engine: Engine, today: date, months: int) -> None:
-    """Make this month's partitions and those of the next `months` months for every partitioned table."""
+    """Make this month's partitions and those of the next `months` months for every partitioned
+    table."""
     needed = [today]
     for _ in range(months):
         needed.append(next_month(needed[-1]))
@@ -39,21 +42,25 @@ def make_ahead(engine: Engine, today: date, months: int) -> None:
 
 
 def month_of(day: date) -> date:
+    """The first day of the month."""
     return day.replace(day=1)
 
 
 def next_month(day: date) -> date:
+    """The first day of the month after."""
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
 def partition_name(table: Table, month: date) -> str:
+    """The name of the partition of a month."""
     return f"{table.name}_{month:%Y_%m}"
 
 
 def _present(connection: Connection, table: Table) -> set[str]:
     found = connection.execute(
         text(
-            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:t AS regclass)"
+            "SELECT inhrelid::regclass::text FROM pg_inherits "
+            "WHERE inhparent = CAST(:t AS regclass)"
         ),
         {"t": table.name},
     )
@@ -61,7 +68,8 @@ def _present(connection: Connection, table: Table) -> set[str]:
 
 
 def _make(engine: Engine, table: Table, month: date) -> None:
-    # Attaching takes a weaker lock on the table than CREATE TABLE … PARTITION OF, so that traffic goes on.
+    # Attaching takes a weaker lock on the table than CREATE TABLE … PARTITION OF, so that traffic
+    # goes on.
     name = partition_name(table, month)
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))

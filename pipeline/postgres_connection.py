@@ -17,7 +17,8 @@ _CONNECT_TIMEOUT_S = 5
 
 
 def postgres_engine(url: str) -> Engine:
-    """An engine whose connections are checked before use. Opens none. Raises `ConfigurationError` on a wrong URL."""
+    """An engine whose connections are checked before use. Opens none. Raises `ConfigurationError`
+    on a wrong URL."""
     try:
         return create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
@@ -34,7 +35,8 @@ def postgres_engine(url: str) -> Engine:
 
 
 def check_postgres(engine: Engine) -> None:
-    """Refuse a Postgres that is too old or not migrated. Raises `ConfigurationError` or `ServerUnavailable`."""
+    """Refuse a Postgres that is too old or not migrated. Raises `ConfigurationError` or
+    `ServerUnavailable`."""
     with reported_postgres_errors(engine), engine.connect() as connection:
         number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
         version = schema.current_version(connection)
@@ -45,7 +47,8 @@ def check_postgres(engine: Engine) -> None:
     if version != schema.newest_version():
         found = f"at version {version}" if version else "not set up"
         raise ConfigurationError(
-            f"the database is {found}, this program needs {schema.newest_version()}: run `analytics migrate`"
+            f"the database is {found}, this program needs {schema.newest_version()}: "
+            "run `analytics migrate`"
         )
 
 
@@ -59,16 +62,19 @@ def reported_postgres_errors(engine: Engine) -> Iterator[None]:
         reason = _first_line(error)
         if "password" in reason or "does not exist" in reason or "authentication" in reason:
             raise ConfigurationError(
-                f"Postgres at {where} refuses the connection ({reason}): correct ANALYTICS_POSTGRES_URL"
+                f"Postgres at {where} refuses the connection ({reason}): "
+                "correct ANALYTICS_POSTGRES_URL"
             ) from error
         raise ServerUnavailable(
-            f"Postgres at {where} does not answer ({reason}): start it, or correct ANALYTICS_POSTGRES_URL"
+            f"Postgres at {where} does not answer ({reason}): "
+            "start it, or correct ANALYTICS_POSTGRES_URL"
         ) from error
     except ProgrammingError as error:
         if not isinstance(error.orig, psycopg.errors.UndefinedTable):
             raise
         raise ConfigurationError(
-            f"the database at {where} lacks our tables ({_first_line(error)}): run `analytics migrate`"
+            f"the database at {where} lacks our tables ({_first_line(error)}): "
+            "run `analytics migrate`"
         ) from error
 
 

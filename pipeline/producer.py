@@ -1,9 +1,10 @@
 """What an application imports: `track_event` and `track_events`, Celery tasks of a private app.
 
-Events are checked here, before anything is sent, and stamped, so that waiting in a queue never moves one to another
-hour. `.delay()`, `.apply_async()`, `.s()`, eager mode and a direct call all work; the last two count the event in this
-process. The broker is the one given to `configure`, else `ANALYTICS_REDIS_URL`, else the private server of
-`ANALYTICS_DATA_DIR`. The app is private: it neither shows up in the application's own Celery app nor changes it.
+Events are checked here, before anything is sent, and stamped, so that waiting in a queue never
+moves one to another hour. `.delay()`, `.apply_async()`, `.s()`, eager mode and a direct call all
+work; the last two count the event in this process. The broker is the one given to `configure`, else
+`ANALYTICS_REDIS_URL`, else the private server of `ANALYTICS_DATA_DIR`. The app is private: it
+neither shows up in the application's own Celery app nor changes it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ EVENTS_QUEUE = "analytics.events"
 
 @dataclass(frozen=True)
 class ProducerSettings:
-    """Where events go. `count_by` and what follows matter only to events counted in this process."""
+    """Where events go. `count_by` and what follows matter to events counted in this process."""
 
     redis_url: str | None = field(default=None, repr=False)
     data_dir: Path = Path(".analytics")
@@ -50,7 +51,8 @@ class ProducerSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
-        """The settings of the same names, as far as they are set. Workers check them all; this only reads."""
+        """The settings of the same names, as far as they are set. Workers check them all; this only
+        reads."""
         read: dict[str, Callable[[str], Any]] = {
             "redis_url": str,
             "data_dir": Path,
@@ -76,7 +78,8 @@ class ProducerSettings:
 
 
 def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> None:
-    """Use these settings, or those in use with `changes`, from the next event on; nothing is connected yet."""
+    """Use these settings, or those in use with `changes`, from the next event on; nothing is
+    connected yet."""
     global _settings  # noqa: PLW0603 - one producer a process, as Celery has one app
     _settings = replace(settings or _current_settings(), **changes)
     _counters.cache_clear()
@@ -139,13 +142,14 @@ def _counters() -> Counters:
     return Counters(redis_client(settings.broker_url()), Keys(settings.prefix), options)
 
 
-class _CheckedTask(Task):  # type: ignore[misc]
+class _CheckedTask(Task):
     """A task whose arguments are checked, and made complete, before they are sent."""
 
     abstract = True
 
     def checked(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments to send. Raises `InvalidEvent`, or TypeError as a call with wrong arguments does."""
+        """The arguments to send. Raises `InvalidEvent`, or TypeError as a call with wrong arguments
+        does."""
         raise NotImplementedError
 
     def apply_async(
@@ -156,8 +160,8 @@ class _CheckedTask(Task):  # type: ignore[misc]
     ) -> AsyncResult:
         """Check, then send as Celery does; when it returns, the event is accepted.
 
-        Takes Celery's options. Raises `InvalidEvent` with nothing sent, and kombu's OperationalError when the broker
-        did not take the message within `publish_timeout_s`.
+        Takes Celery's options. Raises `InvalidEvent` with nothing sent, and kombu's
+        OperationalError when the broker did not take the message within `publish_timeout_s`.
         """
         args, kwargs = self.checked(*(args or ()), **(kwargs or {}))
         if current_app.conf.task_always_eager:
@@ -169,7 +173,7 @@ class _CheckedTask(Task):  # type: ignore[misc]
 class _TrackEvent(_CheckedTask):
     abstract = True
 
-    def checked(  # noqa: PLR0913
+    def checked(
         self,
         event_type: str,
         user_id: str | None = None,
@@ -194,7 +198,8 @@ class _TrackEvents(_CheckedTask):
 
 
 def check_events(events: object) -> list[Event]:
-    """The events of one message, each checked. Raises `InvalidEvent` that says which one breaks which rule."""
+    """The events of one message, each checked. Raises `InvalidEvent` that says which one breaks
+    which rule."""
     if not isinstance(events, Sequence) or isinstance(events, str | bytes):
         raise InvalidEvent(
             "events", events, "must be a list of objects with the fields of an event"
@@ -225,7 +230,7 @@ def check_events(events: object) -> list[Event]:
 
 
 @_app.task(name=TRACK_EVENT, base=_TrackEvent, bind=True, shared=False)
-def track_event(  # noqa: PLR0913
+def track_event(
     self: Task,
     event_type: str,
     user_id: str | None = None,
@@ -235,10 +240,11 @@ def track_event(  # noqa: PLR0913
 ) -> None:
     """Count one event.
 
-    `event_type`: text, 1 to 200 characters. `user_id`: text, up to 256 characters. `properties`: a JSON object, up to
-    32 KiB. `timestamp`: an aware datetime, ISO 8601 text or Unix seconds; now when absent. `event_id`: text, up to 100
-    characters; a second event with the same id within the window (24 h) is not counted. `.delay()` sends it to the
-    workers; a direct call counts it in this process. Raises `InvalidEvent`.
+    `event_type`: text, 1 to 200 characters. `user_id`: text, up to 256 characters. `properties`: a
+    JSON object, up to 32 KiB. `timestamp`: an aware datetime, ISO 8601 text or Unix seconds; now
+    when absent. `event_id`: text, up to 100 characters; a second event with the same id within the
+    window (24 h) is not counted. `.delay()` sends it to the workers; a direct call counts it in
+    this process. Raises `InvalidEvent`.
     """
     event = Event.create(
         event_type, user_id, properties, timestamp, event_id, now=datetime.now(UTC)

@@ -21,10 +21,11 @@ _SOCKET_TIMEOUT_S = 30
 
 
 def redis_client(url: str) -> redis.Redis:
-    """A client that never repeats a command by itself: redis-py's default would apply one twice after a lost reply.
+    """A client that never repeats a command by itself: redis-py's default would apply one twice
+    after a lost reply.
 
-    `url`: `redis://`, `rediss://`, or Sentinels joined by `;` with `?master_name=`. Opens no connection. Raises
-    `ConfigurationError` when it is none of these.
+    `url`: `redis://`, `rediss://`, or Sentinels joined by `;` with `?master_name=`. Opens no
+    connection. Raises `ConfigurationError` when it is none of these.
     """
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
@@ -38,7 +39,8 @@ def redis_client(url: str) -> redis.Redis:
         return redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise ConfigurationError(
-            f"the Redis URL {without_password(url)} is wrong ({error}): use redis://:PASSWORD@HOST:PORT/0"
+            f"the Redis URL {without_password(url)} is wrong ({error}): "
+            "use redis://:PASSWORD@HOST:PORT/0"
         ) from error
 
 
@@ -48,26 +50,27 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
     master_names = parse_qs(query).get("master_name")
     if not master_names:
         raise ValueError("it names no master: end it with ?master_name=NAME")
-    sentinel = Sentinel(
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [(part.hostname or "localhost", part.port or 26_379) for part in parts],
         sentinel_kwargs={"socket_connect_timeout": _CONNECT_TIMEOUT_S},
         password=unquote(parts[0].password) if parts[0].password else None,
         db=int(parts[-1].path.strip("/") or 0),
         **options,
     )
-    return sentinel.master_for(master_names[0])
+    master: redis.Redis = sentinel.master_for(master_names[0])  # type: ignore[no-untyped-call]
+    return master
 
 
 def check_redis(client: redis.Redis, appendfsync: str) -> None:
     """Refuse a Redis that could lose or evict what it has acknowledged.
 
-    `appendfsync` is what the settings ask for: "always", or "everysec" for those who accept to lose two seconds.
-    Raises `ConfigurationError` naming what to change, or `ServerUnavailable`.
+    `appendfsync` is what the settings ask for: "always", or "everysec" for those who accept to lose
+    two seconds. Raises `ConfigurationError` naming what to change, or `ServerUnavailable`.
     """
     with reported_redis_errors(client):
-        server = cast("dict[str, Any]", client.info("server"))
-        memory = cast("dict[str, Any]", client.info("memory"))
-        persistence = cast("dict[str, Any]", client.info("persistence"))
+        server = client.info("server")
+        memory = client.info("memory")
+        persistence = client.info("persistence")
         version = str(server.get("valkey_version") or server["redis_version"])
         try:
             fsync = cast("dict[str, str]", client.config_get("appendfsync")).get("appendfsync")
@@ -77,16 +80,18 @@ def check_redis(client: redis.Redis, appendfsync: str) -> None:
         raise ConfigurationError(f"Redis {version} is too old: 7.0 is the oldest that works")
     if memory["maxmemory_policy"] != "noeviction":
         raise ConfigurationError(
-            f"Redis evicts keys (maxmemory-policy {memory['maxmemory_policy']}): set maxmemory-policy noeviction, "
-            "or counts are lost when memory is short"
+            f"Redis evicts keys (maxmemory-policy {memory['maxmemory_policy']}): "
+            "set maxmemory-policy noeviction, or counts are lost when memory is short"
         )
     if not persistence["aof_enabled"]:
         raise ConfigurationError(
-            "Redis keeps no append-only file, so a restart would lose events: set appendonly yes and appendfsync always"
+            "Redis keeps no append-only file, so a restart would lose events: "
+            "set appendonly yes and appendfsync always"
         )
     if appendfsync == "always" and fsync not in ("always", None):
         raise ConfigurationError(
-            f"Redis has appendfsync {fsync}, so a power cut may lose two seconds: set appendfsync always in Redis, "
+            f"Redis has appendfsync {fsync}, so a power cut may lose two seconds: "
+            "set appendfsync always in Redis, "
             "or accept the loss with ANALYTICS_APPENDFSYNC=everysec"
         )
 

@@ -12,7 +12,8 @@ VERSION_TABLE = "analytics_schema_version"
 
 
 def migrate(engine: Engine) -> str:
-    """Bring the schema up to date and return its version. May be repeated, and run from several places at once."""
+    """Bring the schema up to date and return its version. May be repeated, and run from several
+    places at once."""
     config = _config()
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('analytics:migrate'))"))

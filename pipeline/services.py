@@ -12,11 +12,11 @@ import redis
 from sqlalchemy import Engine, delete, func, select
 
 from pipeline import dead_letters, partitions
-from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
-from pipeline.redis_connection import redis_client, reported_redis_errors
 from pipeline.counters import CounterOptions, Counters
 from pipeline.flush import flush
 from pipeline.keys import Keys
+from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
+from pipeline.redis_connection import redis_client, reported_redis_errors
 from pipeline.stats import Stats
 from pipeline.store import Store, newest_claim
 from pipeline.tables import flush_batches
@@ -88,7 +88,8 @@ class Services:
             )
 
     def accept_redis_state(self) -> int:
-        """Go on from what Redis holds now although it is older than what is stored; returns the new epoch."""
+        """Go on from what Redis holds now although it is older than what is stored; returns the new
+        epoch."""
         with self._reported():
             with self.engine.begin() as connection:
                 epoch, _ = newest_claim(connection)
@@ -130,7 +131,8 @@ class Services:
 
 
 def connect(settings: PipelineSettings, redis_url: str, postgres_url: str) -> Services:
-    """The services for these servers; opens no connection. Raises `ConfigurationError` when a URL is wrong."""
+    """The services for these servers; opens no connection. Raises `ConfigurationError` when a URL
+    is wrong."""
     client, engine = redis_client(redis_url), postgres_engine(postgres_url)
     keys = Keys(settings.prefix)
     options = CounterOptions(

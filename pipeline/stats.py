@@ -1,8 +1,9 @@
 """Reads: exact at any moment, flushed or not.
 
-A read lists the journal's batches, asks Postgres for the counts and for which of these batches it holds, both in
-one statement, and then asks Redis for everything that is not among them. Whatever a flush does in between, each
-count is found in exactly one place. Rankings alone are as of the last flush, and say so.
+A read lists the journal's batches, asks Postgres for the counts and for which of these batches it
+holds, both in one statement, and then asks Redis for everything that is not among them. Whatever a
+flush does in between, each count is found in exactly one place. Rankings alone are as of the last
+flush, and say so.
 """
 
 from __future__ import annotations
@@ -12,7 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Engine, Select, Text, cast, func, literal, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    Text,
+    cast,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from pipeline.counters import Counters
@@ -27,14 +39,16 @@ StoredCounts = dict[str, int]
 
 @dataclass(frozen=True)
 class Ranking:
-    """The largest counts, largest first, as they were stored at `as_of` (None: nothing has been flushed yet)."""
+    """The largest counts, largest first, as they were stored at `as_of` (None: nothing has been
+    flushed yet)."""
 
     top: list[tuple[str, int]]
     as_of: datetime | None
 
 
 class Stats:
-    """Exact counts from one Redis and one Postgres. Days and hours are UTC; ranges include both ends.
+    """Exact counts from one Redis and one Postgres. Days and hours are UTC; ranges include both
+    ends.
 
     Every method raises redis.RedisError or sqlalchemy.exc.OperationalError when a server is away.
     """
@@ -59,7 +73,8 @@ class Stats:
     def series(
         self, event_type: str, first: date, last: date, by: Literal["hour", "day"]
     ) -> Sequence[tuple[date, int]]:
-        """One (time, count) for every hour or day of the range, zeros included. An hour is an aware datetime."""
+        """One (time, count) for every hour or day of the range, zeros included. An hour is an aware
+        datetime."""
         read: Callable[[str, date, date], Sequence[tuple[date, int]]] = (
             self._by_hour if by == "hour" else self._by_day
         )
@@ -96,7 +111,8 @@ class Stats:
     def user_counts(
         self, user_id: str, first: date | None = None, last: date | None = None
     ) -> dict[str, dict[date, int]]:
-        """All that a user did, by event type and day; without a range, ever. Days without events are left out.
+        """All that a user did, by event type and day; without a range, ever. Days without events
+        are left out.
 
         Looks through the names of all pending counters, so it takes longer the more are pending.
         """
@@ -132,7 +148,8 @@ class Stats:
         last: date | None = None,
         limit: int = 10,
     ) -> Ranking:
-        """The users (`of` is "user") or the values of property `of` with the most events, as of the last flush."""
+        """The users (`of` is "user") or the values of property `of` with the most events, as of the
+        last flush."""
         if of == "user":
             table, value = user_daily, user_daily.c.user_id
             conditions: list[ColumnElement[bool]] = []
@@ -159,7 +176,8 @@ class Stats:
             as_of = connection.execute(select(func.max(flush_batches.c.stored_at))).scalar_one()
         return Ranking([(row[0], int(row[1])) for row in rows], as_of)
 
-    # -- the protocol of an exact read ---------------------------------------------------------------------------
+    # -- the protocol of an exact read
+    # --
 
     def _by_day(self, event_type: str, first: date, last: date) -> list[tuple[date, int]]:
         days = _days(first, last)
@@ -194,10 +212,11 @@ class Stats:
     def _read_named(
         self, stored: Select[Any], name: Callable[..., str], names: Sequence[str]
     ) -> StoredCounts:
-        """Counts by counter name: what `stored` selects (key columns, then the count), and what is not stored yet.
+        """Counts by counter name: what `stored` selects (key columns, then the count), and what is
+        not stored yet.
 
-        `name` makes a counter's name of the key columns, which come as text; `names` are the counters to ask Redis
-        for beside those that Postgres returns.
+        `name` makes a counter's name of the key columns, which come as text; `names` are the
+        counters to ask Redis for beside those that Postgres returns.
         """
         while True:
             journal = self._counters.journal()
@@ -213,7 +232,8 @@ class Stats:
     def _stored(
         self, query: Select[Any], batch_ids: Sequence[str]
     ) -> tuple[list[list[Any]], list[str]]:
-        """In one statement, and so of one instant: the rows of `query`, and the batches that the ledger holds."""
+        """In one statement, and so of one instant: the rows of `query`, and the batches that the
+        ledger holds."""
         rows = query.subquery()
         ledger = select(
             func.coalesce(func.array_agg(flush_batches.c.batch_id), cast([], ARRAY(Text)))
@@ -225,7 +245,9 @@ class Stats:
             )
         )
         as_array = func.json_build_array(*rows.c)
-        counts = select(func.coalesce(func.json_agg(as_array), literal_column("'[]'::json", JSON))).select_from(rows)
+        counts = select(
+            func.coalesce(func.json_agg(as_array), literal_column("'[]'::json", JSON))
+        ).select_from(rows)
         with self._engine.connect() as connection:
             found = connection.execute(
                 select(counts.scalar_subquery(), ledger.scalar_subquery())

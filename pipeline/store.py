@@ -1,4 +1,5 @@
-"""The Postgres side of the counters: a flush transaction stores each batch once, and the ledger proves it."""
+"""The Postgres side of the counters: a flush transaction stores each batch once, and the ledger
+proves it."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ _SESSION = text(
     "set_config('lock_timeout', :lock_timeout, true)"
 )
 _UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
-# SQLSTATE classes that blame the row: data exception, integrity violation, a limit such as an index row's size.
+# SQLSTATE classes that blame the row: data exception, integrity violation, a limit such as an index
+# row's size.
 _ROW_REFUSED = ("22", "23", "54")
 
 Rows = dict[tuple[Any, ...], int]
@@ -81,9 +83,11 @@ class FlushTransaction:
         return newest_claim(self.connection)
 
     def save(self, claims: Sequence[Claim]) -> int:
-        """Add the counts of the batches that the ledger does not hold, and enter them; returns how many counters.
+        """Add the counts of the batches that the ledger does not hold, and enter them; returns how
+        many counters.
 
-        A repeat does nothing. A counter that Postgres refuses becomes a dead letter, in the same transaction.
+        A repeat does nothing. A counter that Postgres refuses becomes a dead letter, in the same
+        transaction.
         """
         ordered = sorted(claims, key=lambda claim: claim.batch_id)
         entered = self.connection.execute(

@@ -95,10 +95,11 @@ COUNTER_TABLES = (daily, hourly, user_daily, dimension_daily)
 PARTITIONED_BY_MONTH = (user_daily, dimension_daily)
 
 
-_POSTGRES = postgresql.dialect()
+_POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def key_columns(table: Table) -> list[str]:
+    """The names of the primary key's columns, in their order."""
     return [column.name for column in table.primary_key]
 
 
@@ -111,7 +112,7 @@ def additive_upsert(table: Table) -> TextClause:
     types = {name: table.c[name].type.compile(_POSTGRES) for name in keys} | {"count": "BIGINT"}
     arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
     return text(
-        f"INSERT INTO {table.name} ({', '.join(types)}) SELECT * FROM unnest({arrays}) "  # noqa: S608
+        f"INSERT INTO {table.name} ({', '.join(types)}) SELECT * FROM unnest({arrays}) "
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE "
         f"SET count = {table.name}.count + excluded.count, updated_at = now()"
     )

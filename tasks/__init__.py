@@ -1,13 +1,14 @@
 """The Celery side: `celery -A tasks worker|beat|flower`, and every task by name.
 
-`track_event` and `track_events` here are those of `pipeline`, sent where this process's settings say.
+`track_event` and `track_events` here are those of `pipeline`, sent where this process's settings
+say.
 """
 
+import tasks.track  # noqa: F401 - registers what workers run
 from pipeline.producer import track_event, track_events
 from tasks.app import app
 from tasks.flush import flush_counters
 from tasks.maintenance import maintain, move_dead_letters, repair_counters
-import tasks.track  # noqa: F401 - registers what workers run
 
 __all__ = [
     "app",

@@ -1,4 +1,4 @@
-"""The Celery app of workers, beat and Flower: configured from the settings when it is first used."""
+"""The Celery app of workers, beat and Flower, configured from the settings on first use."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def settings() -> Settings:
 
 
 def redis_url() -> str:
-    """Where Redis is: the URL given, else the private server's. Ends the process when there is none."""
+    """Where Redis is: the URL given, else the private server's. Ends the process when there is
+    none."""
     given = settings().redis_url
     try:
         return address.redis_url(given.get_secret_value() if given else None, settings().data_dir)
@@ -79,7 +80,7 @@ def _set_up_logging(loglevel: int = logging.WARNING, **_: Any) -> None:
 
 @signals.task_failure.connect
 def _log_expected_failure(sender: Any, exception: Exception, **_: Any) -> None:
-    """One line for what a task may meet (`throws`); Celery itself logs all else with its traceback."""
+    """One line for what a task may meet (`throws`); Celery logs all else with its traceback."""
     if isinstance(exception, sender.throws):
         level = logging.CRITICAL if isinstance(exception, RedisWentBack) else logging.WARNING
         logger.log(level, "%s: %s", sender.name, exception)
@@ -87,7 +88,8 @@ def _log_expected_failure(sender: Any, exception: Exception, **_: Any) -> None:
 
 @signals.worker_init.connect
 def _check_servers(sender: Any, **_: Any) -> None:
-    """Start only on servers that keep what they acknowledge; set how many messages the worker may hold."""
+    """Start only on servers that keep what they acknowledge; set how many messages the worker may
+    hold."""
     queues = set(sender.app.amqp.queues.consume_from)
     try:
         check_redis(services().redis, settings().appendfsync)

@@ -1,4 +1,5 @@
-"""Flushing counters into Postgres: by beat, by hand (`flush_counters.delay()`), or when many are pending."""
+"""Flushing counters into Postgres: by beat, by hand (`flush_counters.delay()`), or when many are
+pending."""
 
 from __future__ import annotations
 

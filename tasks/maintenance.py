@@ -1,4 +1,5 @@
-"""What keeps the pipeline tidy; beat runs each as often as `config/schedule.py` says. All may be repeated."""
+"""What keeps the pipeline tidy; beat runs each as often as `config/schedule.py` says. All may be
+repeated."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ Result = TypeVar("Result")
 
 
 def until_redis_answers(action: Callable[[], Result]) -> Result:
-    """The result of `action`, which must be repeatable, tried with growing pauses while Redis does not answer.
+    """The result of `action`, which must be repeatable, tried with growing pauses while Redis does
+    not answer.
 
     A worker that is told to stop meanwhile gives its message back to the queue.
     """

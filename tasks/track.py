@@ -1,4 +1,5 @@
-"""Events: `track_event` and `track_events` as workers run them. Producers use those of `pipeline.producer`."""
+"""Events: `track_event` and `track_events` as workers run them. Producers use those of
+`pipeline.producer`."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
 
 
 def single_event(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> Delivery:
-    """The event that the arguments of `track_event` describe, or a dead letter that holds them as they came."""
+    """The event that the arguments of `track_event` describe, or a dead letter that holds them as
+    they came."""
     named = dict(zip(FIELDS, args, strict=False))
     twice = [name for name in named if name in kwargs]
     if len(args) > len(FIELDS) or twice:
@@ -47,7 +49,8 @@ def single_event(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> D
 
 
 def several_events(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> Delivery:
-    """The events that the arguments of `track_events` describe; those that break a rule as dead letters."""
+    """The events that the arguments of `track_events` describe; those that break a rule as dead
+    letters."""
     events = args[0] if len(args) == 1 and not kwargs else kwargs.get("events")
     if len(args) + len(kwargs) != 1 or not isinstance(events, list):
         return _bad_message(args, kwargs, "events: must be one list of event objects", task_id)
@@ -58,7 +61,8 @@ def several_events(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) ->
 
 
 def count(delivery: Delivery) -> None:
-    """Count the events of a message once, however often it is delivered; ask for a flush when many are pending."""
+    """Count the events of a message once, however often it is delivered; ask for a flush when many
+    are pending."""
     applied = until_redis_answers(lambda: services().counters.apply([delivery], datetime.now(UTC)))
     if applied.pending > settings().flush_threshold:
         ask_for_flush()

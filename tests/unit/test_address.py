@@ -1,4 +1,4 @@
-"""Where the private servers listen: one small file, written by their owner, read by everybody else."""
+"""Where the private servers listen: one small file, written by their owner."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Counters, the ledger of flushes, dead letters."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def _counter_table(name: str, *key: sa.Column[object], partitioned: bool = False) -> None:
+def _counter_table(name: str, *key: sa.Column[Any], partitioned: bool = False) -> None:
     op.create_table(
         name,
         *key,
@@ -23,7 +25,7 @@ def _counter_table(name: str, *key: sa.Column[object], partitioned: bool = False
         op.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
 
 
-def _key(name: str, kind: sa.types.TypeEngine[object]) -> sa.Column[object]:
+def _key(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
     return sa.Column(name, kind, primary_key=True)
 
 
