@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.resources import files
 from typing import cast
 
 import msgspec
 import redis
-from redis.commands.core import Script
 
 from pipeline.counting import CountBy
 from pipeline.deliveries import Applied, Batch, Delivery
 from pipeline.errors import RedisWentBack
 from pipeline.keys import Keys
+from pipeline.scripts import script
 
 JOURNAL_LIFETIME_S = 300
 LONGEST_READ_S = 240
@@ -69,11 +68,11 @@ class Counters:
         self.client = client
         self.keys = keys
         self.options = options or CounterOptions()
-        self._apply = _script(client, "apply")
-        self._claim = _script(client, "claim")
-        self._settle = _script(client, "settle")
-        self._read = _script(client, "read")
-        self._repair = _script(client, "repair")
+        self._apply = script(client, "apply")
+        self._claim = script(client, "claim")
+        self._settle = script(client, "settle")
+        self._read = script(client, "read")
+        self._repair = script(client, "repair")
 
     # -- apply
     # --
@@ -141,10 +140,9 @@ class Counters:
         if reply[0] == -1:
             raise RedisWentBack(
                 f"Redis is at claim {reply[2]} of epoch {reply[1]}, but Postgres has stored claim "
-                f"{newest_stored[1]} of epoch {newest_stored[0]}: "
-                "Redis was restored to an older state, or is another server, and what it holds may be counted twice. Nothing "
-                "was flushed. Compare the counts, then run `analytics accept-redis-state` to go on "
-                "from this state"
+                f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older "
+                "state, or is another server, and what it holds may be counted twice. Nothing was "
+                "flushed. Compare the counts, then run `analytics accept-redis-state` to go on"
             )
         pending, epoch, number, *taken = reply
         return Claim(batch_id, epoch, number, _counts(taken), pending)
@@ -266,7 +264,3 @@ class Counters:
 def _counts(taken: Sequence[bytes]) -> dict[str, int]:
     pairs = iter(taken)
     return {name.decode(): int(value) for name, value in zip(pairs, pairs, strict=True)}
-
-
-def _script(client: redis.Redis, name: str) -> Script:
-    return client.register_script(files("pipeline.lua").joinpath(f"{name}.lua").read_bytes())

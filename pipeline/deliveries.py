@@ -25,11 +25,13 @@ TYPE_UNKNOWN = "__unknown__"
 
 @dataclass(frozen=True)
 class BadEvent:
-    """An event that breaks the wire contract: `raw` is its JSON as it came."""
+    """An event that breaks the wire contract: `raw` is its JSON as it came; of kind "message", the
+    whole message."""
 
     raw: bytes
     reason: str
     events: int = 1
+    kind: str = "event"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Batch:
             for bad in delivery.bad:
                 outcome = "duplicate" if repeated else "dead"
                 if outcome == "dead":
-                    dead.append(("event", bad.reason))
+                    dead.append((bad.kind, bad.reason))
                     self.bodies.append(bad.raw)
                 books[f"{outcome}:{TYPE_UNKNOWN}"] += bad.events
                 self._outcome[outcome] += bad.events

@@ -14,6 +14,7 @@ it counts.
 | `seen:event:{n}`, `seen:task:{n}`         | set        | the duplicate window, in halves |
 | `dead`                                    | stream     | until moved to Postgres           |
 | `totals`                                  | hash       | permanent: the books              |
+| `producer:{id}`                            | string     | 1 day                             |
 | `flush_requested`                         | string     | a few seconds                     |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
@@ -114,6 +115,10 @@ class Keys:
     def values(self, event_type: str, property_name: str, day: str) -> str:
         """The set of distinct values of a property on a day, kept for the cap on their number."""
         return f"{self.prefix}values:{escape(event_type)}:{escape(property_name)}:{day}"
+
+    def producer(self, producer_id: str) -> str:
+        """The last publish number taken from a producer."""
+        return f"{self.prefix}producer:{producer_id}"
 
     def user_pattern(self, user_id: str) -> str:
         """A glob pattern that matches every counter of one user, and nothing else."""

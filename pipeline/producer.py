@@ -17,18 +17,21 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
-from celery import Celery, Task, current_app
+from celery import Celery, Task, current_app, signals
 from celery.result import AsyncResult
 
 from pipeline import address
 from pipeline.counters import CounterOptions, Counters
 from pipeline.counting import CountBy
 from pipeline.deliveries import Delivery
+from pipeline.envelope import TAG_PREFIX, Envelope
 from pipeline.errors import InvalidEvent
 from pipeline.events import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Event
 from pipeline.keys import Keys
+from pipeline.publisher import Publisher, PublisherPool
 from pipeline.redis_connection import redis_client
 
 TRACK_EVENT = "analytics.track_event"
@@ -83,6 +86,7 @@ def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> No
     global _settings  # noqa: PLW0603 - one producer a process, as Celery has one app
     _settings = replace(settings or _current_settings(), **changes)
     _counters.cache_clear()
+    _publishers.cache_clear()
     if _app.configured:
         _app.conf.update(_celery_options())
         _app._pool = None
@@ -142,6 +146,30 @@ def _counters() -> Counters:
     return Counters(redis_client(settings.broker_url()), Keys(settings.prefix), options)
 
 
+# Options that change nothing about the message; with any other the event goes Celery's own way.
+_FAST_OPTIONS = frozenset({"task_id", "retry"})
+
+
+def _publishes_itself() -> bool:
+    """Whether our script can publish: to Redis, and with nobody who may change the message."""
+    broker_url = _current_settings().broker_url()
+    listened_to = signals.before_task_publish.receivers or signals.after_task_publish.receivers
+    return broker_url.startswith(("redis://", "rediss://", "sentinel://")) and not listened_to
+
+
+@cache
+def _envelope(task: str, pid: int) -> Envelope:
+    # The pid is part of the envelope, as the origin of the message.
+    return Envelope(_app, task, EVENTS_QUEUE)
+
+
+@cache
+def _publishers() -> PublisherPool:
+    settings = _current_settings()
+    url, keys = settings.broker_url(), Keys(settings.prefix)
+    return PublisherPool(lambda: Publisher(redis_client(url), keys, EVENTS_QUEUE))
+
+
 class _CheckedTask(Task):
     """A task whose arguments are checked, and made complete, before they are sent."""
 
@@ -158,16 +186,40 @@ class _CheckedTask(Task):
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> AsyncResult:
-        """Check, then send as Celery does; when it returns, the event is accepted.
+        """Check and send the events; when this returns, they are accepted.
 
-        Takes Celery's options. Raises `InvalidEvent` with nothing sent, and kombu's
-        OperationalError when the broker did not take the message within `publish_timeout_s`.
+        Takes Celery's options. `retry=False` tries once; else Redis is tried for
+        `publish_timeout_s`. Raises `InvalidEvent` with nothing sent, kombu's OperationalError when
+        the broker refused, and of these `PublishUnconfirmed` when it may have taken the message:
+        its `retry()` tries again without counting twice.
         """
         args, kwargs = self.checked(*(args or ()), **(kwargs or {}))
+        options = {name: value for name, value in options.items() if value is not None}
         if current_app.conf.task_always_eager:
             names = ("task_id", "link", "link_error")
-            return self.apply(args, kwargs, **{k: v for k, v in options.items() if k in names})
-        return super().apply_async(args, kwargs, **options)
+            return self.apply(args, kwargs, **{n: v for n, v in options.items() if n in names})
+        if not options.keys() <= _FAST_OPTIONS or not _publishes_itself():
+            return super().apply_async(args, kwargs, **options)
+        task_id = str(options.get("task_id") or uuid4())
+        timeout_s = _current_settings().publish_timeout_s if options.get("retry", True) else 0.0
+        self.publish(task_id, args, kwargs, timeout_s)
+        return self.AsyncResult(task_id)
+
+    def publish(
+        self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float
+    ) -> None:
+        """Publish under a producer's number, and tell those who listen to Celery's signals."""
+        envelope = _envelope(self.name, os.getpid())
+        _publishers().publish(
+            TAG_PREFIX,
+            lambda tag: envelope.message(task_id, tag, args, kwargs),
+            self.events_in(args),
+            timeout_s,
+        )
+
+    def events_in(self, args: tuple[Any, ...]) -> int:
+        """How many events these arguments hold."""
+        return 1
 
 
 class _TrackEvent(_CheckedTask):
@@ -195,6 +247,9 @@ class _TrackEvents(_CheckedTask):
         self, events: Sequence[Mapping[str, Any]]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return ([event.to_dict() for event in check_events(events)],), {}
+
+    def events_in(self, args: tuple[Any, ...]) -> int:
+        return len(args[0])
 
 
 def check_events(events: object) -> list[Event]:

@@ -16,6 +16,15 @@ from redis.sentinel import Sentinel
 from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
 
 OLDEST_REDIS = (7, 0)
+RETRY_LATER = (
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.MasterDownError,
+)
+"""Redis answered that it does not take a write now: it is loading, failing over, or full."""
+
 _CONNECT_TIMEOUT_S = 5
 _SOCKET_TIMEOUT_S = 30
 

@@ -6,14 +6,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import redis
 from celery import Task
+from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
 from pipeline.deliveries import BadEvent, Delivery, read_delivery
+from pipeline.envelope import TAG_PREFIX
 from pipeline.events import FIELDS, MAX_EVENTS_PER_MESSAGE
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from tasks.app import app, services, settings
@@ -28,16 +31,18 @@ logger = logging.getLogger(__name__)
 @app.task(name=TRACK_EVENT, bind=True, typing=False, shared=False)
 def track_event(self: Task, *args: Any, **kwargs: Any) -> None:
     """Count one event; see `pipeline.track_event` for the arguments."""
-    count(single_event(args, kwargs, self.request.id))
+    count(single_event(args, kwargs, self.request.id, datetime.now(UTC)), self.request)
 
 
 @app.task(name=TRACK_EVENTS, bind=True, typing=False, shared=False)
 def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
     """Count a list of events; see `pipeline.track_events`."""
-    count(several_events(args, kwargs, self.request.id))
+    count(several_events(args, kwargs, self.request.id, datetime.now(UTC)), self.request)
 
 
-def single_event(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> Delivery:
+def single_event(
+    args: Sequence[Any], kwargs: dict[str, Any], task_id: str | None, now: datetime
+) -> Delivery:
     """The event that the arguments of `track_event` describe, or a dead letter that holds them as
     they came."""
     named = dict(zip(FIELDS, args, strict=False))
@@ -45,10 +50,12 @@ def single_event(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> D
     if len(args) > len(FIELDS) or twice:
         what = f"{twice[0]} is given twice" if twice else f"there are more than {len(FIELDS)}"
         return _bad_message(args, kwargs, f"arguments: {what}", task_id)
-    return read_delivery([named | kwargs], datetime.now(UTC), task_id=task_id)
+    return read_delivery([named | kwargs], now, task_id=task_id)
 
 
-def several_events(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) -> Delivery:
+def several_events(
+    args: Sequence[Any], kwargs: dict[str, Any], task_id: str | None, now: datetime
+) -> Delivery:
     """The events that the arguments of `track_events` describe; those that break a rule as dead
     letters."""
     events = args[0] if len(args) == 1 and not kwargs else kwargs.get("events")
@@ -57,12 +64,18 @@ def several_events(args: Sequence[Any], kwargs: dict[str, Any], task_id: str) ->
     if len(events) > MAX_EVENTS_PER_MESSAGE:
         reason = f"events: {len(events)} in one message; at most {MAX_EVENTS_PER_MESSAGE} fit one"
         return _bad_message(args, kwargs, reason, task_id, events=len(events))
-    return read_delivery(events, datetime.now(UTC), task_id=task_id)
+    return read_delivery(events, now, task_id=task_id)
 
 
-def count(delivery: Delivery) -> None:
-    """Count the events of a message once, however often it is delivered; ask for a flush when many
-    are pending."""
+def count(delivery: Delivery, request: Context) -> None:
+    """Count the events of a message once, however often it is delivered.
+
+    From Redis the message is consumed in the same step; elsewhere, and for producers that may send
+    twice, its task id is remembered. Asks for a flush when many counters are pending.
+    """
+    tag = (request.properties or {}).get("delivery_tag")  # only kombu's Redis transport has it here
+    ours = tag is not None and tag.startswith(TAG_PREFIX)
+    delivery = replace(delivery, tag=tag, task_id=None if ours else delivery.task_id)
     applied = until_redis_answers(lambda: services().counters.apply([delivery], datetime.now(UTC)))
     if applied.pending > settings().flush_threshold:
         ask_for_flush()
@@ -78,7 +91,7 @@ def ask_for_flush() -> None:
 
 
 def _bad_message(
-    args: Sequence[Any], kwargs: dict[str, Any], reason: str, task_id: str, events: int = 1
+    args: Sequence[Any], kwargs: dict[str, Any], reason: str, task_id: str | None, events: int = 1
 ) -> Delivery:
     body = json.dumps([args, kwargs]).encode()
     return Delivery([], [BadEvent(body, reason, events)], task_id=task_id)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pipeline import address
 from pipeline.embedded import binaries, credentials, locks, privileges
@@ -74,7 +76,10 @@ def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
 def ask(server_url: str) -> Answer:
     """Whether the server at `server_url` answers a PING, and takes its password."""
     client = redis.Redis.from_url(
-        server_url, socket_timeout=_ASK_LIMIT_S, socket_connect_timeout=_ASK_LIMIT_S, retry=None
+        server_url,
+        socket_timeout=_ASK_LIMIT_S,
+        socket_connect_timeout=_ASK_LIMIT_S,
+        retry=Retry(NoBackoff(), 0),
     )
     try:
         client.ping()

@@ -138,7 +138,7 @@ def test_a_scheduled_request_outlives_clocks_that_differ_by_an_hour(
 
 def test_beat_schedules_nothing_but_our_tasks() -> None:
     app = configured()
-    scheduler = app.Beat().Service(app=app).get_scheduler()
+    scheduler = app.Beat().Service(app=app, scheduler_cls=app.conf.beat_scheduler).get_scheduler()
     assert set(scheduler.schedule) == set(intervals_s(300))
 
 

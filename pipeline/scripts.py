@@ -1,0 +1,13 @@
+"""The Lua scripts in `lua/`: loaded by name, called by their SHA."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import redis
+from redis.commands.core import Script
+
+
+def script(client: redis.Redis, name: str) -> Script:
+    """The script `lua/{name}.lua`; a server that does not know it yet is sent its text."""
+    return client.register_script(files("pipeline.lua").joinpath(f"{name}.lua").read_bytes())
