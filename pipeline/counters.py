@@ -215,15 +215,6 @@ class Counters:
     # -- the books
     # --
 
-    def books(self) -> dict[str, int]:
-        """The running totals of events (consumed = counted + duplicate + dead, each also per event
-        type as
-        `counted:page_view`), of claims, and of counters expired or repaired."""
-        found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.totals))
-        return {
-            name.decode(): int(value) for name, value in found.items() if name != _PENDING_SINCE
-        }
-
     def oldest_pending_s(self) -> int:
         """Seconds that a counter may have waited for a flush, at most; 0 when none is pending."""
         pipeline = self.client.pipeline(transaction=True)

@@ -21,6 +21,8 @@ from pipeline.events import Event
 from pipeline.keys import Keys
 
 TYPE_UNKNOWN = "__unknown__"
+TAG_PREFIX = "analytics/"
+"""Begins the delivery tag of every message that was published under a producer's number."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Batch:
                 self._outcome[outcome] += bad.events
         books.update(self._outcome)
         books["consumed"] = self._outcome.total()
+        books["consumed_messages"] = sum(tag.startswith(TAG_PREFIX) for tag, _ in self._tags)
         increments = count(events, count_by, keys, now)
         return {
             "tags": [tag for tag, _ in self._tags],

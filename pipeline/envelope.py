@@ -14,9 +14,6 @@ from typing import Any
 import msgspec
 from celery import Celery
 
-TAG_PREFIX = "analytics/"
-"""Begins the delivery tag of every message that was published under a producer's number."""
-
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _PLACES = re.compile(r'"@@(\w+)@@"')
 

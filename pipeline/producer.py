@@ -26,8 +26,8 @@ from celery.result import AsyncResult
 from pipeline import address
 from pipeline.counters import CounterOptions, Counters
 from pipeline.counting import CountBy
-from pipeline.deliveries import Delivery
-from pipeline.envelope import TAG_PREFIX, Envelope
+from pipeline.deliveries import TAG_PREFIX, Delivery
+from pipeline.envelope import Envelope
 from pipeline.errors import InvalidEvent
 from pipeline.events import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Event
 from pipeline.keys import Keys

@@ -12,6 +12,7 @@ import redis
 from sqlalchemy import Engine, delete, func, select
 
 from pipeline import dead_letters, partitions
+from pipeline.books import books
 from pipeline.counters import CounterOptions, Counters
 from pipeline.flush import flush
 from pipeline.keys import Keys
@@ -22,6 +23,8 @@ from pipeline.store import Store, newest_claim
 from pipeline.tables import flush_batches
 
 EVENTS_QUEUE = "analytics.events"
+PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu's Redis transport keeps a list for each of four priorities of a queue."""
 
 
 class PipelineSettings(Protocol):
@@ -103,20 +106,22 @@ class Services:
 
     def _status(self) -> dict[str, Any]:
         pipeline = self.redis.pipeline(transaction=True)
-        pipeline.llen(EVENTS_QUEUE)
-        pipeline.zcard(self.keys.unacked_index)
+        for suffix in PRIORITY_SUFFIXES:
+            pipeline.llen(EVENTS_QUEUE + suffix)
+        pipeline.hkeys(self.keys.unacked)
         pipeline.scard(self.keys.pending_flush)
         pipeline.zcount(self.keys.batches, "-inf", 0)
-        depth, unacknowledged, pending, open_batches = pipeline.execute()
+        pipeline.hgetall(self.keys.totals)
+        *depths, unacked, pending, open_batches, totals = pipeline.execute()
         return {
-            "queue_depth": depth,
-            "unacknowledged": unacknowledged,
+            "queue_depth": sum(depths),
+            "unacknowledged": len(unacked),
             "pending_counters": pending,
             "oldest_pending_s": self.counters.oldest_pending_s(),
             "inflight_batches": open_batches,
             "dead_letters": dead_letters.waiting(self.redis, self.keys)
             + dead_letters.count_stored(self.engine),
-            "books": self.counters.books(),
+            "books": books(totals, sum(depths), unacked),
         }
 
     @contextmanager

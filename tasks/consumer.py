@@ -23,8 +23,7 @@ import redis
 from celery import Celery, bootsteps
 from celery.worker import state
 
-from pipeline.deliveries import Applied, BadEvent, Delivery
-from pipeline.envelope import TAG_PREFIX
+from pipeline.deliveries import TAG_PREFIX, Applied, BadEvent, Delivery
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from pipeline.redis_connection import RETRY_LATER
 from tasks.app import services, settings
@@ -146,20 +145,19 @@ class BatchConsumer:
             bad = BadEvent(taken.raw, f"message: {error!r}", kind="message")
             return _apply([replace(taken.delivery, events=(), bad=[bad])])
 
-    def _read(self, tag: str, raw: bytes, now: datetime) -> _Taken | None:
+    def _read(self, tag: str, raw: bytes, now: datetime) -> _Taken | None:  # noqa: PLR0911
         """The events in a message, or None when it is not for this lane."""
         try:
             message = _read_message(raw)
         except (msgspec.DecodeError, UnicodeError) as error:
             return _unreadable(tag, raw, f"is not a Celery message: {error}")
         headers = message.headers
-        if headers.task not in (TRACK_EVENT, TRACK_EVENTS):
-            known = headers.task in self._app.tasks
-            return None if known else _unreadable(tag, raw, f"there is no task {headers.task!r}")
+        if headers.task not in self._app.tasks:
+            return _unreadable(tag, raw, f"there is no task {headers.task!r}")
         if message.content_type != "application/json":
             reason = f"content type {message.content_type!r} is not accepted; send JSON"
             return _unreadable(tag, raw, reason)
-        if headers.compression:
+        if headers.compression or headers.task not in (TRACK_EVENT, TRACK_EVENTS):
             return None
         try:
             args, kwargs, embedded = _arguments(message)

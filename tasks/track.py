@@ -15,8 +15,7 @@ from celery import Task
 from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
-from pipeline.deliveries import BadEvent, Delivery, read_delivery
-from pipeline.envelope import TAG_PREFIX
+from pipeline.deliveries import TAG_PREFIX, BadEvent, Delivery, read_delivery
 from pipeline.events import FIELDS, MAX_EVENTS_PER_MESSAGE
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from tasks.app import app, services, settings
