@@ -93,6 +93,9 @@ def _transport_options(settings: CelerySettings, address: urls.RedisAddress) -> 
         "unacked_key": f"{settings.prefix}unacked",
         "unacked_index_key": f"{settings.prefix}unacked_index",
         "unacked_mutex_key": f"{settings.prefix}unacked_mutex",
+        # Where our transport puts messages that nobody can read, and counts them.
+        "dead_letters_key": f"{settings.prefix}dead",
+        "totals_key": f"{settings.prefix}totals",
         # Without these a server that vanishes without closing its connections (a failover, a
         # firewall) is waited for without end. The longest blocking command takes one second.
         "socket_timeout": _SOCKET_TIMEOUT_S,
@@ -132,8 +135,6 @@ _TASKS: dict[str, Any] = {
     # Nobody waits for a result: what a task did is in Redis, in Postgres and in the metrics.
     "result_backend": None,
     "task_ignore_result": True,
-    # With an expiry Celery schedules a nightly task that cleans a result backend we do not have.
-    "result_expires": None,
     # Acknowledged when done, and given back when the process that ran it is killed: every task
     # can be repeated, none may be lost.
     "task_acks_late": True,

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 
 import redis
 from redis.commands.core import Script
 
 
+@cache
+def source(name: str) -> bytes:
+    """The text of `lua/{name}.lua`."""
+    return files("pipeline.lua").joinpath(f"{name}.lua").read_bytes()
+
+
 def script(client: redis.Redis, name: str) -> Script:
     """The script `lua/{name}.lua`; a server that does not know it yet is sent its text."""
-    return client.register_script(files("pipeline.lua").joinpath(f"{name}.lua").read_bytes())
+    return client.register_script(source(name))

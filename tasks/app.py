@@ -23,6 +23,7 @@ from pipeline.errors import PipelineError, RedisWentBack
 from pipeline.postgres_connection import check_postgres
 from pipeline.redis_connection import check_redis
 from pipeline.services import Services, connect
+from tasks import transport
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def services() -> Services:
     return connect(settings(), redis_url(), postgres_url())
 
 
+transport.install()
 app = Celery("analytics", set_as_current=False)
 app.add_defaults(lambda: celery_config(settings(), redis_url()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -136,10 +137,19 @@ def test_a_scheduled_request_outlives_clocks_that_differ_by_an_hour(
         assert entry["options"]["expires"] >= max(3_600, 2 * entry["schedule"])
 
 
-def test_beat_schedules_nothing_but_our_tasks() -> None:
+def test_beat_schedules_nothing_but_our_tasks_and_writes_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     app = configured()
-    scheduler = app.Beat().Service(app=app, scheduler_cls=app.conf.beat_scheduler).get_scheduler()
+    beat = app.Beat()
+    scheduler = beat.Service(app=app, scheduler_cls=beat.scheduler_cls).get_scheduler()
     assert set(scheduler.schedule) == set(intervals_s(300))
+    assert not list(tmp_path.iterdir())
+
+
+def test_beat_answers_when_it_is_asked_whether_it_lives() -> None:
+    assert configured().conf.beat_enable_remote_control is True
 
 
 # The log

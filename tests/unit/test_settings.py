@@ -175,6 +175,13 @@ def test_an_unknown_variable_is_refused_and_its_value_is_not_shown(
     assert "secret" not in said
 
 
+@pytest.mark.parametrize("name", ["TYPO", "TESTS"])
+def test_a_variable_that_only_begins_like_one_of_the_test_suite_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert f"ANALYTICS_{name}: there is no such setting" in complaint(monkeypatch, **{name: "1"})
+
+
 def test_variables_of_the_test_suite_are_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded(monkeypatch, TEST_ANYTHING="1") == Settings()
 
@@ -300,6 +307,8 @@ def test_a_redis_url_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str
         ("redis://redis:0/0", "redis://redis:0/0", "the port must be from 1 to 65535"),
         ("redis://redis:65536", "redis://redis:65536", "cannot be read as a URL"),
         ("redis://redis/zero", "redis://redis/zero", "must be a database number"),
+        # Without the rule the host would be "pass" here, and the rest a fragment.
+        ("redis://pass#word@redis/0", "redis://:***@redis/0", "in a password write %23"),
         ("redis://redis/0?db=3", "redis://redis/0?…", "the parameter 'db' is not supported"),
         ("rediss://redis?ssl_cert_reqs=maybe", "rediss://redis?…", "ssl_cert_reqs must be one of"),
         ("sentinel://one:26379/0", "sentinel://one:26379/0", "must end with ?master_name=NAME"),

@@ -95,6 +95,20 @@ def test_root_in_a_closed_directory_takes_the_way_its_capabilities_allow(
 
 @root_only
 @linux_only
+def test_root_runs_binaries_that_lie_in_a_closed_directory(data_dir: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed to others"
+    closed.mkdir(mode=0o700)
+    for name in ("postgres", "initdb"):
+        (closed / name).symlink_to(installed_postgres() / name)
+
+    with PrivateServers.start(data_dir, redis=False, postgres_bin_dir=closed) as servers:
+        assert sql(servers, "SELECT 1") == (1,)
+
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@root_only
+@linux_only
 def test_root_in_an_open_directory_keeps_no_capability(owner: Callable[..., Owner]) -> None:
     installed = installed_postgres()
     with (

@@ -1,0 +1,115 @@
+#!lua flags=allow-oom
+-- Take messages from kombu's queue lists and enter them as unacknowledged, in one step: at no instant does a message
+-- exist only in the memory of a process.
+--
+-- KEYS[1]   unacknowledged hash: delivery tag -> JSON [message, exchange, routing key]   (kombu's own format)
+-- KEYS[2]   unacknowledged index: sorted set of the tags by the time they were fetched
+-- KEYS[3]   stream of dead letters
+-- KEYS[4]   totals
+-- KEYS[5..] the lists to take from, in the order of preference; the right end is the consuming end
+-- ARGV[1]   at most so many messages (up to 500), ARGV[2] at most so many bytes (the last message may pass it)
+-- ARGV[3..] for each list, the name of its queue as a JSON string
+--
+-- Returns {{position of the list from 1, tag, message, tag, message, ...}, ...}, lists without messages left out.
+-- A repeat is harmless: what a lost reply held is restored after the visibility timeout.
+--
+-- Everything is read before anything is written, so a key of a wrong type ends the script with nothing changed.
+
+local unacked, index, dead, totals = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local max_messages, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
+local clock = redis.call('TIME')
+local now = clock[1] .. '.' .. string.format('%06d', clock[2])
+local before_lists = 4
+local backslash = 92
+local largest_chunk = 32
+
+-- In JSON text the bytes "delivery_tag" with both quotes are a key or a value of that name, or the end of a string that
+-- holds an escaped quote. One occurrence in the form of a key is therefore the tag; whatever looks different is decoded.
+local function tag_of(message)
+  local at = string.find(message, '"delivery_tag"', 1, true)
+  if at and not string.find(message, '"delivery_tag"', at + 1, true) and string.byte(message, at - 1) ~= backslash
+      and string.sub(message, 1, 1) == '{' and string.sub(message, -1) == '}' then
+    local tag = string.match(message, '^"delivery_tag"%s*:%s*"([^"\\]+)"', at)
+    if tag then return tag end
+  end
+  local decoded, content = pcall(cjson.decode, message)
+  if not decoded then return nil, 'not JSON: ' .. tostring(content) end
+  local properties = type(content) == 'table' and content.properties
+  local tag = type(properties) == 'table' and properties.delivery_tag
+  if type(tag) == 'number' then return string.format('%.17g', tag) end
+  if type(tag) == 'string' and tag ~= '' then return tag end
+  return nil, 'no properties.delivery_tag'
+end
+
+local found, dead_letters, taken = {}, {}, {}
+local tags = {}
+local messages, bytes = 0, 0
+
+for position = 1, #KEYS - before_lists do
+  local list, queue = KEYS[before_lists + position], ARGV[2 + position]
+  local suffix = ', "", ' .. queue .. ']'
+  local count, chunk = 0, 1
+  while messages < max_messages and bytes < max_bytes do
+    chunk = math.min(chunk, max_messages - messages)
+    -- Chunks that double: few calls for small messages, little read in vain for large ones.
+    local texts = redis.call('LRANGE', list, -(count + chunk), -(count + 1))
+    for i = #texts, 1, -1 do
+      if bytes >= max_bytes then break end
+      local message = texts[i]
+      count, messages, bytes = count + 1, messages + 1, bytes + #message
+      local tag, reason = tag_of(message)
+      if tag then
+        tags[#tags + 1] = tag
+        found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
+      else
+        dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
+      end
+    end
+    if #texts < chunk then break end
+    chunk = math.min(chunk * 2, largest_chunk)
+  end
+  if count > 0 then taken[#taken + 1] = {list, count} end
+end
+
+if messages == 0 then return {} end
+
+redis.call('ZCARD', index)
+redis.call('XLEN', dead)
+redis.call('HLEN', totals)
+local held = {}
+if #tags > 0 then held = redis.call('HMGET', unacked, unpack(tags)) end
+
+-- The same tag and the same text is the same message: it is delivered again, or once if both copies are in this fetch.
+-- The same tag with another text is another message: it gets a tag of its own, made from its text.
+local here, entries, scores, reply, last = {}, {}, {}, {}, nil
+for i, item in ipairs(found) do
+  local position, tag, message, entry = item[1], item[2], item[3], item[4]
+  local other = here[tag] or held[i]
+  if other and other ~= entry then tag = tag .. '/' .. redis.sha1hex(entry) end
+  if not here[tag] then
+    here[tag] = entry
+    entries[#entries + 1], entries[#entries + 2] = tag, entry
+    scores[#scores + 1], scores[#scores + 2] = now, tag
+    if not last or last[1] ~= position then
+      last = {position}
+      reply[#reply + 1] = last
+    end
+    last[#last + 1], last[#last + 2] = tag, message
+  end
+end
+
+-- The queue is cut last: should any of this ever fail half-way, a message is there twice, not gone.
+if #entries > 0 then
+  redis.call('HSET', unacked, unpack(entries))
+  redis.call('ZADD', index, unpack(scores))
+end
+for _, letter in ipairs(dead_letters) do
+  redis.call('XADD', dead, '*', 'kind', 'message', 'body', letter[1], 'reason', letter[2], 'at_s', clock[1])
+  for _, field in ipairs({'consumed', 'dead', 'consumed:__unknown__', 'dead:__unknown__'}) do
+    redis.call('HINCRBY', totals, field, 1)
+  end
+end
+for _, cut in ipairs(taken) do
+  redis.call('LTRIM', cut[1], 0, -(cut[2] + 1))
+end
+return reply

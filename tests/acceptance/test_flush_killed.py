@@ -1,0 +1,165 @@
+"""A flush that dies at any of its steps, or runs beside another, stores every count exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline.services import Services
+from tests.acceptance.flushers import Flushers, finish
+from tests.acceptance.truth import Seen, Truth, assert_reads, assert_stored
+from tests.support import count_events, event, stored_total
+
+# Small batches, so that a flush of these few counters takes two transactions of ten batches each.
+BATCH_SIZE = 3
+NOON = datetime(2025, 3, 14, 12, tzinfo=UTC)
+EVENTS = [
+    Seen(f"user {n % 9}", f"/{n % 7}", NOON - timedelta(hours=9 * (n % 4), days=n % 3))
+    for n in range(90)
+]
+MORE = EVENTS[::2]
+
+MOMENTS = [
+    ("before claim", 1),
+    ("after claim", 1),
+    ("after claim", 10),
+    ("before ledger", 1),
+    ("after ledger", 1),
+    ("before upsert", 1),
+    ("after upsert", 1),
+    ("after upsert", 3),
+    ("before commit", 1),
+    ("after commit", 1),
+    ("before settle", 1),
+    ("after settle", 1),
+    ("after settle", 10),
+    ("after claim", 12),
+    ("after ledger", 2),
+    ("after commit", 2),
+]
+
+
+@pytest.fixture
+def flushers(redis_url: str, postgres_url: str) -> Flushers:
+    return Flushers(redis_url, postgres_url, BATCH_SIZE)
+
+
+def count(services: Services, events: Sequence[Seen]) -> None:
+    count_events(
+        services,
+        *(event(e.event_type, e.user, properties={"path": e.path}, timestamp=e.at) for e in events),
+    )
+
+
+@pytest.mark.parametrize(("moment", "nth"), MOMENTS, ids=lambda value: f"{value}")
+def test_a_flush_killed_at_any_step_and_run_again_stores_exact_counts(
+    services: Services, flushers: Flushers, moment: str, nth: int
+) -> None:
+    count(services, EVENTS)
+    truth = Truth(EVENTS)
+
+    flushers.killed(moment, nth)
+
+    assert_reads(services, truth)
+    count(services, MORE)
+    truth.add(MORE)
+    assert_reads(services, truth)
+    services.flush()
+    assert_stored(services, truth)
+    assert_reads(services, truth)
+
+
+@pytest.mark.parametrize("moment", ["after ledger", "before commit", "after commit"])
+def test_a_flush_killed_while_it_repeats_a_killed_one_stores_exact_counts(
+    services: Services, flushers: Flushers, moment: str
+) -> None:
+    count(services, EVENTS)
+    flushers.killed("before settle", 4)
+    count(services, MORE)
+    flushers.killed("after claim", 4)
+    truth = Truth([*EVENTS, *MORE])
+
+    flushers.killed(moment, 2)  # the second of the batches left over
+
+    assert_reads(services, truth)
+    services.flush()
+    assert_stored(services, truth)
+
+
+def test_without_the_ledger_a_flush_killed_before_it_settles_is_counted_twice(
+    services: Services, flushers: Flushers
+) -> None:
+    count(services, EVENTS)
+
+    flushers.killed("before settle", 1, "--without-ledger")
+    once = stored_total(services)
+    flushers.whole("--without-ledger")
+
+    # The sabotage is seen by the same comparison that passes with the ledger.
+    assert 0 < once
+    assert stored_total(services) == len(EVENTS) + once
+    with pytest.raises(AssertionError):
+        assert_stored(services, Truth(EVENTS))
+
+
+def test_without_the_ledger_an_undisturbed_flush_is_exact(
+    services: Services, flushers: Flushers
+) -> None:
+    count(services, EVENTS)
+
+    flushers.whole("--without-ledger")
+
+    assert_stored(services, Truth(EVENTS))
+
+
+@pytest.mark.parametrize("moment", ["after claim", "before ledger"])
+def test_batches_of_a_flush_that_stands_still_are_stored_by_another_and_not_again(
+    services: Services, flushers: Flushers, moment: str
+) -> None:
+    count(services, EVENTS)
+    with flushers.paused(moment) as slow:
+        services.flush()
+        stored_by_the_other = stored_total(services)
+        assert_reads(services, Truth(EVENTS))
+
+        finish(slow)
+
+    assert stored_by_the_other == len(EVENTS)
+    assert_stored(services, Truth(EVENTS))
+
+
+def test_a_batch_that_another_flush_is_storing_is_left_to_it(
+    services: Services, flushers: Flushers
+) -> None:
+    count(services, EVENTS)
+    with flushers.paused("before commit") as slow:
+        services.flush()
+        assert_reads(services, Truth(EVENTS))
+
+        finish(slow)
+
+    assert_reads(services, Truth(EVENTS))
+    services.flush()
+    assert_stored(services, Truth(EVENTS))
+
+
+def test_two_flushers_at_once_store_exact_counts(services: Services, flushers: Flushers) -> None:
+    truth = Truth()
+    with ExitStack() as stack:
+        running = []
+        for _ in range(2):
+            count(services, EVENTS)
+            truth.add(EVENTS)
+            running.append(stack.enter_context(flushers.running()))
+        while any(flusher.poll() is None for flusher in running):
+            count(services, MORE)
+            truth.add(MORE)
+            assert_reads(services, truth, every=20)
+        for flusher in running:
+            finish(flusher)
+
+    services.flush()
+    assert_stored(services, truth)

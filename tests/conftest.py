@@ -1,0 +1,201 @@
+"""Real servers for all tests: a private Redis and a private Postgres, started once a run.
+
+Every test that asks for `redis_url` begins with an empty Redis, and every test that asks for
+`postgres_url` with its own copy of a migrated database. `ANALYTICS_TEST_REDIS_BINARY` (a
+redis-server) and `ANALYTICS_TEST_POSTGRES_BIN` (a directory with initdb and postgres) choose other
+servers than the embedded ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+from sqlalchemy import create_engine, make_url, text
+
+from config.settings import Settings
+from pipeline import producer, schema
+from pipeline.embedded import PrivateServers
+from pipeline.keys import Keys
+from pipeline.postgres_connection import postgres_engine
+from pipeline.services import Services, connect
+from tests.support import Workers
+
+_TEMPLATE = "analytics_template"
+_LOG_TAIL_CHARACTERS = 8_000
+_WORKERS = pytest.StashKey[Workers]()
+
+MakeServices = Callable[..., Services]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """The settings of whoever runs the tests are none of the tests' business."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("ANALYTICS_") and not name.startswith("ANALYTICS_TEST_"):
+                patch.delenv(name)
+        yield
+
+
+def chosen_programs() -> dict[str, Path | None]:
+    """The programs that the environment names, as `PrivateServers.start` takes them."""
+    redis_binary = os.environ.get("ANALYTICS_TEST_REDIS_BINARY")
+    postgres_bin = os.environ.get("ANALYTICS_TEST_POSTGRES_BIN")
+    return {
+        "redis_binary": Path(redis_binary) if redis_binary else None,
+        "postgres_bin_dir": Path(postgres_bin) if postgres_bin else None,
+    }
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServers]:
+    """The servers of this run. A test that stops or kills one starts its own: `own_servers`."""
+    with PrivateServers.start(tmp_path_factory.mktemp("servers"), **chosen_programs()) as running:
+        yield running
+
+
+@pytest.fixture
+def own_servers(tmp_path: Path) -> Iterator[PrivateServers]:
+    """Servers, not yet migrated, for one test alone to stop, kill and change."""
+    with PrivateServers.start(tmp_path / "servers", **chosen_programs()) as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(servers: PrivateServers) -> Iterator[str]:
+    """A Redis database that is empty at first. What a test leaves in it must have a lifetime, or be
+    on the permanent list."""
+    assert servers.redis_url is not None
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushdb()
+        yield servers.redis_url
+        leftovers = keys_that_stay(client, Keys())
+        client.flushdb()
+    assert not leftovers, f"these keys would stay in Redis for ever: {leftovers}"
+
+
+def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
+    """Keys that nothing will ever remove: without a lifetime, and not on the permanent list."""
+    permanent = {
+        keys.pending_flush,
+        keys.batches,
+        keys.totals,
+        keys.dead,
+        keys.unacked,
+        keys.unacked_index,
+        # A queue goes with its last message; kombu's bindings are a handful, one a queue.
+        "analytics.events",
+        "analytics.flush",
+        "analytics.maintenance",
+    }
+    pending = {name.decode() for name in client.smembers(keys.pending_flush)}
+    open_journals = {
+        keys.inflight + batch.decode() for batch in client.zrangebyscore(keys.batches, "-inf", 0)
+    }
+    return sorted(
+        name
+        for name in (key.decode() for key in client.scan_iter(count=1_000))
+        if client.ttl(name) == -1
+        and name not in permanent | pending | open_journals
+        and not name.startswith("_kombu.binding")
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres_template(servers: PrivateServers) -> str:
+    """URL of the server, which has a migrated database to copy."""
+    assert servers.postgres_url is not None
+    _administer(servers.postgres_url, f"CREATE DATABASE {_TEMPLATE}")
+    engine = postgres_engine(_database(servers.postgres_url, _TEMPLATE))
+    schema.migrate(engine)
+    engine.dispose()
+    return servers.postgres_url
+
+
+@pytest.fixture
+def postgres_url(postgres_template: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    yield from _database_of_a_test(postgres_template, f"TEMPLATE {_TEMPLATE}")
+
+
+@pytest.fixture
+def empty_postgres_url(servers: PrivateServers) -> Iterator[str]:
+    """A database in which nothing has been set up."""
+    assert servers.postgres_url is not None
+    yield from _database_of_a_test(servers.postgres_url, "")
+
+
+def _database_of_a_test(server_url: str, options: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    _administer(server_url, f"CREATE DATABASE {name} {options}")
+    yield _database(server_url, name)
+    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def _administer(url: str, statement: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.fixture
+def make_services(redis_url: str, postgres_url: str) -> Iterator[MakeServices]:
+    """Makes services on the test's servers: `make_services(count_by={"page_view": ["path"]})`."""
+    made: list[Services] = []
+
+    def make(**settings: object) -> Services:
+        made.append(connect(Settings(**settings), redis_url, postgres_url))
+        return made[-1]
+
+    yield make
+    for services in made:
+        services.close()
+
+
+@pytest.fixture
+def services(make_services: MakeServices) -> Services:
+    """Services with the default settings, and one counted property: `path` of page_view."""
+    return make_services(count_by={"page_view": ["path"]})
+
+
+@pytest.fixture
+def sending(redis_url: str) -> None:
+    """This process's producer sends to the test's Redis, and counts there what it counts itself."""
+    producer.configure(producer.ProducerSettings(redis_url=redis_url, publish_timeout_s=5))
+
+
+@pytest.fixture
+def workers(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, postgres_url: str
+) -> Iterator[Workers]:
+    """Starts worker processes on the test's servers; ends them; shows their logs when it fails."""
+    environment = {
+        "ANALYTICS_REDIS_URL": redis_url,
+        "ANALYTICS_POSTGRES_URL": postgres_url,
+        "ANALYTICS_DATA_DIR": str(tmp_path / "none"),
+    }
+    running = Workers(environment, tmp_path)
+    request.node.stash[_WORKERS] = running
+    yield running
+    running.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    running = item.stash.get(_WORKERS, None)
+    if report.failed and running is not None:
+        for worker in running.started:
+            title = f"log of {worker.name}, all of it in {worker.log}"
+            report.sections.append((title, worker.said()[-_LOG_TAIL_CHARACTERS:]))
+    return report
