@@ -32,10 +32,8 @@ class InvalidEvent(PipelineError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        shown = ascii(self.value)
-        if len(shown) > _SHOWN_CHARACTERS:
-            shown = shown[:_SHOWN_CHARACTERS] + "…"
-        return f"{self.field}: {self.reason} (got {shown})"
+        # A field name may be the sender's own, with any characters in it and of any length.
+        return f"{_cut(repr(self.field)[1:-1])}: {self.reason} (got {_cut(_shown(self.value))})"
 
 
 class ConfigurationError(PipelineError):
@@ -57,3 +55,14 @@ class RedisWentBack(PipelineError):
 def without_password(url: str) -> str:
     """A server's URL as a message may show it."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _shown(value: object) -> str:
+    try:
+        return ascii(value)
+    except (RecursionError, ValueError):  # nested beyond measure; a number of thousands of digits
+        return f"a {type(value).__name__}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

@@ -21,6 +21,7 @@ MAX_EVENT_TYPE_CHARACTERS = 200
 MAX_USER_ID_CHARACTERS = 256
 MAX_EVENT_ID_CHARACTERS = 100
 MAX_PROPERTIES_BYTES = 32 * 1024
+MAX_PROPERTIES_DEPTH = 100
 MAX_AHEAD = timedelta(hours=24)
 MAX_EVENTS_PER_MESSAGE = 1_000
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -105,7 +106,8 @@ def _text(field: str, value: object, longest: int, forbidden: re.Pattern[str]) -
     bad = forbidden.search(value)
     if bad:
         raise InvalidEvent(field, value, f"must not contain {bad.group()!a}; remove the character")
-    return value
+    # An enumeration's member is text too, but formats as its name: count it under its value.
+    return str.__str__(value)
 
 
 def _event_type(value: object) -> str:
@@ -122,7 +124,7 @@ def _event_id(value: object) -> str:
 
 def _timestamp(value: object, now: datetime) -> datetime:
     at = _as_datetime(value)
-    if at.tzinfo is None:
+    if at.utcoffset() is None:
         raise InvalidEvent(
             "timestamp", value, "has no time zone; add one, such as Z or tzinfo=timezone.utc"
         )
@@ -159,7 +161,11 @@ def _properties(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidEvent("properties", value, "must be an object of names and values")
     try:
-        plain = value if _is_plain(value) else msgspec.to_builtins(value, str_keys=True)
+        plain: dict[str, Any] = (
+            dict(value)
+            if _is_plain(value)
+            else msgspec.to_builtins(dict(value), str_keys=True, enc_hook=_builtin)
+        )
         encoded = msgspec.json.encode(plain)
     except UnicodeEncodeError as error:
         raise InvalidEvent(
@@ -170,17 +176,22 @@ def _properties(value: object) -> dict[str, Any]:
             "properties", value, f"is not JSON: {error}; use plain values"
         ) from error
     except RecursionError as error:
-        raise InvalidEvent("properties", "…", "is nested too deeply; flatten it") from error
+        raise _nested_too_deeply() from error
     if len(encoded) > MAX_PROPERTIES_BYTES:
         raise InvalidEvent(
             "properties",
             value,
             f"takes {len(encoded)} bytes as JSON; at most {MAX_PROPERTIES_BYTES} are allowed",
         )
-    if b"\\u0000" in encoded or b"null" in encoded or not isinstance(plain, dict):
-        _check_values("properties", plain)
-    assert isinstance(plain, dict)
+    brackets = encoded.count(b"{") + encoded.count(b"[")
+    if b"\\u0000" in encoded or b"null" in encoded or brackets > MAX_PROPERTIES_DEPTH:
+        _check_values("properties", plain, MAX_PROPERTIES_DEPTH)
     return plain
+
+
+def _nested_too_deeply() -> InvalidEvent:
+    reason = f"is nested more than {MAX_PROPERTIES_DEPTH} levels deep; flatten it"
+    return InvalidEvent("properties", "…", reason)
 
 
 def _is_plain(value: Mapping[Any, Any]) -> bool:
@@ -193,18 +204,33 @@ def _is_plain(value: Mapping[Any, Any]) -> bool:
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-def _check_values(field: str, value: object) -> None:
-    """Refuse what JSON or Postgres cannot hold: NUL characters, NaN and infinities."""
+def _builtin(value: object) -> str | int | float:
+    """A value of a subclass, such as a template's safe string, as what it is in JSON."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _check_values(field: str, value: object, levels: int) -> None:
+    """Refuse what JSON or Postgres cannot hold: NUL characters, NaN and infinities; and nesting
+    beyond `levels`."""
     if isinstance(value, str):
         if "\x00" in value:
             raise InvalidEvent(field, value, "contains a NUL character; remove it")
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidEvent(field, value, "is not a finite number; send null or text")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            _check_values(field, name)
-            _check_values(f"{field}.{name}", item)
-    elif isinstance(value, list | tuple):
-        for position, item in enumerate(value):
-            _check_values(f"{field}[{position}]", item)
+    elif isinstance(value, dict | list | tuple):
+        if levels == 0:
+            raise _nested_too_deeply()
+        if isinstance(value, dict):
+            for name, item in value.items():
+                _check_values(field, name, levels)
+                _check_values(f"{field}.{name}", item, levels - 1)
+        else:
+            for position, item in enumerate(value):
+                _check_values(f"{field}[{position}]", item, levels - 1)

@@ -10,10 +10,13 @@ import pytest
 from pipeline.embedded import (
     PrivateServers,
     binaries,
+    server,
 )
 from pipeline.errors import EmbeddedServerError
 from tests.integration.embedded.support import (
     installed_postgres,
+    linux_only,
+    processes_naming,
     redis_of,
     sql,
 )
@@ -93,12 +96,29 @@ def test_a_server_that_ends_at_its_start_is_reported_with_the_end_of_its_log(
     assert "Bad file format" in str(caught.value)
 
 
+@linux_only
+def test_a_server_that_never_answers_is_reported_and_ended(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "START_LIMIT_S", 0.3)
+    silent = script(
+        tmp_path / "silent", '[ "$1" = --version ] && echo Redis server v=7.2.0 || sleep 60'
+    )
+
+    with pytest.raises(EmbeddedServerError, match=r"did not answer on port \d+ within"):
+        PrivateServers.start(data_dir, postgres=False, redis_binary=silent)
+
+    assert processes_naming(data_dir) == []
+
+
+@linux_only
 def test_a_failed_second_server_takes_the_first_one_down_again(
     data_dir: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(EmbeddedServerError):
         PrivateServers.start(data_dir, postgres_bin_dir=tmp_path)
 
+    assert processes_naming(data_dir) == []
     with PrivateServers.start(data_dir, postgres=False) as servers:
         assert not servers.attached
 
