@@ -152,7 +152,7 @@ class Counters:
         found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.inflight + batch_id))
         number = int(found.pop(b"#claim", 0))
         epoch = int(cast("bytes | None", self.client.hget(self.keys.totals, "epoch")) or 0)
-        counts = {name.decode(): int(value) for name, value in found.items()}
+        counts = {_name(name): int(value) for name, value in found.items()}
         return Claim(batch_id, epoch, number, counts, pending=0)
 
     def settle(self, batch_id: str) -> None:
@@ -201,7 +201,7 @@ class Counters:
         pending set."""
         pattern = self.keys.user_pattern(user_id)
         names = {
-            cast("bytes", name).decode()
+            _name(cast("bytes", name))
             for name in self.client.sscan_iter(self.keys.pending_flush, match=pattern, count=10_000)
         }
         journal = self.journal()
@@ -209,8 +209,8 @@ class Counters:
             for name, _ in self.client.hscan_iter(
                 self.keys.inflight + batch_id, match=pattern, count=10_000
             ):
-                names.add(cast("bytes", name).decode())
-        return names
+                names.add(_name(cast("bytes", name)))
+        return {name for name in names if self.keys.is_counter(name)}
 
     # -- the books
     # --
@@ -254,4 +254,9 @@ class Counters:
 
 def _counts(taken: Sequence[bytes]) -> dict[str, int]:
     pairs = iter(taken)
-    return {name.decode(): int(value) for name, value in zip(pairs, pairs, strict=True)}
+    return {_name(name): int(value) for name, value in zip(pairs, pairs, strict=True)}
+
+
+def _name(key: bytes) -> str:
+    """A key as text, which leads back to its bytes even where they are not ours and no UTF-8."""
+    return key.decode(errors="surrogateescape")

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pipeline.events import Event
-from pipeline.keys import Keys
+from pipeline.keys import Keys, hour_text
 
 MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"
@@ -56,7 +56,7 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
     users: Counter[tuple[str, str, str]] = Counter()
     values: dict[tuple[str, str, str], Counter[str]] = {}
     for event in events:
-        hour = event.timestamp.isoformat()[:13].replace("T", ":")
+        hour = hour_text(event.timestamp)
         day = hour[:10]
         hours[event.event_type, hour] += 1
         if event.user_id is not None:

@@ -39,6 +39,11 @@ def escape(segment: str) -> str:
     return _RESERVED.sub(_percent, segment)
 
 
+def hour_text(at: datetime) -> str:
+    """`YYYY-MM-DD:HH` of a UTC time; strftime would not pad the years before 1000."""
+    return at.isoformat()[:13].replace("T", ":")
+
+
 def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match.group().encode())
 
@@ -144,6 +149,18 @@ class Keys:
                 )
         raise ValueError(f"{name!r} is not the name of a counter")
 
+    def is_counter(self, name: str) -> bool:
+        """Whether `parse` can read it."""
+        try:
+            self.parse(name)
+        except ValueError:
+            return False
+        return True
+
 
 def _text(segment: str) -> str:
-    return unquote(segment, errors="strict")
+    text = unquote(segment, errors="strict")
+    text.encode()  # raises when the key was not UTF-8
+    if "\x00" in text:
+        raise ValueError("a NUL character is in no name of ours")
+    return text

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from pipeline.counters import Counters
-from pipeline.keys import Keys, UserCounter
+from pipeline.keys import Keys, UserCounter, hour_text
 from pipeline.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 
 _RECENT = timedelta(minutes=10)
@@ -194,7 +194,7 @@ class Stats:
             for day in _days(first, last)
             for hour in range(24)
         ]
-        names = [self._keys.hourly(event_type, f"{hour:%Y-%m-%d:%H}") for hour in hours]
+        names = [self._keys.hourly(event_type, hour_text(hour)) for hour in hours]
         at = func.to_char(func.timezone("UTC", hourly.c.hour), "YYYY-MM-DD:HH24")
         stored = select(at, hourly.c.count).where(
             hourly.c.event_type == event_type, hourly.c.hour.between(hours[0], hours[-1])

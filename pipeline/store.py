@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline import partitions
 from pipeline.counters import Claim
-from pipeline.keys import Counter, DailyCounter, HourlyCounter, Keys, UserCounter
+from pipeline.keys import Counter, DailyCounter, HourlyCounter, Keys, UserCounter, hour_text
 from pipeline.tables import (
     COUNTER_TABLES,
     ENTER_BATCHES,
@@ -142,7 +142,7 @@ class FlushTransaction:
         self.connection.execute(
             INSERT_DEAD_COUNTERS,
             {
-                "bodies": [f"{one.counter} {one.count}".encode() for one in refused],
+                "bodies": [f"{one.counter} {one.count}".encode(errors="surrogateescape") for one in refused],
                 "reasons": [one.reason for one in refused],
             },
         )
@@ -186,7 +186,7 @@ def _counter_name(table: Table, key: tuple[Any, ...], keys: Keys) -> str:
     if table is daily:
         return keys.daily(key[0], f"{key[1]}")
     if table is hourly:
-        return keys.hourly(key[0], f"{key[1]:%Y-%m-%d:%H}")
+        return keys.hourly(key[0], hour_text(key[1]))
     if table is user_daily:
         return keys.user(key[2], key[1], f"{key[0]}")
     return keys.value(key[1], key[2], key[3], f"{key[0]}")

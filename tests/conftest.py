@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import redis
 from sqlalchemy import create_engine, make_url, text
@@ -30,6 +31,10 @@ _LOG_TAIL_CHARACTERS = 8_000
 _WORKERS = pytest.StashKey[Workers]()
 
 MakeServices = Callable[..., Services]
+
+# No time limit for an example: on a busy machine it would fail for nothing.
+hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)
