@@ -49,6 +49,8 @@ class Delivery:
     bad: Sequence[BadEvent] = ()
     tag: str | None = None
     task_id: str | None = None
+    raw: bytes = b""
+    """The message as it came, for the case that it cannot be counted."""
 
 
 @dataclass(frozen=True)

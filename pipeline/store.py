@@ -142,7 +142,9 @@ class FlushTransaction:
         self.connection.execute(
             INSERT_DEAD_COUNTERS,
             {
-                "bodies": [f"{one.counter} {one.count}".encode(errors="surrogateescape") for one in refused],
+                "bodies": [
+                    f"{one.counter} {one.count}".encode(errors="surrogateescape") for one in refused
+                ],
                 "reasons": [one.reason for one in refused],
             },
         )

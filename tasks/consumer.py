@@ -25,8 +25,8 @@ from celery.worker import state
 
 from pipeline.deliveries import TAG_PREFIX, Applied, BadEvent, Delivery
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
-from pipeline.redis_connection import RETRY_LATER
-from tasks.app import services, settings
+from tasks.app import settings
+from tasks.applying import apply_or_bury
 from tasks.track import ask_for_flush, several_events, single_event
 
 MAX_EVENTS_AT_ONCE = 2_000
@@ -74,7 +74,6 @@ class _Taken:
     """A message read: its events, and what is needed to report or bury it."""
 
     delivery: Delivery
-    raw: bytes
     task: str = ""
     task_id: str = ""
 
@@ -112,7 +111,12 @@ class BatchConsumer:
         counted = Applied()
         while self._held:
             batch = self._next_batch()
-            counted = self._count(batch)
+            try:
+                counted = apply_or_bury([taken.delivery for taken in batch])
+            except redis.ResponseError as error:
+                # A structure of ours has been overwritten. The messages stay unacknowledged, and so
+                # come back after the visibility timeout, until somebody has mended it.
+                logger.critical("Redis cannot count, %d messages wait: %s", len(batch), error)
             del self._held[: len(batch)]
             self._report([(taken.task, taken.task_id) for taken in batch])
         if counted.pending > settings().flush_threshold:
@@ -126,24 +130,6 @@ class BatchConsumer:
             if events > MAX_EVENTS_AT_ONCE and position:
                 return self._held[:position]
         return list(self._held)
-
-    def _count(self, batch: Sequence[_Taken]) -> Applied:
-        try:
-            return _apply([taken.delivery for taken in batch])
-        except redis.ResponseError as error:
-            # A structure of ours has been overwritten. The messages stay unacknowledged, and so
-            # come back after the visibility timeout, until somebody has mended it.
-            logger.critical("Redis cannot count, %d messages wait: %s", len(batch), error)
-            return Applied()
-        except redis.RedisError:
-            raise
-        except Exception as error:
-            if len(batch) > 1:
-                return [self._count([one]) for one in batch][-1]
-            logger.exception("a message could not be counted and becomes a dead letter")
-            taken = batch[0]
-            bad = BadEvent(taken.raw, f"message: {error!r}", kind="message")
-            return _apply([replace(taken.delivery, events=(), bad=[bad])])
 
     def _read(self, tag: str, raw: bytes, now: datetime) -> _Taken | None:  # noqa: PLR0911
         """The events in a message, or None when it is not for this lane."""
@@ -167,8 +153,8 @@ class BatchConsumer:
             return None
         read = single_event if headers.task == TRACK_EVENT else several_events
         task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
-        delivery = replace(read(args, kwargs, task_id, now), tag=tag)
-        return _Taken(delivery, raw, headers.task, headers.id)
+        delivery = replace(read(args, kwargs, task_id, now), tag=tag, raw=raw)
+        return _Taken(delivery, headers.task, headers.id)
 
 
 def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]:
@@ -187,14 +173,7 @@ def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]
 
 def _unreadable(tag: str, raw: bytes, reason: str) -> _Taken:
     bad = BadEvent(raw, f"message: {reason}", kind="message")
-    return _Taken(Delivery((), [bad], tag=tag), raw)
-
-
-def _apply(deliveries: Sequence[Delivery]) -> Applied:
-    try:
-        return services().counters.apply(deliveries, datetime.now(UTC))
-    except RETRY_LATER as error:
-        raise redis.ConnectionError(f"Redis does not take writes now: {error}") from error
+    return _Taken(Delivery((), [bad], tag=tag))
 
 
 class EventsStep(bootsteps.StartStopStep):

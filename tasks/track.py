@@ -19,8 +19,8 @@ from pipeline.deliveries import TAG_PREFIX, BadEvent, Delivery, read_delivery
 from pipeline.events import FIELDS, MAX_EVENTS_PER_MESSAGE
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from tasks.app import app, services, settings
+from tasks.applying import apply_patiently
 from tasks.flush import flush_counters
-from tasks.patience import until_redis_answers
 
 _FLUSH_ASKED_FOR_S = 10
 
@@ -74,8 +74,9 @@ def count(delivery: Delivery, request: Context) -> None:
     """
     tag = (request.properties or {}).get("delivery_tag")  # only kombu's Redis transport has it here
     ours = tag is not None and tag.startswith(TAG_PREFIX)
-    delivery = replace(delivery, tag=tag, task_id=None if ours else delivery.task_id)
-    applied = until_redis_answers(lambda: services().counters.apply([delivery], datetime.now(UTC)))
+    raw = json.dumps([request.args, request.kwargs], default=repr).encode()
+    delivery = replace(delivery, tag=tag, task_id=None if ours else delivery.task_id, raw=raw)
+    applied = apply_patiently(delivery)
     if applied.pending > settings().flush_threshold:
         ask_for_flush()
 

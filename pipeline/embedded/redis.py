@@ -4,6 +4,7 @@ append-only file.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
         stop_signal=signal.SIGTERM,
         abort_signal=signal.SIGKILL,
         ask=ask,
+        explain=lambda log: _explain(directory, log),
     )
 
 
@@ -121,6 +123,22 @@ def _configuration(directory: Path, own: Credentials, appendfsync: str) -> str:
         "set-proc-title": "no",
     }
     return "".join(f"{name} {value}\n" for name, value in lines.items())
+
+
+def _explain(directory: Path, log: str) -> str:
+    # To a server of another make or an older one, whole files look damaged, and it advises a
+    # repair, which would cut away everything.
+    if "Bad file format" not in log and "RDB format" not in log:
+        return ""
+    for base in directory.glob("appendonlydir/*.base.rdb"):
+        writer = re.search(rb"(redis|valkey)-ver.([0-9.]+)", base.read_bytes()[:200], re.DOTALL)
+        if writer is not None:
+            name, version = writer[1].decode().capitalize(), writer[2].decode()
+            return (
+                f"\n{directory} was written by {name} {version}: if this is another server, do not "
+                "repair anything, but make that one available again"
+            )
+    return ""
 
 
 def _quoted(text: str) -> str:

@@ -44,7 +44,8 @@ class Program:
     `arguments` is the whole command line and names `directory`, which also tells its process from
     strangers. `ask` looks once, briefly, whether the server answers at a URL, and must not raise.
     `stop_signal` ends it cleanly, `abort_signal` at once with all its children. `stale` is a file
-    that a killed server leaves and that hinders the next, if there is one.
+    that a killed server leaves and that hinders the next. `explain` adds to an error what the end
+    of the log does not say: a line break and a sentence, or nothing.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Program:
     abort_signal: signal.Signals
     ask: Callable[[str], Answer]
     stale: Path | None = None
+    explain: Callable[[str], str] = lambda log: ""
 
 
 class Server:
@@ -175,9 +177,10 @@ class Server:
         raise self._error(f"ended while starting on port {self.port}", log_start)
 
     def _error(self, what: str, log_start: int) -> EmbeddedServerError:
+        lines = last_lines(self._log, log_start)
         return EmbeddedServerError(
-            f"the private {self.name} server {what}; its log {self._log} "
-            f"says:\n{last_lines(self._log, log_start)}"
+            f"the private {self.name} server {what}; its log {self._log} says:\n{lines}"
+            f"{self._program.explain(lines)}"
         )
 
 

@@ -126,5 +126,5 @@ end
 for i, letter in ipairs(batch.dead) do
     redis.call('XADD', dead, '*', 'kind', letter[1], 'body', ARGV[6 + i], 'reason', letter[2], 'at_s', now_s)
 end
-for field, increment in pairs(batch.books) do redis.call('HINCRBY', totals, field, increment) end
+for field, increment in pairs(batch.books) do redis.pcall('HINCRBY', totals, field, increment) end
 return { 1, redis.call('SCARD', pending) }

@@ -10,6 +10,7 @@
 local pending, journal, batches, totals, dead = unpack(KEYS)
 local id, limit = ARGV[1], tonumber(ARGV[2])
 local CLAIM = '#claim'
+local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
 
 local books = redis.call('HMGET', totals, 'epoch', 'claims')
 local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
@@ -41,7 +42,7 @@ for _, name in ipairs(redis.call('SPOP', pending, limit)) do
     local count = redis.pcall('GETDEL', name)
     if not count then
         expired = expired + 1
-    elseif type(count) == 'string' and string.match(count, '^%-?%d+$') then
+    elseif type(count) == 'string' and #count <= LONGEST_COUNT and string.match(count, '^%-?%d+$') then
         taken[#taken + 1] = name
         taken[#taken + 1] = count
     else -- somebody else's value: it stays out of the books, but is not lost
@@ -50,10 +51,11 @@ for _, name in ipairs(redis.call('SPOP', pending, limit)) do
             'reason', type(count) == 'table' and count.err or 'the counter is not a whole number')
     end
 end
-if expired > 0 then redis.call('HINCRBY', totals, 'expired_counters', expired) end
+if expired > 0 then redis.pcall('HINCRBY', totals, 'expired_counters', expired) end
 if #taken == 0 then return { redis.call('SCARD', pending), epoch, 0 } end
 
-local number = redis.call('HINCRBY', totals, 'claims', 1)
+local number = claims + 1
+redis.call('HSET', totals, 'claims', number)
 redis.call('HSET', journal, CLAIM, number)
 for first = 1, #taken, 4000 do
     redis.call('HSET', journal, unpack(taken, first, math.min(first + 3999, #taken)))

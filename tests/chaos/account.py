@@ -86,9 +86,9 @@ class Account:
         """Per counter, the most that it can be by what was read."""
         self._ids: set[str] = set()
 
-    def read(self) -> None:
-        """Take in what the producers have written since the last time."""
-        for path in sorted(self._directory.glob("*.log")):
+    def read(self, producer: str = "*") -> None:
+        """Take in what the producers, or one of them, have written since the last time."""
+        for path in sorted(self._directory.glob(f"{producer}.log")):
             with path.open("rb") as file:
                 file.seek(self._read_bytes[path])
                 for line in file:

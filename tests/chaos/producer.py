@@ -15,22 +15,29 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import Any
+from uuid import UUID
 
 import msgspec
 from kombu.exceptions import OperationalError
 
 from tests.chaos.account import DEAD, PROPERTY, UNSTAMPED, Account, Log
+from tests.chaos.senders import GivenUp, Sender
 
 TYPES = ("page_view", "sign:up", "köp {100%}")
 _DAYS_BACK = (0, 0, 0, 0, 1, 40, 3_700, 20_000)
 """Today mostly; yesterday; partitions to be made; far before the first partition."""
+_BATCHES = (2, 5, 10, 30, 30, 100)
 _USERS = 5
-_REPEATED = 0.1
+_HOURS = 3
+# Shares, of the publishes and of the events:
+_SINGLE, _BAD, _WITHOUT_TIME, _REPEATED, _GIVEN_UP = 0.6, 0.05, 0.1, 0.1, 0.1
 _WITH_ID = 0.15
-_GIVEN_UP = 0.1
+_IDS_REMEMBERED = 50
 _PAUSE_AFTER_ERROR_S = 0.05
+_CAUGHT_UP_S = 1.0
+"""What a fault has cost a producer is caught up with, up to this."""
+_LARGEST_BATCH = 1_000
 
 
 class Work(msgspec.Struct):
@@ -43,23 +50,9 @@ class Work(msgspec.Struct):
     events_per_s: float
     threads: int = 1
     foreign: float = 0.0
-    """Share of the publishes that go through a stock Celery client."""
-    publish_timeout_s: float = 1.0
+    """Share of the publishes that do not go through `pipeline` and its numbers."""
     predecessor: str | None = None
-    control: bool = False
-
-
-class Sender(Protocol):
-    """The ways to publish. Each raises kombu's OperationalError when it was not confirmed."""
-
-    def one(self, event: dict[str, Any], timeout_s: float) -> None:
-        """Send one event."""
-
-    def many(self, events: list[dict[str, Any]], timeout_s: float) -> None:
-        """Send a batch."""
-
-    def foreign(self, events: list[dict[str, Any]], task_id: str, random: Random) -> None:
-        """Send through a stock Celery client, under the same task id when repeated."""
+    """The producer that died before this one, whose unknown events are sent again."""
 
 
 class Producer:
@@ -73,18 +66,51 @@ class Producer:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Publish until SIGTERM."""
+        """Publish until SIGTERM, and then finish what was begun."""
         signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         threads = [
             threading.Thread(target=self._publish_on, args=(Random(f"{self._work.seed}/{n}"),))
             for n in range(self._work.threads)
         ]
         if self._work.predecessor is not None:
-            self._repeat_what_is_unknown(Random(self._work.seed), self._work.predecessor)
+            self._send_again(self._work.predecessor, Random(self._work.seed))
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+
+    def publish(self, events: list[dict[str, Any]], random: Random, number: int = 0) -> None:
+        """Write the events down, publish them until they are accepted, and write that down."""
+        number = number or next(self._numbers)
+        self._log.attempt(number, events, ours=True)
+        retry = random.random() < 0.5
+        self._until_accepted(lambda: self._sender.send(events, retry=retry), number, random)
+
+    def _publish_foreign(
+        self, events: list[dict[str, Any]], random: Random, number: int
+    ) -> None:
+        self._log.attempt(number, events, ours=False)
+        task_id = str(UUID(int=random.getrandbits(128)))
+        self._until_accepted(
+            lambda: self._sender.send_foreign(events, task_id, random), number, random
+        )
+
+    def _until_accepted(self, send: Callable[[], None], number: int, random: Random) -> None:
+        while True:
+            try:
+                send()
+            except GivenUp:
+                return
+            except OperationalError as error:
+                again: Callable[[float], None] | None = getattr(error, "retry", None)
+                if again is not None:  # it may have been taken: the same publish, or none
+                    if random.random() < _GIVEN_UP:
+                        return
+                    send = _with_argument(again, random.choice([0.0, 1.0]))
+                time.sleep(_PAUSE_AFTER_ERROR_S)
+            else:
+                self._log.accepted(number)
+                return
 
     def _publish_on(self, random: Random) -> None:
         due_s = time.monotonic()
@@ -93,87 +119,47 @@ class Producer:
             number = next(self._numbers)
             foreign = random.random() < self._work.foreign
             events = list(self._events(number, foreign, random))
-            if recent and random.random() < _REPEATED:
+            if recent and random.random() < _REPEATED and DEAD not in events[0]:
                 events.append(random.choice(recent))
-            recent = [*recent, *(event for event in events if "event_id" in event)][-50:]
-            self._publish(number, events, foreign, random)
+            with_id = [event for event in events if "event_id" in event]
+            recent = [*recent, *with_id][-_IDS_REMEMBERED:]
+            if foreign:
+                self._publish_foreign(events, random, number)
+            else:
+                self.publish(events, random, number)
             due_s += len(events) * self._work.threads / self._work.events_per_s
-            late_s = time.monotonic() - due_s
-            due_s += max(0.0, late_s - 1.0)  # what a fault has cost is caught up with, up to a second
-            self._stop.wait(max(0.0, -late_s))
+            early_s = due_s - time.monotonic()
+            due_s += max(0.0, -early_s - _CAUGHT_UP_S)
+            self._stop.wait(max(0.0, early_s))
 
     def _events(self, number: int, foreign: bool, random: Random) -> Iterator[dict[str, Any]]:
         mark = f"{self._work.name}/{number}"
-        if foreign and random.random() < 0.05:
+        if foreign and random.random() < _BAD:
             yield {DEAD: f"<{mark}>"}
             return
-        count = 1 if random.random() < 0.6 else random.choice([2, 5, 10, 30, 30, 100])
         day = datetime.now(UTC) - timedelta(days=random.choice(_DAYS_BACK))
-        unstamped = not foreign and random.random() < 0.1
-        for position in range(count):
+        # Only `pipeline` stamps an event when it is sent; of others the worker does so.
+        without_time = not foreign and random.random() < _WITHOUT_TIME
+        types = random.sample(TYPES, 2)
+        for position in range(1 if random.random() < _SINGLE else random.choice(_BATCHES)):
             event: dict[str, Any] = {
-                "event_type": UNSTAMPED if unstamped else random.choice(TYPES[:2 + number % 2]),
+                "event_type": UNSTAMPED if without_time else random.choice(types),
                 "user_id": f"{self._work.name}:{random.randrange(_USERS)}",
                 "properties": {PROPERTY: mark},
             }
-            if not unstamped:
-                event["timestamp"] = f"{day:%Y-%m-%d}T{random.randrange(3):02}:30:00+00:00"
+            if not without_time:
+                event["timestamp"] = f"{day:%Y-%m-%d}T{random.randrange(_HOURS):02}:30:00+00:00"
                 if random.random() < _WITH_ID:
                     event["event_id"] = f"{mark}/{position}"
             yield event
 
-    def _repeat_what_is_unknown(self, random: Random, predecessor: str) -> None:
+    def _send_again(self, predecessor: str, random: Random) -> None:
         account = Account(Path(self._work.logs))
-        account.read()
+        account.read(predecessor)
         events = list(account.unknown_with_ids(predecessor))
         if events:
-            self._publish(next(self._numbers), events, False, random)
-
-    def _publish(
-        self, number: int, events: list[dict[str, Any]], foreign: bool, random: Random
-    ) -> None:
-        self._log.attempt(number, events, ours=not foreign)
-        timeout_s = random.choice([0.0, self._work.publish_timeout_s])
-        send: Callable[[], None]
-        if foreign:
-            task_id = str(uuid4())
-            send = lambda: self._sender.foreign(events, task_id, random)  # noqa: E731
-        elif len(events) == 1:
-            send = lambda: self._sender.one(events[0], timeout_s)  # noqa: E731
-        else:
-            send = lambda: self._sender.many(events, timeout_s)  # noqa: E731
-        while True:
-            try:
-                send()
-            except OperationalError as error:
-                retry = getattr(error, "retry", None)
-                if retry is not None:  # it may have been taken: the same publish again
-                    if random.random() < _GIVEN_UP:
-                        return
-                    send = lambda: retry(1.0)  # noqa: B023, E731
-                time.sleep(_PAUSE_AFTER_ERROR_S)
-            else:
-                self._log.accepted(number)
-                return
+            self.publish(events[:_LARGEST_BATCH], random)
 
 
-class OurSender:
-    """Publishes with `pipeline`, and as a stock Celery client does."""
-
-    def __init__(self, redis_url: str) -> None:
-        from celery import Celery
-
-        self._stock = Celery("stock", broker=redis_url, set_as_current=False)
-        self._stock.conf.task_default_exchange = ""
-        self._stock.conf.task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.05}
-
-    def one(self, event: dict[str, Any], timeout_s: float) -> None:
-        from pipeline import producer
-
-        producer.configure(publish_timeout_s=timeout_s) if False else None
-        producer.track_event.delay(**event)
-
-    def many(self, events: list[dict[str, Any]], timeout_s: float) -> None:
-        from pipeline import producer
-
-        producer.track_events.delay(events)
+def _with_argument(call: Callable[[float], None], value: float) -> Callable[[], None]:
+    return lambda: call(value)

@@ -15,6 +15,7 @@ from pipeline.embedded import (
 from pipeline.errors import EmbeddedServerError
 from tests.integration.embedded.support import (
     installed_postgres,
+    installed_redis,
     linux_only,
     processes_naming,
     redis_of,
@@ -40,6 +41,17 @@ def test_data_of_another_postgres_is_refused_with_both_versions_and_the_remedy(
     # Left to choose, the start takes the version that can read the data.
     with PrivateServers.start(data_dir, redis=False) as servers:
         assert sql(servers, "SELECT number FROM kept") == (7,)
+
+
+def test_data_of_another_redis_is_not_to_be_repaired_but_read_by_its_own(data_dir: Path) -> None:
+    with PrivateServers.start(data_dir, postgres=False) as servers, redis_of(servers) as client:
+        client.set("kept", "1")
+
+    with pytest.raises(EmbeddedServerError, match=r"written by Valkey \d.*do not repair"):
+        PrivateServers.start(data_dir, postgres=False, redis_binary=installed_redis())
+
+    with PrivateServers.start(data_dir, postgres=False) as servers, redis_of(servers) as client:
+        assert client.get("kept") == "1"
 
 
 def script(path: Path, body: str) -> Path:

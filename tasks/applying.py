@@ -1,0 +1,62 @@
+"""Counting what a worker holds, come what may: Redis away, or a message that breaks the code."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import redis
+from celery.exceptions import Reject
+from celery.worker import state
+
+from pipeline.deliveries import Applied, BadEvent, Delivery
+from pipeline.redis_connection import RETRY_LATER
+from tasks.app import services
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
+    """Count the events of these messages in one step. May be repeated.
+
+    A message that breaks the code becomes a dead letter, and the others are counted. Raises
+    redis.ConnectionError while Redis is away or takes no writes, and redis.ResponseError when a
+    structure of ours is not what it should be; then nothing has changed.
+    """
+    try:
+        return services().counters.apply(deliveries, datetime.now(UTC))
+    except RETRY_LATER as error:
+        raise redis.ConnectionError(f"Redis takes no writes now: {error}") from error
+    except redis.RedisError:
+        raise
+    except Exception as error:
+        if len(deliveries) > 1:
+            return [apply_or_bury([delivery]) for delivery in deliveries][-1]
+        logger.exception("a message cannot be counted and becomes a dead letter")
+        bad = BadEvent(deliveries[0].raw, f"message: {error!r}", kind="message")
+        return services().counters.apply(
+            [replace(deliveries[0], events=(), bad=[bad])], datetime.now(UTC)
+        )
+
+
+def apply_patiently(delivery: Delivery) -> Applied:
+    """The same for one message, tried with growing pauses until Redis takes it.
+
+    A worker that is told to stop meanwhile gives the message back to the queue.
+    """
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return apply_or_bury([delivery])
+        except redis.RedisError as error:
+            if state.should_stop is not None or state.should_terminate is not None:
+                raise Reject(f"not counted yet: {error}", requeue=True) from error
+            logger.warning("Redis does not count, next try in %.1f s: %s", pause_s, error)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
