@@ -61,9 +61,7 @@ def read(data_dir: Path) -> Addresses | None:
 
 
 def write(data_dir: Path, addresses: Addresses) -> None:
-    """Store `addresses` for `read`: a reader sees the old file or the new one, whole; mode 0600, as
-    it holds passwords.
-    """
+    """Store `addresses` for `read`, mode 0600; a reader sees the old file or the new one, whole."""
     fields = {
         "redis_url": addresses.redis_url,
         "postgres_url": addresses.postgres_url,
@@ -73,8 +71,9 @@ def write(data_dir: Path, addresses: Addresses) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace the file `path` by one that holds `text` and only its owner can read, also across a
-    crash or a power cut.
+    """Replace the file `path` by one that holds `text` and only its owner can read.
+
+    A crash or a power cut leaves the old file or the new one, whole.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
@@ -92,9 +91,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in the directory `path` to the disk: a power cut cannot take a rename in it
-    back.
-    """
+    """Bring the names in directory `path` to the disk: no power cut takes a rename in it back."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -103,8 +100,9 @@ def sync_directory(path: Path) -> None:
 
 
 def redis_url(url: str | None, data_dir: Path) -> str:
-    """`url` when it is given, else that of the private Redis of `data_dir`, else ConfigurationError
-    with the remedy.
+    """`url` when it is given, else that of the private Redis of `data_dir`.
+
+    Raises ConfigurationError with the remedy when there is neither.
     """
     if url:
         return url
@@ -115,8 +113,9 @@ def redis_url(url: str | None, data_dir: Path) -> str:
 
 
 def postgres_url(url: str | None, data_dir: Path) -> str:
-    """`url` when it is given, else that of the private Postgres of `data_dir`, else
-    ConfigurationError with the remedy.
+    """`url` when it is given, else that of the private Postgres of `data_dir`.
+
+    Raises ConfigurationError with the remedy when there is neither.
     """
     if url:
         return url

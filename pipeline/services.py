@@ -135,18 +135,33 @@ class Services:
         self.engine.dispose()
 
 
-def connect(settings: PipelineSettings, redis_url: str, postgres_url: str) -> Services:
-    """The services for these servers; opens no connection. Raises `ConfigurationError` when a URL
-    is wrong."""
-    client, engine = redis_client(redis_url), postgres_engine(postgres_url)
-    keys = Keys(settings.prefix)
+def connect_counters(settings: PipelineSettings, redis_url: str) -> Counters:
+    """The counters alone: all that an event worker needs. Opens no connection.
+
+    Raises `ConfigurationError` when the URL is wrong.
+    """
     options = CounterOptions(
         count_by=settings.count_by,
         values_cap=settings.values_cap,
         dedup_window_s=settings.dedup_window_s,
         counter_ttl_s=settings.counter_ttl_s,
     )
-    counters = Counters(client, keys, options)
+    return Counters(redis_client(redis_url), Keys(settings.prefix), options)
+
+
+def connect(settings: PipelineSettings, redis_url: str, postgres_url: str) -> Services:
+    """The services for these servers; opens no connection.
+
+    Raises `ConfigurationError` when a URL is wrong.
+    """
+    counters = connect_counters(settings, redis_url)
+    engine, keys = postgres_engine(postgres_url), counters.keys
     return Services(
-        settings, client, engine, keys, counters, Store(engine, keys), Stats(counters, engine)
+        settings=settings,
+        redis=counters.client,
+        engine=engine,
+        keys=keys,
+        counters=counters,
+        store=Store(engine, keys),
+        stats=Stats(counters, engine),
     )

@@ -19,10 +19,11 @@ from config.celery import (
 )
 from config.settings import Settings, SettingsError
 from pipeline import address
+from pipeline.counters import Counters
 from pipeline.errors import PipelineError, RedisWentBack
 from pipeline.postgres_connection import check_postgres
 from pipeline.redis_connection import check_redis
-from pipeline.services import Services, connect
+from pipeline.services import Services, connect, connect_counters
 from tasks import transport
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,12 @@ def postgres_url() -> str:
         )
     except PipelineError as error:
         raise SystemExit(f"analytics: {error}") from error
+
+
+@cache
+def counters() -> Counters:
+    """The counters; every process makes its own connections. An event worker needs no Postgres."""
+    return connect_counters(settings(), redis_url())
 
 
 @cache
@@ -94,7 +101,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
     hold."""
     queues = set(sender.app.amqp.queues.consume_from)
     try:
-        check_redis(services().redis, settings().appendfsync)
+        check_redis(counters().client, settings().appendfsync)
         if queues & {FLUSH_QUEUE, MAINTENANCE_QUEUE}:
             check_postgres(services().engine)
     except PipelineError as error:
@@ -107,6 +114,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
 @signals.worker_process_init.connect
 def _forget_connections(**_: Any) -> None:
     """A forked pool process must not share its parent's connections."""
+    counters.cache_clear()
     if services.cache_info().currsize:
         services().engine.dispose(close=False)
     services.cache_clear()

@@ -14,7 +14,7 @@ from celery.worker import state
 
 from pipeline.deliveries import Applied, BadEvent, Delivery
 from pipeline.redis_connection import RETRY_LATER
-from tasks.app import services
+from tasks.app import counters
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
@@ -30,7 +30,7 @@ def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
     structure of ours is not what it should be; then nothing has changed.
     """
     try:
-        return services().counters.apply(deliveries, datetime.now(UTC))
+        return counters().apply(deliveries, datetime.now(UTC))
     except RETRY_LATER as error:
         raise redis.ConnectionError(f"Redis takes no writes now: {error}") from error
     except redis.RedisError:
@@ -40,9 +40,7 @@ def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
             return [apply_or_bury([delivery]) for delivery in deliveries][-1]
         logger.exception("a message cannot be counted and becomes a dead letter")
         bad = BadEvent(deliveries[0].raw, f"message: {error!r}", kind="message")
-        return services().counters.apply(
-            [replace(deliveries[0], events=(), bad=[bad])], datetime.now(UTC)
-        )
+        return counters().apply([replace(deliveries[0], events=(), bad=[bad])], datetime.now(UTC))
 
 
 def apply_patiently(delivery: Delivery) -> Applied:

@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from pipeline.deliveries import TAG_PREFIX, BadEvent, Delivery, read_delivery
 from pipeline.events import FIELDS, MAX_EVENTS_PER_MESSAGE
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
-from tasks.app import app, services, settings
+from tasks.app import app, counters, settings
 from tasks.applying import apply_patiently
 from tasks.flush import flush_counters
 
@@ -84,7 +84,8 @@ def count(delivery: Delivery, request: Context) -> None:
 def ask_for_flush() -> None:
     """Send a flush task, unless one was asked for a moment ago."""
     try:
-        if services().redis.set(services().keys.flush_requested, 1, nx=True, ex=_FLUSH_ASKED_FOR_S):
+        asked = counters().keys.flush_requested
+        if counters().client.set(asked, 1, nx=True, ex=_FLUSH_ASKED_FOR_S):
             flush_counters.delay()
     except (redis.RedisError, OperationalError) as error:
         logger.warning("could not ask for a flush, beat will: %s", error)

@@ -22,11 +22,13 @@ from pipeline.cli.output import warn
 INTERRUPTED = 130
 
 app = typer.Typer(
+    # Help that rich lays out takes twice as long to appear.
+    rich_markup_mode=None,
     name="analytics",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: analytics up --example   (then, in another terminal: analytics status)",
+    epilog="Example: analytics up --example",
 )
 
 
@@ -62,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except typer.TyperException as error:
         # The one line of a command written wrongly: "Invalid value for --date: … is not a day; …".
-        warn(" ".join(error.format_message().split()))
+        line = " ".join(error.format_message().split())
+        if line:  # it is empty where no command was given, and the help was shown
+            warn(line)
         _exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _exit(INTERRUPTED)

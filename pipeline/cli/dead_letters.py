@@ -15,7 +15,7 @@ from pipeline.errors import InvalidEvent, PipelineError
 if TYPE_CHECKING:
     from pipeline.dead_letters import DeadLetter
 
-commands = typer.Typer(no_args_is_help=True)
+commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Ids = Annotated[
     list[str], typer.Argument(metavar="ID...", help="Ids, as `dead-letters list` shows them.")

@@ -111,9 +111,9 @@ def import_(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send the events of a file; lines that are none are reported and left out.
+    """Send the events of a file.
 
-    Of a combined log line the address becomes the user, and path (with its query), method, status,
+    Lines that are no event are reported and left out; the others are sent. Of a combined log line the address becomes the user, and path (with its query), method, status,
     bytes, referrer and agent become properties.
     """
     from pipeline.cli.importing import Importer, LineIds, Report

@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 
 def flush(as_json: Json = False) -> None:
-    """Store all counted events in Postgres now. Counts do not change by it."""
+    """Store all counted events in Postgres now.
+
+    Counts do not change by it: they are exact before, meanwhile and after.
+    """
     with open_services() as services:
         flushed = services.flush()
     if as_json:
@@ -33,7 +36,10 @@ def flush(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show what waits where, and the books: events published, consumed, counted and so on."""
+    """Show what waits where, and the books.
+
+    The books are the running totals of events: published, consumed, counted, duplicate, dead.
+    """
     with open_services() as services:
         state = services.status()
     answering = sorted(name for reply in _ping() for name in reply)
@@ -51,7 +57,10 @@ def status(as_json: Json = False) -> None:
 
 
 def settings(as_json: Json = False) -> None:
-    """Show every setting with its value, default and meaning; passwords are masked."""
+    """Show every setting: value, default and meaning.
+
+    Passwords are masked.
+    """
     from config.settings import describe
 
     rows = describe(load_settings())
@@ -88,7 +97,7 @@ def migrate(as_json: Json = False) -> None:
 
 
 def accept_redis_state(as_json: Json = False) -> None:
-    """Go on flushing after Redis went back in time, from the state it is in.
+    """Go on flushing after Redis went back in time.
 
     A Redis that was restored from an older copy may hold counts again that Postgres has stored
     already. Flushing stops then; this command accepts what Redis holds and lets it go on.

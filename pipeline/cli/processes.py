@@ -61,7 +61,10 @@ def worker(
 
 
 def beat(parent_pid: ParentPid = None) -> None:
-    """Run Celery beat, which asks for the flushes and the maintenance. One is enough."""
+    """Run Celery beat, which asks for the flushes.
+
+    And for the maintenance. One is enough.
+    """
     _run("beat", ["--pidfile="], parent_pid)
 
 
@@ -74,7 +77,7 @@ def flower(
     ] = "127.0.0.1",
     parent_pid: ParentPid = None,
 ) -> None:
-    """Run Flower, which shows queues, workers and tasks."""
+    """Run Flower: a page of queues, workers and tasks."""
     chosen = port or load_settings().flower_port
     if not chosen:
         raise ConfigurationError("ANALYTICS_FLOWER_PORT=0 turns Flower off; give --port to run it")

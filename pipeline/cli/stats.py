@@ -21,7 +21,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import print_json, print_table, say
 
-commands = typer.Typer(no_args_is_help=True)
+commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 class By(StrEnum):

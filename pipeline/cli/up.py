@@ -55,9 +55,9 @@ def up(
         bool, typer.Option("--example", help="Send a few example events and print their counts.")
     ] = False,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: servers, workers, beat and Flower.
+    """Run everything on this machine until Ctrl-C.
 
-    Redis and Postgres are private servers in the data directory, unless ANALYTICS_REDIS_URL or
+    That is Redis, Postgres, event workers, a flush worker, beat and Flower. Redis and Postgres are private servers in the data directory, unless ANALYTICS_REDIS_URL or
     ANALYTICS_POSTGRES_URL name others.
     """
     from pipeline.cli.supervisor import Supervisor, data_dir_hint

@@ -26,8 +26,9 @@ def package_directory(name: str) -> Path | None:
 
 
 def version(binary: Path, pattern: str) -> int | None:
-    """The major version that `binary --version` prints, the first group of `pattern`; None when it
-    cannot run or differs.
+    """The major version that `binary --version` prints, which is the first group of `pattern`.
+
+    None when it cannot run or prints something else.
     """
     if not os.access(binary, os.X_OK):
         return None

@@ -1,6 +1,4 @@
-"""The port and password of each private server, kept in the data directory so that a restart keeps
-them.
-"""
+"""The port and password of each private server, which every restart keeps."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True)
 class Credentials:
-    """Where a private server listens on 127.0.0.1 and what it asks for. The password needs no
-    escaping in a URL.
-    """
+    """Where on 127.0.0.1 a private server listens, and its password, as it is in a URL."""
 
     port: int
     password: str = field(repr=False)
@@ -55,9 +51,7 @@ def load(data_dir: Path, name: str) -> Credentials:
 
 
 def wait_until_free(port: int) -> bool:
-    """Whether a server can listen on `port` of 127.0.0.1, at once or when a server that is just
-    ending has left it.
-    """
+    """Whether `port` of 127.0.0.1 is free, at once or when a server that is just ending left it."""
     deadline = time.monotonic() + _PORT_LIMIT_S
     while not _is_free(port):
         if time.monotonic() > deadline:

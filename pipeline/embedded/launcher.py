@@ -117,9 +117,7 @@ def _end_with(owner_pid: int, death_signal: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Become the server described by `arguments`; on failure say why on standard error and exit
-    with 1.
-    """
+    """Become the server that `arguments` describe, or say why not on stderr and exit with 1."""
     specification = Specification(**json.loads(arguments[0]))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if specification.lock >= 0:

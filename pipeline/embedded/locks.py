@@ -29,9 +29,7 @@ _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 class FileLock:
-    """A held lock on a file. Close it to release it; a process that inherited the descriptor goes
-    on holding it.
-    """
+    """A held lock on a file, until it is closed here and in all that inherited its descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -39,8 +37,7 @@ class FileLock:
 
     @classmethod
     def try_acquire(cls, path: Path) -> FileLock | None:
-        """Lock `path` (created when absent, mode 0600), or return None when another process holds
-        it.
+        """Lock `path`, made when absent with mode 0600; None when another process holds it.
 
         Raises EmbeddedServerError when the file cannot be opened or its file system has no locks.
         """
@@ -84,8 +81,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 def exclusive(
     path: Path, directory: Path, stop_signal: signal.Signals, abort_signal: signal.Signals
 ) -> Iterator[FileLock]:
-    """Hold the lock of a server whose files are in `directory`, after the end of any process of an
-    earlier run.
+    """Hold the lock of a server with files in `directory`, once no process uses them any more.
 
     An orphan, which no owner watches any more, gets `stop_signal`, after 5 s `abort_signal`, and
     after 10 s SIGKILL. Raises EmbeddedServerError when the files are in use for a minute.
@@ -114,9 +110,7 @@ def exclusive(
 
 
 def written_pid(path: Path) -> int | None:
-    """The process id that the holder of the lock file wrote into it, or None where there is none
-    (yet).
-    """
+    """The process id that the holder of the lock file wrote into it; None before it did."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -124,9 +118,7 @@ def written_pid(path: Path) -> int | None:
 
 
 def _processes(group: int, directory: Path) -> list[int]:
-    """Processes of the group whose command lines name `directory`: ours, not strangers that got the
-    same number.
-    """
+    """Processes of `group` whose command lines name `directory`: no strangers of that number."""
     wanted = os.fsencode(directory)
     return [pid for pid, command in _commands(group) if wanted in command]
 

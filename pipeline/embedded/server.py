@@ -1,6 +1,4 @@
-"""One private server: a child process that is started, watched, stopped, and started again on the
-same port and files.
-"""
+"""One private server: a child process that keeps its port and files through every restart."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ _POLL_S = 0.02
 
 
 class Answer(enum.Enum):
-    """What a server says when asked whether it works. RECOVERING: alive, and busy with reading its
-    own files.
-    """
+    """What a server says when asked whether it works; RECOVERING: it still reads its own files."""
 
     READY = enum.auto()
     RECOVERING = enum.auto()
@@ -62,9 +58,7 @@ class Program:
 
 
 class Server:
-    """A private server. Owned by one process; its methods may be called from any thread, one at a
-    time.
-    """
+    """A private server of this process; any thread may call its methods, one at a time."""
 
     def __init__(self, program: Program, data_dir: Path) -> None:
         self._program = program
@@ -127,9 +121,7 @@ class Server:
             raise
 
     def stop(self) -> None:
-        """End cleanly within 5 s, else at once; returns when no process is left. Does nothing when
-        it does not run.
-        """
+        """End cleanly within 5 s, else by force; does nothing when it does not run."""
         self.ask_to_stop()
         self.wait_until_stopped(time.monotonic() + STOP_LIMIT_S)
 
@@ -146,9 +138,7 @@ class Server:
             self.abort()
 
     def kill(self) -> None:
-        """SIGKILL the server's process, as a crash would, and wait for its end. The data stays;
-        `start` goes on from it.
-        """
+        """SIGKILL the process and wait for its end; `start` brings back all it acknowledged."""
         if self._child is not None:
             self._child.send(signal.SIGKILL)
             self._child.ended.wait()

@@ -1,0 +1,353 @@
+"""Applying batches: consumption and counts are one step, in Redis."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import redis
+
+from pipeline import dead_letters
+from pipeline.counters import Counters
+from pipeline.deliveries import Applied, BadEvent, Delivery
+from pipeline.keys import Keys
+from pipeline.services import Services
+from tests.conftest import MakeServices
+from tests.support import NOW, TODAY, count_events, event, message
+
+DAY = "analytics:counter:page_view:2025-03-14"
+HOUR = "analytics:counter:page_view:2025-03-14:15"
+
+
+def fetched(services: Services, tag: str, *events: object, **delivery: object) -> Delivery:
+    """A message that a worker has fetched and not acknowledged, as kombu keeps it."""
+    services.redis.hset(services.keys.unacked, tag, "[]")
+    services.redis.zadd(services.keys.unacked_index, {tag: NOW.timestamp()})
+    return Delivery(events=events, tag=tag, **delivery)  # type: ignore[arg-type]
+
+
+def counts(services: Services) -> dict[str, int]:
+    """Every live counter with its count."""
+    names = [
+        name.decode()
+        for kind in ("counter", "user", "dim")
+        for name in services.redis.scan_iter(f"analytics:{kind}:*")
+    ]
+    return {name: int(services.redis.get(name) or 0) for name in sorted(names)}
+
+
+def values(services: Services) -> dict[str, int]:
+    """The live counts of `path`."""
+    return {
+        name.split(":")[-2]: n
+        for name, n in counts(services).items()
+        if name.startswith("analytics:dim:")
+    }
+
+
+def books(services: Services) -> dict[str, int]:
+    return {name.decode(): int(n) for name, n in services.redis.hgetall("analytics:totals").items()}
+
+
+def dead(services: Services) -> list[dict[str, str]]:
+    return [
+        {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+        for _, fields in services.redis.xrange(services.keys.dead)
+    ]
+
+
+def everything(client: redis.Redis) -> dict[bytes, bytes]:
+    """All that Redis holds, in its own form."""
+    return {key: client.dump(key) for key in client.scan_iter()}
+
+
+# Consuming
+
+
+def test_a_message_is_consumed_and_counted_in_one_step(services: Services) -> None:
+    delivery = fetched(services, "t1", event(user_id="u1", properties={"path": "/"}))
+    applied = services.counters.apply([delivery], NOW)
+    assert applied == Applied(counted=1, pending=4)
+    assert counts(services) == {
+        DAY: 1,
+        HOUR: 1,
+        "analytics:dim:page_view:path:/:2025-03-14": 1,
+        "analytics:user:u1:page_view:2025-03-14": 1,
+    }
+    assert services.counters.pending() == 4
+    assert not services.redis.exists(services.keys.unacked, services.keys.unacked_index)
+
+
+def test_a_message_delivered_twice_is_counted_once(services: Services) -> None:
+    delivery = fetched(services, "t1", event())
+    services.counters.apply([delivery], NOW)
+    again = services.counters.apply([delivery], NOW)
+    assert again == Applied(pending=2)
+    assert counts(services) == {DAY: 1, HOUR: 1}
+    assert books(services)["consumed"] == 1
+
+
+def test_messages_that_are_gone_are_left_out_and_the_others_counted(services: Services) -> None:
+    here = fetched(services, "t1", event())
+    gone = Delivery([event(), event()], tag="t2")
+    bad = Delivery([], [BadEvent(b"{}", "reason")], tag="t3")
+    assert services.counters.apply([gone, here, bad], NOW).counted == 1
+    assert counts(services)[DAY] == 1
+    assert dead(services) == []
+
+
+def test_a_task_id_applied_twice_counts_once(services: Services) -> None:
+    delivery = message(event(), event())
+    assert services.counters.apply([delivery], NOW).counted == 2
+    assert services.counters.apply([delivery], NOW) == Applied(duplicate=2, pending=2)
+    assert counts(services)[DAY] == 2
+
+
+def test_a_fetched_message_with_a_seen_task_id_is_consumed_without_a_count(
+    services: Services,
+) -> None:
+    first = fetched(services, "t1", event(), task_id="a")
+    second = fetched(services, "t2", event(), task_id="a")
+    services.counters.apply([first], NOW)
+    assert services.counters.apply([second], NOW).duplicate == 1
+    assert counts(services)[DAY] == 1
+    assert not services.redis.exists(services.keys.unacked)
+
+
+def test_many_workers_with_the_same_messages_count_each_once(services: Services) -> None:
+    deliveries = [fetched(services, f"t{n}", event(), event(event_id=f"{n}")) for n in range(100)]
+    with ThreadPoolExecutor(8) as pool:
+        applied = list(pool.map(lambda _: services.counters.apply(deliveries, NOW), range(8)))
+    assert sum(one.counted for one in applied) == 200
+    assert counts(services)[DAY] == 200
+
+
+def test_ten_thousand_increments_are_applied_at_once(services: Services) -> None:
+    events = [event(user_id=f"u{n}", properties={"path": f"/{n}"}) for n in range(5_000)]
+    applied = services.counters.apply([message(*events)], NOW)
+    assert applied.pending == services.counters.pending() == 10_002
+    assert len(values(services)) == 5_000
+
+
+def test_ten_thousand_messages_with_ids_are_applied_at_once(services: Services) -> None:
+    deliveries = [fetched(services, f"t{n}", event(event_id=f"{n}")) for n in range(10_000)]
+    assert services.counters.apply(deliveries, NOW).counted == 10_000
+    again = [fetched(services, f"u{n}", event(event_id=f"{n}")) for n in range(10_000)]
+    assert services.counters.apply(again, NOW).duplicate == 10_000
+    assert not services.redis.exists(services.keys.unacked, services.keys.unacked_index)
+
+
+# Duplicates by event id
+
+
+def test_an_event_id_counts_once_within_a_message_and_across_a_batch(services: Services) -> None:
+    same = event(event_id="k")
+    applied = services.counters.apply([message(same, same), message(same)], NOW)
+    assert applied == Applied(counted=1, duplicate=2, pending=2)
+    assert counts(services)[DAY] == 1
+
+
+def test_an_event_id_seen_in_the_window_is_not_counted_again(services: Services) -> None:
+    count_events(services, event(event_id="k"))
+    other_type = event("click", event_id="k")
+    applied = count_events(services, other_type, event(event_id="j"), event())
+    assert applied == Applied(counted=2, duplicate=1, pending=2)
+    assert counts(services)[DAY] == 3
+
+
+@pytest.mark.parametrize(("halves_ago", "counted"), [(1, 0), (2, 0), (3, 1)])
+def test_an_id_is_remembered_for_one_to_one_and_a_half_windows(
+    make_services: MakeServices, halves_ago: int, counted: int
+) -> None:
+    services = make_services(dedup_window_s=31 * 86_400)
+    delivery = message(event(event_id="k"))
+    services.counters.apply([delivery], NOW)
+    for prefix in (services.keys.seen_event, services.keys.seen_task):
+        [current] = services.redis.keys(f"{prefix}*")
+        number = int(current.decode().removeprefix(prefix))
+        services.redis.rename(current, f"{prefix}{number - halves_ago}")
+    assert services.counters.apply([delivery], NOW).counted == counted
+
+
+def test_the_sets_of_ids_live_as_long_as_they_are_looked_at(services: Services) -> None:
+    count_events(services, event(event_id="k"))
+    for prefix in (services.keys.seen_event, services.keys.seen_task):
+        [name] = services.redis.keys(f"{prefix}*")
+        assert 86_400 <= services.redis.ttl(name) <= 3 * 43_200
+        services.redis.expire(name, 1_000)
+    count_events(services, event(event_id="j"))
+    assert services.redis.ttl(name) <= 1_000, "a set that is still filled must end with its window"
+
+
+# Distinct values
+
+
+def test_past_the_cap_new_values_count_as_other_and_known_ones_go_on(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(count_by={"page_view": ["path"]}, values_cap=2)
+    for paths in ("ab", "acd", "bde"):
+        count_events(services, *[event(properties={"path": path}) for path in paths])
+    assert values(services) == {"a": 2, "b": 2, "__other__": 4}
+    assert counts(services)[DAY] == 8
+
+
+def test_the_cap_holds_within_one_batch_and_totals_stay_exact(make_services: MakeServices) -> None:
+    services = make_services(count_by={"page_view": ["path"]}, values_cap=7)
+    count_events(services, *[event(properties={"path": f"{n}"}) for n in range(5_000)])
+    assert len(values(services)) == 8
+    assert values(services)["__other__"] == 4_993
+    assert sum(values(services).values()) == counts(services)[DAY]
+    count_events(services, event(properties={"path": "more"}), event(properties={"path": "new"}))
+    assert values(services)["__other__"] == 4_995
+
+
+def test_the_cap_is_counted_by_day_type_and_property(make_services: MakeServices) -> None:
+    both = {"page_view": ["path", "country"], "click": ["path"]}
+    services = make_services(count_by=both, values_cap=1)
+    yesterday = NOW - timedelta(days=1)
+    count_events(
+        services,
+        event(properties={"path": "a", "country": "CL"}),
+        event("click", properties={"path": "b"}),
+        event(properties={"path": "c"}, timestamp=yesterday),
+    )
+    assert set(values(services)) == {"a", "CL", "b", "c"}
+
+
+def test_the_set_of_values_leaves_two_days_past_its_day(services: Services) -> None:
+    count_events(services, event(properties={"path": "/"}))
+    expires_at_s = services.redis.expiretime("analytics:values:page_view:path:2025-03-14")
+    # 2025 is past for Redis; had it been today, the set would stay. The batch's clock was NOW.
+    assert expires_at_s in (
+        -2,
+        int((NOW.replace(hour=0, minute=0, second=0) + timedelta(3)).timestamp()),
+    )
+
+
+# What is not as it should be
+
+
+def test_an_increment_that_a_counter_cannot_take_is_kept_and_the_rest_counted(
+    services: Services,
+) -> None:
+    services.redis.sadd(HOUR, "not a counter")
+    count_events(services, event(user_id="u1"), event(user_id="u1"))
+    assert services.redis.get(DAY) == b"2"
+    assert services.redis.get("analytics:user:u1:page_view:2025-03-14") == b"2"
+    [letter] = dead(services)
+    assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", HOUR, "2")
+    assert "WRONGTYPE" in letter["reason"]
+    services.redis.delete(HOUR)
+
+
+def test_a_counter_is_not_taken_past_the_largest_number(services: Services) -> None:
+    count_events(services, event())
+    services.redis.set(DAY, 2**63 - 2)
+    count_events(services, event(), event())
+    assert services.redis.get(DAY) == b"9223372036854775806"
+    assert services.redis.get(HOUR) == b"3"
+    [letter] = dead(services)
+    assert (letter["counter"], letter["count"]) == (DAY, "2")
+    assert "overflow" in letter["reason"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["unacked", "unacked_index", "pending_flush", "totals", "dead"]
+    + ["values:page_view:path:2025-03-14"],
+)
+def test_a_structure_of_the_wrong_type_refuses_the_batch_and_changes_nothing(
+    services: Services, key: str
+) -> None:
+    fetched(services, "t1")
+    services.redis.delete(f"analytics:{key}")
+    services.redis.set(f"analytics:{key}", "somebody else's", ex=1_000)
+    before = everything(services.redis)
+    bad = BadEvent(b"{}", "reason")
+    delivery = Delivery([event(event_id="k", properties={"path": "/"})], [bad], "t1", "task")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        services.counters.apply([delivery], NOW)
+    assert everything(services.redis) == before
+
+
+@pytest.mark.parametrize("key", ["seen_event", "seen_task"])
+def test_a_window_of_the_wrong_type_refuses_the_batch_and_changes_nothing(
+    services: Services, key: str
+) -> None:
+    delivery = message(event(event_id="k"))
+    services.counters.apply([delivery], NOW)
+    prefix = getattr(services.keys, key)
+    [name] = services.redis.keys(f"{prefix}*")
+    services.redis.set(name, "somebody else's", ex=1_000)
+    before = everything(services.redis)
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        services.counters.apply([delivery], NOW)
+    assert everything(services.redis) == before
+
+
+def test_a_full_redis_still_consumes(services: Services) -> None:
+    delivery = fetched(services, "t1", event())
+    services.redis.config_set("maxmemory", 1)
+    try:
+        assert services.counters.apply([delivery], NOW).counted == 1
+        assert services.flush() == 2
+    finally:
+        services.redis.config_set("maxmemory", 0)
+    assert services.stats.daily_count("page_view", TODAY) == 1
+
+
+# Dead letters and books
+
+
+def test_a_bad_event_becomes_a_dead_letter_in_the_step_that_consumes_it(services: Services) -> None:
+    bad = [BadEvent(b"\xff\x00raw", "event_type: must be text"), BadEvent(b"m", "x", 3, "message")]
+    delivery = fetched(services, "t1", event(), bad=bad)
+    assert services.counters.apply([delivery], NOW) == Applied(counted=1, dead=4, pending=2)
+    assert services.counters.apply([delivery], NOW) == Applied(pending=2)
+    assert [letter["kind"] for letter in dead(services)] == ["event", "message"]
+    services.move_dead_letters()
+    stored = {letter.kind: letter for letter in dead_letters.stored(services.engine)}
+    assert stored["event"].body == b"\xff\x00raw"
+    assert stored["event"].reason == "event_type: must be text"
+
+
+def test_the_books_balance(services: Services) -> None:
+    bad = BadEvent(b"{}", "reason")
+    first = message(event(event_id="k"), event("click"), bad=[bad])
+    second = message(event(event_id="k"))
+    services.counters.apply([first, second], NOW)
+    services.counters.apply([first], NOW)
+    found = books(services)
+    assert found["consumed"] == found["counted"] + found["duplicate"] + found["dead"] == 7
+    assert (found["counted"], found["duplicate"], found["dead"]) == (2, 4, 1)
+    assert (found["counted:page_view"], found["duplicate:page_view"]) == (1, 2)
+    assert services.status()["books"]["balanced"] is True
+
+
+# Lifetimes
+
+
+def test_a_live_counter_has_no_lifetime_by_default(services: Services) -> None:
+    count_events(services, event(user_id="u1", properties={"path": "/"}))
+    assert {services.redis.ttl(name) for name in counts(services)} == {-1}
+
+
+def test_with_a_lifetime_set_a_counter_has_it_from_its_first_increment_on(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(counter_ttl_s=1_000)
+    count_events(services, event())
+    services.redis.expire(DAY, 500)
+    count_events(services, event())
+    assert 0 < services.redis.ttl(DAY) <= 500
+    assert 500 < services.redis.ttl(HOUR) <= 1_000
+
+
+def test_two_prefixes_in_one_redis_share_nothing(services: Services) -> None:
+    other = Counters(services.redis, Keys("other:"))
+    delivery = message(event(event_id="k"))
+    assert services.counters.apply([delivery], NOW).counted == 1
+    assert other.apply([delivery], NOW).counted == 1
+    services.redis.delete(*services.redis.keys("other:*"))
