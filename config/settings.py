@@ -47,8 +47,13 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr | None = Field(
         default=None,
-        description="Redis for broker and counters: redis://, rediss:// or "
+        description="Redis for counters and broker: redis://, rediss:// or "
         "sentinel://…?master_name=NAME. Unset: a private server started by `analytics up`",
+    )
+    broker_url: SecretStr | None = Field(
+        default=None,
+        description="RabbitMQ as the broker: amqp://USER:PASSWORD@HOST:5672/VHOST or amqps://…; "
+        "counters stay in Redis. Unset: Redis is the broker too",
     )
     postgres_url: SecretStr | None = Field(
         default=None,
@@ -144,6 +149,13 @@ class Settings(BaseSettings):
     def _usable_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             urls.parse_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _usable_broker_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            urls.check_amqp_url(value.get_secret_value())
         return value
 
     @field_validator("postgres_url")
@@ -322,7 +334,7 @@ def _range(bounds: Mapping[str, float]) -> str:
 
 def _shown(name: str, value: object) -> str:
     if value is None:
-        return "(private server)"
+        return "(Redis)" if name == "broker_url" else "(private server)"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if name.endswith("_url"):

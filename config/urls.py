@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+AMQP_SCHEMES = ("amqp", "amqps")
 POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
 _POSTGRES_DRIVER = "postgresql+psycopg"
 _TLS_PARAMETERS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_PARAMETERS = {"redis": (), "rediss": _TLS_PARAMETERS, "sentinel": ("master_name",)}
+_PARAMETERS = {
+    "redis": (),
+    "rediss": _TLS_PARAMETERS,
+    "sentinel": ("master_name",),
+    "amqp": (),
+    "amqps": _TLS_PARAMETERS,
+}
 _CERTIFICATE_RULES = ("required", "optional", "none")
 
 
@@ -47,8 +54,21 @@ def parse_redis_url(url: str) -> RedisAddress:
         scheme=scheme,
         servers=tuple(f"{part.scheme}://{part.netloc}" for part in parts),
         database=_database_number(parts[-1].path),
-        parameters=_redis_parameters(scheme, query),
+        parameters=_parameters(scheme, query),
     )
+
+
+def check_amqp_url(url: str) -> None:
+    """Raise ValueError, which does not show the URL, unless it is one of RabbitMQ, or several of
+    the nodes of one cluster joined by `;`.
+    """
+    addresses, _, query = url.partition("?")
+    parts = [_split(address, AMQP_SCHEMES) for address in addresses.split(";")]
+    if not all(part.hostname for part in parts):
+        raise ValueError("names no host; the form is amqp://USER:PASSWORD@HOST:5672/VHOST")
+    if len({part.scheme for part in parts}) > 1:
+        raise ValueError("addresses joined with ';' must all begin with amqp://, or with amqps://")
+    _parameters(parts[0].scheme, query)
 
 
 def normalise_postgres_url(url: str) -> str:
@@ -107,7 +127,7 @@ def _database_number(path: str) -> int:
     return int(database or 0)
 
 
-def _redis_parameters(scheme: str, query: str) -> dict[str, str]:
+def _parameters(scheme: str, query: str) -> dict[str, str]:
     parameters = dict(parse_qsl(query, keep_blank_values=True))
     allowed = _PARAMETERS[scheme]
     for name in parameters:

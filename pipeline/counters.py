@@ -73,9 +73,10 @@ class Counters:
         self._settle = script(client, "settle")
         self._read = script(client, "read")
         self._repair = script(client, "repair")
+        self._accept = script(client, "accept")
+        self._note_flush = script(client, "note_flush")
 
-    # -- apply
-    # --
+    # -- apply --
 
     def apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applied:
         """Consume the messages and count their events in one step.
@@ -118,8 +119,7 @@ class Counters:
         """Redis's clock (Unix seconds)."""
         return self.client.time()[0]
 
-    # -- flush
-    # --
+    # -- flush --
 
     def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
         """Move up to `limit` counters into the journal under `batch_id`; exact when repeated.
@@ -150,8 +150,7 @@ class Counters:
     def held(self, batch_id: str) -> Claim:
         """What the journal holds under `batch_id`; number 0 when it is there no longer."""
         found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.inflight + batch_id))
-        number = int(found.pop(b"#claim", 0))
-        epoch = int(cast("bytes | None", self.client.hget(self.keys.totals, "epoch")) or 0)
+        epoch, number = map(int, found.pop(b"#claim", b"0:0").split(b":"))
         counts = {_name(name): int(value) for name, value in found.items()}
         return Claim(batch_id, epoch, number, counts, pending=0)
 
@@ -162,8 +161,7 @@ class Counters:
             args=[batch_id, JOURNAL_LIFETIME_S, BATCH_LISTED_S],
         )
 
-    # -- read
-    # --
+    # -- read --
 
     def journal(self) -> Journal:
         """The batches whose journals exist: those open, and those settled so recently that readers
@@ -212,8 +210,7 @@ class Counters:
                 names.add(_name(cast("bytes", name)))
         return {name for name in names if self.keys.is_counter(name)}
 
-    # -- the books
-    # --
+    # -- the books --
 
     def oldest_pending_s(self) -> int:
         """Seconds that a counter may have waited for a flush, at most; 0 when none is pending."""
@@ -226,7 +223,7 @@ class Counters:
 
     def note_flush(self, began_s: int) -> None:
         """Note that what is pending now came after `began_s` (Redis's clock)."""
-        self.client.hset(self.keys.totals, _PENDING_SINCE.decode(), str(began_s))
+        self._note_flush(keys=[self.keys.totals], args=[began_s])
 
     def repair(self) -> int:
         """Make counters pending again whose names are not; returns how many, normally 0."""
@@ -248,8 +245,8 @@ class Counters:
         return cast("int", self._repair(keys=keys, args=names)) if names else 0
 
     def start_epoch(self, epoch: int) -> None:
-        """Number claims anew under `epoch`; done when an older state of Redis has been accepted."""
-        self.client.hset(self.keys.totals, mapping={"epoch": epoch, "claims": 0})
+        """Number claims anew under `epoch`; done when an older state of Redis is accepted."""
+        self._accept(keys=[self.keys.batches, self.keys.totals], args=[epoch, self.keys.inflight])
 
 
 def _counts(taken: Sequence[bytes]) -> dict[str, int]:

@@ -3,8 +3,9 @@
 Events are checked here, before anything is sent, and stamped, so that waiting in a queue never
 moves one to another hour. `.delay()`, `.apply_async()`, `.s()`, eager mode and a direct call all
 work; the last two count the event in this process. The broker is the one given to `configure`, else
-`ANALYTICS_REDIS_URL`, else the private server of `ANALYTICS_DATA_DIR`. The app is private: it
-neither shows up in the application's own Celery app nor changes it.
+`ANALYTICS_BROKER_URL` (RabbitMQ), else `ANALYTICS_REDIS_URL`, else the private server of
+`ANALYTICS_DATA_DIR`. The app is private: it neither shows up in the application's own Celery app
+nor changes it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,7 @@ import msgspec
 from celery import Celery, Task, current_app, signals
 from celery.result import AsyncResult
 
-from pipeline import address
+from pipeline import address, rabbitmq
 from pipeline.counters import CounterOptions, Counters
 from pipeline.counting import CountBy
 from pipeline.deliveries import TAG_PREFIX, Delivery
@@ -44,6 +45,7 @@ class ProducerSettings:
     """Where events go. `count_by` and what follows matter to events counted in this process."""
 
     redis_url: str | None = field(default=None, repr=False)
+    broker_url: str | None = field(default=None, repr=False)
     data_dir: Path = Path(".analytics")
     publish_timeout_s: float = 30
     prefix: str = "analytics:"
@@ -58,6 +60,7 @@ class ProducerSettings:
         reads."""
         read: dict[str, Callable[[str], Any]] = {
             "redis_url": str,
+            "broker_url": str,
             "data_dir": Path,
             "publish_timeout_s": float,
             "prefix": str,
@@ -75,7 +78,7 @@ class ProducerSettings:
             }
         )
 
-    def broker_url(self) -> str:
+    def redis_address(self) -> str:
         """The URL of Redis. Raises `ConfigurationError` when there is none."""
         return address.redis_url(self.redis_url, self.data_dir)
 
@@ -90,7 +93,7 @@ def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> No
     if _app.configured:
         _app.conf.update(_celery_options())
         _app._pool = None
-        _app.amqp._producer_pool = None
+        vars(_app).pop("amqp", None)  # what Celery made of the options before: queues, producers
 
 
 _settings: ProducerSettings | None = None
@@ -106,13 +109,10 @@ def _current_settings() -> ProducerSettings:
 def _celery_options() -> dict[str, Any]:
     settings = _current_settings()
     return {
-        "broker_url": settings.broker_url(),
+        **_broker_options(settings),
         "broker_connection_timeout": 5,
-        "broker_transport_options": {
-            "socket_timeout": 15,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-        },
+        # Nothing would send heartbeats while the application has no events to send.
+        "broker_heartbeat": 0,
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
@@ -126,6 +126,21 @@ def _celery_options() -> dict[str, Any]:
             "interval_step": 0.3,
             "interval_max": 1.0,
         },
+    }
+
+
+def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
+    if settings.broker_url is not None:
+        return rabbitmq.celery_options(settings.broker_url, [EVENTS_QUEUE])
+    return {
+        "broker_url": settings.redis_address(),
+        "broker_use_ssl": None,
+        "broker_transport_options": {
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+        "task_queues": None,
     }
 
 
@@ -143,7 +158,7 @@ def _counters() -> Counters:
         dedup_window_s=settings.dedup_window_s,
         counter_ttl_s=settings.counter_ttl_s,
     )
-    return Counters(redis_client(settings.broker_url()), Keys(settings.prefix), options)
+    return Counters(redis_client(settings.redis_address()), Keys(settings.prefix), options)
 
 
 # Options that change nothing about the message; with any other the event goes Celery's own way.
@@ -152,9 +167,8 @@ _FAST_OPTIONS = frozenset({"task_id", "retry"})
 
 def _publishes_itself() -> bool:
     """Whether our script can publish: to Redis, and with nobody who may change the message."""
-    broker_url = _current_settings().broker_url()
     listened_to = signals.before_task_publish.receivers or signals.after_task_publish.receivers
-    return broker_url.startswith(("redis://", "rediss://", "sentinel://")) and not listened_to
+    return _current_settings().broker_url is None and not listened_to
 
 
 @cache
@@ -166,7 +180,7 @@ def _envelope(task: str, pid: int) -> Envelope:
 @cache
 def _publishers() -> PublisherPool:
     settings = _current_settings()
-    url, keys = settings.broker_url(), Keys(settings.prefix)
+    url, keys = settings.redis_address(), Keys(settings.prefix)
     return PublisherPool(lambda: Publisher(redis_client(url), keys, EVENTS_QUEUE))
 
 
@@ -188,7 +202,7 @@ class _CheckedTask(Task):
     ) -> AsyncResult:
         """Check and send the events; when this returns, they are accepted.
 
-        Takes Celery's options. `retry=False` tries once; else Redis is tried for
+        Takes Celery's options. `retry=False` tries once; else the broker is tried for
         `publish_timeout_s`. Raises `InvalidEvent` with nothing sent, kombu's OperationalError when
         the broker refused, and of these `PublishUnconfirmed` when it may have taken the message:
         its `retry()` tries again without counting twice.
@@ -198,10 +212,16 @@ class _CheckedTask(Task):
         if current_app.conf.task_always_eager:
             names = ("task_id", "link", "link_error")
             return self.apply(args, kwargs, **{n: v for n, v in options.items() if n in names})
+        timeout_s = _current_settings().publish_timeout_s if options.get("retry", True) else 0.0
+        if _current_settings().broker_url is not None and "retry_policy" not in options:
+            # One id however often it is sent: what arrives twice is counted once.
+            options = {"task_id": str(uuid4()), **options}
+            options.pop("retry", None)
+            send = partial(super().apply_async, args, kwargs, **options)
+            return rabbitmq.publish_confirmed(send, timeout_s)
         if not options.keys() <= _FAST_OPTIONS or not _publishes_itself():
             return super().apply_async(args, kwargs, **options)
         task_id = str(options.get("task_id") or uuid4())
-        timeout_s = _current_settings().publish_timeout_s if options.get("retry", True) else 0.0
         self.publish(task_id, args, kwargs, timeout_s)
         return self.AsyncResult(task_id)
 

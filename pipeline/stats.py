@@ -176,8 +176,7 @@ class Stats:
             as_of = connection.execute(select(func.max(flush_batches.c.stored_at))).scalar_one()
         return Ranking([(row[0], int(row[1])) for row in rows], as_of)
 
-    # -- the protocol of an exact read
-    # --
+    # -- the protocol of an exact read --
 
     def _by_day(self, event_type: str, first: date, last: date) -> list[tuple[date, int]]:
         days = _days(first, last)

@@ -10,10 +10,11 @@ from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pipeline import partitions
 from pipeline.counters import Claim
+from pipeline.errors import RedisWentBack
 from pipeline.keys import Counter, DailyCounter, HourlyCounter, Keys, UserCounter, hour_text
 from pipeline.tables import (
     COUNTER_TABLES,
@@ -86,20 +87,11 @@ class FlushTransaction:
         """Add the counts of the batches that the ledger does not hold, and enter them; returns how
         many counters.
 
-        A repeat does nothing. A counter that Postgres refuses becomes a dead letter, in the same
-        transaction.
+        A repeat does nothing. Raises `RedisWentBack` when another batch has the number of one of
+        these. A counter that Postgres refuses becomes a dead letter, in the same transaction.
         """
         ordered = sorted(claims, key=lambda claim: claim.batch_id)
-        entered = self.connection.execute(
-            ENTER_BATCHES,
-            {
-                "batch_ids": [claim.batch_id for claim in ordered],
-                "epochs": [claim.epoch for claim in ordered],
-                "claims": [claim.number for claim in ordered],
-                "rows": [len(claim.counts) for claim in ordered],
-            },
-        )
-        new = set(entered.scalars())
+        new = self._enter(ordered)
         counts: dict[str, int] = {}
         for claim in ordered:
             if claim.batch_id in new:
@@ -114,6 +106,25 @@ class FlushTransaction:
         if refused:
             self._bury(refused)
         return len(counts) - len(refused)
+
+    def _enter(self, claims: Sequence[Claim]) -> set[str]:
+        """Enter the batches in the ledger; returns the ids of those that were new."""
+        columns = {
+            "batch_ids": [claim.batch_id for claim in claims],
+            "epochs": [claim.epoch for claim in claims],
+            "claims": [claim.number for claim in claims],
+            "rows": [len(claim.counts) for claim in claims],
+        }
+        try:
+            return set(self.connection.execute(ENTER_BATCHES, columns).scalars())
+        except IntegrityError as error:
+            # Redis has given one number to two claims: it lost the first one and went on.
+            raise RedisWentBack(
+                f"another batch is stored under claim {columns['claims']} of epoch "
+                f"{columns['epochs'][0]}: Redis was restored to an older state while a flush ran, "
+                "and what it holds may be counted twice. Compare the counts, then run "
+                "`analytics accept-redis-state` to go on"
+            ) from error
 
     def _add(self, table: Table, rows: Sequence[tuple[tuple[Any, ...], int]]) -> list[Refused]:
         """Upsert the rows; where Postgres refuses some, halve until each of those stands alone."""

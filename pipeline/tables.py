@@ -76,7 +76,7 @@ flush_batches = Table(
     Column("claim", BigInteger, nullable=False, comment="Redis's number of the claim"),
     Column("rows", Integer, nullable=False),
     Column("stored_at", DateTime(timezone=True), nullable=False),
-    Index("ix_flush_batches_epoch_claim", "epoch", "claim"),
+    Index("ix_flush_batches_epoch_claim", "epoch", "claim", unique=True),
     Index("ix_flush_batches_stored_at", "stored_at"),
 )
 
@@ -122,7 +122,8 @@ ENTER_BATCHES = text(
     "INSERT INTO flush_batches (batch_id, epoch, claim, rows, stored_at) "
     "SELECT b, e, c, r, clock_timestamp() FROM unnest(CAST(:batch_ids AS TEXT[]), "
     "CAST(:epochs AS INTEGER[]), CAST(:claims AS BIGINT[]), CAST(:rows AS INTEGER[])) "
-    "AS batch (b, e, c, r) ORDER BY b ON CONFLICT DO NOTHING RETURNING batch_id"
+    "AS batch (b, e, c, r) ORDER BY b ON CONFLICT (batch_id) DO NOTHING "
+    "RETURNING batch_id"
 )
 
 INSERT_DEAD_COUNTERS = text(

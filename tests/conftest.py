@@ -98,16 +98,19 @@ def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
         "analytics.flush",
         "analytics.maintenance",
     }
-    pending = {name.decode() for name in client.smembers(keys.pending_flush)}
-    open_journals = {
-        keys.inflight + batch.decode() for batch in client.zrangebyscore(keys.batches, "-inf", 0)
-    }
+    permanent |= {name.decode() for name in client.smembers(keys.pending_flush)}
+    open_batches = client.zrangebyscore(keys.batches, "-inf", 0)
+    permanent |= {keys.inflight + batch.decode() for batch in open_batches}
+    names = list(client.scan_iter(count=1_000))
+    lifetimes = client.pipeline(transaction=False)
+    for name in names:
+        lifetimes.ttl(name)
     return sorted(
-        name
-        for name in (key.decode() for key in client.scan_iter(count=1_000))
-        if client.ttl(name) == -1
-        and name not in permanent | pending | open_journals
-        and not name.startswith("_kombu.binding")
+        name.decode(errors="replace")
+        for name, lifetime_s in zip(names, lifetimes.execute(), strict=True)
+        if lifetime_s == -1
+        and name.decode(errors="replace") not in permanent
+        and not name.startswith(b"_kombu.binding")
     )
 
 

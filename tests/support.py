@@ -43,9 +43,7 @@ def eventually(condition: Callable[[], Found], timeout_s: float = 20, what: str 
 
 def event(event_type: str = "page_view", user_id: str | None = None, **fields: Any) -> Event:
     """A valid event, of `NOW` unless it brings a timestamp."""
-    fields = {"timestamp": NOW, **fields}
-    clock = max(datetime.now(UTC), NOW)
-    return Event.create(event_type, user_id, now=clock, **fields)
+    return Event.create(event_type, user_id, now=NOW, **fields)
 
 
 def message(*events: Event, task_id: str | None = None, **delivery: Any) -> Delivery:
@@ -55,7 +53,7 @@ def message(*events: Event, task_id: str | None = None, **delivery: Any) -> Deli
 
 def count_events(services: Services, *events: Event) -> Applied:
     """Count the events as one message."""
-    return services.counters.apply([message(*events)], NOW)
+    return services.counters.apply([message(*events)], datetime.now(UTC))
 
 
 def rows(services: Services, table: str) -> list[tuple[Any, ...]]:

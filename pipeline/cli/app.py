@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except typer.TyperException as error:
         # The one line of a command written wrongly: "Invalid value for --date: … is not a day; …".
-        line = " ".join(error.format_message().split())
-        if line:  # it is empty where no command was given, and the help was shown
-            warn(line)
+        usage = " ".join(error.format_message().split())
+        if usage:  # it is empty where no command was given, and the help was shown
+            warn(usage)
         _exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _exit(INTERRUPTED)

@@ -32,19 +32,28 @@ def load_settings() -> Settings:
 
 
 def redis_url(settings: Settings) -> str:
-    """The URL of the settings, else the private server's. Raises `ConfigurationError`."""
+    """The URL of the settings, else that of the private server, which must run.
+
+    Raises `ConfigurationError`.
+    """
     from pipeline import address
 
-    given = settings.redis_url
-    return address.redis_url(given.get_secret_value() if given else None, settings.data_dir)
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    url = address.redis_url(None, settings.data_dir)
+    _check_private_servers_run(settings.data_dir)
+    return url
 
 
 def postgres_url(settings: Settings) -> str:
     """Likewise for Postgres."""
     from pipeline import address
 
-    given = settings.postgres_url
-    return address.postgres_url(given.get_secret_value() if given else None, settings.data_dir)
+    if settings.postgres_url is not None:
+        return settings.postgres_url.get_secret_value()
+    url = address.postgres_url(None, settings.data_dir)
+    _check_private_servers_run(settings.data_dir)
+    return url
 
 
 def celery_app() -> Any:
@@ -57,11 +66,19 @@ def celery_app() -> Any:
 
 
 def configure_producer() -> None:
-    """Make `track_event` and `track_events` publish where the settings say."""
+    """Make `track_event` and `track_events` publish where the settings say.
+
+    Raises `ServerUnavailable` at once when Redis does not answer, which a publish would be tried
+    for half a minute to overcome.
+    """
     from pipeline import producer
+    from pipeline.redis_connection import redis_client, reported_redis_errors
 
     settings = load_settings()
-    producer.configure(redis_url=redis_url(settings), prefix=settings.prefix)
+    url = redis_url(settings)
+    with redis_client(url) as client, reported_redis_errors(client):
+        client.ping()
+    producer.configure(redis_url=url, prefix=settings.prefix)
 
 
 @contextmanager
@@ -75,6 +92,24 @@ def open_services() -> Iterator[Services]:
         yield services
     finally:
         services.close()
+
+
+def _check_private_servers_run(data_dir: Path) -> None:
+    """The file with their addresses stays when they stop."""
+    from pipeline import address
+
+    addresses = address.read(data_dir)
+    if addresses is None:
+        return
+    try:
+        os.kill(addresses.pid, 0)
+    except ProcessLookupError:
+        raise ConfigurationError(
+            f"the private servers of {data_dir.absolute()} are not running: start `analytics up` "
+            "there, or set ANALYTICS_REDIS_URL and ANALYTICS_POSTGRES_URL to use others"
+        ) from None
+    except PermissionError:
+        pass  # it runs, as another user
 
 
 def _check_ours(package: str) -> None:

@@ -113,8 +113,9 @@ def import_(
 ) -> None:
     """Send the events of a file.
 
-    Lines that are no event are reported and left out; the others are sent. Of a combined log line the address becomes the user, and path (with its query), method, status,
-    bytes, referrer and agent become properties.
+    Lines that are no event are reported and left out; the others are sent. Of a combined log line
+    the address becomes the user, and path (with its query), method, status, bytes, referrer and
+    agent become properties.
     """
     from pipeline.cli.importing import Importer, LineIds, Report
     from pipeline.cli.line_source import open_lines

@@ -9,6 +9,17 @@ from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say
 
 _PING_TIMEOUT_S = 1.0
+_LABELS = {
+    "queue_depth": "messages waiting",
+    "unacknowledged": "messages being worked on",
+    "pending_counters": "counters not yet stored",
+    "oldest_pending_s": "seconds the oldest may have waited",
+    "inflight_batches": "batches being stored",
+    "dead_letters": "dead letters",
+    "expired_counters": "counters expired",
+    "repaired_counters": "counters repaired",
+    "missing_messages": "messages missing",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -49,11 +60,20 @@ def status(as_json: Json = False) -> None:
         print_json({**state, "workers": len(workers)})
         return
     books = state.pop("books")
-    rows = [(name.replace("_", " "), value) for name, value in state.items()]
+    by_type: dict[str, dict[str, int]] = books.pop("by_type", {})
+    rows: list[tuple[str, object]] = [(_LABELS.get(name, name), state[name]) for name in state]
     rows.append(("workers", ", ".join(workers) or "none answers"))
     rows.append(("beat", "answers" if len(answering) > len(workers) else "does not answer"))
     print_table("Status", ["what", "value"], rows)
-    print_table("Books", ["events", "number"], list(books.items()))
+    print_table(
+        "Books", ["what", "number"], [(_LABELS.get(name, name), books[name]) for name in books]
+    )
+    columns = list(dict.fromkeys(field for row in by_type.values() for field in row))
+    print_table(
+        "Events by type",
+        ["event type", *columns],
+        [(name, *(row.get(field, 0) for field in columns)) for name, row in by_type.items()],
+    )
 
 
 def settings(as_json: Json = False) -> None:

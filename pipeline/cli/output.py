@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
 
@@ -19,23 +18,21 @@ def print_json(result: object) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; numbers are set to the right, with thousands apart. Long values are folded."""
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     rows = list(rows)
     for position, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[position], int) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    print_rich(table)
-
-
-def print_rich(table: Table) -> None:
-    """Print a rich table, unfolded where nobody's terminal sets a width."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # Where no terminal sets a width, lines are left as long as they are.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(Text(title, style="bold"))
+    console.print(table)
 
 
 def say(text: str) -> None:
@@ -61,7 +58,9 @@ def one_line(text: str, longest: int = 120) -> str:
 def _cell(value: object) -> Text:
     from rich.text import Text
 
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if not isinstance(value, int):
         # Text, not a string: names of events may hold what rich would take for markup.
         return Text("" if value is None else one_line(str(value), 1_000))
     return Text(f"{value:,}")

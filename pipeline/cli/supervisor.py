@@ -218,9 +218,11 @@ class Supervisor:
         return Program(name, command, environment, self._data_dir, log)
 
     def _server_row(self, name: str) -> Running:
+        from config import urls
+
         given = self._settings.redis_url if name == "redis" else self._settings.postgres_url
         if given is not None:
-            return Running(name, None, _without_password(given.get_secret_value()), None)
+            return Running(name, None, urls.mask(given.get_secret_value()), None)
         server: Server = getattr(self._servers, name)
         where = f"127.0.0.1:{server.port}"
         return Running(name, server.pid, where, self._data_dir / f"{name}.log")
@@ -302,11 +304,3 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(_PING_TIMEOUT_S)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _without_password(url: str) -> str:
-    """`redis://:secret@host:6379/0` as `host:6379`."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port}" if parts.port else str(parts.hostname)

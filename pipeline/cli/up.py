@@ -57,8 +57,9 @@ def up(
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
-    That is Redis, Postgres, event workers, a flush worker, beat and Flower. Redis and Postgres are private servers in the data directory, unless ANALYTICS_REDIS_URL or
-    ANALYTICS_POSTGRES_URL name others.
+    That is Redis, Postgres, event workers, a flush worker, beat and Flower. Redis and Postgres are
+    private servers in the data directory, unless ANALYTICS_REDIS_URL or ANALYTICS_POSTGRES_URL name
+    others.
     """
     from pipeline.cli.supervisor import Supervisor, data_dir_hint
 

@@ -9,7 +9,7 @@
 
 local pending, journal, batches, totals, dead = unpack(KEYS)
 local id, limit = ARGV[1], tonumber(ARGV[2])
-local CLAIM = '#claim'
+local CLAIM = '#claim' -- the field of a journal that holds "epoch:number"
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
 
 local books = redis.call('HMGET', totals, 'epoch', 'claims')
@@ -21,16 +21,16 @@ end
 
 local held = redis.call('HGETALL', journal)
 if #held > 0 then
-    local reply, number = { redis.call('SCARD', pending), epoch, 0 }, 0
+    local reply = { redis.call('SCARD', pending), epoch, 0 }
     for i = 1, #held, 2 do
         if held[i] == CLAIM then
-            number = tonumber(held[i + 1])
+            reply[2], reply[3] = string.match(held[i + 1], '^(%d+):(%d+)$')
         else
             reply[#reply + 1] = held[i]
             reply[#reply + 1] = held[i + 1]
         end
     end
-    reply[3] = number
+    reply[2], reply[3] = tonumber(reply[2]), tonumber(reply[3])
     return reply
 end
 if redis.call('ZSCORE', batches, id) then return { redis.call('SCARD', pending), epoch, 0 } end
@@ -56,7 +56,7 @@ if #taken == 0 then return { redis.call('SCARD', pending), epoch, 0 } end
 
 local number = claims + 1
 redis.call('HSET', totals, 'claims', number)
-redis.call('HSET', journal, CLAIM, number)
+redis.call('HSET', journal, CLAIM, epoch .. ':' .. number)
 for first = 1, #taken, 4000 do
     redis.call('HSET', journal, unpack(taken, first, math.min(first + 3999, #taken)))
 end

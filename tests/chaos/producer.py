@@ -86,9 +86,7 @@ class Producer:
         retry = random.random() < 0.5
         self._until_accepted(lambda: self._sender.send(events, retry=retry), number, random)
 
-    def _publish_foreign(
-        self, events: list[dict[str, Any]], random: Random, number: int
-    ) -> None:
+    def _publish_foreign(self, events: list[dict[str, Any]], random: Random, number: int) -> None:
         self._log.attempt(number, events, ours=False)
         task_id = str(UUID(int=random.getrandbits(128)))
         self._until_accepted(

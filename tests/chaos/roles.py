@@ -26,6 +26,7 @@ from tests.support import ROOT, environment_without_settings
 _POINT_LIMIT_S = 8.0
 _RESTART_LIMIT_S = 12.0
 _RECOVERY_LIMIT_S = 60.0
+_DEATH_LIMIT_S = 0.5
 _LONGEST_SERVER_STOP_S = 2.0
 _POLL_S = 0.01
 _PAUSE_AFTER_OWN_END_S = 0.2
@@ -125,13 +126,10 @@ class ForkedSlot:
     async def play(self, card: Card) -> bool:
         if card.point is not None:
             return await self._play_point(card)
-        end = self._end
-        assert end is not None
-        self._expected = card.action != "stop"
+        end = await self._living()
         if card.action == "kill":
             self._zygote.signal(self._name, signal.SIGKILL)
-            await asyncio.shield(end)
-            self._tally.kills[self.role] += 1
+            self._tally.kills[self.role] += await asyncio.shield(end) == -signal.SIGKILL
         elif card.action == "restart":
             await self._terminate(end)
             self._tally.restarts[self.role] += 1
@@ -151,8 +149,8 @@ class ForkedSlot:
                 await self._terminate(self._end)
 
     async def _play_point(self, card: Card) -> bool:
+        end = await self._living()
         state = State.KILL if card.action == "kill" else State.STOP
-        self._expected = True
         self._fate.arm(str(card.point), state, card.passes)
         deadline = asyncio.get_running_loop().time() + _POINT_LIMIT_S
         while not self._fate.done and asyncio.get_running_loop().time() < deadline:
@@ -164,7 +162,16 @@ class ForkedSlot:
         if state is State.STOP:
             await asyncio.sleep(card.lasts_s)
             self._zygote.signal(self._name, signal.SIGCONT, group=True)
+        else:
+            # In a flush worker with a pool it was a child that died, and the worker goes on.
+            await asyncio.wait([end], timeout=_DEATH_LIMIT_S)
         return True
+
+    async def _living(self) -> asyncio.Future[int]:
+        """The end of the process that runs now, waiting for a new one if there is none."""
+        while self._end is None or self._end.done():
+            await asyncio.sleep(_POLL_S)
+        return self._end
 
     async def _terminate(self, end: asyncio.Future[int]) -> None:
         self._expected = True

@@ -76,9 +76,7 @@ class OurSender:
         except redis.RedisError as error:
             raise GivenUp from error
 
-    def _send_stock(
-        self, name: str, args: list[Any], kwargs: dict[str, Any], task_id: str
-    ) -> None:
+    def _send_stock(self, name: str, args: list[Any], kwargs: dict[str, Any], task_id: str) -> None:
         self._stock.send_task(
             f"analytics.{name}",
             args,
@@ -104,4 +102,3 @@ class ControlSender:
 
     def send_foreign(self, events: list[dict[str, Any]], task_id: str, random: Random) -> None:
         self.send(events, retry=True)
-

@@ -150,7 +150,11 @@ class Zygote:
         os.environ.update(order.environment)
         self._sender = _sender(self._kind, order.environment)
         work = msgspec.structs.replace(order.work, name=f"{order.name}-parent", predecessor=None)
-        event = {"event_type": "page_view", "user_id": work.name, "properties": {"publish": work.name}}
+        event = {
+            "event_type": "page_view",
+            "user_id": work.name,
+            "properties": {"publish": work.name},
+        }
         event["timestamp"] = "2025-01-01T00:00:00+00:00"
         Producer(work, self._sender).publish([event], Random(work.seed))
 

@@ -66,7 +66,9 @@ def upgrade() -> None:
         sa.Column("rows", sa.Integer, nullable=False),
         sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
     )
-    op.create_index("ix_flush_batches_epoch_claim", "flush_batches", ["epoch", "claim"])
+    op.create_index(
+        "ix_flush_batches_epoch_claim", "flush_batches", ["epoch", "claim"], unique=True
+    )
     op.create_index("ix_flush_batches_stored_at", "flush_batches", ["stored_at"])
     op.create_table(
         "dead_letters",

@@ -1,0 +1,168 @@
+"""The verdict: every counter, key by key, against what the producers wrote down."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date
+from random import Random
+
+from sqlalchemy import text
+
+from pipeline.services import Services
+from tests.chaos.account import DEAD, PROPERTY, UNSTAMPED, Bounds, Key
+
+_ASKED_ONE_BY_ONE = 300
+_SHOWN = 20
+_ALL = 10**7
+
+
+@dataclass
+class Verdict:
+    """Events lost and doubled, and one line for each thing that is wrong (the first of many)."""
+
+    lost: int = 0
+    doubled: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def note(self, what: str) -> None:
+        """Add a line."""
+        if len(self.wrong) < _SHOWN:
+            self.wrong.append(what)
+
+    def add(self, other: Verdict) -> None:
+        """Take in that of another campaign."""
+        self.lost += other.lost
+        self.doubled += other.doubled
+        self.wrong += other.wrong
+
+    @property
+    def good(self) -> bool:
+        """Whether everything is as it must be."""
+        return not (self.lost or self.doubled or self.wrong)
+
+
+def judge(
+    bounds: Bounds, keys: Iterable[Key], counts: Mapping[Key, int], where: str, verdict: Verdict
+) -> None:
+    """Compare `counts`, as found in `where`, with the bounds, for all `keys` and whatever else
+    there is.
+
+    An event adds to a counter of each family, so it is the family that misses most that says how
+    many were lost.
+    """
+    lost: Counter[str] = Counter()
+    doubled: Counter[str] = Counter()
+    for key in sorted({*keys, *counts}):
+        count, least, most = counts.get(key, 0), bounds.least[key], bounds.most[key]
+        if not least <= count <= most:
+            verdict.note(f"{where}: {key} is {count}, must be {least} to {most}")
+        lost[key[0]] += max(0, least - count)
+        doubled[key[0]] += max(0, count - most)
+    verdict.lost = max([verdict.lost, *lost.values()])
+    verdict.doubled = max([verdict.doubled, *doubled.values()])
+
+
+def judge_whole(bounds: Bounds, counts: Mapping[Key, int], verdict: Verdict) -> None:
+    """A publish is counted whole or not at all, also when it is unknown which."""
+    by_publish: Counter[str] = Counter()
+    for key, count in counts.items():
+        if key[0] == "value":
+            by_publish[key[2]] += count
+    for publish, size in bounds.whole.items():
+        if by_publish[publish] not in (0, size):
+            verdict.note(f"of the {size} events of {publish} {by_publish[publish]} were counted")
+
+
+def stored_counts(services: Services) -> dict[Key, int]:
+    """Every counter in Postgres."""
+    counts: defaultdict[Key, int] = defaultdict(int)
+    with services.engine.connect() as connection:
+        days = connection.execute(text("SELECT event_type, date, count FROM analytics_daily"))
+        for name, day, n in days:
+            counts["daily", name, _when(name, f"{day}")] += n
+        hours = connection.execute(text("SELECT event_type, hour, count FROM analytics_hourly"))
+        for name, hour, n in hours:
+            at = f"{hour.astimezone(UTC):%Y-%m-%dT%H}"
+            counts["hourly", name, _when(name, at)] += n
+        users = connection.execute(
+            text("SELECT user_id, event_type, date, count FROM analytics_user_daily")
+        )
+        for user, name, day, n in users:
+            counts["user", user, name, _when(name, f"{day}")] += n
+        values = connection.execute(
+            text("SELECT event_type, property, value, date, count FROM analytics_dimension_daily")
+        )
+        for name, property_name, value, day, n in values:
+            key = "value" if property_name == PROPERTY else property_name
+            counts[key, name, value, _when(name, f"{day}")] += n
+    return dict(counts)
+
+
+def read_counts(services: Services, keys: Iterable[Key], random: Random) -> dict[Key, int]:
+    """The same counters as readers get them. Values of the property are asked for in rankings, and
+    some of them one by one."""
+    stats = services.stats
+    counts: dict[Key, int] = {}
+    values = []
+    for key in keys:
+        match key:
+            case ("daily", name, day) if day:
+                counts[key] = stats.daily_count(name, date.fromisoformat(day))
+                found = stats.hourly_counts(name, date.fromisoformat(day))
+                for hour, n in enumerate(found):
+                    counts["hourly", name, f"{day}T{hour:02}"] = n
+            case ("user", user, name, day) if day:
+                at = date.fromisoformat(day)
+                counts[key] = stats.user_count(user, name, at, at)
+            case ("value", *_, day) if day:
+                values.append(key)
+    days = {(key[1], key[3]) for key in values}
+    for name, day in days:
+        at = date.fromisoformat(day)
+        for value, n in stats.top(name, PROPERTY, at, at, limit=_ALL).top:
+            counts["value", name, value, day] = n
+    for key in random.sample(sorted(values), min(len(values), _ASKED_ONE_BY_ONE)):
+        _, name, value, day = key
+        at = date.fromisoformat(day)
+        counts[key] = stats.property_count(name, PROPERTY, value, at, at)
+    return counts
+
+
+def dead_counts(services: Services, bounds: Bounds) -> dict[Key, int]:
+    """How many dead letters there are for each event that had to become one, and for others."""
+    with services.engine.connect() as connection:
+        bodies = connection.execute(text("SELECT body, reason FROM dead_letters")).all()
+    counts: Counter[Key] = Counter()
+    marks = [key[1] for key in bounds.most if key[0] == DEAD]
+    for body, reason in bodies:
+        content = bytes(body).decode(errors="replace")
+        mark = next((mark for mark in marks if mark in content), f"{content[:100]} ({reason})")
+        counts[DEAD, mark] += 1
+    return dict(counts)
+
+
+def judge_books(services: Services, bounds: Bounds, verdict: Verdict) -> None:
+    """The books at the end: nothing waits, all of our messages were consumed."""
+    status = services.status()
+    books = status["books"]
+    for name in ("queue_depth", "unacknowledged", "pending_counters", "inflight_batches"):
+        if status[name]:
+            verdict.note(f"{name} is {status[name]} at the end")
+    if books["consumed"] != books["counted"] + books["duplicate"] + books["dead"]:
+        verdict.note(f"the books do not balance: {books}")
+    if books["missing_messages"] or not books["balanced"]:
+        verdict.note(f"{books['missing_messages']} messages are missing in the books")
+    totals = services.redis.hgetall(services.keys.totals)
+    published = int(totals.get(b"published_messages", 0))
+    least, most = bounds.published
+    if not least <= published <= most:
+        verdict.note(f"published_messages is {published}, must be {least} to {most}")
+    for name in ("expired_counters", "repaired_counters"):
+        if books[name]:
+            verdict.note(f"{name} is {books[name]}, must be 0")
+
+
+def _when(event_type: str, when: str) -> str:
+    return "" if event_type == UNSTAMPED else when
