@@ -26,6 +26,8 @@ ROUTES = {
 # workers, and its command line always passes that on, so an event worker's consumer raises its
 # own to this number; flush workers keep the 1 below.
 EVENTS_PREFETCH = 4_000
+# From RabbitMQ they come one by one, without a bound on their bytes, and are counted one by one.
+RABBITMQ_PREFETCH = 200
 
 _RESTORE_INTERVAL_S = 5
 _SOCKET_TIMEOUT_S = 15
@@ -142,6 +144,8 @@ _TASKS: dict[str, Any] = {
 }
 
 _WORKERS: dict[str, Any] = {
+    # Celery's own, which would lose what it cannot read.
+    "worker_consumer": "tasks.celery_consumer:Consumer",
     # One at a time on flush workers, so that a second worker gets the next flush.
     "worker_prefetch_multiplier": 1,
     # Flower shows workers and tasks from these events. Not task_send_sent_event: a second message

@@ -33,6 +33,8 @@ PREFIX = "ANALYTICS_"
 TEST_PREFIX = "ANALYTICS_TEST_"
 
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
+# The rule of the wire contract, as in pipeline/events.py, which config must not import.
+_FORBIDDEN_IN_TYPE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN_CHARACTERS = 80
 
 
@@ -199,8 +201,11 @@ class Settings(BaseSettings):
     @classmethod
     def _countable(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for event_type, properties in value.items():
-            if not 1 <= len(event_type) <= 200 or not event_type.isprintable():
-                raise ValueError(f"{event_type!r} cannot be an event type: 1 to 200 characters")
+            if not 1 <= len(event_type) <= 200 or _FORBIDDEN_IN_TYPE.search(event_type):
+                raise ValueError(
+                    f"{event_type!r} cannot be an event type: 1 to 200 characters, no control "
+                    "characters"
+                )
             if not all(properties):
                 raise ValueError(f"a property of {event_type!r} has no name")
             if len(set(properties)) < len(properties):

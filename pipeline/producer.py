@@ -131,7 +131,10 @@ def _celery_options() -> dict[str, Any]:
 
 def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
     if settings.broker_url is not None:
-        return rabbitmq.celery_options(settings.broker_url, [EVENTS_QUEUE])
+        options = rabbitmq.celery_options(settings.broker_url, [EVENTS_QUEUE])
+        # `publish_confirmed` tries again, and knows for how long.
+        options["broker_transport_options"]["max_retries"] = 0
+        return options
     return {
         "broker_url": settings.redis_address(),
         "broker_use_ssl": None,

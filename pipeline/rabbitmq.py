@@ -1,9 +1,9 @@
 """RabbitMQ as the broker, while the counters stay in Redis: what workers and producers tell Celery
 alike.
 
-Its queues are quorum queues: replicated where RabbitMQ is a cluster, and on disk before a publish is
-confirmed. Consumption and count are two steps here, so a message that is delivered again is known by
-its task id, for as long as the duplicate window lasts.
+Its queues are quorum queues: replicated where RabbitMQ is a cluster, and on disk before a publish
+is confirmed. Consumption and count are two steps here, so a message that is delivered again is
+known by its task id, for as long as the duplicate window lasts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ SCHEMES = ("amqp://", "amqps://")
 QUEUE_ARGUMENTS = {
     "x-queue-type": "quorum",
     # RabbitMQ 4 throws a message away that came back 20 times, as it does when workers are killed.
-    # Its -1 for "never" is refused by RabbitMQ 3, so this is a number that no message reaches.
+    # Its word for "never", -1, makes RabbitMQ 3.10 throw it away the first time: so a number that no
+    # message reaches.
     "x-delivery-limit": 1_000_000_000,
 }
 _CERTIFICATE_RULES = {
@@ -41,8 +42,8 @@ _LONGEST_PAUSE_S = 1.0
 def celery_options(url: str, queues: Iterable[str]) -> dict[str, Any]:
     """Celery's options for this broker; they replace those of the same names for Redis.
 
-    `url`: `amqp://` or `amqps://`, or several nodes of a cluster joined by `;`. Whoever comes first,
-    worker or producer, declares the queues. Raises `ConfigurationError` for another URL.
+    `url`: `amqp://` or `amqps://`, or several nodes of a cluster joined by `;`. Whoever comes
+    first, worker or producer, declares the queues. Raises `ConfigurationError` for another URL.
     """
     if not url.startswith(SCHEMES):
         raise ConfigurationError(
@@ -77,7 +78,7 @@ def publish_confirmed(send: Callable[..., Any], timeout_s: float) -> Any:
     pause_s = _FIRST_PAUSE_S
     while True:
         # Without a time limit a broker that is short of memory or disk is waited for without end.
-        # Mandatory: a message for a queue that was deleted meanwhile would be confirmed and dropped.
+        # Mandatory: one for a queue that was deleted meanwhile would be confirmed and dropped.
         left_s = max(_FIRST_PAUSE_S, deadline - time.monotonic())
         try:
             return send(retry=False, confirm_timeout=left_s, mandatory=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -59,6 +59,8 @@ class Services:
     counters: Counters
     store: Store
     stats: Stats
+    broker_url: str | None = field(default=None, repr=False)
+    """RabbitMQ's; None where Redis is the broker."""
 
     def flush(self) -> int:
         """Store every pending counter; returns how many were stored. See `pipeline.flush.flush`.
@@ -102,7 +104,14 @@ class Services:
     def status(self) -> dict[str, Any]:
         """Queue, counters, batches, dead letters and books at this moment, JSON-ready."""
         with self._reported():
-            return self._status()
+            status = self._status()
+        if self.broker_url is not None:
+            from pipeline import rabbitmq
+
+            # What workers hold of its messages RabbitMQ shows in its own tools only.
+            depth = rabbitmq.queue_depth(self.broker_url, EVENTS_QUEUE)
+            status |= {"queue_depth": depth, "unacknowledged": None}
+        return status
 
     def _status(self) -> dict[str, Any]:
         pipeline = self.redis.pipeline(transaction=True)
@@ -149,8 +158,11 @@ def connect_counters(settings: PipelineSettings, redis_url: str) -> Counters:
     return Counters(redis_client(redis_url), Keys(settings.prefix), options)
 
 
-def connect(settings: PipelineSettings, redis_url: str, postgres_url: str) -> Services:
-    """The services for these servers; opens no connection.
+def connect(
+    settings: PipelineSettings, redis_url: str, postgres_url: str, broker_url: str | None = None
+) -> Services:
+    """The services for these servers; opens no connection. `broker_url` is that of RabbitMQ, where
+    it is the broker.
 
     Raises `ConfigurationError` when a URL is wrong.
     """
@@ -164,4 +176,5 @@ def connect(settings: PipelineSettings, redis_url: str, postgres_url: str) -> Se
         counters=counters,
         store=Store(engine, keys),
         stats=Stats(counters, engine),
+        broker_url=broker_url,
     )

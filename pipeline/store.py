@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
 from pipeline import partitions
 from pipeline.counters import Claim
@@ -108,23 +108,32 @@ class FlushTransaction:
         return len(counts) - len(refused)
 
     def _enter(self, claims: Sequence[Claim]) -> set[str]:
-        """Enter the batches in the ledger; returns the ids of those that were new."""
+        """Enter the batches in the ledger; returns the ids of those that were new.
+
+        A conflict with either unique key is no error, since two flushes may enter one batch at the
+        same moment. What is then not there under its own id has the number of another.
+        """
         columns = {
             "batch_ids": [claim.batch_id for claim in claims],
             "epochs": [claim.epoch for claim in claims],
             "claims": [claim.number for claim in claims],
             "rows": [len(claim.counts) for claim in claims],
         }
-        try:
-            return set(self.connection.execute(ENTER_BATCHES, columns).scalars())
-        except IntegrityError as error:
-            # Redis has given one number to two claims: it lost the first one and went on.
-            raise RedisWentBack(
-                f"another batch is stored under claim {columns['claims']} of epoch "
-                f"{columns['epochs'][0]}: Redis was restored to an older state while a flush ran, "
-                "and what it holds may be counted twice. Compare the counts, then run "
-                "`analytics accept-redis-state` to go on"
-            ) from error
+        new = set(self.connection.execute(ENTER_BATCHES, columns).scalars())
+        ledger = select(flush_batches.c.batch_id).where(
+            flush_batches.c.batch_id.in_(columns["batch_ids"])
+        )
+        entered = set(self.connection.execute(ledger).scalars())
+        for claim in claims:
+            if claim.batch_id not in entered:
+                # Redis has given one number to two claims: it lost the first one and went on.
+                raise RedisWentBack(
+                    f"another batch is stored under claim {claim.number} of epoch {claim.epoch}: "
+                    "Redis was restored to an older state while a flush ran, and what it holds may "
+                    "be counted twice. Compare the counts, then run "
+                    "`analytics accept-redis-state` to go on"
+                )
+        return new
 
     def _add(self, table: Table, rows: Sequence[tuple[tuple[Any, ...], int]]) -> list[Refused]:
         """Upsert the rows; where Postgres refuses some, halve until each of those stands alone."""

@@ -122,8 +122,7 @@ ENTER_BATCHES = text(
     "INSERT INTO flush_batches (batch_id, epoch, claim, rows, stored_at) "
     "SELECT b, e, c, r, clock_timestamp() FROM unnest(CAST(:batch_ids AS TEXT[]), "
     "CAST(:epochs AS INTEGER[]), CAST(:claims AS BIGINT[]), CAST(:rows AS INTEGER[])) "
-    "AS batch (b, e, c, r) ORDER BY b ON CONFLICT (batch_id) DO NOTHING "
-    "RETURNING batch_id"
+    "AS batch (b, e, c, r) ORDER BY b ON CONFLICT DO NOTHING RETURNING batch_id"
 )
 
 INSERT_DEAD_COUNTERS = text(

@@ -15,10 +15,11 @@ from config.celery import (
     EVENTS_QUEUE,
     FLUSH_QUEUE,
     MAINTENANCE_QUEUE,
+    RABBITMQ_PREFETCH,
     celery_config,
 )
 from config.settings import Settings, SettingsError
-from pipeline import address
+from pipeline import address, rabbitmq
 from pipeline.counters import Counters
 from pipeline.errors import PipelineError, RedisWentBack
 from pipeline.postgres_connection import check_postgres
@@ -59,6 +60,12 @@ def postgres_url() -> str:
         raise SystemExit(f"analytics: {error}") from error
 
 
+def broker_url() -> str | None:
+    """The URL of RabbitMQ, or None where Redis is the broker."""
+    given = settings().broker_url
+    return given.get_secret_value() if given else None
+
+
 @cache
 def counters() -> Counters:
     """The counters; every process makes its own connections. An event worker needs no Postgres."""
@@ -68,12 +75,21 @@ def counters() -> Counters:
 @cache
 def services() -> Services:
     """The pipeline's services; every process makes its own connections."""
-    return connect(settings(), redis_url(), postgres_url())
+    return connect(settings(), redis_url(), postgres_url(), broker_url())
+
+
+def celery_options() -> dict[str, Any]:
+    """Celery's options; RabbitMQ's replace those of Redis where it is the broker."""
+    options = celery_config(settings(), redis_url())
+    url = broker_url()
+    if url is not None:
+        options |= rabbitmq.celery_options(url, [queue.name for queue in options["task_queues"]])
+    return options
 
 
 transport.install()
 app = Celery("analytics", set_as_current=False)
-app.add_defaults(lambda: celery_config(settings(), redis_url()))
+app.add_defaults(celery_options)
 
 
 @signals.setup_logging.connect
@@ -107,7 +123,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
     except PipelineError as error:
         raise SystemExit(f"analytics: {error}") from error
     if queues == {EVENTS_QUEUE}:
-        sender.prefetch_multiplier = EVENTS_PREFETCH
+        sender.prefetch_multiplier = EVENTS_PREFETCH if broker_url() is None else RABBITMQ_PREFETCH
     _forget_connections()
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
-from datetime import UTC, datetime
 from typing import Any
 
 from celery.exceptions import Reject
 from celery.worker import consumer
 
 from pipeline.deliveries import TAG_PREFIX, BadEvent, Delivery
-from tasks.app import services
-from tasks.patience import until_redis_answers
+from tasks.applying import apply_patiently
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +63,8 @@ class Consumer(consumer.Consumer):
         ours = tag is not None and tag.startswith(TAG_PREFIX)
         task_id = None if ours or headers.get("id") is None else str(headers["id"])
         bad = BadEvent(_as_json(message), f"message: {reason}", kind="message")
-        letter = Delivery((), [bad], tag=tag, task_id=task_id)
         try:
-            until_redis_answers(lambda: services().counters.apply([letter], datetime.now(UTC)))
+            apply_patiently(Delivery((), [bad], tag=tag, task_id=task_id, raw=bad.raw))
         except Reject:  # told to stop meanwhile: not acknowledged, it returns to the queue
             return
         message.ack_log_error(logger, self.connection_errors)

@@ -86,7 +86,9 @@ def ask_for_flush() -> None:
     try:
         asked = counters().keys.flush_requested
         if counters().client.set(asked, 1, nx=True, ex=_FLUSH_ASKED_FOR_S):
-            flush_counters.delay()
+            # One try, and not for long: while RabbitMQ is short of memory it confirms nothing, and
+            # a worker that waits for it frees none.
+            flush_counters.apply_async(retry=False, confirm_timeout=_FLUSH_ASKED_FOR_S)
     except (redis.RedisError, OperationalError) as error:
         logger.warning("could not ask for a flush, beat will: %s", error)
 

@@ -63,24 +63,29 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         )
         sys.stdout.flush()
     except typer.TyperException as error:
-        # The one line of a command written wrongly: "Invalid value for --date: … is not a day; …".
-        usage = " ".join(error.format_message().split())
-        if usage:  # it is empty where no command was given, and the help was shown
-            warn(usage)
-        _exit(error.exit_code)
+        _show_usage_error(error.format_message())
+        sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone (`analytics … | head`): the rest has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _exit(1)
+        sys.exit(1)
     except Exception as error:
         line = explain(error)
         if line is None:
             raise
         warn(line)
-        _exit(1)
-    _exit(code if isinstance(code, int) else 0)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show_usage_error(message: str) -> None:
+    """One line: "Invalid value for --date: … is not a day; …". Help, where no command was given."""
+    if message.startswith("Usage:"):
+        sys.stderr.write(message + "\n")
+    elif message:
+        warn(" ".join(message.replace("Value error, ", "").split()))
 
 
 def _data_dir_first(arguments: Sequence[str]) -> list[str]:
@@ -101,7 +106,3 @@ def _data_dir_first(arguments: Sequence[str]) -> list[str]:
         else:
             others.append(argument)
     return moved + others
-
-
-def _exit(code: int) -> NoReturn:
-    sys.exit(code)

@@ -45,6 +45,11 @@ def redis_url(settings: Settings) -> str:
     return url
 
 
+def broker_url(settings: Settings) -> str | None:
+    """The URL of RabbitMQ, or None where Redis is the broker."""
+    return settings.broker_url.get_secret_value() if settings.broker_url else None
+
+
 def postgres_url(settings: Settings) -> str:
     """Likewise for Postgres."""
     from pipeline import address
@@ -78,7 +83,7 @@ def configure_producer() -> None:
     url = redis_url(settings)
     with redis_client(url) as client, reported_redis_errors(client):
         client.ping()
-    producer.configure(redis_url=url, prefix=settings.prefix)
+    producer.configure(redis_url=url, broker_url=broker_url(settings), prefix=settings.prefix)
 
 
 @contextmanager
@@ -87,7 +92,7 @@ def open_services() -> Iterator[Services]:
     from pipeline.services import connect
 
     settings = load_settings()
-    services = connect(settings, redis_url(settings), postgres_url(settings))
+    services = connect(settings, redis_url(settings), postgres_url(settings), broker_url(settings))
     try:
         yield services
     finally:

@@ -108,6 +108,9 @@ def _publish(letter: DeadLetter) -> None:
         fields = json.loads(letter.body)
         if isinstance(fields, dict):
             fields["event_id"] = f"dead-letter:{letter.id}"
+            if fields.get("timestamp") is None:
+                # It belongs to the hour in which it came.
+                fields["timestamp"] = letter.created_at.isoformat()
         track_events.delay([fields])
     except (ValueError, InvalidEvent) as error:
         raise CannotReplayError(

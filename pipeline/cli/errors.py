@@ -40,7 +40,10 @@ def _explain(error: BaseException) -> str | None:
 def _explain_redis(error: BaseException) -> str | None:
     kombu = sys.modules.get("kombu.exceptions")
     if kombu is not None and isinstance(error, kombu.OperationalError):
-        return f"the Redis broker does not answer ({error}); start it, or set ANALYTICS_REDIS_URL"
+        return (
+            f"the broker does not answer ({error}); start it, or correct ANALYTICS_REDIS_URL "
+            "(ANALYTICS_BROKER_URL where that is set)"
+        )
     redis = sys.modules.get("redis.exceptions")
     if redis is None or not isinstance(error, redis.RedisError):
         return None

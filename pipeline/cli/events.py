@@ -165,6 +165,8 @@ def _timestamp(text: str | None) -> str | float | None:
 
 
 def _how_far(report: Report, event_ids: bool) -> str:
+    if not report.sent:
+        return "nothing was sent"
     again = (
         "import the file again: what was sent is not counted twice"
         if event_ids

@@ -175,17 +175,17 @@ def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
         if fresh:
             services.flush()
         ranking = services.stats.top(event_type, of, beginning, end, limit)
-    as_of = ranking.as_of.isoformat() if ranking.as_of is not None else None
+    as_of = ranking.as_of
     if as_json:
         listed = [{"value": value, "count": n} for value, n in ranking.top]
-        print_json({"top": listed, "as_of": as_of})
+        print_json({"top": listed, "as_of": as_of.isoformat() if as_of else None})
         return
     rows = [(rank, value, n) for rank, (value, n) in enumerate(ranking.top, start=1)]
     print_table(f"{event_type} by {of}", ["rank", of, "count"], rows)
     if as_of is None:
         say("Nothing was flushed yet: add --fresh, or wait for the next flush.")
     else:
-        say(f"As of the last flush, {as_of}; --fresh flushes first.")
+        say(f"As of the last flush, {as_of:%Y-%m-%d %H:%M:%S %Z}; --fresh flushes first.")
 
 
 def _days(first: date, last: date) -> str:

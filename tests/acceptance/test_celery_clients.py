@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-import redis
 
 from pipeline import dead_letters
 from pipeline.dead_letters import DeadLetter
@@ -210,3 +209,37 @@ def test_messages_that_are_none_of_ours_become_dead_letters_as_they_came(
     assert "yaml" in found[1].reason
     assert "somebody.elses_task" in found[2].reason
     assert [letter.body for letter in found[3:5]] == [b"no JSON", b"\xff\xfe"]
+
+
+def celery(workers: Workers, *arguments: str) -> str:
+    """Run `celery -A tasks …`, which must end with exit code 0; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "tasks", *arguments],
+        cwd=ROOT,
+        env=workers.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_celerys_own_commands_see_our_workers_and_purge_our_queues(
+    services: Services, worker: Worker, workers: Workers, redis_url: str, tmp_path: Path
+) -> None:
+    registered = celery(workers, "inspect", "registered")
+    for task in ("track_event", "track_events", "flush_counters", "maintain"):
+        assert f"analytics.{task}" in registered
+
+    assert f"{worker.name}@tests" in celery(workers, "status")
+    report = celery(workers, "report")
+    assert "redis" in report
+    assert urlsplit(redis_url).password not in report
+
+    worker.stop()
+    send(redis_url, tmp_path, *[event(["page_view"], {"timestamp": AT})] * 3)
+    assert services.status()["queue_depth"] == 3
+    assert "3" in celery(workers, "purge", "-f")
+    assert services.status()["queue_depth"] == 0

@@ -8,7 +8,8 @@ import random
 import sys
 
 from tests.chaos import report
-from tests.chaos.campaign import Outcome, Plan, run
+from tests.chaos.campaign import CampaignFailed, Outcome, run
+from tests.chaos.stage import Plan
 
 _EVENTS_PER_KILL = 420
 _SECONDS_PER_KILL = 0.5
@@ -39,7 +40,11 @@ def main() -> int:
             control=options.control,
         )
         print(f"seed {at}", flush=True)
-        outcome = asyncio.run(run(plan, lambda line: print(line, flush=True)))
+        try:
+            outcome = asyncio.run(run(plan, lambda line: print(line, flush=True)))
+        except CampaignFailed as error:
+            print(f"the campaign failed: {error}; again: {report.again(plan)}")
+            return 1
         together.add(outcome)
         if options.seeds > 1:
             print(report.last_line(outcome, str(at)), flush=True)

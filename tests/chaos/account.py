@@ -84,6 +84,8 @@ class Account:
         self.publishes: dict[tuple[str, int], Publish] = {}
         self.attempted: Counter[Key] = Counter()
         """Per counter, the most that it can be by what was read."""
+        self.accepted = 0
+        """Events of publishes that were accepted."""
         self._ids: set[str] = set()
 
     def read(self, producer: str = "*") -> None:
@@ -100,6 +102,7 @@ class Account:
         name = producer, line.number
         if line.events is None:
             self.publishes[name].accepted = True
+            self.accepted += len(self.publishes[name].events)
             return
         self.publishes[name] = Publish(line.events, line.ours)
         for event in line.events:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
 
-from tests.chaos.points import POINTS
 
 _WEIGHTS = {"events": 10, "producer": 3, "flush": 3, "redis": 3, "postgres": 3, "beat": 1}
 """How the kills are shared out between the roles."""
@@ -35,15 +35,21 @@ class Card:
     lasts_s: float = 0
 
 
-def deal(kills: int, seconds: float, visibility_timeout_s: float, random: Random) -> list[Card]:
+def deal(
+    kills: int,
+    seconds: float,
+    visibility_timeout_s: float,
+    points: Mapping[str, Sequence[str]],
+    random: Random,
+) -> list[Card]:
     """Cards with `kills` kills, spread over `seconds`, in the order of their time.
 
-    Half of the kills of a role fall on crash points, and each point comes at least once as soon as
-    the role has that many kills.
+    Half of the kills of a role fall on its crash points, and each point comes at least once as soon
+    as the role has that many kills.
     """
     deck: list[Card] = []
-    for role, count in _shares(kills).items():
-        known = list(POINTS.get(role, []))
+    for role, count in _shares(kills, points).items():
+        known = list(points.get(role, []))
         random.shuffle(known)
         at_points = min(count, max(count // 2, len(known))) if known else 0
         acts: list[tuple[str, str | None]] = [
@@ -68,11 +74,11 @@ def deal(kills: int, seconds: float, visibility_timeout_s: float, random: Random
     return sorted(deck, key=lambda card: card.at_s)
 
 
-def _shares(kills: int) -> dict[str, int]:
+def _shares(kills: int, points: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Kills by role: by weight, but first of all so many that every crash point has its turn."""
     total = sum(_WEIGHTS.values())
     shares = {role: kills * weight // total for role, weight in _WEIGHTS.items()}
-    needed = {role: max(share, len(POINTS.get(role, []))) for role, share in shares.items()}
+    needed = {role: max(share, len(points.get(role, []))) for role, share in shares.items()}
     if sum(needed.values()) <= kills:
         shares = needed
     # What rounding left, or what the points took too much of, is settled with the event workers.

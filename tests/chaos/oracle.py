@@ -43,6 +43,26 @@ class Verdict:
         return not (self.lost or self.doubled or self.wrong)
 
 
+def reach_verdict(services: Services, bounds: Bounds, random: Random) -> Verdict:
+    """Compare everything, before and after a last flush. Nothing else may be at work."""
+    verdict = Verdict()
+    counters = [key for key in bounds.most if key[0] != DEAD]
+    live = read_counts(services, counters, random)
+    services.flush()
+    services.move_dead_letters()
+    judge_books(services, bounds, verdict)
+    stored = stored_counts(services)
+    judge(bounds, counters, stored, "Postgres", verdict)
+    judge_whole(bounds, stored, verdict)
+    judge(bounds, (), read_counts(services, counters, random), "stats", verdict)
+    # Rankings are as of the last flush, all else is exact at any moment.
+    exact = {key: count for key, count in live.items() if key[0] != "value"}
+    judge(bounds, (), exact, "stats before the last flush", verdict)
+    dead = [key for key in bounds.most if key[0] == DEAD]
+    judge(bounds, dead, dead_counts(services, bounds), "dead letters", verdict)
+    return verdict
+
+
 def judge(
     bounds: Bounds, keys: Iterable[Key], counts: Mapping[Key, int], where: str, verdict: Verdict
 ) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tests.chaos.campaign import Outcome, Plan
+from tests.chaos.campaign import Outcome
 from tests.chaos.points import POINTS
+from tests.chaos.stage import Plan
 
 ROLES = {
     "events": "event workers",

@@ -50,10 +50,11 @@ class Zygotes:
         self._kind = kind
         self._ends: dict[str, asyncio.Future[int]] = {}
         self._process: asyncio.subprocess.Process | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self.reading: asyncio.Task[None] | None = None
+        """Ends with the zygote."""
 
     async def start(self) -> None:
-        """Start it; orders may follow at once."""
+        """Start it and wait until it has imported all that its children need."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.chaos.zygote", self._kind,
             stdin=asyncio.subprocess.PIPE,
@@ -61,7 +62,10 @@ class Zygotes:
             env=environment_without_settings(),
             cwd=ROOT,
         )  # fmt: skip
-        self._reading = asyncio.create_task(self._read())
+        assert self._process.stdout is not None
+        if not await self._process.stdout.readline():
+            raise RuntimeError(f"the {self._kind} zygote cannot start: see its output")
+        self.reading = asyncio.create_task(self._read())
 
     def fork(self, order: Order) -> asyncio.Future[int]:
         """Fork a child; the future brings its exit status, minus a signal when that ended it."""
@@ -79,8 +83,8 @@ class Zygotes:
         assert self._process.stdin is not None
         self._process.stdin.close()
         await self._process.wait()
-        if self._reading is not None:
-            await self._reading
+        if self.reading is not None:
+            await self.reading
 
     def _send(self, order: Order) -> None:
         assert self._process is not None
@@ -94,8 +98,6 @@ class Zygotes:
         while line := await self._process.stdout.readline():
             report = decode(line)
             self._ends.pop(report.name).set_result(report.status)
-        for end in self._ends.values():
-            end.set_exception(RuntimeError(f"the {self._kind} zygote has ended: see its output"))
 
 
 class ForkedSlot:
@@ -143,10 +145,14 @@ class ForkedSlot:
     async def finish(self) -> None:
         """End the process warmly, for good."""
         async with self.lock:
-            if self._keeping is not None:
-                self._keeping.cancel()
+            self.abandon()
             if self._end is not None and not self._end.done():
                 await self._terminate(self._end)
+
+    def abandon(self) -> None:
+        """Replace no process from now on."""
+        if self._keeping is not None:
+            self._keeping.cancel()
 
     async def _play_point(self, card: Card) -> bool:
         end = await self._living()

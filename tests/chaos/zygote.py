@@ -1,6 +1,6 @@
 """A parent that has everything imported and forks a new process whenever it is told to.
 
-    python -m tests.chaos.zygote celery|producer|control
+    python -m tests.chaos.zygote celery|producer|control|'control producer'
 
 A killed worker is so replaced in milliseconds, where starting Python, Celery and the tasks takes two
 seconds of work. Its children are real processes: what they run is `celery`'s own command line, or a
@@ -11,6 +11,7 @@ Orders and reports are lines of JSON on standard input and output.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import os
@@ -28,7 +29,8 @@ from typing import Any
 import msgspec
 
 from tests.chaos import points
-from tests.chaos.producer import Producer, Work
+from tests.chaos.account import PROPERTY
+from tests.chaos.producer import TYPES, Producer, Work
 from tests.chaos.senders import ControlSender, OurSender, Sender
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -62,9 +64,12 @@ _USED_LATER = {
         "tasks.transport",
         "tasks.consumer",
     ),
-    "control": ("celery.bin.worker", "celery.apps.worker", "tests.chaos.control"),
     "producer": ("pipeline.producer", "kombu.transport.redis", "celery.app.amqp"),
 }
+
+
+_USED_LATER["control"] = (*_USED_LATER["celery"], "tests.chaos.control")
+_USED_LATER["control producer"] = ("tests.chaos.control", "kombu.transport.redis")
 
 
 class Order(msgspec.Struct):
@@ -85,7 +90,8 @@ class Order(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """The child called `name` has ended; `status` is its exit code, or minus a signal."""
+    """The child called `name` has ended; `status` is its exit code, or minus a signal. The first
+    report, without a name, says that the zygote is ready."""
 
     name: str
     status: int
@@ -96,7 +102,7 @@ class Zygote:
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
-        self._points = points.install() if kind != "control" else points.Points()
+        self._points = points.install()
         for module in _USED_LATER[kind]:
             importlib.import_module(module)
         self._sender: Sender | None = None
@@ -115,6 +121,7 @@ class Zygote:
         waiting.register(0, selectors.EVENT_READ)
         waiting.register(wakeup, selectors.EVENT_READ)
         unread = b""
+        self._report("", 0)
         try:
             while True:
                 for key, _ in waiting.select():
@@ -142,6 +149,8 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             self._become(order)
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(pid, pid)  # here as well as in the child, since a signal may come first
         self._children[pid] = order.name
 
     def _publish_before_forking(self, order: Order) -> None:
@@ -160,7 +169,7 @@ class Zygote:
 
     def _become(self, order: Order) -> None:
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -201,8 +210,10 @@ class Zygote:
                 return
             name = self._children.pop(pid, None)
             if name is not None:
-                report = Report(name, os.waitstatus_to_exitcode(status))
-                os.write(1, msgspec.json.encode(report) + b"\n")
+                self._report(name, os.waitstatus_to_exitcode(status))
+
+    def _report(self, name: str, status: int) -> None:
+        os.write(1, msgspec.json.encode(Report(name, status)) + b"\n")
 
     def _end_children(self) -> None:
         """Kill what is left, those that dead children have left to us as well."""
@@ -214,7 +225,7 @@ class Zygote:
 
 
 def _sender(kind: str, environment: dict[str, str]) -> Sender:
-    return ControlSender() if kind == "control" else OurSender(environment["ANALYTICS_REDIS_URL"])
+    return ControlSender() if kind == "control producer" else OurSender(environment["ANALYTICS_REDIS_URL"])
 
 
 def _end_process(arguments: Any) -> None:

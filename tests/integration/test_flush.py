@@ -1,0 +1,384 @@
+"""Flushing: every counter reaches Postgres once, whatever step a crash falls on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+
+import pytest
+
+from pipeline import dead_letters
+from pipeline.counters import Claim, Counters
+from pipeline.flush import CLAIMS_PER_TRANSACTION, flush, store_left_over
+from pipeline.services import Services
+from pipeline.store import FlushTransaction, Store
+from tests.conftest import MakeServices
+from tests.support import NOW, TODAY, count_events, event, execute, rows, stored_total
+
+USERS = 20
+"""Of `some_events`, which makes so many counters and two more."""
+
+
+class Crash(BaseException):
+    """The process ends here: nothing catches it, as nothing catches SIGKILL."""
+
+
+class CrashingCounters(Counters):
+    """Ends the process before or after a step in Redis."""
+
+    step = ""
+    after_claims = 1
+
+    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
+        self._reached("before claim")
+        claimed = super().claim(batch_id, limit, newest_stored)
+        self.after_claims -= 1
+        if self.after_claims <= 0:
+            self._reached("after claim")
+        return claimed
+
+    def held(self, batch_id: str) -> Claim:
+        found = super().held(batch_id)
+        self._reached("after reading the journal")
+        return found
+
+    def settle(self, batch_id: str) -> None:
+        self._reached("before settle")
+        super().settle(batch_id)
+        self._reached("after settle")
+
+    def note_flush(self, began_s: int) -> None:
+        self._reached("at the end")
+        super().note_flush(began_s)
+
+    def _reached(self, step: str) -> None:
+        if step == self.step:
+            raise Crash(step)
+
+
+class CrashingStore(Store):
+    """Ends the process before or after the commit."""
+
+    step = ""
+
+    @contextmanager
+    def transaction(self, lock_timeout_s: int = 30) -> Iterator[FlushTransaction]:
+        with super().transaction(lock_timeout_s) as transaction:
+            yield transaction
+            if self.step == "before commit":
+                raise Crash(self.step)
+        if self.step == "after commit":
+            raise Crash(self.step)
+
+
+def crashing_flush(services: Services, step: str, batch_size: int, after_claims: int = 1) -> None:
+    counters = CrashingCounters(services.redis, services.keys, services.counters.options)
+    counters.step, counters.after_claims = step, after_claims
+    store = CrashingStore(services.engine, services.keys)
+    store.step = step
+    with pytest.raises(Crash):
+        flush(counters, store, batch_size)
+
+
+def some_events(services: Services) -> None:
+    count_events(services, *[event(user_id=f"u{n}") for n in range(USERS)])
+
+
+def expected(times: int = 1) -> dict[str, list[tuple[object, ...]]]:
+    hour = NOW.replace(minute=0, second=0)
+    return {
+        "analytics_daily": [("page_view", TODAY, USERS * times)],
+        "analytics_hourly": [("page_view", hour, USERS * times)],
+        "analytics_user_daily": sorted((TODAY, "page_view", f"u{n}", times) for n in range(USERS)),
+        "analytics_dimension_daily": [],
+    }
+
+
+def stored(services: Services) -> dict[str, list[tuple[object, ...]]]:
+    return {table: rows(services, table) for table in expected()}
+
+
+def read(services: Services) -> int:
+    return services.stats.daily_count("page_view", TODAY)
+
+
+def letters(services: Services) -> list[tuple[str, bytes]]:
+    return sorted((one.kind, one.body) for one in dead_letters.stored(services.engine))
+
+
+def open_batches(services: Services) -> Sequence[str]:
+    return services.counters.journal().open
+
+
+# What a flush stores
+
+
+def test_a_flush_stores_every_counter_and_says_how_many(services: Services) -> None:
+    count_events(services, event(user_id="u1", properties={"path": "/"}), event("click"))
+    assert services.flush() == 6
+    assert rows(services, "analytics_daily") == [("click", TODAY, 1), ("page_view", TODAY, 1)]
+    hour = NOW.replace(minute=0, second=0)
+    assert rows(services, "analytics_hourly") == [("click", hour, 1), ("page_view", hour, 1)]
+    assert rows(services, "analytics_user_daily") == [(TODAY, "page_view", "u1", 1)]
+    assert rows(services, "analytics_dimension_daily") == [(TODAY, "page_view", "path", "/", 1)]
+    assert (services.counters.pending(), open_batches(services)) == (0, [])
+
+
+def test_counts_of_several_flushes_add_up(services: Services) -> None:
+    for _ in range(3):
+        some_events(services)
+        services.flush()
+    assert stored(services) == expected(times=3)
+
+
+def test_a_flush_of_nothing_stores_nothing(services: Services) -> None:
+    assert services.flush() == 0
+    assert execute(services, "SELECT * FROM flush_batches") == []
+
+
+def test_more_than_one_transaction_of_batches_is_stored_by_one_flush(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(flush_batch_size=1)
+    some_events(services)
+    assert USERS + 2 > CLAIMS_PER_TRANSACTION
+    assert services.flush() == USERS + 2
+    assert stored(services) == expected()
+
+
+def test_events_of_any_age_are_stored(services: Services) -> None:
+    times = [datetime(1, 1, 1, tzinfo=UTC), datetime(1999, 12, 31, 23, tzinfo=UTC)]
+    times += [datetime(2000, 1, 1, tzinfo=UTC), datetime(2015, 5, 17, 10, tzinfo=UTC)]
+    properties = {"path": "/"}
+    events = [event(user_id="u", properties=properties, timestamp=at) for at in times]
+    count_events(services, *events)
+    services.flush()
+    assert rows(services, "analytics_daily") == [("page_view", at.date(), 1) for at in times]
+    stats = services.stats
+    for at in times:
+        assert stats.hourly_counts("page_view", at.date())[at.hour] == 1
+        assert stats.user_count("u", "page_view", at.date(), at.date()) == 1
+        assert stats.property_count("page_view", "path", "/", at.date(), at.date()) == 1
+    assert list(stats.user_counts("u")["page_view"]) == [at.date() for at in times]
+
+
+def test_months_get_their_own_partitions_from_2000_on(services: Services) -> None:
+    days = [date(1999, 12, 31), date(2015, 5, 17), date(2015, 5, 31), date(2015, 6, 1)]
+    at = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days]
+    count_events(services, *[event(user_id="u", timestamp=one) for one in at])
+    services.flush()
+    found = execute(services, "SELECT date, tableoid::regclass::text FROM analytics_user_daily")
+    assert dict(found) == {
+        days[0]: "analytics_user_daily_default",
+        days[1]: "analytics_user_daily_2015_05",
+        days[2]: "analytics_user_daily_2015_05",
+        days[3]: "analytics_user_daily_2015_06",
+    }
+
+
+# Crashes
+
+STEPS = [
+    "before claim",
+    "after claim",
+    "before commit",
+    "after commit",
+    "before settle",
+    "after settle",
+    "at the end",
+]
+
+
+@pytest.mark.parametrize("batch_size", [1_000, 3])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_flush_that_crashes_at_any_step_and_is_repeated_is_exact(
+    services: Services, step: str, batch_size: int
+) -> None:
+    some_events(services)
+    crashing_flush(services, step, batch_size)
+    assert read(services) == USERS
+    some_events(services)
+    assert read(services) == 2 * USERS
+    services.flush()
+    assert stored(services) == expected(times=2)
+    assert read(services) == 2 * USERS
+    assert open_batches(services) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_flush_that_crashes_again_and_again_is_exact(services: Services, step: str) -> None:
+    for _ in range(3):
+        some_events(services)
+        crashing_flush(services, step, batch_size=1_000)
+    services.flush()
+    assert stored(services) == expected(times=3)
+
+
+@pytest.mark.parametrize(
+    "step", ["after reading the journal", "before commit", "after commit", "before settle"]
+)
+def test_the_repair_of_a_crash_may_crash_as_well(services: Services, step: str) -> None:
+    some_events(services)
+    crashing_flush(services, "after claim", batch_size=5, after_claims=3)
+    assert len(open_batches(services)) == 3
+    crashing_flush(services, step, batch_size=5)
+    assert read(services) == USERS
+    services.flush()
+    assert stored(services) == expected()
+
+
+def test_counters_claimed_by_a_flush_that_crashed_are_stored_by_the_next(
+    services: Services,
+) -> None:
+    some_events(services)
+    crashing_flush(services, "after claim", batch_size=1_000)
+    assert services.counters.pending() == 0
+    assert services.flush() == USERS + 2
+    assert services.flush() == 0
+
+
+# Several flushes at once
+
+
+def test_parallel_flushes_under_traffic_are_exact(make_services: MakeServices) -> None:
+    services = make_services(count_by={"page_view": ["path"]}, flush_batch_size=7)
+
+    def produce(part: int) -> None:
+        for n in range(10):
+            events = [event(user_id=f"u{n}", properties={"path": f"/{part % 2}"})] * 5
+            count_events(services, *events)
+
+    with ThreadPoolExecutor(6) as pool:
+        producing = [pool.submit(produce, part) for part in range(3)]
+        flushing = [pool.submit(services.flush) for _ in range(9)]
+        for done in [*producing, *flushing]:
+            done.result()
+    services.flush()
+    assert stored_total(services) == read(services) == 150
+    assert [row[-1] for row in rows(services, "analytics_user_daily")] == [15] * 10
+    assert [row[-1] for row in rows(services, "analytics_dimension_daily")] == [100, 50]
+
+
+def test_flushes_that_find_the_same_left_over_batches_store_each_once(
+    make_services: MakeServices,
+) -> None:
+    services = make_services()
+    some_events(services)
+    crashing_flush(services, "after claim", batch_size=3, after_claims=8)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store_left_over(services.counters, services.store), range(4)))
+    assert stored(services) == expected()
+    assert open_batches(services) == []
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a:b",
+        "2025-03-14",
+        "100%",
+        "%3A",
+        "{a}",
+        "a b\u00a0c\u2028",
+        "*?[a-z]\\",
+        "'; DROP TABLE x; --",
+        "\N{PARTY POPPER}" * 50,
+        "\u0645\u0631\u062d\u0628\u0627 \u200f",
+        "x" * 200,
+        "\N{GRINNING FACE}" * 200,
+        "\\N",
+        "NULL",
+        "__other__",
+        "#claim",
+    ],
+    ids=ascii,
+)
+def test_any_name_is_counted_flushed_and_read_back_as_it_is(
+    make_services: MakeServices, name: str
+) -> None:
+    services = make_services(count_by={name: ["p"]})
+    stats = services.stats
+    count_events(services, event(name, name, properties={"p": name}), event("other", name))
+    for _ in ("live", "stored"):
+        assert stats.daily_count(name, TODAY) == 1
+        assert stats.user_count(name, name, TODAY, TODAY) == 1
+        assert stats.user_counts(name) == {name: {TODAY: 1}, "other": {TODAY: 1}}
+        assert stats.property_count(name, "p", name, TODAY, TODAY) == 1
+        services.flush()
+    assert rows(services, "analytics_user_daily")[0][1:] in ((name, name, 1), ("other", name, 1))
+    assert stats.top(name, "user").top == stats.top(name, "p").top == [(name, 1)]
+
+
+# What Postgres refuses
+
+
+def test_a_count_that_passes_the_largest_number_is_set_apart_and_the_rest_stored(
+    services: Services,
+) -> None:
+    count_events(services, event())
+    services.flush()
+    execute(services, f"UPDATE analytics_daily SET count = {2**63 - 2}")
+    count_events(services, *[event(user_id=f"u{n}") for n in range(5)], event("click"))
+    assert services.flush() == 8
+    assert rows(services, "analytics_daily") == [
+        ("click", TODAY, 1),
+        ("page_view", TODAY, 2**63 - 2),
+    ]
+    assert len(rows(services, "analytics_user_daily")) == 5
+    assert letters(services) == [("counter", b"analytics:counter:page_view:2025-03-14 5")]
+    [letter] = dead_letters.stored(services.engine)
+    assert "out of range" in letter.reason
+    assert open_batches(services) == []
+
+
+def test_a_row_that_is_too_long_for_its_index_is_set_apart(make_services: MakeServices) -> None:
+    long = "".join(chr(0x4E00 + n) for n in range(3_000))  # hard to compress
+    services = make_services(count_by={"page_view": [long, "path"]})
+    count_events(services, event(properties={long: "x", "path": "/"}))
+    assert services.flush() == 3
+    assert rows(services, "analytics_dimension_daily") == [(TODAY, "page_view", "path", "/", 1)]
+    [(kind, body)] = letters(services)
+    assert (kind, body) == (
+        "counter",
+        f"{services.keys.value('page_view', long, 'x', f'{TODAY}')} 1".encode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        (b"analytics:counter:odd", 3),
+        (b"analytics:counter:\xff\xfe:2025-03-14", 3),
+        (b"analytics:counter:a\x00b:2025-03-14", 3),
+        (b"analytics:counter:a%00b:2025-03-14", 3),
+        (b"analytics:counter:a:2025-02-30", 3),
+        (b"analytics:counter:a:2025-03-14", 10**19),
+        (b"analytics:user:u:a:2025-03-14", 1 - 10**19),
+        (b"somebody:else", 3),
+    ],
+    ids=ascii,
+)
+def test_a_counter_that_is_none_of_ours_is_set_apart_and_the_rest_stored(
+    services: Services, name: bytes, count: int
+) -> None:
+    count_events(services, event())
+    services.redis.set(name, count)
+    services.redis.sadd(services.keys.pending_flush, name)
+    assert services.flush() == 2
+    assert letters(services) == [("counter", b"%b %d" % (name, count))]
+    assert (stored_total(services), open_batches(services)) == (1, [])
+
+
+def test_a_left_over_batch_with_a_refused_counter_is_stored_as_well(services: Services) -> None:
+    count_events(services, event())
+    services.redis.set(b"analytics:counter:\xff:2025-03-14", 3)
+    services.redis.sadd(services.keys.pending_flush, b"analytics:counter:\xff:2025-03-14")
+    crashing_flush(services, "after claim", batch_size=1_000)
+    assert services.flush() == 2
+    assert letters(services) == [("counter", b"analytics:counter:\xff:2025-03-14 3")]
+    assert open_batches(services) == []
