@@ -25,8 +25,8 @@ SCHEMES = ("amqp://", "amqps://")
 QUEUE_ARGUMENTS = {
     "x-queue-type": "quorum",
     # RabbitMQ 4 throws a message away that came back 20 times, as it does when workers are killed.
-    # Its word for "never", -1, makes RabbitMQ 3.10 throw it away the first time: so a number that no
-    # message reaches.
+    # Its word for "never", -1, makes RabbitMQ 3.10 throw it away the first time; so a number that
+    # no message reaches.
     "x-delivery-limit": 1_000_000_000,
 }
 _CERTIFICATE_RULES = {
@@ -35,6 +35,7 @@ _CERTIFICATE_RULES = {
     "none": ssl.CERT_NONE,
 }
 _CONNECT_TIMEOUT_S = 5
+_CONFIRM_TIMEOUT_S = 5
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 
@@ -77,10 +78,11 @@ def publish_confirmed(send: Callable[..., Any], timeout_s: float) -> Any:
     deadline = time.monotonic() + timeout_s
     pause_s = _FIRST_PAUSE_S
     while True:
-        # Without a time limit a broker that is short of memory or disk is waited for without end.
-        # Mandatory: one for a queue that was deleted meanwhile would be confirmed and dropped.
-        left_s = max(_FIRST_PAUSE_S, deadline - time.monotonic())
+        # A confirm may never come: not while the broker is short of memory or disk, nor for what it
+        # got before its queues had started.
+        left_s = max(_FIRST_PAUSE_S, min(_CONFIRM_TIMEOUT_S, deadline - time.monotonic()))
         try:
+            # Mandatory: one for a queue that was deleted meanwhile would be confirmed and dropped.
             return send(retry=False, confirm_timeout=left_s, mandatory=True)
         except (IrrecoverableChannelError, IrrecoverableConnectionError) as error:
             raise OperationalError(f"RabbitMQ refused the event: {error}") from error

@@ -193,6 +193,8 @@ class Stats:
             for day in _days(first, last)
             for hour in range(24)
         ]
+        if not hours:
+            return []
         names = [self._keys.hourly(event_type, hour_text(hour)) for hour in hours]
         at = func.to_char(func.timezone("UTC", hourly.c.hour), "YYYY-MM-DD:HH24")
         stored = select(at, hourly.c.count).where(

@@ -44,6 +44,7 @@ class _Headers(msgspec.Struct):
     eta: Any = None
     expires: Any = None
     compression: Any = None
+    timelimit: tuple[Any, Any] | None = None
 
 
 class _Properties(msgspec.Struct):
@@ -64,7 +65,22 @@ class _Embedded(msgspec.Struct):
     chord: Any = None
 
 
+class _FirstProtocol(msgspec.Struct):
+    """The body of a message in Celery's first protocol, which clients in other languages speak."""
+
+    task: str
+    id: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    eta: Any = None
+    expires: Any = None
+    callbacks: Any = None
+    errbacks: Any = None
+    chord: Any = None
+
+
 _read_message = msgspec.json.Decoder(_Message).decode
+_read_first_protocol = msgspec.json.Decoder(_FirstProtocol).decode
 _read_body = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _Embedded]).decode
 _PLAIN = _Embedded()
 
@@ -137,6 +153,8 @@ class BatchConsumer:
             message = _read_message(raw)
         except (msgspec.DecodeError, UnicodeError) as error:
             return _unreadable(tag, raw, f"is not a Celery message: {error}")
+        if not message.headers.task:
+            message = _second_protocol(message)
         headers = message.headers
         if headers.task not in self._app.tasks:
             return _unreadable(tag, raw, f"there is no task {headers.task!r}")
@@ -158,8 +176,7 @@ class BatchConsumer:
 
 
 def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]:
-    encoded = message.properties.body_encoding == "base64"
-    body = b64decode(message.body, validate=True) if encoded else message.body.encode()
+    body = _body(message)
     try:
         return _read_body(body)
     except (msgspec.DecodeError, UnicodeError):
@@ -169,6 +186,26 @@ def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]
         if not isinstance(args, list) or not isinstance(kwargs, dict):
             raise TypeError("they must be a list, an object and an object") from None
         return args, kwargs, _Embedded(**(embedded or {}))
+
+
+def _body(message: _Message) -> bytes:
+    encoded = message.properties.body_encoding == "base64"
+    return b64decode(message.body, validate=True) if encoded else message.body.encode()
+
+
+def _second_protocol(message: _Message) -> _Message:
+    """A message of the first protocol in the form of the second; any other as it is."""
+    try:
+        old = _read_first_protocol(_body(message))
+    except ValueError:
+        return message
+    embedded = _Embedded(old.callbacks, old.errbacks, chord=old.chord)
+    return _Message(
+        msgspec.json.encode([old.args, old.kwargs, embedded]).decode(),
+        _Headers(old.task, old.id, old.eta, old.expires),
+        _Properties(),
+        message.content_type,
+    )
 
 
 def _unreadable(tag: str, raw: bytes, reason: str) -> _Taken:

@@ -212,7 +212,9 @@ class _FetchingChannel:
             if queue in self._no_ack_queues:
                 self.qos._remove_from_indices(tag).execute()
             self.connection._deliver(payload, queue)
-        except (*self.connection_errors, redis_py.RedisError):
+        except (OSError, redis_py.RedisError):
+            # Not kombu's connection_errors: KeyError is one of them, and a message that lacks a
+            # header would be given back, fetched and given back without end.
             raise
         except Exception as error:
             logger.exception("message %s of %s becomes a dead letter", tag, queue)

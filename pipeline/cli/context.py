@@ -45,11 +45,6 @@ def redis_url(settings: Settings) -> str:
     return url
 
 
-def broker_url(settings: Settings) -> str | None:
-    """The URL of RabbitMQ, or None where Redis is the broker."""
-    return settings.broker_url.get_secret_value() if settings.broker_url else None
-
-
 def postgres_url(settings: Settings) -> str:
     """Likewise for Postgres."""
     from pipeline import address
@@ -59,6 +54,11 @@ def postgres_url(settings: Settings) -> str:
     url = address.postgres_url(None, settings.data_dir)
     _check_private_servers_run(settings.data_dir)
     return url
+
+
+def broker_url(settings: Settings) -> str | None:
+    """The URL of RabbitMQ, or None where Redis is the broker."""
+    return settings.broker_url.get_secret_value() if settings.broker_url else None
 
 
 def celery_app() -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.context import configure_producer
+from pipeline.cli.errors import explain
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say, warn
 from pipeline.errors import PipelineError
@@ -125,27 +126,30 @@ def import_(
     configure_producer()
     parse = combined(event) if lines is Format.combined else ndjson
     ids = LineIds(f"{lines.value} {event}") if event_ids else None
-    with open_lines(file) as source, closing(Report()) as report:
-        importer = Importer(parse, track_events.delay, report, ids)
-        try:
-            with _progress(source, report) as watched:
-                importer.run(watched)
-        except KeyboardInterrupt:
-            warn(f"stopped; {_how_far(report, event_ids)}")
-            raise
-        except Exception as error:
-            from pipeline.cli.errors import explain
-
-            line = explain(error)
-            if line is None:
-                raise
-            raise ImportStoppedError(f"{line}; {_how_far(report, event_ids)}") from error
+    with closing(Report()) as report, _stopping_told(report, event_ids):
+        with open_lines(file) as source, _progress(source, report) as watched:
+            Importer(parse, track_events.delay, report, ids).run(watched)
         if as_json:
             _print_report(report)
         else:
             _show_report(source.name, report)
         if strict and report.rejected_count:
             raise typer.Exit(1)
+
+
+@contextmanager
+def _stopping_told(report: Report, event_ids: bool) -> Iterator[None]:
+    """Say how far an import came that is stopped by a fault or by Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn(f"stopped; {_how_far(report, event_ids)}")
+        raise
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        raise ImportStoppedError(f"{line}; {_how_far(report, event_ids)}") from error
 
 
 def _property(text: str) -> tuple[str, str]:

@@ -118,7 +118,12 @@ class Supervisor:
 
     def running(self) -> list[Running]:
         """What runs, servers first."""
+        from config import urls
+
         rows = [self._server_row("redis"), self._server_row("postgres")]
+        broker = context.broker_url(self._settings)
+        if broker is not None:
+            rows.insert(0, Running("rabbitmq", None, urls.mask(broker), None))
         for child in self._children:
             where = f"http://127.0.0.1:{self.flower_port}" if child.name == FLOWER else ""
             rows.append(Running(child.name, child.pid, where, child.program.log))

@@ -66,9 +66,9 @@ def up(
     settings = load_settings()
     supervisor = Supervisor(settings, _tell)
     number = signal.SIGTERM
+    _tell("Starting servers and workers …")
     try:
         with _stopping_on_signals(supervisor), supervisor:
-            _tell("Starting servers and workers …")
             supervisor.wait_until_ready()
             _show(supervisor)
             if example:

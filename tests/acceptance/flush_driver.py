@@ -2,10 +2,11 @@
 
     python -m tests.acceptance.flush_driver REDIS_URL POSTGRES_URL --at "after commit" --then kill
 
-The steps of a flush, in their order: claim (of each batch), ledger, upsert (into each table), commit, settle (of each
-batch); each has a "before" and an "after". `--nth 3` is the third time that the moment comes. A pause prints the
-moment and ends with the next line of standard input. `--without-ledger` takes every batch for a new one: the version
-without what makes a flush exact. At the end prints how many counters were stored.
+The steps of a flush, in their order: claim (of each batch), ledger, upsert (into each table),
+commit, settle (of each batch); each has a "before" and an "after". `--nth 3` is the third time that
+the moment comes. A pause prints the moment and ends with the next line of standard input.
+`--without-ledger` takes every batch for a new one: the version without what makes a flush exact. At
+the end prints how many counters were stored.
 """
 
 from __future__ import annotations

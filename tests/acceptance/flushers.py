@@ -1,4 +1,4 @@
-"""Starting `flush_driver`: flushes in processes of their own that die or pause at a chosen moment."""
+"""Starting `flush_driver`: flushes in processes of their own that die or pause at a moment."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Flushers:
     @contextmanager
     def _started(self, *options: str) -> Iterator[subprocess.Popen[str]]:
         command = [sys.executable, "-m", "tests.acceptance.flush_driver"]
+        command += [self.redis_url, self.postgres_url, "--batch-size", f"{self.batch_size}"]
         with subprocess.Popen(
-            [*command, self.redis_url, self.postgres_url, *options]
-            + ["--batch-size", f"{self.batch_size}"],
+            [*command, *options],
             cwd=ROOT,
             env=environment_without_settings(),
             stdin=subprocess.PIPE,
@@ -65,8 +65,15 @@ class Flushers:
                 process.kill()
 
 
+def go_on(process: subprocess.Popen[str]) -> None:
+    """End the pause of a flush."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
 def finish(process: subprocess.Popen[str]) -> int:
     """Let a flush go on to its end; returns how many counters it stored."""
-    said, errors = process.communicate("\n", timeout=_LIMIT_S)
+    said, errors = process.communicate(timeout=_LIMIT_S)  # closes its input, which ends a pause
     assert process.returncode == 0, errors
     return int(said)

@@ -1,4 +1,4 @@
-"""A real web server's log, imported and counted: 9,999 page views, every number known beforehand."""
+"""A real web server's log, imported and counted: 9,999 page views, all numbers known before."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOG = DATA / "access.log.gz"
 COUNT_BY = {"page_view": ["path"]}
 EVENTS_A_MESSAGE = 400
 FLUSH_EVERY_S = "0.4"
-# Reading each of 5,000 counters takes its time; every n-th in the states that a test passes through.
+# Reading each of 5,000 counters takes its time: every n-th of them is read.
 EVERY = 25
 
 
@@ -60,7 +60,7 @@ def truth(expected: dict[str, Any]) -> Truth:
 
 
 def page_views(log: Path, rejected: Sequence[int]) -> Iterator[Seen]:
-    """The lines that are no broken ones, split without any care: they are known to be well-formed."""
+    """The lines that are not broken, split without any care: they are known to be well-formed."""
     with gzip.open(log, "rt") as lines:
         for number, line in enumerate(lines, start=1):
             if number in rejected:
@@ -118,7 +118,7 @@ def test_the_imported_log_reads_exactly_before_during_and_after_a_flush(
     eventually(lambda: counted(services) == expected["events"], what="not all was counted")
     assert_reads(services, truth, EVERY)
 
-    # One flush has stored ten batches and settled three; another has claimed three and stands still.
+    # One flush has stored ten batches and settled three; another has claimed three, no more.
     with Flushers(redis_url, postgres_url, 100).paused("after settle", 3) as flush:
         for n in range(3):
             assert services.counters.claim(f"not-stored-{n}", 100, (0, 0)).number
@@ -174,7 +174,7 @@ def test_a_reader_sees_no_count_fall_or_exceed_the_truth_while_flushes_run(
 
 
 class Reader:
-    """Polls counts, and fails when one falls, exceeds the truth, or differs from what is counted."""
+    """Polls counts; fails when one falls, exceeds the truth or is not what has been counted."""
 
     def __init__(self, services: Services, truth: Truth, expected: dict[str, Any]) -> None:
         days = [day for _, day in truth.daily]

@@ -1,10 +1,12 @@
-"""Stock Celery on both sides of the queues: its client sends events, its command line looks at us."""
+"""Stock Celery on both sides of the queues: its client sends events, its commands look at us."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -185,30 +187,60 @@ def test_a_task_with_wrong_arguments_becomes_a_dead_letter(
     assert services.status()["books"]["balanced"]
 
 
-def test_messages_that_are_none_of_ours_become_dead_letters_as_they_came(
+def test_messages_that_nobody_can_read_become_dead_letters_and_hold_up_no_other(
     services: Services, worker: Worker, redis_url: str, tmp_path: Path
 ) -> None:
-    send(
-        redis_url,
-        tmp_path,
-        event(["page_view"], {"timestamp": AT}, serializer="pickle"),
-        event(["page_view"], {"timestamp": AT}, serializer="yaml"),
-        ("somebody.elses_task", [1, 2], {}, {}),
-    )
-    for raw in (b"no JSON", b"\xff\xfe", b"[]", b"{}", b"null", b'{"body": "AAAA", "headers": {}}'):
-        services.redis.lpush(QUEUE, raw)
+    clients = [
+        (event(["page_view"], {"timestamp": AT}, serializer="pickle"), "x-python-serialize"),
+        (event(["page_view"], {"timestamp": AT}, serializer="yaml"), "yaml"),
+        (("somebody.elses_task", [1, 2], {}, {}), "somebody.elses_task"),
+        (("somebody.elses_task", [1, 2], {}, {"protocol": 1}), "somebody.elses_task"),
+    ]
+    raw = [
+        (b"no JSON", "delivery_tag"),
+        (b"\xff\xfe", "delivery_tag"),
+        (b"[]", "delivery_tag"),
+        (b"{}", "delivery_tag"),
+        (written_by_hand({"id": "1"}), "there is no task ''"),
+        (written_by_hand({"id": "2", "task": "analytics.track_event"}, b"{"), "arguments"),
+        (written_by_hand({"task": "analytics.track_event", "eta": AT}), "KeyError('id')"),
+        (written_by_hand({"id": "3", "task": "analytics.track_event", "eta": "soon"}), "soon"),
+        (written_by_hand({"id": "4", "task": "analytics.track_event", "expires": "x"}), "'x'"),
+        (written_by_hand({"id": "5", "task": "analytics.track_event", "compression": "?"}), "?"),
+    ]
+
+    send(redis_url, tmp_path, *[message for message, _ in clients])
+    for message, _ in raw:
+        services.redis.lpush(QUEUE, message)
     send(redis_url, tmp_path, event(["done"], {"timestamp": AT}))
 
     found = letters(services)
     assert worker.alive()
     assert services.stats.daily_count("done", TODAY) == 1
     assert services.status()["books"]["counted"] == 1
-    assert len(found) == 9
     assert {letter.kind for letter in found} == {"message"}
-    assert "application/x-python-serialize" in found[0].reason
-    assert "yaml" in found[1].reason
-    assert "somebody.elses_task" in found[2].reason
-    assert [letter.body for letter in found[3:5]] == [b"no JSON", b"\xff\xfe"]
+    assert len(found) == len(clients) + len(raw)
+    for _, reason in [*clients, *raw]:
+        assert any(reason in letter.reason for letter in found), reason
+    assert {b"no JSON", b"\xff\xfe", *[message for message, _ in raw[4:6]]} <= {
+        letter.body for letter in found
+    }
+
+
+def written_by_hand(headers: dict[str, Any], body: bytes = b'[["page_view"], {}, {}]') -> bytes:
+    """A message as it stands in Redis, with these headers alone."""
+    message = {
+        "body": b64encode(body).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": headers,
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": f"by-hand-{headers}",
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+        },
+    }
+    return json.dumps(message).encode()
 
 
 def celery(workers: Workers, *arguments: str) -> str:
@@ -229,14 +261,15 @@ def celery(workers: Workers, *arguments: str) -> str:
 def test_celerys_own_commands_see_our_workers_and_purge_our_queues(
     services: Services, worker: Worker, workers: Workers, redis_url: str, tmp_path: Path
 ) -> None:
-    registered = celery(workers, "inspect", "registered")
+    commands = ("inspect", "registered"), ("status",), ("report",)
+    with ThreadPoolExecutor() as pool:
+        registered, status, report = pool.map(lambda command: celery(workers, *command), commands)
+
     for task in ("track_event", "track_events", "flush_counters", "maintain"):
         assert f"analytics.{task}" in registered
-
-    assert f"{worker.name}@tests" in celery(workers, "status")
-    report = celery(workers, "report")
-    assert "redis" in report
-    assert urlsplit(redis_url).password not in report
+    assert f"{worker.name}@tests: OK" in status
+    assert "analytics.flush_counters" in report  # in the schedule
+    assert str(urlsplit(redis_url).password) not in report
 
     worker.stop()
     send(redis_url, tmp_path, *[event(["page_view"], {"timestamp": AT})] * 3)

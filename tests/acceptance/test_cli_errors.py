@@ -7,11 +7,9 @@ written wrongly, 1 that it could not be done.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.capture import CaptureFixture
 
 from pipeline.cli import main
 
@@ -42,13 +40,13 @@ COMMANDS = [
 
 
 @pytest.fixture(autouse=True)
-def empty_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def empty_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory without servers; what `--data-dir` sets is put back afterwards."""
     monkeypatch.setenv("ANALYTICS_DATA_DIR", str(tmp_path))
-    yield tmp_path
+    return tmp_path
 
 
-def run(capsys: CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of `analytics ARGUMENTS`."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -57,7 +55,7 @@ def run(capsys: CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     return ended.value.code, out, err
 
 
-def error(capsys: CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     """Exit code and the one line of a command that fails."""
     code, out, err = run(capsys, *arguments)
     assert out == ""
@@ -68,7 +66,7 @@ def error(capsys: CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_an_example_of_it(
-    capsys: CaptureFixture[str], command: str
+    capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     code, out, _ = run(capsys, *command.split(), "--help")
 
@@ -76,10 +74,12 @@ def test_the_help_of_every_command_has_an_example_of_it(
     assert f"Example: analytics {command}" in " ".join(out.split())
 
 
-def test_the_help_lists_every_command(capsys: CaptureFixture[str]) -> None:
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "--help")
 
-    listed = {line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.strip()}
+    listed = {
+        line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.strip()
+    }
     assert {command for command in COMMANDS if " " not in command} <= listed
 
 
@@ -116,7 +116,7 @@ def test_the_help_lists_every_command(capsys: CaptureFixture[str]) -> None:
     ],
 )
 def test_a_command_written_wrongly_is_told_so_in_one_line(
-    capsys: CaptureFixture[str], arguments: list[str], line: str
+    capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
     code, err = error(capsys, *arguments)
 
@@ -126,7 +126,7 @@ def test_a_command_written_wrongly_is_told_so_in_one_line(
 
 @pytest.mark.parametrize("command", ["stats count x", "status", "flush", "track x", "migrate"])
 def test_where_no_server_was_started_a_command_says_how_to_start_one(
-    capsys: CaptureFixture[str], empty_data_dir: Path, command: str
+    capsys: pytest.CaptureFixture[str], empty_data_dir: Path, command: str
 ) -> None:
     code, err = error(capsys, *command.split())
 
@@ -137,7 +137,7 @@ def test_where_no_server_was_started_a_command_says_how_to_start_one(
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_the_data_directory_may_be_given_anywhere(
-    capsys: CaptureFixture[str], tmp_path: Path, place: int
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, place: int
 ) -> None:
     arguments = ["stats", "count", "x"]
     arguments[place:place] = ["--data-dir", str(tmp_path / "elsewhere")]
@@ -148,7 +148,7 @@ def test_the_data_directory_may_be_given_anywhere(
 
 
 def test_private_servers_that_were_stopped_are_named(
-    capsys: CaptureFixture[str], empty_data_dir: Path
+    capsys: pytest.CaptureFixture[str], empty_data_dir: Path
 ) -> None:
     no_process = 2**22 + 1
     (empty_data_dir / "servers.json").write_text(
@@ -167,7 +167,7 @@ def test_private_servers_that_were_stopped_are_named(
     "command", ["track x", "status", "flush", "stats count x", "dead-letters list"]
 )
 def test_a_server_that_is_down_is_named_at_once(
-    capsys: CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -190,7 +190,7 @@ def test_a_server_that_is_down_is_named_at_once(
     ],
 )
 def test_a_wrong_setting_stops_every_command_with_its_name(
-    capsys: CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
     value: str,
@@ -206,7 +206,7 @@ def test_a_wrong_setting_stops_every_command_with_its_name(
 
 
 def test_a_wrong_password_of_redis_is_told_without_showing_it(
-    capsys: CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redis_url: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redis_url: str
 ) -> None:
     place = redis_url.partition("@")[2]
     monkeypatch.setenv("ANALYTICS_REDIS_URL", f"redis://:wrong-secret@{place}")
@@ -219,7 +219,10 @@ def test_a_wrong_password_of_redis_is_told_without_showing_it(
 
 
 def test_a_wrong_password_of_postgres_is_told_without_showing_it(
-    capsys: CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redis_url: str, postgres_url: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+    postgres_url: str,
 ) -> None:
     place = postgres_url.partition("@")[2]
     monkeypatch.setenv("ANALYTICS_REDIS_URL", redis_url)
@@ -234,7 +237,7 @@ def test_a_wrong_password_of_postgres_is_told_without_showing_it(
 
 @pytest.mark.parametrize("command", ["stats count x", "flush", "status", "stats top x user"])
 def test_a_database_without_our_tables_is_told_to_be_migrated(
-    capsys: CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     redis_url: str,
     empty_postgres_url: str,
@@ -251,7 +254,7 @@ def test_a_database_without_our_tables_is_told_to_be_migrated(
 
 @pytest.mark.usefixtures("redis_url")
 def test_migrating_makes_the_tables_and_may_be_repeated(
-    capsys: CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     redis_url: str,
     empty_postgres_url: str,
@@ -268,12 +271,12 @@ def test_migrating_makes_the_tables_and_may_be_repeated(
 
 
 def test_a_secret_is_masked_where_the_settings_are_shown(
-    capsys: CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ANALYTICS_REDIS_URL", "redis://:secret@host:6379/0")
+    monkeypatch.setenv("ANALYTICS_REDIS_URL", "redis://:hush@host:6379/0")
 
     code, out, _ = run(capsys, "settings")
 
     assert code == 0
     assert "redis://:***@host:6379/0" in out
-    assert "secret" not in out
+    assert "hush" not in out

@@ -1,4 +1,4 @@
-"""The example application: packages named `tasks` and `config` of its own, and only `pipeline` of ours."""
+"""The example application, which has its own packages named `tasks` and `config`."""
 
 from __future__ import annotations
 

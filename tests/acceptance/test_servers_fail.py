@@ -22,7 +22,7 @@ from pipeline.postgres_connection import postgres_engine
 from pipeline.services import Services
 from tests.support import ROOT, Workers, eventually, rows
 
-# How long Postgres is away. A minute shows no more than seconds do; for a patient run it can be one.
+# How long Postgres is away. A minute shows no more than seconds do, but it can be one.
 OUTAGE_S = float(os.environ.get("ANALYTICS_TEST_OUTAGE_S", "3"))
 FLUSH_EVERY_S = "0.5"
 EVENTS_A_SECOND = 100
@@ -98,9 +98,8 @@ def if_available(ask: Callable[[], Found]) -> Found | None:
 
 
 def consumed(services: Services) -> int:
-    """How many events workers have consumed; -1 while Redis is away."""
-    with_redis_only = services.redis.hget
-    return int(with_redis_only(services.keys.totals, "consumed") or 0)
+    """How many events workers have consumed, according to Redis alone."""
+    return int(services.redis.hget(services.keys.totals, "consumed") or 0)
 
 
 def all_is_stored(services: Services) -> bool:

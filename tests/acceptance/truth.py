@@ -1,4 +1,4 @@
-"""What events must come to, added up without any code of the pipeline, and the comparison with what it says."""
+"""What events must come to, added up without any code of ours, and how that is compared."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def read(services: Services, truth: Truth, every: int = 1) -> Truth:
         said.daily[event_type, day] = stats.daily_count(event_type, day)
         for hour, n in enumerate(stats.hourly_counts(event_type, day)):
             if n:
-                said.hourly[event_type, datetime(day.year, day.month, day.day, hour, tzinfo=UTC)] = n
+                said.hourly[
+                    event_type, datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+                ] = n
     for day, event_type, user in sorted(truth.users)[::every]:
         said.users[day, event_type, user] = stats.user_count(user, event_type, day, day)
     for day, event_type, name, value in sorted(truth.paths)[::every]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from random import Random
 
-
 _WEIGHTS = {"events": 10, "producer": 3, "flush": 3, "redis": 3, "postgres": 3, "beat": 1}
 """How the kills are shared out between the roles."""
 _STOPS = 0.3
@@ -67,7 +66,7 @@ def deal(
                     action,
                     at_s=seconds * (place + random.random()) / len(acts),
                     point=point,
-                    passes=random.choice([0, 0, 1, 3]) if point else 0,
+                    passes=random.choice([0, 0, 1]) if point else 0,
                     lasts_s=random.uniform(0.1, _LONGEST_STOP_S * visibility_timeout_s),
                 )
             )

@@ -89,9 +89,14 @@ class Producer:
     def _publish_foreign(self, events: list[dict[str, Any]], random: Random, number: int) -> None:
         self._log.attempt(number, events, ours=False)
         task_id = str(UUID(int=random.getrandbits(128)))
-        self._until_accepted(
-            lambda: self._sender.send_foreign(events, task_id, random), number, random
-        )
+
+        def send() -> None:
+            try:
+                self._sender.send_foreign(events, task_id, random)
+            except AttributeError as error:  # kombu forgets its connection while it reconnects
+                raise OperationalError from error
+
+        self._until_accepted(send, number, random)
 
     def _until_accepted(self, send: Callable[[], None], number: int, random: Random) -> None:
         while True:

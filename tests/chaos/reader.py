@@ -20,6 +20,7 @@ import msgspec
 import redis
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.errors import ServerUnavailable
 from pipeline.services import Services
 from tasks.app import services
 from tests.chaos.account import UNSTAMPED, Account, Key
@@ -55,7 +56,7 @@ class Reader:
                 self._check_counts(dict(self._counts()))
                 self._check_books()
                 self.seen.reads += 1
-            except (redis.RedisError, DBAPIError):
+            except (redis.RedisError, DBAPIError, ServerUnavailable):
                 self.seen.failed += 1
 
     def _counts(self) -> Iterator[tuple[Key, int]]:

@@ -34,7 +34,7 @@ SETTINGS: dict[str, object] = {
     "flush_batch_size": 200,
     "flush_threshold": 2_000,
     "publish_timeout_s": 1.0,
-    "log_level": "WARNING",
+    "log_level": "INFO",
 }
 _SLOTS = {"events": 3, "flush": 2, "beat": 1, "producer": 3}
 _LONGEST_DELAY_S = 1.5 * VISIBILITY_TIMEOUT_S

@@ -29,47 +29,41 @@ from typing import Any
 import msgspec
 
 from tests.chaos import points
-from tests.chaos.account import PROPERTY
-from tests.chaos.producer import TYPES, Producer, Work
+from tests.chaos.producer import Producer, Work
 from tests.chaos.senders import ControlSender, OurSender, Sender
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SOFTWARE_ERROR = 70
 _libc = ctypes.CDLL(None)
 
+_CELERY = (
+    "celery.bin.celery",
+    "celery.bin.worker",
+    "celery.bin.beat",
+    "celery.apps.worker",
+    "celery.apps.beat",
+    "celery.worker.consumer",
+    "celery.worker.autoscale",
+    "celery.concurrency.solo",
+    "celery.concurrency.prefork",
+    "celery.concurrency.asynpool",
+    "celery.events.state",
+    "celery.app.log",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.amqp",
+    "celery.loaders.app",
+    "kombu.transport.pyamqp",
+    "kombu.transport.redis",
+    "psycopg",
+)
 _USED_LATER = {
-    "celery": (
-        "celery.bin.celery",
-        "celery.bin.worker",
-        "celery.bin.beat",
-        "celery.apps.worker",
-        "celery.apps.beat",
-        "celery.worker.consumer",
-        "celery.worker.autoscale",
-        "celery.concurrency.solo",
-        "celery.concurrency.prefork",
-        "celery.concurrency.asynpool",
-        "celery.events.state",
-        "celery.app.log",
-        "celery.app.control",
-        "celery.app.events",
-        "celery.app.amqp",
-        "celery.loaders.app",
-        "kombu.transport.pyamqp",
-        "kombu.transport.redis",
-        "alembic.command",
-        "psycopg",
-        "pipeline.schema",
-        "tasks",
-        "tasks.transport",
-        "tasks.consumer",
-    ),
+    "celery": (*_CELERY, "alembic.command", "pipeline.schema", "tasks", "tasks.consumer"),
     "producer": ("pipeline.producer", "kombu.transport.redis", "celery.app.amqp"),
+    # `tasks` puts its transport in place of the stock one, so the control must not import it.
+    "control": (*_CELERY, "tests.chaos.control"),
+    "control producer": ("tests.chaos.control", "kombu.transport.redis", "celery.app.amqp"),
 }
-
-
-_USED_LATER["control"] = (*_USED_LATER["celery"], "tests.chaos.control")
-_USED_LATER["control producer"] = ("tests.chaos.control", "kombu.transport.redis")
 
 
 class Order(msgspec.Struct):
@@ -225,7 +219,11 @@ class Zygote:
 
 
 def _sender(kind: str, environment: dict[str, str]) -> Sender:
-    return ControlSender() if kind == "control producer" else OurSender(environment["ANALYTICS_REDIS_URL"])
+    return (
+        ControlSender()
+        if kind == "control producer"
+        else OurSender(environment["ANALYTICS_REDIS_URL"])
+    )
 
 
 def _end_process(arguments: Any) -> None:

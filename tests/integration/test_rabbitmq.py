@@ -138,6 +138,7 @@ def test_nothing_is_lost_or_counted_twice_when_the_broker_is_killed_under_traffi
     sender.start()
     try:
         eventually(lambda: accepted > 50)
+        server.remember_queues()
         server.kill()
         server.start()
         before = accepted
@@ -155,7 +156,7 @@ def test_a_broker_that_stays_away_makes_a_publish_raise_in_time(
     broker_url: str, services: Services
 ) -> None:
     producer.configure(broker_url="amqp://127.0.0.1:9//", publish_timeout_s=0.3)
-    with pytest.raises(OperationalError, match="did not confirm the event in 0.3 s"):
+    with pytest.raises(OperationalError, match=r"did not confirm the event in 0\.3 s"):
         track_event.delay("page_view")
 
 
@@ -185,7 +186,7 @@ def test_what_no_worker_can_count_becomes_a_dead_letter(
     eventually(lambda: waiting(services) == 0)
     services.move_dead_letters()
     reasons = " | ".join(letter.reason for letter in dead_letters.stored(services.engine))
-    for reason in ("at most 200", "no_such_task", "cannot be read", "not a Celery message"):
+    for reason in ("1 to 200", "no_such_task", "cannot be read", "not a Celery message"):
         assert reason in reasons
 
 

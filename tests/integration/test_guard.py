@@ -1,0 +1,133 @@
+"""The guard: a Redis that has gone back in time is not flushed until its state is accepted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline.errors import RedisWentBack
+from pipeline.services import Services
+from tests.support import TODAY, count_events, event, execute, rows, stored_total
+
+
+def go_back(services: Services, claims: int, epoch: int = 0) -> None:
+    """Redis numbers its claims as it did earlier."""
+    services.redis.hset(services.keys.totals, mapping={"claims": claims, "epoch": epoch})
+
+
+def flushes(services: Services, times: int) -> None:
+    for _ in range(times):
+        count_events(services, event())
+        services.flush()
+
+
+def ledger(services: Services) -> list[tuple[int, int]]:
+    found = execute(services, "SELECT epoch, claim FROM flush_batches ORDER BY epoch, claim")
+    return [tuple(row) for row in found]
+
+
+def test_before_a_redis_that_shows_fewer_claims_nothing_is_flushed(services: Services) -> None:
+    flushes(services, 3)
+    count_events(services, event("click"))
+    go_back(services, claims=2)
+    with pytest.raises(RedisWentBack) as caught:
+        services.flush()
+    assert str(caught.value).startswith("Redis is at claim 2 of epoch 0, but Postgres has stored")
+    assert "`analytics accept-redis-state`" in str(caught.value)
+    assert services.counters.pending() == 2
+    assert services.counters.journal().open == []
+    assert rows(services, "analytics_daily") == [("page_view", TODAY, 3)]
+
+
+def test_an_emptied_redis_is_noticed(services: Services) -> None:
+    flushes(services, 1)
+    services.redis.flushdb()
+    count_events(services, event())
+    with pytest.raises(RedisWentBack):
+        services.flush()
+    assert stored_total(services) == 1
+
+
+def test_a_redis_at_the_same_or_a_higher_claim_is_trusted(services: Services) -> None:
+    flushes(services, 2)
+    go_back(services, claims=2)
+    flushes(services, 1)
+    services.redis.hset(services.keys.totals, "claims", 1_000)
+    flushes(services, 1)
+    assert stored_total(services) == 4
+    assert ledger(services) == [(0, 1), (0, 2), (0, 3), (0, 1_001)]
+
+
+def test_once_the_state_is_accepted_flushes_go_on(services: Services) -> None:
+    flushes(services, 5)
+    count_events(services, event())
+    go_back(services, claims=1)
+    assert services.accept_redis_state() == 1
+    assert services.flush() == 2
+    flushes(services, 2)
+    assert stored_total(services) == 8
+    assert ledger(services)[-3:] == [(1, 1), (1, 2), (1, 3)]
+
+
+def test_a_redis_of_an_epoch_before_the_accepted_one_is_noticed(services: Services) -> None:
+    flushes(services, 2)
+    services.accept_redis_state()
+    flushes(services, 1)
+    count_events(services, event())
+    go_back(services, claims=1_000_000, epoch=0)
+    with pytest.raises(
+        RedisWentBack, match="of epoch 0, but Postgres has stored claim 1 of epoch 1"
+    ):
+        services.flush()
+    assert stored_total(services) == 3
+
+
+def test_a_state_may_be_accepted_as_often_as_somebody_likes(services: Services) -> None:
+    flushes(services, 1)
+    assert [services.accept_redis_state() for _ in range(2)] == [1, 1]
+    flushes(services, 1)
+    assert services.accept_redis_state() == 2
+    flushes(services, 1)
+    assert stored_total(services) == 3
+
+
+@pytest.mark.parametrize("open_batches", [1, 3])
+def test_batches_that_were_open_when_a_state_was_accepted_are_stored_once(
+    services: Services, open_batches: int
+) -> None:
+    flushes(services, 9)
+    for n in range(open_batches):
+        count_events(services, event())
+        services.counters.claim(f"b{n}", 1_000, (0, 0))
+    go_back(services, claims=3)
+    services.accept_redis_state()
+    for _ in range(3):
+        flushes(services, 1)
+    assert stored_total(services) == 9 + open_batches + 3
+    assert services.counters.journal().open == []
+
+
+def test_a_claim_that_redis_forgot_is_not_stored_beside_its_repeat(services: Services) -> None:
+    count_events(services, event())
+    forgotten = services.counters.claim("b1", 1_000, (0, 0))
+    services.redis.flushdb()  # Redis is back where it was before the claim
+    count_events(services, event())
+    services.flush()
+    with (
+        pytest.raises(RedisWentBack, match="another batch is stored under claim 1 of epoch 0"),
+        services.store.transaction() as transaction,
+    ):
+        transaction.save([forgotten])
+    assert stored_total(services) == 1
+
+
+def test_the_ledger_keeps_its_newest_entry_however_old(services: Services) -> None:
+    flushes(services, 3)
+    execute(services, "UPDATE flush_batches SET stored_at = stored_at - interval '10 years'")
+    services.maintain(datetime.now(UTC))
+    assert ledger(services) == [(0, 3)]
+    go_back(services, claims=1)
+    count_events(services, event())
+    with pytest.raises(RedisWentBack):
+        services.flush()

@@ -1,0 +1,286 @@
+"""Reads are exact at any moment, wherever a count is just then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.counters import Claim
+from pipeline.services import Services
+from pipeline.stats import Ranking, Stats
+from tests.conftest import MakeServices
+from tests.support import NOW, TODAY, count_events, event, execute
+
+YESTERDAY = TODAY - timedelta(days=1)
+
+
+def live(_: Services) -> None:
+    """Counted, not flushed."""
+
+
+def claimed(services: Services) -> Claim:
+    return services.counters.claim("b1", 1_000, (0, 0))
+
+
+def stored(services: Services) -> None:
+    claim = claimed(services)
+    with services.store.transaction() as transaction:
+        transaction.save([claim])
+
+
+def settled(services: Services) -> None:
+    stored(services)
+    services.counters.settle("b1")
+
+
+def forgotten(services: Services) -> None:
+    """Settled so long ago that nothing is left in Redis."""
+    settled(services)
+    services.redis.delete(services.keys.inflight + "b1", services.keys.batches)
+    execute(services, "UPDATE flush_batches SET stored_at = stored_at - interval '1 day'")
+
+
+MOMENTS = pytest.mark.parametrize(
+    "until", [live, claimed, stored, settled, forgotten], ids=lambda one: one.__name__
+)
+Until = Callable[[Services], Any]
+
+
+@MOMENTS
+def test_every_read_is_exact_at_every_moment_of_a_flush(services: Services, until: Until) -> None:
+    properties = {"path": "/"}
+    at = [NOW, NOW, NOW + timedelta(hours=3), NOW - timedelta(days=1)]
+    count_events(
+        services, *[event(user_id="u1", properties=properties, timestamp=one) for one in at]
+    )
+    until(services)
+    count_events(services, event(user_id="u1", properties=properties))
+    stats = services.stats
+    assert stats.daily_count("page_view", TODAY) == 4
+    assert stats.count("page_view", YESTERDAY, TODAY) == 5
+    assert stats.hourly_counts("page_view", TODAY) == [0] * 15 + [3, 0, 0, 1] + [0] * 5
+    assert stats.series("page_view", YESTERDAY, TODAY, by="day") == [(YESTERDAY, 1), (TODAY, 4)]
+    assert stats.user_count("u1", "page_view", YESTERDAY, TODAY) == 5
+    assert stats.user_counts("u1") == {"page_view": {YESTERDAY: 1, TODAY: 4}}
+    assert stats.property_count("page_view", "path", "/", YESTERDAY, TODAY) == 5
+
+
+def test_a_read_is_exact_with_batches_in_all_states_at_once(services: Services) -> None:
+    for batch_id, last in enumerate([claimed, stored, settled, stored, claimed]):
+        count_events(services, *[event(user_id="u")] * 10**batch_id)
+        claim = services.counters.claim(f"b{batch_id}", 1_000, (0, 0))
+        if last is not claimed:
+            with services.store.transaction() as transaction:
+                transaction.save([claim])
+        if last is settled:
+            services.counters.settle(f"b{batch_id}")
+    assert services.stats.daily_count("page_view", TODAY) == 11_111
+    assert services.stats.user_counts("u") == {"page_view": {TODAY: 11_111}}
+
+
+@pytest.mark.parametrize("moment", [claimed, stored, settled], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("step", ["journal", "unstored"])
+def test_a_flush_that_runs_between_the_steps_of_a_read_does_not_change_its_answer(
+    services: Services, step: str, moment: Until
+) -> None:
+    """Whatever happens after Redis was listed, or after Postgres was read."""
+    count_events(services, *[event(user_id="u")] * 5)
+    counters = services.counters
+    original = getattr(counters, step)
+
+    class Interrupted(type(counters)):  # type: ignore[misc]
+        done = False
+
+        def _then(self, *arguments: Any) -> Any:
+            before = step == "unstored"
+            found = None if before else original(*arguments)
+            if not self.done:
+                self.done = True
+                moment(services)
+            return original(*arguments) if before else found
+
+    setattr(Interrupted, step, Interrupted._then)
+    interrupted = Interrupted(services.redis, services.keys)
+    stats = Stats(interrupted, services.engine)
+    assert stats.daily_count("page_view", TODAY) == 5
+    assert stats.daily_count("page_view", TODAY) == 5
+
+
+def test_a_read_that_took_longer_than_journals_are_kept_starts_again(services: Services) -> None:
+    count_events(services, event())
+    asked = []
+
+    class Slow(type(services.counters)):  # type: ignore[misc]
+        def unstored(
+            self, counters: list[str], stored: list[str], began_at_ms: int
+        ) -> list[int] | None:
+            asked.append(began_at_ms)
+            late_ms = 241_000 if len(asked) == 1 else 0
+            found: list[int] | None = super().unstored(counters, stored, began_at_ms - late_ms)
+            return found
+
+    slow = Slow(services.redis, services.keys)
+    assert Stats(slow, services.engine).daily_count("page_view", TODAY) == 1
+    assert len(asked) == 2
+
+
+def test_what_somebody_else_put_in_a_counters_place_counts_nothing(services: Services) -> None:
+    name = services.keys.daily("page_view", f"{TODAY}")
+    count_events(services, event("click"))
+    for value in ("abc", ""):
+        services.redis.set(name, value, ex=1_000)
+        assert services.stats.daily_count("page_view", TODAY) == 0
+    services.redis.delete(name)
+    services.redis.sadd(name, "x")
+    services.redis.expire(name, 1_000)
+    assert services.stats.count("page_view", YESTERDAY, TODAY) == 0
+    assert services.stats.daily_count("click", TODAY) == 1
+
+
+# Ranges
+
+
+def test_what_never_happened_counts_zero(services: Services) -> None:
+    stats = services.stats
+    assert stats.daily_count("page_view", TODAY) == 0
+    assert stats.hourly_counts("page_view", TODAY) == [0] * 24
+    assert stats.user_count("u", "page_view", TODAY, TODAY) == 0
+    assert stats.user_counts("u") == {}
+    assert stats.property_count("page_view", "path", "/", TODAY, TODAY) == 0
+    assert stats.top("page_view", "user") == Ranking([], None)
+
+
+def test_a_range_includes_both_ends_and_nothing_else(services: Services) -> None:
+    days = [TODAY + timedelta(days=n) for n in range(-3, 2)]
+    at = [datetime(day.year, day.month, day.day, 23, 59, tzinfo=UTC) for day in days[:-1]]
+    count_events(services, *[event(user_id="u", timestamp=one) for one in at])
+    for _ in ("live", "stored"):
+        assert services.stats.count("page_view", days[1], days[2]) == 2
+        assert services.stats.user_count("u", "page_view", days[1], days[2]) == 2
+        found = services.stats.user_counts("u", days[1], days[2])
+        assert found == {"page_view": {days[1]: 1, days[2]: 1}}
+        assert services.stats.user_counts("u", first=days[3]) == {"page_view": {days[3]: 1}}
+        assert services.stats.user_counts("u", last=days[0]) == {"page_view": {days[0]: 1}}
+        services.flush()
+
+
+def test_a_range_that_ends_before_it_begins_is_empty(services: Services) -> None:
+    count_events(services, event(user_id="u"))
+    stats = services.stats
+    assert stats.count("page_view", TODAY, YESTERDAY) == 0
+    assert stats.user_count("u", "page_view", TODAY, YESTERDAY) == 0
+    assert stats.series("page_view", TODAY, YESTERDAY, by="day") == []
+    assert stats.series("page_view", TODAY, YESTERDAY, by="hour") == []
+
+
+def test_a_series_by_hour_has_every_hour_of_every_day(services: Services) -> None:
+    count_events(services, event(), event(timestamp=NOW - timedelta(days=1)))
+    series = services.stats.series("page_view", YESTERDAY, TODAY, by="hour")
+    assert [at for at, _ in series] == [
+        datetime(2025, 3, 13, tzinfo=UTC) + timedelta(hours=n) for n in range(48)
+    ]
+    assert [n for n, (_, count) in enumerate(series) if count] == [15, 39]
+
+
+def test_the_first_and_the_last_day_there_are_can_be_read(services: Services) -> None:
+    count_events(services, event(timestamp=datetime(1, 1, 1, 7, tzinfo=UTC)))
+    for _ in ("live", "stored"):
+        assert services.stats.hourly_counts("page_view", date.min)[7] == 1
+        assert services.stats.hourly_counts("page_view", date.max) == [0] * 24
+        services.flush()
+
+
+def test_counts_do_not_depend_on_the_time_zone_of_the_database(services: Services) -> None:
+    count_events(services, event(), event(timestamp=NOW.replace(hour=23)))
+    services.flush()
+    database = services.engine.url.database
+    execute(services, f"ALTER DATABASE {database} SET timezone = 'Pacific/Kiritimati'")
+    services.engine.dispose()
+    hours = services.stats.hourly_counts("page_view", TODAY)
+    count_events(services, event())
+    services.flush()
+    again = services.stats.hourly_counts("page_view", TODAY)
+    assert (hours[15], hours[23], again[15]) == (1, 1, 2)
+
+
+# Users
+
+
+def test_a_users_counts_are_that_users_alone(services: Services) -> None:
+    users = ["u1", "u10", "u*", "u?", "[u1]", "u1:page_view", "U1", "u%31"]
+    count_events(services, *[event(f"type {n}", user) for n, user in enumerate(users)])
+    for _ in ("live", "stored"):
+        for n, user in enumerate(users):
+            assert services.stats.user_counts(user) == {f"type {n}": {TODAY: 1}}
+        services.flush()
+
+
+def test_a_users_counts_ignore_names_that_are_no_counters(services: Services) -> None:
+    for name in (b"analytics:user:u:\xff:2025-03-14", b"analytics:user:u:x"):
+        services.redis.set(name, 1)
+        services.redis.sadd(services.keys.pending_flush, name)
+    count_events(services, event(user_id="u"))
+    assert services.stats.user_counts("u") == {"page_view": {TODAY: 1}}
+    claimed(services)
+    assert services.stats.user_counts("u") == {"page_view": {TODAY: 1}}
+
+
+def test_a_user_with_thousands_of_counters_is_read_whole(services: Services) -> None:
+    types = [f"type {n}" for n in range(5_000)]
+    count_events(services, *[event(one, "u") for one in types])
+    assert len(services.stats.user_counts("u")) == 5_000
+    services.flush()
+    assert len(services.stats.user_counts("u")) == 5_000
+
+
+# Rankings
+
+
+def test_a_ranking_names_the_largest_counts_as_of_the_last_flush(services: Services) -> None:
+    for n, user in enumerate(["a", "b", "c", "d"], start=1):
+        count_events(services, *[event(user_id=user, properties={"path": f"/{user}"})] * n)
+    assert services.stats.top("page_view", "user") == Ranking([], None)
+    services.flush()
+    count_events(services, *[event(user_id="a")] * 100)
+    ranking = services.stats.top("page_view", "user", limit=3)
+    assert ranking.top == [("d", 4), ("c", 3), ("b", 2)]
+    assert services.stats.top("page_view", "path", limit=1).top == [("/d", 4)]
+    [[flushed_at]] = execute(services, "SELECT max(stored_at) FROM flush_batches")
+    assert ranking.as_of == flushed_at
+
+
+def test_a_ranking_sums_the_days_of_its_range(services: Services) -> None:
+    at = {"a": [0, 0, 0], "b": [0, -1, -1, -1], "c": [-2] * 9}
+    for user, days in at.items():
+        times = [NOW + timedelta(days=n) for n in days]
+        count_events(services, *[event(user_id=user, timestamp=one) for one in times])
+    services.flush()
+    top = services.stats.top
+    assert top("page_view", "user").top == [("c", 9), ("b", 4), ("a", 3)]
+    assert top("page_view", "user", YESTERDAY, TODAY).top == [("b", 4), ("a", 3)]
+    assert top("page_view", "user", first=TODAY).top == [("a", 3), ("b", 1)]
+    assert top("page_view", "user", last=YESTERDAY).top == [("c", 9), ("b", 3)]
+
+
+def test_equal_counts_are_ranked_by_name(services: Services) -> None:
+    count_events(services, *[event(user_id=user) for user in ("b", "a", "c")])
+    services.flush()
+    assert services.stats.top("page_view", "user", limit=2).top == [("a", 1), ("b", 1)]
+
+
+def test_rankings_of_types_and_properties_are_kept_apart(make_services: MakeServices) -> None:
+    both = {"page_view": ["path", "country"], "click": ["path"]}
+    services = make_services(count_by=both)
+    count_events(
+        services,
+        event(properties={"path": "/", "country": "CL"}),
+        event("click", properties={"path": "/click"}),
+    )
+    services.flush()
+    assert services.stats.top("page_view", "path").top == [("/", 1)]
+    assert services.stats.top("page_view", "country").top == [("CL", 1)]
+    assert services.stats.top("click", "path").top == [("/click", 1)]
+    assert services.stats.top("click", "country").top == []
