@@ -42,7 +42,6 @@ local function tag_of(message)
 end
 
 local found, dead_letters, taken = {}, {}, {}
-local tags = {}
 local messages, bytes = 0, 0
 
 for position = 1, #KEYS - before_lists do
@@ -59,8 +58,7 @@ for position = 1, #KEYS - before_lists do
       count, messages, bytes = count + 1, messages + 1, bytes + #message
       local tag, reason = tag_of(message)
       if tag then
-        tags[#tags + 1] = tag
-        found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
+          found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
       else
         dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
       end
@@ -76,18 +74,14 @@ if messages == 0 then return {} end
 redis.call('ZCARD', index)
 redis.call('XLEN', dead)
 redis.call('HLEN', totals)
-local held = {}
-if #tags > 0 then held = redis.call('HMGET', unacked, unpack(tags)) end
 
--- The same tag and the same text is the same message: it is delivered again, or once if both copies are in this fetch.
--- The same tag with another text is another message: it gets a tag of its own, made from its text.
-local here, entries, scores, reply, last = {}, {}, {}, {}, nil
-for i, item in ipairs(found) do
-  local position, tag, message, entry = item[1], item[2], item[3], item[4]
-  local other = here[tag] or held[i]
-  if other and other ~= entry then tag = tag .. '/' .. redis.sha1hex(entry) end
-  if not here[tag] then
-    here[tag] = entry
+-- Every fetch gives a message a tag of its own. With the tag in its text, a slow worker that acknowledges a message which
+-- was restored meanwhile would take it away from the worker that has fetched it since.
+local entries, scores, reply, last = {}, {}, {}, nil
+if #found > 0 then
+  local fetch = redis.call('HINCRBY', totals, 'fetches', 1)
+  for i, item in ipairs(found) do
+    local position, tag, message, entry = item[1], item[2] .. '~' .. fetch .. '.' .. i, item[3], item[4]
     entries[#entries + 1], entries[#entries + 2] = tag, entry
     scores[#scores + 1], scores[#scores + 2] = now, tag
     if not last or last[1] ~= position then
