@@ -24,7 +24,7 @@ run: install  ## Start the whole pipeline on this machine, with example events
 	@exec .venv/bin/analytics up --example
 
 test: install  ## Run all tests against real Redis and Postgres servers
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: install  ## Check style, types and who imports whom
 	.venv/bin/ruff check .
