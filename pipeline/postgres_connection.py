@@ -20,8 +20,11 @@ def postgres_engine(url: str) -> Engine:
     """An engine whose connections are checked before use. Opens none. Raises `ConfigurationError`
     on a wrong URL."""
     try:
+        address = make_url(url)
+        if address.get_backend_name() not in ("postgresql", "postgres"):
+            raise ValueError(f"{address.drivername} is another database")
         return create_engine(
-            make_url(url).set(drivername="postgresql+psycopg"),
+            address.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
             pool_size=5,
             max_overflow=10,

@@ -29,7 +29,7 @@ from pipeline.counters import CounterOptions, Counters
 from pipeline.counting import CountBy
 from pipeline.deliveries import TAG_PREFIX, Delivery
 from pipeline.envelope import Envelope
-from pipeline.errors import InvalidEvent
+from pipeline.errors import ConfigurationError, InvalidEvent
 from pipeline.events import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Event
 from pipeline.keys import Keys
 from pipeline.publisher import Publisher, PublisherPool
@@ -57,7 +57,7 @@ class ProducerSettings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
         """The settings of the same names, as far as they are set. Workers check them all; this only
-        reads."""
+        reads. Raises `ConfigurationError` where one cannot be read."""
         read: dict[str, Callable[[str], Any]] = {
             "redis_url": str,
             "broker_url": str,
@@ -69,14 +69,16 @@ class ProducerSettings:
             "dedup_window_s": int,
             "counter_ttl_s": int,
         }
-        variables = {name: f"ANALYTICS_{name.upper()}" for name in read}
-        return cls(
-            **{
-                name: read[name](environment[variable])
-                for name, variable in variables.items()
-                if environment.get(variable)
-            }
-        )
+        found: dict[str, Any] = {}
+        for name, convert in read.items():
+            variable = f"ANALYTICS_{name.upper()}"
+            text = environment.get(variable)
+            if text:
+                try:
+                    found[name] = convert(text)
+                except ValueError as error:
+                    raise ConfigurationError(f"{variable}={text}: {error}; correct it") from error
+        return cls(**found)
 
     def redis_address(self) -> str:
         """The URL of Redis. Raises `ConfigurationError` when there is none."""
@@ -135,8 +137,14 @@ def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
         # `publish_confirmed` tries again, and knows for how long.
         options["broker_transport_options"]["max_retries"] = 0
         return options
+    try:
+        redis_url: str | None = settings.redis_address()
+    except ConfigurationError:
+        # Said when an event is sent. Here it would leave the tasks half made, and here comes
+        # whoever only looks at them, such as a test runner that collects what a module holds.
+        redis_url = None
     return {
-        "broker_url": settings.redis_address(),
+        "broker_url": redis_url,
         "broker_use_ssl": None,
         "broker_transport_options": {
             "socket_timeout": 15,
@@ -214,15 +222,19 @@ class _CheckedTask(Task):
         options = {name: value for name, value in options.items() if value is not None}
         if current_app.conf.task_always_eager:
             names = ("task_id", "link", "link_error")
-            return self.apply(args, kwargs, **{n: v for n, v in options.items() if n in names})
+            passed_on = {name: value for name, value in options.items() if name in names}
+            throw = current_app.conf.task_eager_propagates
+            return self.apply(args, kwargs, throw=throw, **passed_on)
         timeout_s = _current_settings().publish_timeout_s if options.get("retry", True) else 0.0
         if _current_settings().broker_url is not None and "retry_policy" not in options:
             # One id however often it is sent: what arrives twice is counted once.
             options = {"task_id": str(uuid4()), **options}
             options.pop("retry", None)
             send = partial(super().apply_async, args, kwargs, **options)
-            return rabbitmq.publish_confirmed(send, timeout_s)
+            return rabbitmq.publish_confirmed(_app, send, timeout_s)
         if not options.keys() <= _FAST_OPTIONS or not _publishes_itself():
+            if _current_settings().broker_url is None:
+                _app.conf.broker_url = _current_settings().redis_address()
             return super().apply_async(args, kwargs, **options)
         task_id = str(options.get("task_id") or uuid4())
         self.publish(task_id, args, kwargs, timeout_s)

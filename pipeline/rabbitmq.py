@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
+from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
@@ -66,8 +68,8 @@ def celery_options(url: str, queues: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def publish_confirmed(send: Callable[..., Any], timeout_s: float) -> Any:
-    """Call `send`, a Celery task's `apply_async` with everything but the options added here, until
+def publish_confirmed(app: Celery, send: Callable[..., Any], timeout_s: float) -> Any:
+    """Call `send`, a task's `apply_async` with everything but the options added here, until
     RabbitMQ has confirmed, for `timeout_s` at most; returns what it returned.
 
     Raises kombu's OperationalError when RabbitMQ refused, `PublishUnconfirmed` when it may have
@@ -82,16 +84,32 @@ def publish_confirmed(send: Callable[..., Any], timeout_s: float) -> Any:
         # got before its queues had started.
         left_s = max(_FIRST_PAUSE_S, min(_CONFIRM_TIMEOUT_S, deadline - time.monotonic()))
         try:
-            # Mandatory: one for a queue that was deleted meanwhile would be confirmed and dropped.
-            return send(retry=False, confirm_timeout=left_s, mandatory=True)
+            with _connection_of(app) as connection:
+                publisher = app.amqp.Producer(connection, auto_declare=False)
+                # Mandatory: what is for a queue deleted meanwhile would be confirmed and dropped.
+                return send(producer=publisher, retry=False, confirm_timeout=left_s, mandatory=True)
         except (IrrecoverableChannelError, IrrecoverableConnectionError) as error:
             raise OperationalError(f"RabbitMQ refused the event: {error}") from error
         except (OperationalError, AMQPError) as error:
             if time.monotonic() + pause_s >= deadline:
                 reason = f"RabbitMQ did not confirm the event in {timeout_s:g} s: {error}"
-                raise PublishUnconfirmed(reason, partial(publish_confirmed, send)) from error
+                raise PublishUnconfirmed(reason, partial(publish_confirmed, app, send)) from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+@contextmanager
+def _connection_of(app: Celery) -> Iterator[Connection]:
+    """A connection of the app's pool, dropped after an error. The pool would close it in order, and
+    wait for the answer of a broker that answers nothing."""
+    connection = app.pool.acquire(block=True)
+    try:
+        yield connection
+    except BaseException:
+        connection.collect()
+        raise
+    finally:
+        connection.release()
 
 
 def queue_depth(url: str, queue: str) -> int:

@@ -45,8 +45,11 @@ def redis_client(url: str) -> redis.Redis:
     try:
         if url.startswith("sentinel://"):
             return _sentinel_client(url, options)
-        return redis.Redis.from_url(url, **options)
-    except ValueError as error:
+        client = redis.Redis.from_url(url, **options)
+        # Takes the URL's options, and says only now when it does not know one of them.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+        return client
+    except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"the Redis URL {without_password(url)} is wrong ({error}): "
             "use redis://:PASSWORD@HOST:PORT/0"
@@ -115,6 +118,13 @@ def reported_redis_errors(client: redis.Redis) -> Iterator[None]:
     except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         raise ConfigurationError(
             f"Redis at {where} refuses the user or password ({error}): correct ANALYTICS_REDIS_URL"
+        ) from error
+    except redis.ResponseError as error:
+        if "DB index" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"Redis at {where} has no database {address.get('db')} ({error}): "
+            "correct ANALYTICS_REDIS_URL"
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise ServerUnavailable(

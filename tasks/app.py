@@ -23,6 +23,7 @@ from pipeline import address, rabbitmq
 from pipeline.counters import Counters
 from pipeline.errors import PipelineError, RedisWentBack
 from pipeline.postgres_connection import check_postgres
+from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from pipeline.redis_connection import check_redis
 from pipeline.services import Services, connect, connect_counters
 from tasks import transport
@@ -124,6 +125,11 @@ def _check_servers(sender: Any, **_: Any) -> None:
         raise SystemExit(f"analytics: {error}") from error
     if queues == {EVENTS_QUEUE}:
         sender.prefetch_multiplier = EVENTS_PREFETCH if broker_url() is None else RABBITMQ_PREFETCH
+    if broker_url() is not None:
+        # Monitors would get three messages for every event; and while RabbitMQ takes none, for want
+        # of memory, a worker that must send some stops counting.
+        for task in (TRACK_EVENT, TRACK_EVENTS):
+            sender.app.tasks[task].send_events = False
     _forget_connections()
 
 

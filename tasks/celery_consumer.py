@@ -33,12 +33,12 @@ class Consumer(consumer.Consumer):
             if not step.endswith(":DelayedDelivery")
         )
 
-    def connection_for_write(self, *args: Any, **kwargs: Any) -> Any:
+    def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
         """The connection for what monitors see. Without confirms: while RabbitMQ is short of memory
         none comes, and a worker that waits for one frees no memory."""
-        connection = super().connection_for_write(*args, **kwargs)
+        connection = self.app.connection_for_write(url=url, heartbeat=heartbeat)
         connection.transport_options.pop("confirm_publish", None)
-        return connection
+        return self.ensure_connected(connection)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """A message that is none of Celery's."""

@@ -15,7 +15,7 @@ from celery import Task
 from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
-from pipeline.deliveries import TAG_PREFIX, BadEvent, Delivery, read_delivery
+from pipeline.deliveries import BadEvent, Delivery, read_delivery
 from pipeline.events import FIELDS, MAX_EVENTS_PER_MESSAGE
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from tasks.app import app, counters, settings
@@ -67,15 +67,15 @@ def several_events(
 
 
 def count(delivery: Delivery, request: Context) -> None:
-    """Count the events of a message once, however often it is delivered.
+    """Count the events of a message once, however often it is delivered: its task id is remembered.
 
-    From Redis the message is consumed in the same step; elsewhere, and for producers that may send
-    twice, its task id is remembered. Asks for a flush when many counters are pending.
+    The batch consumer takes the message out in the same step, which needs no memory. Here that
+    would lose it: Celery acknowledges a message after its task, and by then one that was given back
+    after the visibility timeout may be another worker's, who would find it gone. Asks for a flush
+    when many counters are pending.
     """
-    tag = (request.properties or {}).get("delivery_tag")  # only kombu's Redis transport has it here
-    ours = tag is not None and tag.startswith(TAG_PREFIX)
     raw = json.dumps([request.args, request.kwargs], default=repr).encode()
-    delivery = replace(delivery, tag=tag, task_id=None if ours else delivery.task_id, raw=raw)
+    delivery = replace(delivery, raw=raw)
     applied = apply_patiently(delivery)
     if applied.pending > settings().flush_threshold:
         ask_for_flush()

@@ -61,6 +61,11 @@ def chosen_programs() -> dict[str, Path | None]:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServers]:
     """The servers of this run. A test that stops or kills one starts its own: `own_servers`."""
     with PrivateServers.start(tmp_path_factory.mktemp("servers"), **chosen_programs()) as running:
+        assert running.postgres_url is not None
+        # Hundreds of databases are copied and dropped, and no test cuts the power.
+        for name in ("fsync", "full_page_writes", "autovacuum"):
+            _administer(running.postgres_url, f"ALTER SYSTEM SET {name} = off")
+        _administer(running.postgres_url, "SELECT pg_reload_conf()")
         yield running
 
 
@@ -180,6 +185,19 @@ def services(make_services: MakeServices) -> Services:
 def sending(redis_url: str) -> None:
     """This process's producer sends to the test's Redis, and counts there what it counts itself."""
     producer.configure(producer.ProducerSettings(redis_url=redis_url, publish_timeout_s=5))
+
+
+@pytest.fixture
+def unreachable(sending: None) -> None:
+    """This process's producer sends to a port where nobody listens."""
+    producer.configure(redis_url="redis://127.0.0.1:1/0", publish_timeout_s=0.1)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of the test's Redis."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64decode
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import redis
 from sqlalchemy import text
 
 from pipeline.deliveries import Applied, Delivery
@@ -74,6 +78,28 @@ def execute(services: Services, statement: str) -> Any:
     with services.engine.begin() as connection:
         found = connection.execute(text(statement))
         return found.all() if found.returns_rows else None
+
+
+QUEUE = "analytics.events"
+
+
+def sent(client: redis.Redis) -> list[dict[str, Any]]:
+    """The messages in the events queue, in the order in which they were sent."""
+    return [json.loads(text) for text in reversed(client.lrange(QUEUE, 0, -1))]
+
+
+def arguments(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of the task that a message asks for."""
+    args, kwargs, _ = json.loads(b64decode(message["body"]))
+    return args, kwargs
+
+
+def counted_here(client: redis.Redis) -> dict[str, int]:
+    """Live daily counts by event type, all days together."""
+    counts: Counter[str] = Counter()
+    for name in client.scan_iter("analytics:counter:*:????-??-??"):
+        counts[name.decode().split(":")[2]] += int(client.get(name) or 0)
+    return dict(counts)
 
 
 def environment_without_settings() -> dict[str, str]:

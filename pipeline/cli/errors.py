@@ -34,7 +34,7 @@ def _explain(error: BaseException) -> str | None:
     settings = sys.modules.get("config.settings")
     if settings is not None and isinstance(error, settings.SettingsError):
         return str(error)
-    return _explain_redis(error) or _explain_postgres(error)
+    return _explain_redis(error) or _explain_postgres(error) or _explain_system(error)
 
 
 def _explain_redis(error: BaseException) -> str | None:
@@ -83,3 +83,11 @@ def _explain_driver(psycopg: ModuleType, error: Exception) -> str:
             "(`analytics up` starts private servers)"
         )
     return f"Postgres refused: {error}"
+
+
+def _explain_system(error: BaseException) -> str | None:
+    """A full disk, a directory that may not be written, and the like."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the system refused: {error.strerror}{where}; correct that and try again"
+    return None

@@ -142,18 +142,11 @@ class Supervisor:
             self._lock = None
 
     def _start(self) -> None:
-        from pipeline.postgres_connection import postgres_engine
-        from pipeline.schema import migrate
-
         self._start_servers()
         self._take_lock()
         settings = self._settings
         redis_url, postgres_url = context.redis_url(settings), context.postgres_url(settings)
-        engine = postgres_engine(postgres_url)
-        try:
-            migrate(engine)
-        finally:
-            engine.dispose()
+        _prepare(redis_url, postgres_url, settings.appendfsync)
         environment = _child_environment(self._data_dir, redis_url, postgres_url)
         for name, arguments in self._programs():
             self._children.append(Child(self._program(name, arguments, environment)))
@@ -250,6 +243,22 @@ def data_dir_hint(settings: Settings) -> str:
     if settings.data_dir.absolute() == Path(".analytics").absolute():
         return ""
     return f" --data-dir {shlex.quote(str(settings.data_dir.absolute()))}"
+
+
+def _prepare(redis_url: str, postgres_url: str, appendfsync: str) -> None:
+    """Refuse servers that each worker would refuse in its log; bring the tables up to date."""
+    from pipeline.postgres_connection import check_postgres, postgres_engine
+    from pipeline.redis_connection import check_redis, redis_client
+    from pipeline.schema import migrate
+
+    with redis_client(redis_url) as client:
+        check_redis(client, appendfsync)
+    engine = postgres_engine(postgres_url)
+    try:
+        migrate(engine)
+        check_postgres(engine)
+    finally:
+        engine.dispose()
 
 
 def _child_environment(data_dir: Path, redis_url: str, postgres_url: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ from tests.support import ROOT, Workers, eventually
 DATA = ROOT.parent / "shared" / "data"
 LOG = DATA / "access.log.gz"
 COUNT_BY = {"page_view": ["path"]}
-EVENTS_A_MESSAGE = 400
+EVENTS_A_MESSAGE = 700
 FLUSH_EVERY_S = "0.4"
 # Reading each of 5,000 counters takes its time: every n-th of them is read.
 EVERY = 25

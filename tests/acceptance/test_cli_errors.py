@@ -7,11 +7,14 @@ written wrongly, 1 that it could not be done.
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import main
+from tests.support import ROOT, environment_without_settings
 
 COMMANDS = [
     "up",
@@ -280,3 +283,24 @@ def test_a_secret_is_masked_where_the_settings_are_shown(
     assert code == 0
     assert "redis://:***@host:6379/0" in out
     assert "hush" not in out
+
+
+@pytest.mark.timeout(60)
+def test_a_full_disk_is_told_in_one_line() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no /dev/full")
+    with full.open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "pipeline.cli", "settings"],
+            env=environment_without_settings() | {"PYTHONPATH": str(ROOT)},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("analytics: the system refused: No space left on device")
+    assert "Traceback" not in done.stderr

@@ -99,7 +99,7 @@ def test_flower_is_where_it_says(up: Up) -> None:
 def test_the_commands_of_the_readme_run(
     up: Up, analytics: Analytics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = '203.0.113.9 - - [31/Jan/2026:10:00:00 +0000] "GET /x HTTP/1.1" 200 12 "-" "agent"\n'
+    line = '203.0.113.9 - - [30/Jan/2026:10:00:00 +0000] "GET /x HTTP/1.1" 200 12 "-" "agent"\n'
     (analytics.directory / "access.log.gz").write_bytes(gzip.compress(line.encode()))
     monkeypatch.chdir(analytics.directory)
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -113,7 +113,7 @@ def test_the_commands_of_the_readme_run(
 
     for _, *arguments in commands:
         if arguments == ["status"]:  # its Celery app belongs in a process of its own
-            assert analytics.run("status").returncode == 0
+            assert ["beat", "answers"] in rows_of(analytics.run("status").stdout)
         else:
             assert isinstance(analytics.json(*arguments), dict)
     program = next(block for block in blocks if block.startswith(".venv/bin/python -c '"))
@@ -163,7 +163,7 @@ def test_rejected_lines_are_reported_and_decide_the_exit_code_only_when_asked(
 ) -> None:
     log = tmp_path / "access.log"
     log.write_text(
-        '203.0.113.9 - - [31/Jan/2026:10:00:00 +0000] "GET /x HTTP/1.1" 200 12 "-" "agent"\n'
+        '203.0.113.9 - - [30/Jan/2026:10:00:00 +0000] "GET /x HTTP/1.1" 200 12 "-" "agent"\n'
         "not a log line\n"
     )
 
@@ -199,8 +199,10 @@ def test_every_read_prints_the_one_object_that_was_agreed(up: Up, analytics: Ana
 def test_a_ranking_states_the_flush_it_is_of_and_can_ask_for_one(
     up: Up, analytics: Analytics
 ) -> None:
-    users = analytics.json("stats", "top", "page_view", "user", "--from", DAY, "--fresh")
-    paths = analytics.json("stats", "top", "page_view", "path", "--from", DAY, "--limit", "1")
+    days = ("--from", DAY, "--to", DAY)
+
+    users = analytics.json("stats", "top", "page_view", "user", *days, "--fresh")
+    paths = analytics.json("stats", "top", "page_view", "path", *days, "--limit", "1")
 
     assert users["top"] == [{"value": "u1", "count": 2}, {"value": "u2", "count": 1}]
     assert datetime.fromisoformat(users["as_of"]).tzinfo is not None
@@ -234,9 +236,6 @@ def test_the_status_holds_what_was_agreed(up: Up, analytics: Analytics) -> None:
     assert all(isinstance(status[name], int) for name in numbers)
     assert status["workers"] == 2
     assert status["books"]["balanced"] is True
-    shown = analytics.run("status").stdout
-    assert "beat" in shown
-    assert "messages waiting" in shown
 
 
 def test_a_dead_letter_is_listed_replayed_once_and_dropped(up: Up, analytics: Analytics) -> None:

@@ -131,8 +131,9 @@ def test_batches_of_a_flush_that_stands_still_are_stored_by_another_and_not_agai
 
 
 def test_a_batch_that_another_flush_is_storing_is_left_to_it(
-    services: Services, redis_url: str, postgres_url: str
+    services: Services, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pipeline.flush._LEFT_OVER_LOCK_TIMEOUT_S", 1)
     count(services, EVENTS)
     with Flushers(redis_url, postgres_url, 1_000).paused("before commit") as slow:
         services.flush()

@@ -55,8 +55,8 @@ class Traffic:
 
     def users(self, outcome: str) -> set[str]:
         """Those whose event was "accepted", or "unsure"."""
-        lines = [line.split() for line in self.log.read_text().splitlines()]
-        return {user for said, user in lines if said == outcome}
+        whole_lines = self.log.read_text().rpartition("\n")[0].splitlines()
+        return {user for said, user in map(str.split, whole_lines) if said == outcome}
 
     def stop(self) -> None:
         """Let the producer finish the publish under way."""

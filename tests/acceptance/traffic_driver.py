@@ -27,9 +27,10 @@ def main() -> None:
         try:
             track_event.delay("page_view", user_id=user, properties={"path": f"/{number % 5}"})
         except OperationalError:
-            print("unsure", user, flush=True)
+            outcome = "unsure"
         else:
-            print("accepted", user, flush=True)
+            outcome = "accepted"
+        print(f"{outcome} {user}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from tests.chaos.campaign import CampaignFailed, Outcome, run
 from tests.chaos.stage import Plan
 
 _EVENTS_PER_KILL = 420
+_EVENTS_PER_KILL_IN_CONTROL = 80
 _SECONDS_PER_KILL = 0.5
 
 
@@ -21,7 +22,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="kill -9 in all (default 20)")
     parser.add_argument("--seed", type=int, help="repeats a campaign (default: by chance)")
     parser.add_argument("--seeds", type=int, default=1, help="campaigns, with seeds from --seed on")
-    parser.add_argument("--events", type=int, help="events, at least (default 420 a kill)")
+    parser.add_argument(
+        "--events", type=int, help="events, at least (default 420 a kill, 80 in the control)"
+    )
     parser.add_argument("--seconds", type=float, help="about how long (default 0.5 a kill)")
     parser.add_argument(
         "--control",
@@ -30,11 +33,12 @@ def main() -> int:
     )
     options = parser.parse_args()
     seed = random.randrange(100_000) if options.seed is None else options.seed
+    per_kill = _EVENTS_PER_KILL_IN_CONTROL if options.control else _EVENTS_PER_KILL
     together = Outcome()
     for at in range(seed, seed + options.seeds):
         plan = Plan(
             kills=options.kills,
-            events=options.events or options.kills * _EVENTS_PER_KILL,
+            events=options.events or options.kills * per_kill,
             seconds=options.seconds or max(10.0, options.kills * _SECONDS_PER_KILL),
             seed=at,
             control=options.control,

@@ -83,8 +83,8 @@ class Producer:
         """Write the events down, publish them until they are accepted, and write that down."""
         number = number or next(self._numbers)
         self._log.attempt(number, events, ours=True)
-        retry = random.random() < 0.5
-        self._until_accepted(lambda: self._sender.send(events, retry=retry), number, random)
+        retry, left = random.random() < 0.5, list(events)
+        self._until_accepted(lambda: self._sender.send(left, retry=retry), number, random)
 
     def _publish_foreign(self, events: list[dict[str, Any]], random: Random, number: int) -> None:
         self._log.attempt(number, events, ours=False)

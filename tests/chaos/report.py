@@ -40,6 +40,7 @@ def tables(outcome: Outcome) -> str:
         for names in POINTS.values()
         for point in names
     ]
+    by_point = _table(("crash point", "killed there", "stopped there"), points)
     return "\n".join(
         [
             *_table(
@@ -54,8 +55,7 @@ def tables(outcome: Outcome) -> str:
                 ),
                 [*roles, sums],
             ),
-            "",
-            *_table(("crash point", "killed there", "stopped there"), points),
+            *(["", *by_point] if tally.killed_at else []),
         ]
     )
 
@@ -63,10 +63,11 @@ def tables(outcome: Outcome) -> str:
 def notes(outcome: Outcome) -> Iterator[str]:
     """What else is worth a line."""
     tally = outcome.tally
-    yield f"the reader read {outcome.reads} times"
+    if outcome.reads:
+        yield f"the reader read {outcome.reads} times"
     silent = silent_points(outcome)
-    if silent:
-        yield f"points that never fired: {', '.join(silent)}"
+    if silent and tally.killed_at:
+        yield f"crash points that never fired: {', '.join(silent)}"
     for what, counter in (
         ("had to be killed after a restart's SIGTERM", tally.slow_restarts),
         ("ended by themselves", tally.own_ends),

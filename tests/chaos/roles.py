@@ -40,7 +40,7 @@ class Slot(Protocol):
     """Held while a card is played on the slot."""
 
     async def play(self, card: Card) -> bool:
-        """Do to the process what the card says; False when its point was not reached."""
+        """Do to the process what the card says; False when that was not possible."""
 
 
 class Zygotes:
@@ -131,7 +131,9 @@ class ForkedSlot:
         end = await self._living()
         if card.action == "kill":
             self._zygote.signal(self._name, signal.SIGKILL)
-            self._tally.kills[self.role] += await asyncio.shield(end) == -signal.SIGKILL
+            if await asyncio.shield(end) != -signal.SIGKILL:
+                return False  # it came first
+            self._tally.kills[self.role] += 1
         elif card.action == "restart":
             await self._terminate(end)
             self._tally.restarts[self.role] += 1

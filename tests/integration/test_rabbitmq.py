@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 
 from pipeline import dead_letters, producer, rabbitmq
 from pipeline.producer import track_event, track_events
+from pipeline.publisher import PublishUnconfirmed
 from pipeline.services import Services
 from tests.integration.rabbitmq_server import RabbitMQ, need_rabbitmq
 from tests.support import NOW, TODAY, Workers, eventually, stored_total
@@ -160,6 +161,24 @@ def test_a_broker_that_stays_away_makes_a_publish_raise_in_time(
         track_event.delay("page_view")
 
 
+def test_a_broker_short_of_memory_makes_a_publish_raise_in_time_and_its_backlog_is_counted(
+    server: RabbitMQ, broker_url: str, services: Services, workers: Workers
+) -> None:
+    for _ in range(100):
+        track_event.delay("page_view", timestamp=NOW)
+    server.control("set_vm_memory_high_watermark", "absolute", "1000000")
+    try:
+        producer.configure(publish_timeout_s=0.5)
+        with pytest.raises(PublishUnconfirmed) as caught:
+            track_event.delay("page_view", timestamp=NOW)
+        workers.start("events", BROKER_URL=broker_url)
+        eventually(lambda: counted(services) == 100)
+    finally:
+        server.control("set_vm_memory_high_watermark", "0.4")
+    caught.value.retry(timeout_s=30)
+    eventually(lambda: counted(services) == 101)
+
+
 def test_an_event_is_not_lost_when_its_queue_was_deleted(
     server: RabbitMQ, broker_url: str, services: Services
 ) -> None:
@@ -179,7 +198,7 @@ def test_what_no_worker_can_count_becomes_a_dead_letter(
         header = {"task": "analytics.track_event", "id": str(uuid4())}
         body = {"content_type": "application/json", "content_encoding": "utf-8"}
         stranger.publish(b"{", routing_key=EVENTS, headers=header, **body)
-        stranger.publish(b"hello", routing_key=EVENTS, content_type="text/plain")
+        stranger.publish(b"{}", routing_key=EVENTS, **body)
     track_event.delay("page_view", timestamp=NOW)
     eventually(lambda: counted(services) == 1)
     eventually(lambda: dead_letters.waiting(services.redis, services.keys) == 4)

@@ -12,7 +12,7 @@ from pipeline.services import Services
 from tests.conftest import MakeServices
 from tests.support import ROOT, TODAY, count_events, environment_without_settings, event, rows
 
-EVENTS = 1_000
+EVENTS = 300
 FLUSHER = """
 import sys
 from config.settings import Settings
