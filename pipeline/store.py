@@ -113,7 +113,7 @@ class FlushTransaction:
         A conflict with either unique key is no error, since two flushes may enter one batch at the
         same moment. What is then not there under its own id has the number of another.
         """
-        columns = {
+        columns: dict[str, list[Any]] = {
             "batch_ids": [claim.batch_id for claim in claims],
             "epochs": [claim.epoch for claim in claims],
             "claims": [claim.number for claim in claims],

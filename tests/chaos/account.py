@@ -1,8 +1,8 @@
 """The synced log of a producer, and what it says every counter must be.
 
 A producer writes a publish down before it tries it and again when it was accepted; the file is
-brought to the disk every few publishes. What was attempted and not accepted is unknown: counted once
-or not at all.
+brought to the disk every few publishes. What was attempted and not accepted is unknown: counted
+once or not at all.
 """
 
 from __future__ import annotations

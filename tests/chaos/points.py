@@ -1,8 +1,8 @@
 """Crash points: a process kills or stops itself before, in the middle of, or after a named step.
 
-`install` wraps, from outside, what every step goes through: the sending of a script to Redis and the
-reading of its answer, and the statements and the commit of a flush. Which point comes next is read
-from a few bytes that the campaign shares with the process (`Fate`).
+`install` wraps, from outside, what every step goes through: the sending of a script to Redis and
+the reading of its answer, and the statements and the commit of a flush. Which point comes next is
+read from a few bytes that the campaign shares with the process (`Fate`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class State(enum.IntEnum):
 class Fate:
     """The point at which a process is to die or stop: 64 bytes of a file that both sides map.
 
-    First byte: the state. Second: how often the point is let pass first. Then the name of the point.
+    First byte: the state. Second: how often the point is let pass first. Then the name of the
+    point.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,8 +1,9 @@
-"""A producer: publishes events at a steady rate, and writes down what it tries and what was accepted.
+"""A producer: publishes events at a steady rate, and writes down what it tries and what was
+accepted.
 
-It does what applications do: `track_event.delay()`, batches, a stock Celery client, retries after an
-error, and after a crash sends the events with ids again. One in a while is wrong and must become a
-dead letter.
+It does what applications do: `track_event.delay()`, batches, a stock Celery client, retries after
+an error, and after a crash sends the events with ids again. One in a while is wrong and must become
+a dead letter.
 """
 
 from __future__ import annotations

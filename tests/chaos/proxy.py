@@ -1,4 +1,5 @@
-"""A TCP proxy that treats answers as a bad network does: lost after execution, late, or half-closed.
+"""A TCP proxy that treats answers as a bad network does: lost after execution, late, or half-
+closed.
 
 Every role reaches a server through a proxy of its own, so that the faults can be counted by role.
 """

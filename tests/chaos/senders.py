@@ -1,4 +1,5 @@
-"""The ways in which producers publish: with `pipeline`, as a stock Celery client, and in the control."""
+"""The ways in which producers publish: with `pipeline`, as a stock Celery client, and in the
+control."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
     python -m tests.chaos.zygote celery|producer|control|'control producer'
 
-A killed worker is so replaced in milliseconds, where starting Python, Celery and the tasks takes two
-seconds of work. Its children are real processes: what they run is `celery`'s own command line, or a
-producer. They end with their parent, and the parent with its input.
+A killed worker is so replaced in milliseconds, where starting Python, Celery and the tasks takes
+two seconds of work. Its children are real processes: what they run is `celery`'s own command line,
+or a producer. They end with their parent, and the parent with its input.
 
 Orders and reports are lines of JSON on standard input and output.
 """
