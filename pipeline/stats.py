@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from pipeline.counters import Counters
+from pipeline.counting import counted_value
 from pipeline.keys import Keys, UserCounter, hour_text
 from pipeline.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 
@@ -96,6 +97,7 @@ class Stats:
     ) -> int:
         """How often the event happened with a value of one of its counted properties."""
         table = dimension_daily.c
+        value = counted_value(value)
 
         def name(day: str) -> str:
             return self._keys.value(event_type, property_name, value, day)

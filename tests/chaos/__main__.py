@@ -1,4 +1,4 @@
-"""The command: `python -m tests.chaos --kills 110 --seed 7`. Exit status 1 on any loss or double."""
+"""The command: `python -m tests.chaos --kills 110 --seed 7`; it exits with 1 on loss or double."""
 
 from __future__ import annotations
 

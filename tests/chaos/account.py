@@ -31,7 +31,7 @@ day), ("value", type, value, day), and of the dead letters ("dead", mark)."""
 
 
 class Line(msgspec.Struct, array_like=True, omit_defaults=True):
-    """One line: the publish's number in this log and its events, or no events when it was accepted."""
+    """One line: the publish's number in this log and its events; none when it was accepted."""
 
     number: int
     events: list[dict[str, Any]] | None = None

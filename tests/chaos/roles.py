@@ -1,4 +1,4 @@
-"""The processes that the campaign plays its cards on: those that a zygote forks, and the servers."""
+"""The processes that the campaign plays its cards on: forks of a zygote, and the servers."""
 
 from __future__ import annotations
 
