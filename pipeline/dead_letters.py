@@ -61,7 +61,11 @@ def count_stored(engine: Engine) -> int:
 
 def stored(engine: Engine, limit: int = 100) -> list[DeadLetter]:
     """The newest dead letters in Postgres, newest first."""
-    newest = select(dead_letters).order_by(dead_letters.c.created_at.desc()).limit(limit)
+    newest = (
+        select(dead_letters)
+        .order_by(dead_letters.c.created_at.desc(), dead_letters.c.id.desc())
+        .limit(limit)
+    )
     with engine.connect() as connection:
         return [DeadLetter(**row._mapping) for row in connection.execute(newest)]
 

@@ -16,7 +16,8 @@ from pipeline.counters import Claim, Counters
 from pipeline.store import Store
 
 CLAIMS_PER_TRANSACTION = 10
-_LEFT_OVER_LOCK_TIMEOUT_S = 5
+_LEFT_OVER_LOCK_TIMEOUT_S = 5.0
+_NO_PATIENCE_S = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +64,17 @@ def store_left_over(counters: Counters, store: Store) -> int:
     next time: it holds up no other, and reads go on counting it.
     """
     stored = 0
+    patience_s = _LEFT_OVER_LOCK_TIMEOUT_S
     for batch_id in counters.journal().open:
         try:
-            with store.transaction(_LEFT_OVER_LOCK_TIMEOUT_S) as transaction:
+            with store.transaction(patience_s) as transaction:
                 claim = counters.held(batch_id)
                 if claim.number:
                     stored += transaction.save([claim])
         except DBAPIError as error:
             if error.connection_invalidated or not getattr(error.orig, "sqlstate", None):
                 raise
+            patience_s = _NO_PATIENCE_S  # one stalled flush may hold many batches
             logger.warning("batch %s is set aside, the next flush tries again: %s", batch_id, error)
         else:
             counters.settle(batch_id)

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, delete, func, select
 from pipeline import dead_letters, partitions
 from pipeline.books import books
 from pipeline.counters import CounterOptions, Counters
+from pipeline.errors import PipelineError
 from pipeline.flush import flush
 from pipeline.keys import Keys
 from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
@@ -102,9 +103,19 @@ class Services:
         return epoch + 1
 
     def status(self) -> dict[str, Any]:
-        """Queue, counters, batches, dead letters and books at this moment, JSON-ready."""
-        with self._reported():
+        """Queue, counters, batches, dead letters and books at this moment, JSON-ready.
+
+        While Postgres is away, `postgres` says why and `dead_letters` counts those in Redis only.
+        """
+        with reported_redis_errors(self.redis):
             status = self._status()
+        try:
+            with reported_postgres_errors(self.engine):
+                status["dead_letters"] += dead_letters.count_stored(self.engine)
+        except PipelineError as error:
+            status["postgres"] = str(error)
+        else:
+            status["postgres"] = "answers"
         if self.broker_url is not None:
             from pipeline import rabbitmq
 
@@ -128,8 +139,7 @@ class Services:
             "pending_counters": pending,
             "oldest_pending_s": self.counters.oldest_pending_s(),
             "inflight_batches": open_batches,
-            "dead_letters": dead_letters.waiting(self.redis, self.keys)
-            + dead_letters.count_stored(self.engine),
+            "dead_letters": dead_letters.waiting(self.redis, self.keys),
             "books": books(totals, sum(depths), unacked),
         }
 

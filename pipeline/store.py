@@ -62,7 +62,7 @@ class Store:
         self.keys = keys
 
     @contextmanager
-    def transaction(self, lock_timeout_s: int = 30) -> Iterator[FlushTransaction]:
+    def transaction(self, lock_timeout_s: float = 30) -> Iterator[FlushTransaction]:
         """Open a flush transaction; it commits at the end of the block and rolls back on an error.
 
         Raises sqlalchemy.exc.OperationalError when Postgres is away, before anything is claimed.

@@ -23,14 +23,20 @@ import redis
 from celery import Celery, bootsteps
 from celery.worker import state
 
+from config.celery import EVENTS_QUEUE, FLUSH_QUEUE
 from pipeline.deliveries import TAG_PREFIX, Applied, BadEvent, Delivery
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
-from tasks.app import settings
+from pipeline.scripts import script
+from tasks.app import counters, settings
 from tasks.applying import apply_or_bury
+from tasks.flush import flush_counters
 from tasks.track import ask_for_flush, several_events, single_event
 
 MAX_EVENTS_AT_ONCE = 2_000
 TASK_EVENTS_PER_S = 10
+CELERYS_DEFAULT_QUEUE = "celery"
+_ADOPTED_AT_ONCE = 500
+_ADOPT_EVERY_S = 1.0
 
 Fetched = tuple[str, bytes]
 """A message as the transport took it: its delivery tag and its text."""
@@ -213,6 +219,23 @@ def _unreadable(tag: str, raw: bytes, reason: str) -> _Taken:
     return _Taken(Delivery((), [bad], tag=tag))
 
 
+def adopt() -> None:
+    """Fetch our tasks from Celery's default queue, where a stock client sends what it has no route
+    for."""
+    routes = [
+        (TRACK_EVENT, EVENTS_QUEUE),
+        (TRACK_EVENTS, EVENTS_QUEUE),
+        (flush_counters.name, FLUSH_QUEUE),
+    ]
+    try:
+        script(counters().client, "adopt")(
+            keys=[CELERYS_DEFAULT_QUEUE],
+            args=[_ADOPTED_AT_ONCE, *[part for route in routes for part in route]],
+        )
+    except redis.RedisError as error:
+        logger.debug("the default queue could not be looked at: %s", error)
+
+
 class EventsStep(bootsteps.StartStopStep):
     """Puts the batch consumer between the transport and Celery's consumer, at every connection."""
 
@@ -223,6 +246,7 @@ class EventsStep(bootsteps.StartStopStep):
         super().__init__(consumer, **options)
         self._consumer = consumer
         self._batches = BatchConsumer(consumer.app, self._report)
+        self._adoption: Any = None
         self._sampled_at_s = 0
         self._sampled = 0
 
@@ -232,9 +256,12 @@ class EventsStep(bootsteps.StartStopStep):
         channel = consumer.task_consumer.channel
         if hasattr(channel, "raw_handler"):
             channel.raw_handler = self._batches.handle
+            self._adoption = consumer.timer.call_repeatedly(_ADOPT_EVERY_S, adopt)
 
     def stop(self, consumer: Any) -> None:
         """Take no more; what is held stays for the next connection, and in Redis."""
+        if self._adoption is not None:
+            self._adoption.cancel()
         channel = consumer.task_consumer and consumer.task_consumer.channel
         if channel is not None and hasattr(channel, "raw_handler"):
             channel.raw_handler = None

@@ -31,7 +31,7 @@ from celery import Celery
 apps = {n: Celery(broker=sys.argv[1], task_protocol=n, set_as_current=False) for n in (1, 2)}
 for task, args, kwargs, options in json.load(sys.stdin):
     app = apps[options.pop("protocol", 2)]
-    app.send_task(task, args, kwargs, queue="analytics.events", **options)
+    app.send_task(task, args, kwargs, **{"queue": "analytics.events", **options})
 assert not any(name.partition(".")[0] in ("pipeline", "tasks", "config") for name in sys.modules)
 """
 
@@ -92,6 +92,19 @@ def test_an_event_sent_by_a_stock_client_is_counted(
     assert services.stats.hourly_counts("page_view", TODAY)[12] == 1
     assert services.stats.user_count("u1", "page_view", TODAY, TODAY) == 1
     assert services.stats.property_count("page_view", "path", "/pricing", TODAY, TODAY) == 1
+
+
+def test_an_event_sent_to_celerys_default_queue_is_counted_and_others_are_left_there(
+    services: Services, worker: Worker, redis_url: str, tmp_path: Path
+) -> None:
+    ours = event(["page_view"], {"user_id": "u1", "timestamp": AT}, queue=None)
+    somebody_elses: Sent = ("shop.send_mail", [], {}, {"queue": None})
+
+    send(redis_url, tmp_path, somebody_elses, ours, somebody_elses)
+
+    eventually(lambda: services.stats.daily_count("page_view", TODAY) == 1)
+    assert services.redis.llen("celery") == 2
+    services.redis.delete("celery")
 
 
 def test_a_task_delivered_twice_is_counted_once(

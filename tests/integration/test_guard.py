@@ -122,6 +122,24 @@ def test_a_claim_that_redis_forgot_is_not_stored_beside_its_repeat(services: Ser
     assert stored_total(services) == 1
 
 
+def test_a_batch_whose_number_is_taken_is_stored_once_the_state_is_accepted(
+    services: Services,
+) -> None:
+    count_events(services, event())
+    forgotten = services.counters.claim("b1", 1_000, (0, 0))
+    services.redis.flushdb()
+    count_events(services, event())
+    services.counters.claim("b2", 1_000, (0, 0))
+    with services.store.transaction() as transaction:
+        transaction.save([forgotten])
+    with pytest.raises(RedisWentBack):
+        services.flush()
+    assert services.stats.daily_count("page_view", TODAY) == 2
+    services.accept_redis_state()
+    assert services.flush() == 2
+    assert (stored_total(services), services.counters.journal().open) == (2, [])
+
+
 def test_the_ledger_keeps_its_newest_entry_however_old(services: Services) -> None:
     flushes(services, 3)
     execute(services, "UPDATE flush_batches SET stored_at = stored_at - interval '10 years'")
