@@ -14,7 +14,7 @@ from sqlalchemy import Engine, delete, func, select
 from pipeline import dead_letters, partitions
 from pipeline.books import books
 from pipeline.counters import CounterOptions, Counters
-from pipeline.errors import PipelineError
+from pipeline.errors import ServerUnavailable
 from pipeline.flush import flush
 from pipeline.keys import Keys
 from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
@@ -112,10 +112,8 @@ class Services:
         try:
             with reported_postgres_errors(self.engine):
                 status["dead_letters"] += dead_letters.count_stored(self.engine)
-        except PipelineError as error:
+        except ServerUnavailable as error:
             status["postgres"] = str(error)
-        else:
-            status["postgres"] = "answers"
         if self.broker_url is not None:
             from pipeline import rabbitmq
 

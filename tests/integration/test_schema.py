@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +20,15 @@ from pipeline import partitions, schema
 from pipeline.postgres_connection import postgres_engine
 from pipeline.services import Services
 from pipeline.tables import PARTITIONED_BY_MONTH, metadata, user_daily
-from tests.support import NOW, count_events, event, execute, rows
+from tests.support import (
+    NOW,
+    ROOT,
+    count_events,
+    environment_without_settings,
+    event,
+    execute,
+    rows,
+)
 
 _PARTITION = re.compile(r"_(default|\d{4}_\d{2})$")
 
@@ -91,10 +101,40 @@ def test_a_migration_repeated_changes_nothing(services: Services) -> None:
     assert rows(services, "analytics_user_daily") == before
 
 
-def test_migrations_from_several_places_at_once_are_one(engine: Engine) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        versions = list(pool.map(lambda _: schema.migrate(engine), range(4)))
-    assert versions == [schema.newest_version()] * 4
+def test_migrations_from_several_places_at_once_are_one(
+    engine: Engine, empty_postgres_url: str
+) -> None:
+    program = (
+        "import sys\n"
+        "from pipeline import schema\n"
+        "from pipeline.postgres_connection import postgres_engine\n"
+        "engine = postgres_engine(sys.argv[1])\n"
+        "engine.connect().close()\n"
+        "import alembic.command\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "print(schema.migrate(engine))\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, empty_postgres_url],
+            cwd=ROOT,
+            env=environment_without_settings(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    versions = [process.communicate(timeout=60)[0] for process in processes]
+    assert versions == [f"{schema.newest_version()}\n"] * 3
     assert differences(engine) == []
 
 
