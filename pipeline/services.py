@@ -19,6 +19,7 @@ from pipeline.flush import flush
 from pipeline.keys import Keys
 from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
 from pipeline.redis_connection import redis_client, reported_redis_errors
+from pipeline.scripts import script
 from pipeline.stats import Stats
 from pipeline.store import Store, newest_claim
 from pipeline.tables import flush_batches
@@ -123,22 +124,18 @@ class Services:
         return status
 
     def _status(self) -> dict[str, Any]:
-        pipeline = self.redis.pipeline(transaction=True)
-        for suffix in PRIORITY_SUFFIXES:
-            pipeline.llen(EVENTS_QUEUE + suffix)
-        pipeline.hkeys(self.keys.unacked)
-        pipeline.scard(self.keys.pending_flush)
-        pipeline.zcount(self.keys.batches, "-inf", 0)
-        pipeline.hgetall(self.keys.totals)
-        *depths, unacked, pending, open_batches, totals = pipeline.execute()
+        keys = [self.keys.unacked, self.keys.pending_flush, self.keys.batches, self.keys.totals]
+        keys += [EVENTS_QUEUE + suffix for suffix in PRIORITY_SUFFIXES]
+        waiting, unacked, pending, open_batches, found = script(self.redis, "status")(keys=keys)
+        totals = dict(zip(found[::2], found[1::2], strict=True))
         return {
-            "queue_depth": sum(depths),
+            "queue_depth": waiting,
             "unacknowledged": len(unacked),
             "pending_counters": pending,
             "oldest_pending_s": self.counters.oldest_pending_s(),
             "inflight_batches": open_batches,
             "dead_letters": dead_letters.waiting(self.redis, self.keys),
-            "books": books(totals, sum(depths), unacked),
+            "books": books(totals, waiting, unacked),
         }
 
     @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from threading import Barrier
 
 import pytest
 
@@ -261,15 +262,22 @@ def test_parallel_flushes_under_traffic_are_exact(make_services: MakeServices) -
     assert [row[-1] for row in rows(services, "analytics_dimension_daily")] == [100, 50]
 
 
-def test_flushes_that_find_the_same_left_over_batches_store_each_once(
-    make_services: MakeServices,
-) -> None:
-    services = make_services()
-    some_events(services)
-    crashing_flush(services, "after claim", batch_size=3, after_claims=8)
+def test_flushes_that_find_the_same_left_over_batches_store_each_once(services: Services) -> None:
+    for n in range(30):
+        count_events(services, event(f"type {n}"))
+        services.counters.claim(f"b{n}", 1_000, (0, 0))
+    all_have_read_it = Barrier(4, timeout=30)
+
+    class AtTheSameMoment(Counters):
+        def held(self, batch_id: str) -> Claim:
+            found = super().held(batch_id)
+            all_have_read_it.wait()
+            return found
+
+    counters = AtTheSameMoment(services.redis, services.keys)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: store_left_over(services.counters, services.store), range(4)))
-    assert stored(services) == expected()
+        list(pool.map(lambda _: store_left_over(counters, services.store), range(4)))
+    assert rows(services, "analytics_daily") == sorted((f"type {n}", TODAY, 1) for n in range(30))
     assert open_batches(services) == []
 
 

@@ -133,16 +133,18 @@ def test_traffic_during_a_flush_is_stored_by_it_or_by_the_next(services: Service
     assert stored_total(services) == services.stats.daily_count("page_view", TODAY) > taken
 
 
-def test_a_full_redis_is_still_consumed_and_flushed(services: Services) -> None:
+def test_a_full_redis_is_still_consumed_flushed_and_read(services: Services) -> None:
     services.redis.hset(services.keys.unacked, "t1", "[]")
     delivery = Delivery([event()], tag="t1")
     services.redis.config_set("maxmemory", 1)
     try:
         assert services.counters.apply([delivery], datetime.now(UTC)).counted == 1
+        assert services.stats.daily_count("page_view", TODAY) == 1
+        assert services.status()["pending_counters"] == 2
         assert services.flush() == 2
+        assert services.stats.daily_count("page_view", TODAY) == 1
     finally:
         services.redis.config_set("maxmemory", 0)
-    assert services.stats.daily_count("page_view", TODAY) == 1
 
 
 def test_a_flush_waits_for_its_commit_to_reach_the_disk(services: Services) -> None:

@@ -1,0 +1,1 @@
+"""The pipeline beside its rivals, side by side in one run: `make bench`."""
