@@ -167,7 +167,7 @@ class Counters:
         """The batches whose journals exist: those open, and those settled so recently that readers
         may need them."""
         # One command after the other: at maxmemory Redis 7.0 refuses MULTI. What is settled between
-        # the two looks is in both lists, what is claimed and stored then the ledger shows as recent.
+        # the looks is in both lists; what is claimed and stored then, the ledger shows as recent.
         pipeline = self.client.pipeline(transaction=False)
         pipeline.time()
         pipeline.zrangebyscore(self.keys.batches, "-inf", 0)
