@@ -2,13 +2,22 @@
 
 kombu pops a message and then saves it among the unacknowledged ones; a worker killed between the
 two loses it. Here one script does both, for up to 500 messages at a time. kombu's formats are kept,
-so that `purge`, `inspect`, Flower and stock clients go on working. Waiting is a blocking look at
-the queue that takes nothing (`BLMOVE q q RIGHT RIGHT`), on the connection that kombu uses for
-BRPOP.
+so that `purge`, `inspect`, Flower and stock clients go on working.
 
-This module leans on kombu's internals, is alone in it, and is held by tests that fail when they
-change. `install` makes it the transport of the URL schemes redis, rediss and sentinel, for the
-whole process: it is called in `tasks/app.py` and never from `pipeline`.
+A channel has one request at a time under way, on the connection that kombu uses for BRPOP:
+
+    LOOK   `BLMOVE q q RIGHT RIGHT`: answers when the queue has a message, and takes nothing
+    FETCH  the fetch script; while it finds messages, the next is sent before these are worked on
+    PING   something to wake up for: messages wait for delivery, and there is no room to fetch more
+    REST   a wait at the server in place of LOOK, which Redis refuses when it is full
+    BRPOP  kombu's own way, for consumers that do not acknowledge (replies of control commands)
+
+A lost reply costs time, not messages: they return after the visibility timeout.
+
+This module and `tasks/unacknowledged.py` lean on kombu's internals, are alone in it, and are held
+by a test that fails when those change. `install` makes it the transport of the URL schemes redis,
+rediss and sentinel, for the whole process: it is called in `tasks/app.py` and never from
+`pipeline`.
 """
 
 from __future__ import annotations
@@ -16,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty
@@ -23,17 +33,21 @@ from time import monotonic
 from typing import Any
 
 import redis as redis_py
-from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis, virtual
 from kombu.utils.json import loads
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, OutOfMemoryError
 from redis.retry import Retry
 
 from pipeline.scripts import script, source
+from tasks.unacknowledged import MAX_BYTES, SERVER_ERRORS, QoS
 
-MAX_MESSAGES = 500
-MAX_BYTES = 4 * 1024 * 1024
 _LOOK_S = 1.0
 _LOOK_AT_ONE_OF_SEVERAL_S = 0.5
+_DELIVERY_SLICE_S = 0.05
+"""After so long a delivery lets the event loop see to control commands, timers and signals."""
+
+_LOOK, _FETCH, _PING, _REST, _BRPOP = "LOOK", "FETCH", "PING", "REST", "BRPOP"
 
 Fetched = tuple[str, bytes]
 """A message as it was taken: its delivery tag and its text."""
@@ -42,45 +56,15 @@ RawHandler = Callable[[Sequence[Fetched]], list[Fetched]]
 """Takes messages before kombu builds objects of them; returns those that are to go the usual way.
 
 Those it takes are its own to consume: they stay unacknowledged in Redis until a script removes
-them.
+them. While it runs they count against the prefetch limit; if it raises, the channel gives them back
+when it closes, as far as they are still there.
 """
 
 logger = logging.getLogger(__name__)
 
 
-class QoS(redis.QoS):
-    """Unacknowledged messages: entered by the fetch script, given back by the restore script."""
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """Remember a message that the fetch script has entered in Redis already."""
-        virtual.QoS.append(self, message, delivery_tag)
-
-    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 1) -> None:
-        """Give back what was fetched longer ago than the visibility timeout, whoever fetched it."""
-        self._vrestore_count += 1
-        if (self._vrestore_count - 1) % (interval or 1) == 0:
-            while self.channel.restore("RPUSH", "older", self.visibility_timeout, MAX_MESSAGES):
-                pass
-
-    def restore_unacked(self, client: Any = None) -> list[Any]:
-        """Give back what this channel holds; Redis keeps it for a later restore when it is away."""
-        self._flush()
-        tags = list(self._delivered)
-        self._delivered.clear()
-        try:
-            for first in range(0, len(tags), MAX_MESSAGES):
-                self.channel.restore("RPUSH", "tags", *tags[first : first + MAX_MESSAGES])
-        except (*self.channel.connection_errors, redis_py.RedisError) as error:
-            logger.warning("%d messages return after the visibility timeout: %s", len(tags), error)
-        return []
-
-    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Give back one message, if it is still there."""
-        self.channel.restore("LPUSH" if leftmost else "RPUSH", "tags", tag)
-
-
-class _FetchingChannel:
-    """What our channels do otherwise than kombu's; mixed in before one of them."""
+class Channel(redis.Channel):
+    """A channel to one Redis."""
 
     QoS = QoS
     from_transport_options = (
@@ -93,21 +77,23 @@ class _FetchingChannel:
     raw_handler: RawHandler | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.undelivered: deque[tuple[str, str, bytes]] = deque()  # queue, tag, text
+        self._receivers: dict[str, Callable[[Any], None]] = {}
         self._no_ack_queues: set[str] = set()
-        self._fetching: list[str] | None = None  # queues of the lists of a fetch under way
+        self._request = ""
+        self._queues_of_lists: list[str] = []  # of the fetch under way
         self._look_next = False
-        self._looks = 0
         super().__init__(*args, **kwargs)
 
     # -- clients --
 
-    def _connparams(self: Any, asynchronous: bool = False) -> dict[str, Any]:
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # redis-py repeats a command whose reply was lost, unless it is told not to.
-        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        params: dict[str, Any] = super()._connparams(asynchronous)
         return {**params, "retry": Retry(NoBackoff(), 0)}
 
     @contextmanager
-    def conn_or_acquire(self: Any, client: Any = None) -> Iterator[Any]:
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         """One client for the channel, where kombu makes one for every message."""
         if client is None:
             client = self.__dict__.get("_shared_client")
@@ -115,43 +101,55 @@ class _FetchingChannel:
                 client = self._shared_client = self._create_client()
         yield client
 
-    def _disconnect_pools(self: Any) -> None:
+    def _disconnect_pools(self) -> None:
         self.__dict__.pop("_shared_client", None)
-        super()._disconnect_pools()  # type: ignore[misc]
+        super()._disconnect_pools()
 
-    # -- taking messages: the poller calls _brpop_start, and _brpop_read when there is an answer --
-    # _brpop_read --
+    # -- consumers --
 
-    def basic_consume(self: Any, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any
+    ) -> Any:
         """Note the queues whose messages need no acknowledgement: those stay kombu's business."""
-        if no_ack:
-            self._no_ack_queues.add(queue)
-        return super().basic_consume(queue, no_ack, *args, **kwargs)  # type: ignore[misc]
+        consumed = super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
+        self._receivers[queue] = callback
+        (self._no_ack_queues.add if no_ack else self._no_ack_queues.discard)(queue)
+        return consumed
 
-    def _brpop_start(self: Any, timeout: float | None = None) -> None:
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        """Give back at once what was fetched for the consumer and not delivered yet."""
+        queue = self._tag_to_queue.get(consumer_tag)
+        cancelled = super()._basic_cancel(consumer_tag)
+        self._receivers.pop(queue, None)
+        if orphans := [tag for name, tag, _ in self.undelivered if name == queue]:
+            self.undelivered = deque(item for item in self.undelivered if item[0] != queue)
+            self.qos.give_back(orphans)
+        return cancelled
+
+    # -- requests: the poller calls _brpop_start, and _brpop_read when there is an answer --
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
         queues = self._queue_cycle.consume(len(self.active_queues))
-        if not queues:
-            return
         if self._no_ack_queues.issuperset(queues):  # replies of control commands
-            super()._brpop_start(timeout)  # type: ignore[misc]
-            return
-        room = self.qos.can_consume_max_estimate()
-        room = MAX_MESSAGES if room is None else min(room, MAX_MESSAGES)
-        if self._look_next:
-            queue = queues[self._looks % len(queues)]
-            self._looks += 1
-            patience_s = _LOOK_S if len(queues) == 1 else _LOOK_AT_ONE_OF_SEVERAL_S
-            command: list[Any] = ["BLMOVE", queue, queue, "RIGHT", "RIGHT", patience_s]
-            self._fetching = None
+            self._request = _BRPOP
+            super()._brpop_start(timeout)
+        elif self.undelivered or not self._look_next:
+            self._ask_for_more(queues)
         else:
-            command = self._fetch_command(queues, room)
-        self._in_poll = self.client.connection
-        self._brpop_sent_at = monotonic()
-        self._in_poll.send_command(*command)
+            patience_s = _LOOK_S if len(queues) == 1 else _LOOK_AT_ONE_OF_SEVERAL_S
+            self._ask(_LOOK, "BLMOVE", queues[0], queues[0], "RIGHT", "RIGHT", patience_s)
+            self._queue_cycle.rotate(queues[0])
 
-    def _fetch_command(self: Any, queues: Sequence[str], limit: int) -> list[Any]:
+    def _ask_for_more(self, queues: Sequence[str]) -> None:
+        room = self.qos.room()
+        if queues and room:
+            self._ask(_FETCH, *self._fetch_command(queues, room))
+        elif self.undelivered:
+            self._ask(_PING, "PING")
+
+    def _fetch_command(self, queues: Sequence[str], limit: int) -> list[Any]:
         steps = [(queue, step) for step in self.priority_steps for queue in queues]
-        self._fetching = [queue for queue, _ in steps]
+        self._queues_of_lists = [queue for queue, _ in steps]
         keys = [
             self.unacked_key,
             self.unacked_index_key,
@@ -159,102 +157,141 @@ class _FetchingChannel:
             self.totals_key,
             *[self._q_for_pri(queue, step) for queue, step in steps],
         ]
-        names = [json.dumps(queue) for queue in self._fetching]
+        names = [json.dumps(queue) for queue in self._queues_of_lists]
         return ["EVALSHA", _FETCH_SHA, len(keys), *keys, limit, MAX_BYTES, *names]
 
-    def _brpop_read(self: Any, **options: Any) -> bool:
-        if self._no_ack_queues.issuperset(self.active_queues):
-            return bool(super()._brpop_read(**options))  # type: ignore[misc]
-        found = self._read_answer(options)
-        if not found:
+    def _ask(self, request: str, *command: Any) -> None:
+        connection = self.client.connection
+        self._in_poll, self._request, self._brpop_sent_at = connection, request, monotonic()
+        connection.send_command(*command)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        if not self._in_poll:  # the server ended an idle connection; the poller makes another
+            self.client.connection.disconnect()
             raise Empty
-        if self.raw_handler is not None:
-            # The next messages are on their way while these are worked on.
-            self._brpop_start()
-        for queue, fetched in found:
-            self._deliver_fetched(queue, fetched)
+        if self._request == _BRPOP:
+            return bool(super()._brpop_read(**options))
+        found: list[tuple[str, list[Fetched]]] = []
+        if not self.undelivered:  # else the answer stays unread, as the call for the next slice
+            found = self._read_answer()
+            self._take_in(found)
+        if not found and not self.undelivered:
+            cycle = self.connection.cycle
+            if cycle._in_protected_read and not self._in_poll:  # no event loop, so no timer either
+                cycle.maybe_restore_messages()
+            raise Empty
+        self._deliver_slice()
         return True
 
-    def _read_answer(self: Any, options: dict[str, Any]) -> list[tuple[str, list[Fetched]]]:
-        """The messages of a fetch by queue; none when the answer was that of a look."""
-        fetching, self._fetching = self._fetching, None
+    def _read_answer(self) -> list[tuple[str, list[Fetched]]]:
+        """The messages of a fetch by queue, held from here on; none for any other request."""
+        connection, request = self._in_poll, self._request
+        self._in_poll = None
         try:
-            answer = self.client.parse_response(self.client.connection, "EVALSHA", **options)
-        except redis_py.exceptions.NoScriptError:
+            answer = self.client.parse_response(connection, request)
+        except NoScriptError:
             with self.conn_or_acquire() as client:
                 client.script_load(source("fetch"))
             return []
-        except self.connection_errors:
-            self.client.connection.disconnect()
-            raise
-        finally:
-            self._in_poll = None
-            self._flush_brpop_reauth()
-        if fetching is None:
-            self._look_next = False
+        except OutOfMemoryError:
+            self._ask(_REST, "BLPOP", f"{self.unacked_key}:never", _LOOK_AT_ONE_OF_SEVERAL_S)
             return []
-        self._look_next = not answer
-        return [
-            (fetching[position - 1], list(_pairs(messages))) for position, *messages in answer or ()
+        except self.ResponseError as error:
+            # A replica that was the master, a queue that is no list: to be mended elsewhere, and
+            # no reason for a worker to end. It reconnects and tries again.
+            connection.disconnect()
+            raise redis_py.ConnectionError(f"{request} was refused: {error}") from error
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        self._flush_brpop_reauth()
+        self._look_next = request == _FETCH and not answer
+        if request != _FETCH:
+            return []
+        found = [
+            (self._queues_of_lists[position - 1], list(_pairs(messages)))
+            for position, *messages in answer or ()
         ]
+        for _, fetched in found:
+            self.qos.hold(tag for tag, _ in fetched)
+        return found
 
-    def _deliver_fetched(self: Any, queue: str, fetched: list[Fetched]) -> None:
-        if self.raw_handler is not None:
-            fetched = self.raw_handler(fetched)
-        for tag, raw in fetched:
-            self._deliver_one(queue, tag, raw)
+    def _take_in(self, found: Sequence[tuple[str, list[Fetched]]]) -> None:
+        if not self._look_next and not self._in_poll:
+            # The next messages are on their way while these are worked on.
+            self._ask_for_more(self._queue_cycle.consume(len(self.active_queues)))
+        for queue, fetched in found:
+            self._queue_cycle.rotate(queue)
+            if queue not in self._receivers:  # cancelled while the fetch was under way
+                self.qos.give_back([tag for tag, _ in fetched])
+                continue
+            left = fetched
+            if self.raw_handler is not None:
+                left = self.raw_handler(fetched)
+                self.qos._dirty.update({tag for tag, _ in fetched} - {tag for tag, _ in left})
+            self.undelivered.extend((queue, tag, raw) for tag, raw in left)
 
-    def _deliver_one(self: Any, queue: str, tag: str, raw: bytes) -> None:
-        """Deliver as kombu does. A message that nobody can handle must not end the worker."""
+    # -- delivery --
+
+    def _deliver_slice(self) -> None:
+        until_s = monotonic() + _DELIVERY_SLICE_S
+        while self.undelivered:
+            self._deliver_one(*self.undelivered.popleft())
+            if monotonic() >= until_s:
+                break
+        if self.undelivered and not self._in_poll:
+            self._ask_for_more(self._queue_cycle.consume(len(self.active_queues)))
+
+    def _deliver_one(self, queue: str, tag: str, raw: bytes) -> None:
+        message = self._message(tag, raw)
+        if message is None:
+            return
+        if queue in self._no_ack_queues:
+            self.qos._remove_from_indices(tag).execute()
+            virtual.QoS.ack(self.qos, tag)
+        try:
+            self._receivers[queue](message)
+        except SERVER_ERRORS:
+            raise
+        except Exception as error:
+            self._bury(tag, raw, error)
+
+    def _message(self, tag: str, raw: bytes) -> Any:
+        """kombu's message; None for what makes no sense, which is a dead letter from here on."""
         try:
             payload = loads(raw.decode())
             payload["properties"]["delivery_tag"] = tag
-            if queue in self._no_ack_queues:
-                self.qos._remove_from_indices(tag).execute()
-            self.connection._deliver(payload, queue)
-        except (OSError, redis_py.RedisError):
-            # Not kombu's connection_errors: KeyError is one of them, and a message that lacks a
-            # header would be given back, fetched and given back without end.
-            raise
+            message = self.Message(payload, channel=self)
         except Exception as error:
-            logger.exception("message %s of %s becomes a dead letter", tag, queue)
-            with self.conn_or_acquire() as client:
-                keys = [
-                    self.unacked_key,
-                    self.unacked_index_key,
-                    self.dead_letters_key,
-                    self.totals_key,
-                ]
-                script(client, "bury")(keys=keys, args=[tag, raw, f"message: {error!r}"])
-            virtual.QoS.ack(self.qos, tag)
-
-    def _get(self: Any, queue: str) -> Any:
-        """One message for `basic_get`, entered among the unacknowledged ones like all others."""
-        with self.conn_or_acquire() as client:
-            command = self._fetch_command([queue], 1)
-            self._fetching = None
-            try:
-                answer = client.execute_command(*command)
-            except redis_py.exceptions.NoScriptError:
-                client.script_load(source("fetch"))
-                answer = client.execute_command(*command)
-        if not answer:
-            raise Empty
-        ((tag, raw),) = _pairs(answer[0][1:])
-        payload = loads(raw.decode())
-        payload["properties"]["delivery_tag"] = tag
-        return payload
-
-    def basic_get(self: Any, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        """One message or None, as in kombu."""
-        message = super().basic_get(queue, no_ack=no_ack, **kwargs)  # type: ignore[misc]
-        if message is not None and no_ack:
-            self.qos._remove_from_indices(message.delivery_tag).execute()
+            self._bury(tag, raw, error)
+            return None
+        self.qos.append(message, tag)
         return message
+
+    def _bury(self, tag: str, raw: bytes, error: Exception) -> None:
+        """A message that nobody can handle must not end the worker."""
+        logger.error("message %s becomes a dead letter", tag, exc_info=error)
+        keys = [self.unacked_key, self.unacked_index_key, self.dead_letters_key, self.totals_key]
+        with self.conn_or_acquire() as client:
+            script(client, "bury")(keys=keys, args=[tag, raw, f"message: {error!r}"])
+        virtual.QoS.ack(self.qos, tag)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        """One message or None, as in kombu; without acknowledgement kombu's own way."""
+        if no_ack:
+            return super().basic_get(queue, no_ack=True, **kwargs)
+        with self.conn_or_acquire() as client:
+            _, _, count, *rest = self._fetch_command([queue], 1)
+            while answer := script(client, "fetch")(keys=rest[:count], args=rest[count:]):
+                ((tag, raw),) = _pairs(answer[0][1:])
+                if (message := self._message(tag, raw)) is not None:
+                    self._maybe_update_queues_expire(client, queue)
+                    return message
+        return None
 
     # -- giving back --
 
-    def restore(self: Any, push: str, mode: str, *args: Any) -> int:
+    def restore(self, push: str, mode: str, *args: Any) -> int:
         """Put unacknowledged messages back into their queues; returns how many were dealt with.
 
         `push` is "RPUSH" for the consuming end or "LPUSH"; `mode` is "older" (seconds, at most) or
@@ -270,29 +307,35 @@ class _FetchingChannel:
             redis.QoS.restore_by_tag(self.qos, tag.decode(), leftmost=push == "LPUSH")
         return int(dealt)
 
-    def _restore(self: Any, message: Any, leftmost: bool = False) -> None:
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
         self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
 
-    def close(self: Any) -> None:
-        """Give back what a fetch under way brings, and then what this channel holds."""
-        if self._in_poll and self._fetching is not None:
+    def close(self) -> None:
+        """Give back what a fetch under way brings and what this channel holds.
+
+        kombu gives back after it has closed the pools, which makes a new one: with that a task that
+        outlives the channel acknowledges its message.
+        """
+        if not self.closed:
+            self._end_request()
+            self.undelivered.clear()  # held like the rest, and given back with it in one order
+        super().close()
+
+    def _end_request(self) -> None:
+        """Leave nothing for kombu to read: it waits a second for it and then delivers it."""
+        connection = self._in_poll
+        if not connection or self._request == _BRPOP:
+            return
+        if self._request == _FETCH:
             try:
-                found = self._read_answer({})
-                tags = [tag for _, fetched in found for tag, _ in fetched]
-                if tags:
-                    self.restore("RPUSH", "tags", *tags)
-            except (*self.connection_errors, redis_py.RedisError) as error:
+                self._read_answer()
+            except SERVER_ERRORS as error:
                 logger.warning("a fetch returns after the visibility timeout: %s", error)
-        if not self._no_ack_queues.issuperset(self.active_queues):
-            self._in_poll = None  # a look takes nothing: its answer is of no interest
-        super().close()  # type: ignore[misc]
+        self._in_poll = None
+        connection.disconnect()  # a look takes nothing: its answer is of no interest
 
 
-class Channel(_FetchingChannel, redis.Channel):
-    """A channel to one Redis."""
-
-
-class SentinelChannel(_FetchingChannel, redis.SentinelChannel):
+class SentinelChannel(Channel, redis.SentinelChannel):
     """A channel to the master that Sentinels name."""
 
     from_transport_options = (
@@ -316,9 +359,13 @@ class SentinelTransport(redis.SentinelTransport):
 
 def install() -> None:
     """Make these the transports of the process; call it before the first connection."""
-    here = __name__
-    TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{here}:Transport"
-    TRANSPORT_ALIASES["sentinel"] = f"{here}:SentinelTransport"
+    for alias, name in (
+        ("redis", "Transport"),
+        ("rediss", "Transport"),
+        ("sentinel", "SentinelTransport"),
+    ):
+        TRANSPORT_ALIASES[alias] = f"{__name__}:{name}"
+        _transport_cache.pop(alias, None)
 
 
 _FETCH_SHA = hashlib.sha1(source("fetch"), usedforsecurity=False).hexdigest()

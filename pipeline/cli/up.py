@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -137,11 +138,13 @@ def _send_examples() -> None:
 
 
 def _tell_how_to_go_on(where: str) -> None:
+    # As it was called: `make run` calls .venv/bin/analytics, which is on nobody's path.
+    analytics = sys.argv[0] if sys.argv[0].endswith("bin/analytics") else "analytics"
     _tell(
         "Send an event of your own:  "
-        f"analytics track page_view --user u1 -p path=/{where}\n"
-        f"See its count:              analytics stats count page_view{where}\n"
-        f"See the queues:             analytics status{where}\n"
+        f"{analytics} track page_view --user u1 -p path=/{where}\n"
+        f"See its count:              {analytics} stats count page_view{where}\n"
+        f"See the queues:             {analytics} status{where}\n"
         "Ctrl-C stops all of this; what was counted is kept."
     )
 

@@ -58,7 +58,7 @@ for position = 1, #KEYS - before_lists do
       count, messages, bytes = count + 1, messages + 1, bytes + #message
       local tag, reason = tag_of(message)
       if tag then
-          found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
+      found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
       else
         dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
       end

@@ -142,6 +142,7 @@ class Pipeline(RuleBasedStateMachine):
         self.model = Model()
         self.messages: dict[str, Message] = {}
         self.published = 0
+        self.holding = 0
 
     @initialize()
     def begin(self) -> None:
@@ -199,19 +200,24 @@ class Pipeline(RuleBasedStateMachine):
             Delivery(message.events, tag=tag, task_id=message.task_id)
             for tag, message in zip(tags, found, strict=True)
         ]
+        self.holding += 1
         return Held(tuple(tags), tuple(deliveries))
 
-    @rule(target=applied, held=st.lists(consumes(workers), min_size=1, max_size=2), times=TIMES)
-    def apply(self, held: list[Held], times: int) -> Held:
-        """A worker counts what it has gathered; what was given to others meanwhile is theirs."""
-        batch = Held(
-            tuple(tag for one in held for tag in one.tags),
-            tuple(delivery for one in held for delivery in one.deliveries),
-        )
+    @rule(target=applied, held=consumes(workers), times=TIMES)
+    def apply(self, held: Held, times: int) -> Held:
+        """A worker counts what it holds; what was given to others meanwhile is theirs."""
+        self.holding -= 1
         for _ in range(times):
-            self._apply(batch)
-        self.model.apply(batch.tags, self.messages)
-        return batch
+            self._apply(held)
+        self.model.apply(held.tags, self.messages)
+        return held
+
+    @precondition(lambda self: self.holding > 1)
+    @rule(target=workers, one=consumes(workers), other=consumes(workers))
+    def gather(self, one: Held, other: Held) -> Held:
+        """A worker that could not count went on fetching, and has a larger batch."""
+        self.holding -= 1
+        return Held(one.tags + other.tags, one.deliveries + other.deliveries)
 
     @rule(held=applied)
     def apply_again(self, held: Held) -> None:
@@ -221,6 +227,7 @@ class Pipeline(RuleBasedStateMachine):
     @rule(held=consumes(workers))
     def crash_worker(self, held: Held) -> None:
         """A worker forgets what it holds."""
+        self.holding -= 1
 
     @precondition(lambda self: self.model.unacked)
     @rule()
@@ -321,7 +328,7 @@ class Pipeline(RuleBasedStateMachine):
         if self.model.unacked:
             self.restore_all()
         while self.model.queued:
-            self.apply([self.fetch_some(500)], times=1)
+            self.apply(self.fetch_some(500), times=1)
         self.services.flush()
         self.read_everything()
         for journal in self.services.redis.scan_iter(f"{self.services.keys.inflight}*"):
