@@ -34,7 +34,7 @@ TODAY = NOW.date()
 Found = TypeVar("Found")
 
 
-def eventually(condition: Callable[[], Found], timeout_s: float = 20, what: str = "") -> Found:
+def eventually(condition: Callable[[], Found], timeout_s: float = 45, what: str = "") -> Found:
     """Wait until `condition` returns something true, and return it; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()

@@ -99,8 +99,8 @@ def test_a_worker_killed_at_any_point_loses_nothing(
 
     assert waiting(server) + server.hlen(KEYS.unacked) + len(done(server)) >= 50
     start(redis_url)
-    eventually(lambda: done(server) == set(range(50)), 30)
-    eventually(lambda: not server.exists(KEYS.unacked, KEYS.unacked_index), 30)
+    eventually(lambda: done(server) == set(range(50)), 60)
+    eventually(lambda: not server.exists(KEYS.unacked, KEYS.unacked_index), 45)
     assert waiting(server) == 0
 
 
