@@ -1,6 +1,6 @@
 """The campaign: real processes under random `kill -9`, and an oracle that compares key by key.
 
-    python -m tests.chaos --kills 110 --seed 7 [--seeds 20] [--events 50000] [--seconds 60]
+    python -m tests.chaos --kills 120 --seed 7 [--seeds 20] [--events 50000] [--seconds 60]
     [--control]
 
 Producers, event workers, flush workers, beat, Redis and Postgres are killed, stopped and restarted
@@ -11,6 +11,7 @@ delays and half-closes (`proxy`). Producers write what they attempt and what was
 all along must never have seen a count fall or exceed (`reader`). `control` is the same load on
 plain Celery tasks and the stock transport: there the campaign must find losses.
 
-In reading order: `campaign`, `cards`, `roles`, `zygote` (how a killed process is replaced in
-milliseconds), `points`, `proxy`, `producer`, `account`, `reader`, `oracle`, `report`, `control`.
+In reading order: `campaign`, `cards`, `stage`, `roles`, `zygote` (how a killed process is replaced
+in milliseconds), `points`, `proxy`, `producer`, `senders`, `account`, `reader`, `oracle`, `report`,
+`control`.
 """

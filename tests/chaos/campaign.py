@@ -33,7 +33,7 @@ _BETWEEN_FAULTS_S = 1.5
 _STUCK = 3
 """A campaign that takes so many times its seconds, and a minute, has got stuck."""
 _DRAIN_LIMIT_S = 60.0
-_TRIES = 4
+_TRIES = 10
 _PROGRESS_S = 5.0
 
 

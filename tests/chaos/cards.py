@@ -78,8 +78,8 @@ def _shares(kills: int, points: Mapping[str, Sequence[str]]) -> dict[str, int]:
     total = sum(_WEIGHTS.values())
     shares = {role: kills * weight // total for role, weight in _WEIGHTS.items()}
     needed = {role: max(share, len(points.get(role, []))) for role, share in shares.items()}
-    if sum(needed.values()) <= kills:
-        shares = needed
-    # What rounding left, or what the points took too much of, is settled with the event workers.
-    shares["events"] += kills - sum(shares.values())
-    return shares
+    # What rounding and points ask for is settled with the event workers, who have the most.
+    left = kills - sum(needed.values()) + needed["events"]
+    if left >= len(points.get("events", [])):
+        return needed | {"events": left}
+    return shares | {"events": kills - sum(shares.values()) + shares["events"]}

@@ -7,6 +7,7 @@ It ends with SIGTERM, and then writes what it saw to the file REPORT.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -50,8 +51,9 @@ class Reader:
         self.seen = Seen()
 
     def run(self, stop: threading.Event) -> None:
-        """Read until `stop` is set."""
-        while not stop.wait(_PAUSE_S):
+        """Read until `stop` is set, or the campaign has died."""
+        campaign = os.getppid()
+        while not stop.wait(_PAUSE_S) and os.getppid() == campaign:
             try:
                 self._check_counts(dict(self._counts()))
                 self._check_books()
@@ -62,10 +64,10 @@ class Reader:
     def _counts(self) -> Iterator[tuple[Key, int]]:
         stats, today = self._services.stats, datetime.now(UTC).date()
         event_type = self._random.choice(TYPES)
-        for day in (today, today - timedelta(days=3_700)):
-            yield ("daily", event_type, f"{day}"), stats.daily_count(event_type, day)
-            for hour, count in enumerate(stats.hourly_counts(event_type, day)):
-                yield ("hourly", event_type, f"{day}T{hour:02}"), count
+        day = self._random.choice([today, today - timedelta(days=3_700)])
+        yield ("daily", event_type, f"{day}"), stats.daily_count(event_type, day)
+        for hour, count in enumerate(stats.hourly_counts(event_type, day)):
+            yield ("hourly", event_type, f"{day}T{hour:02}"), count
         yield ("daily", UNSTAMPED, ""), stats.count(UNSTAMPED, today - timedelta(days=1), today)
         if self._account.attempted:
             yield from self._some_of_one_event(self._random.choice(list(self._account.attempted)))

@@ -34,7 +34,7 @@ def tables(outcome: Outcome) -> str:
         )
         for role, name in ROLES.items()
     ]
-    sums = ("all", *[sum(row[at] for row in roles) for at in range(1, 7)])  # type: ignore[misc]
+    sums = ("all", *[sum(row[at] for row in roles) for at in range(1, 7)])
     points = [
         (point, tally.killed_at[point], tally.stopped_at[point])
         for names in POINTS.values()

@@ -30,11 +30,11 @@ SETTINGS: dict[str, object] = {
     "count_by": {name: [PROPERTY] for name in (*TYPES, UNSTAMPED)},
     "values_cap": 10_000_000,  # every publish has a value of its own
     "visibility_timeout_s": VISIBILITY_TIMEOUT_S,
-    "flush_interval_s": 0.5,
+    "flush_interval_s": 0.3,
     "flush_batch_size": 200,
     "flush_threshold": 2_000,
     "publish_timeout_s": 1.0,
-    "log_level": "INFO",
+    "log_level": "WARNING",
 }
 _SLOTS = {"events": 3, "flush": 2, "beat": 1, "producer": 3}
 _LONGEST_DELAY_S = 1.5 * VISIBILITY_TIMEOUT_S

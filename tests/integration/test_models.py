@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     consumes,
     initialize,
     invariant,
+    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -111,6 +112,9 @@ events = st.lists(
 )
 
 
+ENOUGH = 4
+"""With so many messages in the queue no more are published: what follows is of more interest."""
+
 TIMES = st.integers(1, 2)
 """Once, or again after a lost reply."""
 
@@ -142,7 +146,8 @@ class Pipeline(RuleBasedStateMachine):
         self.model = Model()
         self.messages: dict[str, Message] = {}
         self.published = 0
-        self.holding = 0
+        self.batches = 0
+        self.named = 0
 
     @initialize()
     def begin(self) -> None:
@@ -160,74 +165,55 @@ class Pipeline(RuleBasedStateMachine):
 
     # -- producers --
 
-    @rule(of=st.sampled_from([0, 1]), batch=events, times=TIMES)
-    def publish(self, of: int, batch: list[Event], times: int) -> None:
-        """A producer publishes under its next number, and again when the reply was lost."""
-        tag = self.publishers[of].next_tag(TAG_PREFIX)
+    @precondition(lambda self: len(self.model.queued) < ENOUGH)
+    @rule(producer=st.sampled_from([0, 1, None]), batch=events, times=TIMES)
+    def publish(self, producer: int | None, batch: list[Event], times: int) -> None:
+        """A producer publishes under its next number, and again when the reply was lost: taken
+        once. A stock client (None) then pushes a second message, under the same task id."""
+        if producer is None:
+            name = f"stock{len(self.messages)}"
+            self.messages[name] = Message(batch, task_id=f"task of {name}")
+            for _ in range(times):
+                self.services.redis.lpush(QUEUE, self._text(name))
+                self.model.queued.append(name)
+            return
+        tag = self.publishers[producer].next_tag(TAG_PREFIX)
         self.messages[tag] = Message(batch)
         for _ in range(times):
-            self.publishers[of].send(self._text(tag), len(batch), timeout_s=0)
+            self.publishers[producer].send(self._text(tag), len(batch), timeout_s=0)
         self.model.queued.append(tag)
         self.published += len(batch)
-
-    @rule(batch=events, times=TIMES)
-    def publish_as_stock_client(self, batch: list[Event], times: int) -> None:
-        """A stock client pushes, and then pushes a second message under the same task id."""
-        name = f"stock{len(self.messages)}"
-        self.messages[name] = Message(batch, task_id=f"task of {name}")
-        for _ in range(times):
-            self.services.redis.lpush(QUEUE, self._text(name))
-            self.model.queued.append(name)
 
     # -- workers --
 
     @precondition(lambda self: self.model.queued)
-    @rule(target=workers, limit=st.integers(1, 4))
-    def fetch_some(self, limit: int) -> Held:
-        """A worker fetches: the oldest messages, in their order."""
-        reply = self.fetch(
-            keys=[*self._transport_keys(), self.services.keys.totals, QUEUE],
-            args=[limit, MAX_BYTES, json.dumps(QUEUE)],
-        )
-        parts = [part.decode() for part in reply[0][1:]]
-        tags, texts = parts[::2], parts[1::2]
-        names = [json.loads(text)["properties"]["delivery_tag"] for text in texts]
-        assert names == self.model.queued[:limit]
-        del self.model.queued[:limit]
-        self.model.unacked.update(zip(tags, names, strict=True))
-        found = [self.messages[name] for name in names]
-        deliveries = [
-            Delivery(message.events, tag=tag, task_id=message.task_id)
-            for tag, message in zip(tags, found, strict=True)
-        ]
-        self.holding += 1
-        return Held(tuple(tags), tuple(deliveries))
+    @rule(target=workers, limit=st.integers(1, 4), then=st.sampled_from(["sleep", "die", "count"]))
+    def fetch_some(self, limit: int, then: str) -> object:
+        """A worker fetches and counts; or sleeps; or dies and forgets what it has."""
+        held = self._fetch(limit)
+        if then == "count":
+            self._count(held, times=1)
+        return held if then == "sleep" else multiple()
 
     @rule(target=applied, held=consumes(workers), times=TIMES)
-    def apply(self, held: Held, times: int) -> Held:
+    def count(self, held: Held, times: int) -> Held:
         """A worker counts what it holds; what was given to others meanwhile is theirs."""
-        self.holding -= 1
-        for _ in range(times):
-            self._apply(held)
-        self.model.apply(held.tags, self.messages)
+        self._count(held, times)
         return held
 
-    @precondition(lambda self: self.holding > 1)
-    @rule(target=workers, one=consumes(workers), other=consumes(workers))
-    def gather(self, one: Held, other: Held) -> Held:
+    @rule(target=applied, one=workers, other=workers)
+    def count_together(self, one: Held, other: Held) -> Held:
         """A worker that could not count went on fetching, and has a larger batch."""
-        self.holding -= 1
-        return Held(one.tags + other.tags, one.deliveries + other.deliveries)
+        if one is other:
+            other = Held((), ())
+        held = Held(one.tags + other.tags, one.deliveries + other.deliveries)
+        self._count(held, times=1)
+        return held
 
     @rule(held=applied)
-    def apply_again(self, held: Held) -> None:
+    def count_again(self, held: Held) -> None:
         """A worker that has slept repeats what it did: nothing changes."""
         assert self._apply(held) == 0
-
-    @rule(held=consumes(workers))
-    def crash_worker(self, held: Held) -> None:
-        """A worker forgets what it holds."""
-        self.holding -= 1
 
     @precondition(lambda self: self.model.unacked)
     @rule()
@@ -244,42 +230,37 @@ class Pipeline(RuleBasedStateMachine):
     # -- flushers --
 
     @precondition(lambda self: self.model.unclaimed)
-    @rule(target=claims, limit=st.integers(1, 8), times=TIMES, name=st.uuids())
-    def claim(self, limit: int, times: int, name: object) -> Claim:
-        """A flusher takes counters; a repeat returns the same, and takes nothing more."""
-        with self.services.store.transaction() as transaction:
-            newest = transaction.newest_claim()
-        first, *again = [
-            self.services.counters.claim(f"{name}", limit, newest) for _ in range(times)
-        ]
-        assert again in ([], [first])
-        self.model.unclaimed = first.pending > 0
-        return first
+    @rule(
+        target=claims,
+        limit=st.integers(1, 8),
+        times=TIMES,
+        then=st.sampled_from(["sleep", "die", "die before the commit", "store", "settle"]),
+    )
+    def claim(self, limit: int, times: int, then: str) -> object:
+        """A flusher takes counters (a repeat returns the same, and takes nothing more), and goes
+        on; or sleeps; or dies and forgets what it has, which the journal does not."""
+        claim = self._claim(limit, times)
+        if then == "die before the commit":
+            with pytest.raises(KeyboardInterrupt), self.services.store.transaction() as open_:
+                open_.save([claim])
+                raise KeyboardInterrupt
+        if then in ("store", "settle"):
+            self._store(claim)
+        if then == "settle":
+            self.services.counters.settle(claim.batch_id)
+        return claim if then in ("sleep", "store") else multiple()
 
     @rule(target=stored, claim=consumes(claims), times=TIMES)
     def store(self, claim: Claim, times: int) -> Claim:
         """A flusher stores what it claimed, and again when the reply to its commit was lost."""
         for _ in range(times):
-            with self.services.store.transaction() as transaction:
-                transaction.save([claim])
+            self._store(claim)
         return claim
-
-    @rule(claim=claims)
-    def store_in_vain(self, claim: Claim) -> None:
-        """A flusher dies before its commit."""
-        with pytest.raises(KeyboardInterrupt), self.services.store.transaction() as transaction:
-            transaction.save([claim])
-            raise KeyboardInterrupt
 
     @rule(claim=stored)
     def store_again(self, claim: Claim) -> None:
         """A flusher that slept for an hour wakes up: the batch is stored already."""
-        with self.services.store.transaction() as transaction:
-            assert transaction.save([claim]) == 0
-
-    @rule(claim=consumes(claims))
-    def crash_flusher(self, claim: Claim) -> None:
-        """A flusher forgets what it claimed; the journal does not."""
+        assert self._store(claim) == 0
 
     @rule(claim=stored, times=TIMES)
     def settle(self, claim: Claim, times: int) -> None:
@@ -287,7 +268,7 @@ class Pipeline(RuleBasedStateMachine):
         for _ in range(times):
             self.services.counters.settle(claim.batch_id)
 
-    @precondition(lambda self: self.model.counts)
+    @precondition(lambda self: self.batches >= 3)
     @rule()
     def flush(self) -> None:
         """A flush from end to end, which first stores what others left."""
@@ -295,6 +276,8 @@ class Pipeline(RuleBasedStateMachine):
         assert self.services.counters.pending() == 0
         assert self.services.counters.journal().open == []
         self.model.unclaimed = False
+        self.batches = 0
+        self.read_everything()
 
     # -- readers --
 
@@ -306,8 +289,6 @@ class Pipeline(RuleBasedStateMachine):
             for day, count in read:
                 assert count == self.model.counts["daily", TYPES[0], f"{day}"]
 
-    @precondition(lambda self: self.model.counts)
-    @rule()
     def read_everything(self) -> None:
         """The other counters too, and the books."""
         assert Counter(dict(self._all_counts())) == self.model.counts
@@ -328,7 +309,7 @@ class Pipeline(RuleBasedStateMachine):
         if self.model.unacked:
             self.restore_all()
         while self.model.queued:
-            self.apply(self.fetch_some(500), times=1)
+            self._count(self._fetch(500), times=1)
         self.services.flush()
         self.read_everything()
         for journal in self.services.redis.scan_iter(f"{self.services.keys.inflight}*"):
@@ -348,6 +329,45 @@ class Pipeline(RuleBasedStateMachine):
                     yield ("user", user, event_type, f"{day}"), count
         for path in PATHS:
             yield ("value", TYPES[0], path), stats.property_count(TYPES[0], "path", path, *range_)
+
+    def _fetch(self, limit: int) -> Held:
+        """The oldest messages, in their order."""
+        reply = self.fetch(
+            keys=[*self._transport_keys(), self.services.keys.totals, QUEUE],
+            args=[limit, MAX_BYTES, json.dumps(QUEUE)],
+        )
+        parts = [part.decode() for part in reply[0][1:]]
+        tags, texts = parts[::2], parts[1::2]
+        names = [json.loads(text)["properties"]["delivery_tag"] for text in texts]
+        assert names == self.model.queued[:limit]
+        del self.model.queued[:limit]
+        self.model.unacked.update(zip(tags, names, strict=True))
+        found = [self.messages[name] for name in names]
+        deliveries = [
+            Delivery(message.events, tag=tag, task_id=message.task_id)
+            for tag, message in zip(tags, found, strict=True)
+        ]
+        return Held(tuple(tags), tuple(deliveries))
+
+    def _count(self, held: Held, times: int) -> None:
+        for _ in range(times):
+            self._apply(held)
+        self.model.apply(held.tags, self.messages)
+
+    def _claim(self, limit: int, times: int) -> Claim:
+        self.batches, self.named = self.batches + 1, self.named + 1
+        with self.services.store.transaction() as transaction:
+            newest = transaction.newest_claim()
+        first, *again = [
+            self.services.counters.claim(f"batch{self.named}", limit, newest) for _ in range(times)
+        ]
+        assert again in ([], [first])
+        self.model.unclaimed = first.pending > 0
+        return first
+
+    def _store(self, claim: Claim) -> int:
+        with self.services.store.transaction() as transaction:
+            return transaction.save([claim])
 
     def _apply(self, held: Held) -> int:
         applied = self.services.counters.apply(held.deliveries, datetime.now(UTC))
