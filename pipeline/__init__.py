@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.events import Event
     from pipeline.producer import configure, track_event, track_events
+    from pipeline.tracker import AsyncTracker, Tracker
 
-__all__ = ["Event", "configure", "track_event", "track_events"]
+__all__ = ["AsyncTracker", "Event", "Tracker", "configure", "track_event", "track_events"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from pipeline.events import Event
 
         return Event
+    if name in ("AsyncTracker", "Tracker"):
+        from pipeline import tracker
+
+        return getattr(tracker, name)
     if name in __all__:
         from pipeline import producer
 

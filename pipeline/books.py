@@ -17,7 +17,8 @@ def books(
 
     `totals` is the hash as Redis holds it, `waiting` the number of messages in the events queue and
     `unacked` the delivery tags of those being worked on, all of one instant. `balanced` says that
-    consumed = counted + duplicate + dead, and that no message of our producers is missing:
+    consumed = counted + duplicate + dead, in all and of every type (what names none is
+    `__unknown__`), and that no message of our producers is missing:
     `missing_messages` = published - consumed - waiting - unacknowledged. That number is below zero
     while messages of other producers wait in the queue.
     """
@@ -32,12 +33,16 @@ def books(
     missing = (
         numbers.get("published_messages", 0) - numbers.get("consumed_messages", 0) - waiting - ours
     )
-    consumed = found["counted"] + found["duplicate"] + found["dead"]
     return found | {
         "by_type": by_type,
         "claims": numbers.get("claims", 0),
         "expired_counters": numbers.get("expired_counters", 0),
         "repaired_counters": numbers.get("repaired_counters", 0),
         "missing_messages": missing,
-        "balanced": found["consumed"] == consumed and missing <= 0,
+        "balanced": all(map(_agree, (found, *by_type.values()))) and missing <= 0,
     }
+
+
+def _agree(row: Mapping[str, int]) -> bool:
+    outcomes = (row.get(outcome, 0) for outcome in ("counted", "duplicate", "dead"))
+    return row.get("consumed", 0) == sum(outcomes)

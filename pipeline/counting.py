@@ -6,7 +6,7 @@ An event counts its type per day and per hour, its user per day, and for each pr
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,8 +52,8 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
     `count_by` names for an event type the properties whose values are counted. `now` bounds the
     lifetime of the sets of distinct values of days long past.
     """
-    hours: Counter[tuple[str, str]] = Counter()
-    users: Counter[tuple[str, str, str]] = Counter()
+    hours: defaultdict[tuple[str, str], int] = defaultdict(int)
+    users: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     values: dict[tuple[str, str, str], Counter[str]] = {}
     for event in events:
         hour = hour_text(event.timestamp)
@@ -66,14 +66,14 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
             if value is not None:
                 values.setdefault((event.event_type, name, day), Counter())[value] += 1
 
-    counters: Counter[str] = Counter()
+    counters: defaultdict[str, int] = defaultdict(int)
     for (event_type, hour), n in hours.items():
         counters[keys.daily(event_type, hour[:10])] += n
         counters[keys.hourly(event_type, hour)] += n
-    for (user_id, event_type, day), n in users.items():
-        counters[keys.user(user_id, event_type, day)] += n
+    for user, n in users.items():
+        counters[keys.user(*user)] = n
     return Increments(
-        counters=dict(counters),
+        counters=counters,
         values=[
             ValueIncrements(
                 values_key=keys.values(event_type, name, day),

@@ -15,9 +15,11 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from pipeline.counting import CountBy, count
 from pipeline.errors import InvalidEvent
-from pipeline.events import Event
+from pipeline.events import Event, named_type
 from pipeline.keys import Keys
 
 TYPE_UNKNOWN = "__unknown__"
@@ -28,16 +30,16 @@ TAG_PREFIX = "analytics/"
 @dataclass(frozen=True)
 class BadEvent:
     """An event that breaks the wire contract: `raw` is its JSON as it came; of kind "message", the
-    whole message."""
+    whole message. `event_type` is the one it names, where that much of it is valid."""
 
     raw: bytes
     reason: str
     events: int = 1
     kind: str = "event"
+    event_type: str = TYPE_UNKNOWN
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """One message from the broker and the events in it.
 
     `tag` is its entry among the unacknowledged messages, when consumption is part of the count.
@@ -78,11 +80,11 @@ class Batch:
         self._tags: list[tuple[str, int]] = []
         self._tasks: list[tuple[str, int]] = []
         self._ids: dict[str, None] = {}
-        self._outcome: Counter[str] = Counter()
-        events: list[Event] = []
+        counted: list[Event] = []
+        duplicates: list[Event] = []
         dead: list[tuple[str, str]] = []
         self.bodies: list[bytes] = []
-        books: Counter[str] = Counter()
+        outcomes: Counter[tuple[str, str]] = Counter()  # by (outcome, event type)
         tasks_here: set[str] = set()
         for position, delivery in enumerate(self._deliveries):
             if position in self._gone:
@@ -96,23 +98,28 @@ class Batch:
                 if not repeated:
                     tasks_here.add(digest)
                     self._tasks.append((digest, position))
-            for event in delivery.events:
-                outcome = "duplicate" if repeated or self._is_duplicate(event) else "counted"
-                if outcome == "counted":
-                    events.append(event)
-                books[f"{outcome}:{event.event_type}"] += 1
-                self._outcome[outcome] += 1
+            if repeated:
+                duplicates += delivery.events
+            else:
+                for event in delivery.events:
+                    (duplicates if self._is_duplicate(event) else counted).append(event)
             for bad in delivery.bad:
-                outcome = "duplicate" if repeated else "dead"
-                if outcome == "dead":
+                outcomes["duplicate" if repeated else "dead", bad.event_type] += bad.events
+                if not repeated:
                     dead.append((bad.kind, bad.reason))
                     self.bodies.append(bad.raw)
-                books[f"{outcome}:{TYPE_UNKNOWN}"] += bad.events
-                self._outcome[outcome] += bad.events
+        outcomes.update(("counted", event.event_type) for event in counted)
+        outcomes.update(("duplicate", event.event_type) for event in duplicates)
+        self._outcome: Counter[str] = Counter()
+        books: Counter[str] = Counter()
+        for (outcome, event_type), n in outcomes.items():
+            self._outcome[outcome] += n
+            books[f"{outcome}:{event_type}"] += n
+            books[f"consumed:{event_type}"] += n
         books.update(self._outcome)
         books["consumed"] = self._outcome.total()
         books["consumed_messages"] = sum(tag.startswith(TAG_PREFIX) for tag, _ in self._tags)
-        increments = count(events, count_by, keys, now)
+        increments = count(counted, count_by, keys, now)
         return {
             "tags": [tag for tag, _ in self._tags],
             "events": list(self._ids),
@@ -165,5 +172,6 @@ def read_delivery(items: Sequence[object], now: datetime, **delivery: Any) -> De
         try:
             events.append(Event.from_dict(item, now=now))
         except InvalidEvent as error:
-            bad.append(BadEvent(json.dumps(item).encode(), str(error)))
+            event_type = named_type(item) or TYPE_UNKNOWN
+            bad.append(BadEvent(json.dumps(item).encode(), str(error), event_type=event_type))
     return Delivery(events=events, bad=bad, **delivery)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from celery import Celery
 
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_EMBEDDED_JSON = msgspec.json.encode(_EMBEDDED)
 _PLACES = re.compile(r'"@@(\w+)@@"')
 
 
@@ -39,21 +41,29 @@ class Envelope:
                 "delivery_tag": "@@tag@@",
             },
         }
-        self._parts = _PLACES.split(json.dumps(message))
+        text = json.dumps(message).replace("%", "%%")
+        self._template = _PLACES.sub(r"%(\1)b", text).encode()
 
-    def message(self, task_id: str, tag: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def message(
+        self, task_id: str, tag: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> bytes:
         """The message with these arguments, which must be JSON-ready."""
-        body = b64encode(msgspec.json.encode((args, kwargs, _EMBEDDED))).decode()
-        filled = {
-            "id": json.dumps(task_id),
-            "tag": f'"{tag}"',
-            "body": f'"{body}"',
-            "args": json.dumps(_shown(args)),
-            "kwargs": json.dumps(_shown(kwargs)),
+        body = msgspec.json.encode((args, kwargs, _EMBEDDED))
+        return self._filled(task_id, tag, body, _shown(args), _shown(kwargs))
+
+    def message_of_events(self, task_id: str, tag: str, events: Sequence[bytes]) -> bytes:
+        """The message of `track_events` with these events, each of them JSON already."""
+        body = b"[[[%b]],{},%b]" % (b",".join(events), _EMBEDDED_JSON)
+        return self._filled(task_id, tag, body, f"([… {len(events)} events],)", "{}")
+
+    def _filled(self, task_id: str, tag: str, body: bytes, args: str, kwargs: str) -> bytes:
+        return self._template % {
+            b"id": msgspec.json.encode(task_id),
+            b"tag": msgspec.json.encode(tag),
+            b"body": b'"%b"' % b64encode(body),
+            b"args": msgspec.json.encode(args),
+            b"kwargs": msgspec.json.encode(kwargs),
         }
-        parts = self._parts.copy()
-        parts[1::2] = [filled[name] for name in parts[1::2]]
-        return "".join(parts)
 
 
 def _shown(arguments: object) -> str:

@@ -36,6 +36,17 @@ class InvalidEvent(PipelineError, ValueError):
         return f"{_cut(repr(self.field)[1:-1])}: {self.reason} (got {_cut(_shown(self.value))})"
 
 
+class EventsNotAccepted(PipelineError, TimeoutError):
+    """A tracker's events were not accepted in time: `events` of them are still in its buffer."""
+
+    def __init__(self, events: int) -> None:
+        super().__init__(
+            f"{events} events were not accepted in time: look whether the broker can be reached, "
+            "and call flush() or close() again"
+        )
+        self.events = events
+
+
 class ConfigurationError(PipelineError):
     """A setting, a URL, a server's version or one of its options is wrong."""
 

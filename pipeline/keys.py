@@ -41,7 +41,7 @@ def escape(segment: str) -> str:
 
 def hour_text(at: datetime) -> str:
     """`YYYY-MM-DD:HH` of a UTC time; strftime would not pad the years before 1000."""
-    return at.isoformat()[:13].replace("T", ":")
+    return at.isoformat(":", "hours")[:13]
 
 
 def _percent(match: re.Match[str]) -> str:

@@ -176,23 +176,37 @@ def _counters() -> Counters:
 _FAST_OPTIONS = frozenset({"task_id", "retry"})
 
 
-def _publishes_itself() -> bool:
+def publishes_itself() -> bool:
     """Whether our script can publish: to Redis, and with nobody who may change the message."""
     listened_to = signals.before_task_publish.receivers or signals.after_task_publish.receivers
     return _current_settings().broker_url is None and not listened_to
 
 
 @cache
-def _envelope(task: str, pid: int) -> Envelope:
-    # The pid is part of the envelope, as the origin of the message.
+def envelope(task: str, pid: int) -> Envelope:
+    """The envelope of a task's messages; the pid is part of it, as their origin."""
     return Envelope(_app, task, EVENTS_QUEUE)
 
 
 @cache
 def _publishers() -> PublisherPool:
+    return PublisherPool(new_publisher)
+
+
+def check_address() -> None:
+    """Raises `ConfigurationError` when nothing says where events go."""
+    if _current_settings().broker_url is None:
+        _current_settings().redis_address()
+
+
+def new_publisher(producer_id: str | None = None) -> Publisher:
+    """A publisher with a connection of its own, under a new id or that of a process that died.
+
+    Raises `ConfigurationError` when there is no address of Redis.
+    """
     settings = _current_settings()
-    url, keys = settings.redis_address(), Keys(settings.prefix)
-    return PublisherPool(lambda: Publisher(redis_client(url), keys, EVENTS_QUEUE))
+    client = redis_client(settings.redis_address())
+    return Publisher(client, Keys(settings.prefix), EVENTS_QUEUE, producer_id)
 
 
 class _CheckedTask(Task):
@@ -232,7 +246,7 @@ class _CheckedTask(Task):
             options.pop("retry", None)
             send = partial(super().apply_async, args, kwargs, **options)
             return rabbitmq.publish_confirmed(_app, send, timeout_s)
-        if not options.keys() <= _FAST_OPTIONS or not _publishes_itself():
+        if not options.keys() <= _FAST_OPTIONS or not publishes_itself():
             if _current_settings().broker_url is None:
                 _app.conf.broker_url = _current_settings().redis_address()
             return super().apply_async(args, kwargs, **options)
@@ -244,10 +258,10 @@ class _CheckedTask(Task):
         self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float
     ) -> None:
         """Publish under a producer's number, and tell those who listen to Celery's signals."""
-        envelope = _envelope(self.name, os.getpid())
+        rendered = envelope(self.name, os.getpid())
         _publishers().publish(
             TAG_PREFIX,
-            lambda tag: envelope.message(task_id, tag, args, kwargs),
+            lambda tag: rendered.message(task_id, tag, args, kwargs),
             self.events_in(args),
             timeout_s,
         )

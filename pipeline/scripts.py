@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib.resources import files
 
@@ -13,6 +14,12 @@ from redis.commands.core import Script
 def source(name: str) -> bytes:
     """The text of `lua/{name}.lua`."""
     return files("pipeline.lua").joinpath(f"{name}.lua").read_bytes()
+
+
+@cache
+def sha1(name: str) -> str:
+    """The name under which a server that has loaded `lua/{name}.lua` knows it."""
+    return hashlib.sha1(source(name), usedforsecurity=False).hexdigest()
 
 
 def script(client: redis.Redis, name: str) -> Script:

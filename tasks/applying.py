@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import redis
 from celery.exceptions import Reject
 from celery.worker import state
@@ -20,6 +20,14 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 logger = logging.getLogger(__name__)
+
+
+def _no_rejection(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], Reject))
+
+
+# Celery reports a message given back with a traceback; below it is said in a line.
+logging.getLogger("celery.app.trace").addFilter(_no_rejection)
 
 
 def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
@@ -40,7 +48,9 @@ def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
             return [apply_or_bury([delivery]) for delivery in deliveries][-1]
         logger.exception("a message cannot be counted and becomes a dead letter")
         bad = BadEvent(deliveries[0].raw, f"message: {error!r}", kind="message")
-        return counters().apply([replace(deliveries[0], events=(), bad=[bad])], datetime.now(UTC))
+        return counters().apply(
+            [msgspec.structs.replace(deliveries[0], events=(), bad=[bad])], datetime.now(UTC)
+        )
 
 
 def apply_patiently(delivery: Delivery) -> Applied:
@@ -54,7 +64,8 @@ def apply_patiently(delivery: Delivery) -> Applied:
             return apply_or_bury([delivery])
         except redis.RedisError as error:
             if state.should_stop is not None or state.should_terminate is not None:
-                raise Reject(f"not counted yet: {error}", requeue=True) from error
+                logger.warning("a message not counted yet goes back to its queue: %s", error)
+                raise Reject("not counted yet", requeue=True) from error
             logger.warning("Redis does not count, next try in %.1f s: %s", pause_s, error)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

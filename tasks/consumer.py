@@ -9,28 +9,25 @@ back to wait for more: while one batch is counted the next ones gather in Redis.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from base64 import b64decode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import redis
 from celery import Celery, bootsteps
 from celery.worker import state
 
 from config.celery import EVENTS_QUEUE, FLUSH_QUEUE
-from pipeline.deliveries import TAG_PREFIX, Applied, BadEvent, Delivery
+from pipeline.deliveries import Applied
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from pipeline.scripts import script
 from tasks.app import counters, settings
 from tasks.applying import apply_or_bury
 from tasks.flush import flush_counters
-from tasks.track import ask_for_flush, several_events, single_event
+from tasks.messages import Read, read_message, unreadable
+from tasks.track import ask_for_flush
 
 MAX_EVENTS_AT_ONCE = 2_000
 TASK_EVENTS_PER_S = 10
@@ -44,62 +41,6 @@ Fetched = tuple[str, bytes]
 logger = logging.getLogger(__name__)
 
 
-class _Headers(msgspec.Struct):
-    task: str = ""
-    id: str = ""
-    eta: Any = None
-    expires: Any = None
-    compression: Any = None
-    timelimit: tuple[Any, Any] | None = None
-
-
-class _Properties(msgspec.Struct):
-    body_encoding: str | None = None
-
-
-class _Message(msgspec.Struct, rename={"content_type": "content-type"}):
-    body: str
-    headers: _Headers
-    properties: _Properties
-    content_type: str = ""
-
-
-class _Embedded(msgspec.Struct):
-    callbacks: Any = None
-    errbacks: Any = None
-    chain: Any = None
-    chord: Any = None
-
-
-class _FirstProtocol(msgspec.Struct):
-    """The body of a message in Celery's first protocol, which clients in other languages speak."""
-
-    task: str
-    id: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-    eta: Any = None
-    expires: Any = None
-    callbacks: Any = None
-    errbacks: Any = None
-    chord: Any = None
-
-
-_read_message = msgspec.json.Decoder(_Message).decode
-_read_first_protocol = msgspec.json.Decoder(_FirstProtocol).decode
-_read_body = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _Embedded]).decode
-_PLAIN = _Embedded()
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A message read: its events, and what is needed to report or bury it."""
-
-    delivery: Delivery
-    task: str = ""
-    task_id: str = ""
-
-
 class BatchConsumer:
     """Reads and counts what a worker fetched from the events queue.
 
@@ -107,9 +48,9 @@ class BatchConsumer:
     """
 
     def __init__(self, app: Celery, report: Callable[[Sequence[tuple[str, str]]], None]) -> None:
-        self._app = app
+        self._tasks = app.tasks
         self._report = report
-        self._held: list[_Taken] = []
+        self._held: list[Read] = []
 
     def handle(self, fetched: Sequence[Fetched]) -> list[Fetched]:
         """Count the messages; returns those that are to go Celery's own way.
@@ -145,7 +86,7 @@ class BatchConsumer:
             ask_for_flush()
         return counted
 
-    def _next_batch(self) -> list[_Taken]:
+    def _next_batch(self) -> list[Read]:
         events = 0
         for position, taken in enumerate(self._held):
             events += len(taken.delivery.events)
@@ -153,70 +94,12 @@ class BatchConsumer:
                 return self._held[:position]
         return list(self._held)
 
-    def _read(self, tag: str, raw: bytes, now: datetime) -> _Taken | None:  # noqa: PLR0911
-        """The events in a message, or None when it is not for this lane."""
+    def _read(self, tag: str, raw: bytes, now: datetime) -> Read | None:
         try:
-            message = _read_message(raw)
-        except (msgspec.DecodeError, UnicodeError) as error:
-            return _unreadable(tag, raw, f"is not a Celery message: {error}")
-        if not message.headers.task:
-            message = _second_protocol(message)
-        headers = message.headers
-        if headers.task not in self._app.tasks:
-            return _unreadable(tag, raw, f"there is no task {headers.task!r}")
-        if message.content_type != "application/json":
-            reason = f"content type {message.content_type!r} is not accepted; send JSON"
-            return _unreadable(tag, raw, reason)
-        if headers.compression or headers.task not in (TRACK_EVENT, TRACK_EVENTS):
-            return None
-        try:
-            args, kwargs, embedded = _arguments(message)
-        except (ValueError, TypeError, RecursionError) as error:
-            return _unreadable(tag, raw, f"the arguments cannot be read: {error}")
-        if embedded != _PLAIN or headers.eta is not None or headers.expires is not None:
-            return None
-        read = single_event if headers.task == TRACK_EVENT else several_events
-        task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
-        delivery = replace(read(args, kwargs, task_id, now), tag=tag, raw=raw)
-        return _Taken(delivery, headers.task, headers.id)
-
-
-def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]:
-    body = _body(message)
-    try:
-        return _read_body(body)
-    except (msgspec.DecodeError, UnicodeError):
-        # What the standard library's JSON takes besides (NaN, long numbers, lone surrogates) is
-        # for the rules of an event to judge.
-        args, kwargs, embedded = json.loads(body)
-        if not isinstance(args, list) or not isinstance(kwargs, dict):
-            raise TypeError("they must be a list, an object and an object") from None
-        return args, kwargs, _Embedded(**(embedded or {}))
-
-
-def _body(message: _Message) -> bytes:
-    encoded = message.properties.body_encoding == "base64"
-    return b64decode(message.body, validate=True) if encoded else message.body.encode()
-
-
-def _second_protocol(message: _Message) -> _Message:
-    """A message of the first protocol in the form of the second; any other as it is."""
-    try:
-        old = _read_first_protocol(_body(message))
-    except ValueError:
-        return message
-    embedded = _Embedded(old.callbacks, old.errbacks, chord=old.chord)
-    return _Message(
-        msgspec.json.encode([old.args, old.kwargs, embedded]).decode(),
-        _Headers(old.task, old.id, old.eta, old.expires),
-        _Properties(),
-        message.content_type,
-    )
-
-
-def _unreadable(tag: str, raw: bytes, reason: str) -> _Taken:
-    bad = BadEvent(raw, f"message: {reason}", kind="message")
-    return _Taken(Delivery((), [bad], tag=tag))
+            return read_message(tag, raw, now, self._tasks)
+        except Exception as error:  # such as a nesting too deep for Python; it must not end us
+            logger.exception("a message cannot be read and becomes a dead letter")
+            return unreadable(tag, raw, repr(error))
 
 
 def adopt() -> None:

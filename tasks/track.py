@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import redis
 from celery import Task
 from celery.app.task import Context
@@ -75,7 +75,7 @@ def count(delivery: Delivery, request: Context) -> None:
     when many counters are pending.
     """
     raw = json.dumps([request.args, request.kwargs], default=repr).encode()
-    delivery = replace(delivery, raw=raw)
+    delivery = msgspec.structs.replace(delivery, raw=raw)
     applied = apply_patiently(delivery)
     if applied.pending > settings().flush_threshold:
         ask_for_flush()

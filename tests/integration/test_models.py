@@ -177,7 +177,8 @@ class Pipeline(RuleBasedStateMachine):
                 self.services.redis.lpush(QUEUE, self._text(name))
                 self.model.queued.append(name)
             return
-        tag = self.publishers[producer].next_tag(TAG_PREFIX)
+        publisher = self.publishers[producer]
+        tag = publisher.tag(TAG_PREFIX, publisher.next_number())
         self.messages[tag] = Message(batch)
         for _ in range(times):
             self.publishers[producer].send(self._text(tag), len(batch), timeout_s=0)

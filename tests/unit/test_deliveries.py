@@ -52,6 +52,22 @@ def test_a_bad_event_is_set_apart_as_it_came_and_the_others_are_kept(bad: object
     assert letter.reason.encode()
 
 
+def test_a_bad_event_is_booked_under_the_type_that_it_names() -> None:
+    bad = [{"event_type": "a", "timestamp": "never"}, {"event_type": "a", "color": "red"}]
+    nameless = [{"event_type": ""}, {"event_type": 7}, {"event_type": "a\x00"}, {}, "a", None]
+    _, message = prepared(read_delivery([*bad, *nameless, {"event_type": "a"}], NOW, tag="1"))
+    assert message["books"] == {
+        "consumed": 9,
+        "counted": 1,
+        "dead": 8,
+        "consumed:a": 3,
+        "counted:a": 1,
+        "dead:a": 2,
+        "consumed:__unknown__": 6,
+        "dead:__unknown__": 6,
+    }
+
+
 # Putting together
 
 
@@ -59,7 +75,8 @@ def test_deliveries_are_summed_into_one_set_of_increments() -> None:
     batch, message = prepared(Delivery([event(), event()], tag="1"), Delivery([event()], tag="2"))
     assert message["tags"] == ["1", "2"]
     assert message["counters"][DAY] == 3
-    assert message["books"] == {"counted": 3, "consumed": 3, "counted:page_view": 3}
+    books = {"counted": 3, "consumed": 3}
+    assert message["books"] == books | {"counted:page_view": 3, "consumed:page_view": 3}
     assert batch.applied(pending=7) == Applied(counted=3, pending=7)
 
 
@@ -88,7 +105,8 @@ def test_a_message_that_is_gone_leaves_no_trace() -> None:
     message = batch.message({}, Keys(), NOW)
     assert message["tags"] == ["2"]
     assert DAY not in message["counters"]
-    assert message["books"] == {"counted": 1, "consumed": 1, "counted:click": 1}
+    books = {"counted": 1, "consumed": 1}
+    assert message["books"] == books | {"counted:click": 1, "consumed:click": 1}
 
 
 def test_the_id_in_a_message_that_is_gone_does_not_hide_the_next_event_with_it() -> None:
@@ -139,8 +157,10 @@ def test_bad_events_become_dead_letters_and_are_booked() -> None:
     assert message["books"] == {
         "counted": 1,
         "counted:page_view": 1,
+        "consumed:page_view": 1,
         "dead": 6,
         "dead:__unknown__": 6,
+        "consumed:__unknown__": 6,
         "consumed": 7,
     }
     assert batch.applied(0) == Applied(counted=1, dead=6)
