@@ -32,8 +32,8 @@ lint: install  ## Check style, types and who imports whom
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: install  ## Measure the pipeline beside its rivals
-	.venv/bin/python -m benchmarks $(ARGS)
+bench: install  ## Measure the pipeline beside its rivals, ten minutes: QUICK=1 for one
+	.venv/bin/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 chaos: install  ## Kill processes at random and check the counts: KILLS=20 SEED=1 CONTROL=1
 	.venv/bin/python -m tests.chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(CONTROL),--control)

@@ -1,162 +1,131 @@
-"""Measure and print ratios: times on one machine say little, ratios in one run say more."""
+"""`python -m benchmarks`: hold the contests, tell how they went, and say where we fall short."""
 
 from __future__ import annotations
 
+import argparse
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
+import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from sqlalchemy import text
 
-from config.settings import Settings
-from pipeline import producer, schema
-from pipeline.deliveries import Delivery
-from pipeline.embedded import PrivateServers
-from pipeline.events import Event
-from pipeline.services import Services, connect
+from benchmarks import growth, plots, report
+from benchmarks.growth import Point
+from benchmarks.processes import busy_s, used_s
+from benchmarks.report import Row
+from benchmarks.rows import CONTESTS, GROWTH, Contest, chosen
+from benchmarks.stage import FULL, QUICK, Sizes, Stage, open_stage
 
-USERS = 5_000
-PUBLISHED_AT_ONCE = 200
-ROUNDS = 5
-OUR_EVENTS, PLAIN_EVENTS = 20_000, 2_000
-COUNTERS, PLAIN_ROWS = 100_000, 10_000
-_UPSERT = text(
-    "INSERT INTO plain_user_daily (date, event_type, user_id, count) "
-    "VALUES (:date, 'page_view', :user_id, 1) ON CONFLICT (date, event_type, user_id) "
-    "DO UPDATE SET count = plain_user_daily.count + excluded.count"
-)
+HERE = Path(__file__).parent
+ELSEWHERE = HERE.parent / "build" / "benchmarks"
+"""Where a run goes that is no full one: the results in the tree are those of a full run."""
 
 
 def main() -> None:
-    """Run every row on private servers with `appendfsync everysec`, for rivals and us alike."""
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        PrivateServers.start(Path(directory) / "servers", appendfsync="everysec") as servers,
-    ):
-        assert servers.redis_url is not None
-        assert servers.postgres_url is not None
-        os.environ |= {
-            "ANALYTICS_REDIS_URL": servers.redis_url,
-            "ANALYTICS_POSTGRES_URL": servers.postgres_url,
-            "ANALYTICS_APPENDFSYNC": "everysec",
-        }
-        services = connect(Settings(), servers.redis_url, servers.postgres_url)
-        schema.migrate(services.engine)
-        producer.configure(redis_url=servers.redis_url)
-        table = Table("what", "ours", "rival", "rival is", "ratio", title="Benchmarks")
-        for row in (publish(), count(services), flush(services)):
-            table.add_row(*row)
-        services.close()
-        Console().print(table)
-
-
-def publish() -> tuple[str, ...]:
-    """Microseconds in the caller of one `.delay()`."""
-    from benchmarks import plain
-
-    ours, rival = [], []
-    for _ in range(ROUNDS):
-        ours.append(_each(lambda i: producer.track_event.delay("bench", user_id=f"u{i}")))
-        rival.append(_each(lambda i: plain.count.delay("bench", f"u{i}")))
-    mine, theirs = statistics.median(ours), statistics.median(rival)
-    return (
-        "track_event.delay(), µs in the caller",
-        f"{mine * 1e6:,.0f}",
-        f"{theirs * 1e6:,.0f}",
-        "Celery's .delay()",
-        f"{theirs / mine:.1f} times less",
+    """Run what the options say."""
+    options = _options()
+    began, busy_before_s = time.monotonic(), busy_s()
+    console = Console()
+    sizes: Sizes = QUICK if options.quick else FULL
+    contests = chosen(options.only)
+    with_growth = not options.only or GROWTH in options.only
+    with console.status("") as status, open_stage(sizes, status.update) as stage:
+        head = _head(stage, quick=options.quick)
+        rows = _hold(contests, stage, console)
+        points = growth.measure(stage) if with_growth else []
+        if any(contest.with_always for contest in contests):
+            console.log("with appendfsync always")
+            again = [one.again_with_always() for one in contests if one.with_always]
+            rows += _hold(again, stage.with_appendfsync_always(), console)
+    duration_s = time.monotonic() - began
+    others = (busy_s() - busy_before_s - used_s()) / duration_s
+    head |= {"duration_s": round(duration_s), "cores_used_by_others": round(others, 2)}
+    directory = ELSEWHERE if options.quick or options.only else HERE
+    _write(directory, head, rows, points)
+    _tell(console, rows, points)
+    console.print(
+        f"\n{duration_s:.0f} s, other programs used {others:.2f} of {os.cpu_count()} cores "
+        f"meanwhile; written to {os.path.relpath(directory)}"
     )
 
 
-def count(services: Services) -> tuple[str, ...]:
-    """Single-event messages counted a second by one worker process."""
-    from benchmarks import plain
+def _hold(contests: Sequence[Contest], stage: Stage, console: Console) -> list[Row]:
+    rows: list[Row] = []
+    for contest in contests:
+        began = time.monotonic()
+        found = contest.rows(stage)
+        rows += found
+        ratios = ", ".join(f"{one.name} {one.ratio:.3g}" for one in found)
+        console.log(f"{contest.name}, {time.monotonic() - began:.0f} s: {ratios}")
+    return rows
 
-    client = services.redis
-    for i in range(OUR_EVENTS - client.llen(producer.EVENTS_QUEUE)):
-        producer.track_event.delay("bench", user_id=f"u{i % USERS}")
-    for i in range(PLAIN_EVENTS - client.llen(plain.QUEUE)):
-        plain.count.delay("bench", f"u{i % USERS}")
-    with _worker("tasks", producer.EVENTS_QUEUE):
-        ours = _rate(OUR_EVENTS, lambda: int(client.hget("analytics:totals", "counted") or 0))
-    with _worker("benchmarks.plain", plain.QUEUE):
-        rival = _rate(PLAIN_EVENTS, lambda: int(client.get(plain.DONE) or 0))
-    return (
-        "single events counted a second, one worker",
-        f"{ours:,.0f}",
-        f"{rival:,.0f}",
-        "a plain Celery task, one pipeline per event",
-        f"{ours / rival:.1f} times",
+
+def _write(
+    directory: Path, head: dict[str, Any], rows: Sequence[Row], points: Sequence[Point]
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    found = {
+        "points": [asdict(point) for point in points],
+        "faster_than_the_work": growth.too_fast(points),
+    }
+    report.write_json(directory / "results.json", head, rows, found)
+    if rows:
+        plots.plot_rows(directory / "results.png", rows)
+    if points:
+        plots.plot_growth(directory / "growth.png", points)
+
+
+def _tell(console: Console, rows: Sequence[Row], points: Sequence[Point]) -> None:
+    if rows:
+        console.print(report.table(rows))
+    if points:
+        console.print(growth.table(points))
+    for sentence in [*report.shortfalls(rows), *growth.too_fast(points)]:
+        console.print(f"- {sentence}", highlight=False)
+
+
+def _head(stage: Stage, *, quick: bool) -> dict[str, Any]:
+    """When, where and with what: figures say little without it."""
+    server = stage.services.redis.info("server")
+    with stage.connect_postgres() as postgres:
+        postgres_version = postgres.info.parameter_status("server_version")
+    redis_version = server.get("valkey_version") or server["redis_version"]
+    packages = ("celery", "kombu", "dramatiq", "redis", "hiredis", "sqlalchemy", "psycopg")
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": quick,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "appendfsync": "everysec",
+        "versions": {
+            "python": platform.python_version(),
+            server.get("server_name", "redis"): redis_version,
+            "postgres": postgres_version,
+            **{name: version(name) for name in packages},
+        },
+    }
+
+
+def _options() -> argparse.Namespace:
+    names = [contest.name for contest in CONTESTS]
+    names += [one.name for contest in CONTESTS for one in contest.comparisons]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, about a minute")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        choices=[*names, GROWTH],
+        help=f"contests or rows to run: {', '.join([*names, GROWTH])}",
     )
-
-
-def flush(services: Services) -> tuple[str, ...]:
-    """User counters stored a second."""
-    now = datetime.now(UTC)
-    services.flush()
-    for first in range(0, COUNTERS, 1_000):
-        users = range(first, first + 1_000)
-        events = [Event.create("bench", f"flushed{user}", now=now) for user in users]
-        services.counters.apply([Delivery(events)], now)
-    began = time.perf_counter()
-    ours = services.flush() / (time.perf_counter() - began)
-    with services.engine.begin() as connection:
-        connection.execute(text("CREATE TABLE plain_user_daily (LIKE analytics_user_daily)"))
-        connection.execute(
-            text("ALTER TABLE plain_user_daily ADD PRIMARY KEY (date, event_type, user_id)")
-        )
-    began = time.perf_counter()
-    for first in range(0, PLAIN_ROWS, 100):
-        with services.engine.begin() as connection:
-            rows = [{"date": now.date(), "user_id": f"u{first + i}"} for i in range(100)]
-            connection.execute(_UPSERT, rows)
-    rival = PLAIN_ROWS / (time.perf_counter() - began)
-    return (
-        "user counters flushed a second",
-        f"{ours:,.0f}",
-        f"{rival:,.0f}",
-        "upserts by executemany in hundreds",
-        f"{ours / rival:.1f} times",
-    )
-
-
-def _each(send: Callable[[int], object]) -> float:
-    began = time.perf_counter()
-    for i in range(PUBLISHED_AT_ONCE):
-        send(i)
-    return (time.perf_counter() - began) / PUBLISHED_AT_ONCE
-
-
-def _rate(events: int, counted: Callable[[], int]) -> float:
-    """Events a second between the first look that finds some counted and the last event."""
-    while not (before := counted()):
-        time.sleep(0.002)
-    began = time.perf_counter()
-    while counted() < events:
-        time.sleep(0.002)
-    return (events - before) / (time.perf_counter() - began)
-
-
-@contextmanager
-def _worker(app: str, queue: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "celery", "-A", app, "worker", "-Q", queue, "-P", "solo"]
-    worker = subprocess.Popen(
-        [*command, "-l", "ERROR"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        worker.terminate()
-        worker.wait()
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import redis
@@ -41,11 +41,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Journal:
-    """The batches that readers must consider, and Redis's clock when they were listed (ms)."""
+    """A moment at which a read begins: Redis's clock (ms), the (epoch, number) of the newest claim,
+    and the batches that were open."""
 
     at_ms: int
+    newest_claim: tuple[int, int]
     open: list[str]
-    settled: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Counters:
         self._claim = script(client, "claim")
         self._settle = script(client, "settle")
         self._read = script(client, "read")
+        self._journal = script(client, "journal")
         self._repair = script(client, "repair")
         self._accept = script(client, "accept")
         self._note_flush = script(client, "note_flush")
@@ -147,6 +149,10 @@ class Counters:
         pending, epoch, number, *taken = reply
         return Claim(batch_id, epoch, number, _counts(taken), pending)
 
+    def guard(self, newest_stored: tuple[int, int]) -> None:
+        """Raise `RedisWentBack` when Redis is behind what the ledger has reached; takes nothing."""
+        self.claim("", 0, newest_stored)
+
     def held(self, batch_id: str) -> Claim:
         """What the journal holds under `batch_id`; number 0 when it is there no longer."""
         found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.inflight + batch_id))
@@ -161,51 +167,54 @@ class Counters:
             args=[batch_id, JOURNAL_LIFETIME_S, BATCH_LISTED_S],
         )
 
+    def listed(self, batch_ids: Sequence[str]) -> set[str]:
+        """Those of the batches that are open or were settled within a day."""
+        scores = self.client.zmscore(self.keys.batches, list(batch_ids)) if batch_ids else []
+        return {one for one, score in zip(batch_ids, scores, strict=True) if score is not None}
+
     # -- read --
 
     def journal(self) -> Journal:
-        """The batches whose journals exist: those open, and those settled so recently that readers
-        may need them."""
-        # One command after the other: at maxmemory Redis 7.0 refuses MULTI. What is settled between
-        # the looks is in both lists; what is claimed and stored then, the ledger shows as recent.
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.time()
-        pipeline.zrangebyscore(self.keys.batches, "-inf", 0)
-        pipeline.zrangebyscore(self.keys.batches, 1, "+inf", withscores=True)
-        (seconds, micros), open_, settled = pipeline.execute()
-        at_ms = seconds * 1000 + micros // 1000
-        recent = [
-            name.decode() for name, score in settled if score > at_ms - JOURNAL_LIFETIME_S * 1000
-        ]
-        return Journal(at_ms, [name.decode() for name in open_], recent)
+        """The batches that are open at this moment, and how far claims have come."""
+        at_ms, epoch, claims, open_ = self._journal(keys=[self.keys.batches, self.keys.totals])
+        return Journal(at_ms, (epoch, claims), [name.decode() for name in open_])
 
     def unstored(
-        self, counters: Sequence[str], stored: Sequence[str], began_at_ms: int
+        self, counters: Sequence[str], stored: Sequence[str], began: Journal
     ) -> list[int] | None:
-        """Per counter, what neither Postgres nor a batch in `stored` holds yet; None: the read took
-        too long."""
+        """Per counter, what Postgres does not hold of it, as it was read after `began`; None when
+        that took too long.
+
+        `stored` are the batches that Postgres held then, of those open at the beginning and those
+        claimed since.
+        """
+        question = [list(counters), list(stored), began.open, *began.newest_claim]
         reply = self._read(
             keys=[self.keys.batches],
             args=[
                 self.keys.inflight,
-                began_at_ms,
+                began.at_ms,
                 LONGEST_READ_S * 1000,
-                msgspec.msgpack.encode([list(counters), list(stored)]),
-                JOURNAL_LIFETIME_S * 1000,
+                msgspec.msgpack.encode(question),
             ],
         )
-        return None if reply == -1 else cast("list[int]", reply)
+        if reply == -1:
+            return None
+        sums, long = cast("tuple[list[int], list[Any]]", reply)
+        for position, count in zip(long[::2], long[1::2], strict=True):
+            sums[position - 1] += int(count)
+        return sums
 
     def names_of_user(self, user_id: str) -> set[str]:
-        """Names of the user's counters that are live or in a journal now. Costs one pass over the
+        """Names of the user's counters that are live, or claimed and not stored. Costs one pass
+        over the
         pending set."""
         pattern = self.keys.user_pattern(user_id)
         names = {
             _name(cast("bytes", name))
             for name in self.client.sscan_iter(self.keys.pending_flush, match=pattern, count=10_000)
         }
-        journal = self.journal()
-        for batch_id in [*journal.open, *journal.settled]:
+        for batch_id in self.journal().open:  # what is settled by now, Postgres has
             for name, _ in self.client.hscan_iter(
                 self.keys.inflight + batch_id, match=pattern, count=10_000
             ):

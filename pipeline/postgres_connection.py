@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from pipeline import schema
 from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
 
 OLDEST_POSTGRES = 15
 _CONNECT_TIMEOUT_S = 5
+_IDLE_S = 0.02
 
 
 def postgres_engine(url: str) -> Engine:
@@ -23,18 +33,36 @@ def postgres_engine(url: str) -> Engine:
         address = make_url(url)
         if address.get_backend_name() not in ("postgresql", "postgres"):
             raise ValueError(f"{address.drivername} is another database")
-        return create_engine(
+        engine = create_engine(
             address.set(drivername="postgresql+psycopg"),
-            pool_pre_ping=True,
             pool_size=5,
             max_overflow=10,
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "analytics"},
         )
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _check_idle)
+        return engine
     except (ArgumentError, ValueError) as error:
         raise ConfigurationError(
             f"the Postgres URL {without_password(url)} is wrong ({error}): "
             "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from error
+
+
+def _note_use(_: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used_at_s"] = time.monotonic()
+
+
+def _check_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+    """Ask a connection that was idle for a while whether it is still there; SQLAlchemy's own check
+    costs every read a round trip."""
+    if time.monotonic() - record.info.get("used_at_s", time.monotonic()) < _IDLE_S:
+        return
+    try:
+        connection.execute("")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError(str(error)) from error  # the pool takes another
 
 
 def check_postgres(engine: Engine) -> None:

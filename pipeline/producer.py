@@ -199,13 +199,14 @@ def check_address() -> None:
         _current_settings().redis_address()
 
 
-def new_publisher(producer_id: str | None = None) -> Publisher:
+def new_publisher(producer_id: str | None = None, reply_within_s: float = 30) -> Publisher:
     """A publisher with a connection of its own, under a new id or that of a process that died.
 
-    Raises `ConfigurationError` when there is no address of Redis.
+    A connection without a reply for so long counts as lost. Raises `ConfigurationError` when there
+    is no address of Redis.
     """
     settings = _current_settings()
-    client = redis_client(settings.redis_address())
+    client = redis_client(settings.redis_address(), reply_within_s)
     return Publisher(client, Keys(settings.prefix), EVENTS_QUEUE, producer_id)
 
 

@@ -108,6 +108,11 @@ class Publisher:
             else:
                 return
 
+    def close(self) -> None:
+        """Close the connection; the next `send` opens it again."""
+        if self._connection is not None:
+            self._connection.disconnect()
+
     def _call(self, now_s: float, *args: Any) -> None:
         """Run the publish script, on a connection of our own: half the time of a client's call."""
         connection = self._connection

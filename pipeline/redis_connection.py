@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
 
@@ -29,7 +29,7 @@ _CONNECT_TIMEOUT_S = 5
 _SOCKET_TIMEOUT_S = 30
 
 
-def redis_client(url: str) -> redis.Redis:
+def redis_client(url: str, reply_within_s: float = _SOCKET_TIMEOUT_S) -> redis.Redis:
     """A client that never repeats a command by itself: redis-py's default would apply one twice
     after a lost reply.
 
@@ -38,8 +38,8 @@ def redis_client(url: str) -> redis.Redis:
     """
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": _SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+        "socket_timeout": reply_within_s,
+        "socket_connect_timeout": min(reply_within_s, _CONNECT_TIMEOUT_S),
         "socket_keepalive": True,
     }
     try:
@@ -64,13 +64,35 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
         raise ValueError("it names no master: end it with ?master_name=NAME")
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [(part.hostname or "localhost", part.port or 26_379) for part in parts],
-        sentinel_kwargs={"socket_connect_timeout": _CONNECT_TIMEOUT_S},
+        # Else a Sentinel that is down would be tried four times, for seconds, before the next.
+        sentinel_kwargs=options,
         password=unquote(parts[0].password) if parts[0].password else None,
         db=int(parts[-1].path.strip("/") or 0),
         **options,
     )
-    master: redis.Redis = sentinel.master_for(master_names[0])  # type: ignore[no-untyped-call]
+    master: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        master_names[0], connection_class=_MasterConnection
+    )
     return master
+
+
+class _MasterConnection(SentinelManagedConnection):
+    """Works without a client too, as the publisher uses it.
+
+    redis-py's goes back to where the master was when it has been cut off, and stays open after an
+    error, so that a late reply would be taken for that of the next command.
+    """
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        self.connect()  # type: ignore[no-untyped-call]
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+
+    def read_response(
+        self, disable_decoding: bool = False, *, disconnect_on_error: bool | None = True, **how: Any
+    ) -> Any:
+        return super().read_response(
+            disable_decoding, disconnect_on_error=disconnect_on_error, **how
+        )
 
 
 def check_redis(client: redis.Redis, appendfsync: str) -> None:

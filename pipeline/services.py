@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import redis
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine
 
 from pipeline import dead_letters, partitions
 from pipeline.books import books
@@ -22,7 +22,6 @@ from pipeline.redis_connection import redis_client, reported_redis_errors
 from pipeline.scripts import script
 from pipeline.stats import Stats
 from pipeline.store import Store, newest_claim
-from pipeline.tables import flush_batches
 
 EVENTS_QUEUE = "analytics.events"
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
@@ -85,14 +84,9 @@ class Services:
     def maintain(self, now: datetime) -> None:
         """Make partitions ahead of need and forget ledger entries far older than any flush."""
         oldest = now - timedelta(days=self.settings.ledger_days)
-        newest = select(func.max(flush_batches.c.stored_at)).scalar_subquery()
-        with self._reported(), self.engine.begin() as connection:
+        with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
-            connection.execute(
-                delete(flush_batches).where(
-                    flush_batches.c.stored_at < oldest, flush_batches.c.stored_at < newest
-                )
-            )
+            self.store.forget_batches(oldest, self.counters.listed)
 
     def accept_redis_state(self) -> int:
         """Go on from what Redis holds now although it is older than what is stored; returns the new

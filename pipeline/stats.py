@@ -1,14 +1,15 @@
 """Reads: exact at any moment, flushed or not.
 
-A read lists the journal's batches, asks Postgres for the counts and for which of these batches it
-holds, both in one statement, and then asks Redis for everything that is not among them. Whatever a
-flush does in between, each count is found in exactly one place. Rankings alone are as of the last
+A read notes which batches are open, asks Postgres for the counts and for which of these batches,
+and of those claimed since, it holds, both in one statement, and then asks Redis for everything that
+is not among them. Whatever a flush does in between, each count is found in exactly one place.
+Rankings alone are as of the last
 flush, and say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
@@ -18,24 +19,87 @@ from sqlalchemy import (
     Engine,
     Select,
     Text,
+    bindparam,
     cast,
     func,
-    literal,
     literal_column,
-    or_,
     select,
+    tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from pipeline.counters import Counters
+from pipeline.counters import Counters, Journal
 from pipeline.counting import counted_value
 from pipeline.keys import Keys, UserCounter, hour_text
 from pipeline.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 
 _RECENT = timedelta(minutes=10)
 
-StoredCounts = dict[str, int]
-"""Stored counts by the name of their counter in Redis."""
+
+def _with_ledger(rows_wanted: Select[Any]) -> Select[Any]:
+    """In one statement, and so of one instant: the rows wanted, and those batches in the ledger
+    that were open when the read began or were claimed since.
+
+    Made once for each read: SQLAlchemy takes longer to put such a statement together than Postgres
+    takes to answer it.
+    """
+    rows = rows_wanted.subquery()
+    batch = flush_batches.c
+    open_ = select(batch.batch_id).where(
+        batch.batch_id == func.any(bindparam("open", type_=ARRAY(Text)))
+    )
+    claimed_since = select(batch.batch_id).where(
+        tuple_(batch.epoch, batch.claim) > tuple_(bindparam("epoch"), bindparam("claims")),
+        batch.stored_at > func.clock_timestamp() - _RECENT,
+    )
+    held = union_all(open_, claimed_since).subquery()
+    ledger = select(func.coalesce(func.array_agg(held.c.batch_id), cast([], ARRAY(Text))))
+    as_array = func.json_build_array(*rows.c)
+    counts = select(
+        func.coalesce(func.json_agg(as_array), literal_column("'[]'::json", JSON))
+    ).select_from(rows)
+    return select(counts.scalar_subquery(), ledger.scalar_subquery())
+
+
+def _in_range(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    return column.between(bindparam("first"), bindparam("last"))
+
+
+_DAYS = _with_ledger(
+    select(daily.c.date, daily.c.count).where(
+        daily.c.event_type == bindparam("event_type"), _in_range(daily.c.date)
+    )
+)
+_HOURS = _with_ledger(
+    select(
+        func.to_char(func.timezone("UTC", hourly.c.hour), "YYYY-MM-DD:HH24"), hourly.c.count
+    ).where(hourly.c.event_type == bindparam("event_type"), _in_range(hourly.c.hour))
+)
+_USER_DAYS = _with_ledger(
+    select(user_daily.c.date, user_daily.c.count).where(
+        user_daily.c.user_id == bindparam("user_id"),
+        user_daily.c.event_type == bindparam("event_type"),
+        _in_range(user_daily.c.date),
+    )
+)
+_USER = _with_ledger(
+    select(user_daily.c.date, user_daily.c.event_type, user_daily.c.count).where(
+        user_daily.c.user_id == bindparam("user_id"), _in_range(user_daily.c.date)
+    )
+)
+_VALUE_DAYS = _with_ledger(
+    select(dimension_daily.c.date, dimension_daily.c.count).where(
+        dimension_daily.c.event_type == bindparam("event_type"),
+        dimension_daily.c.property == bindparam("property"),
+        dimension_daily.c.value == bindparam("value"),
+        _in_range(dimension_daily.c.date),
+    )
+)
+
+
+Counts = dict[str, int]
+"""By the name of their counter in Redis."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +122,7 @@ class Stats:
         self._counters = counters
         self._keys: Keys = counters.keys
         self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN
 
     def daily_count(self, event_type: str, day: date) -> int:
         """How often the event happened on a day."""
@@ -83,32 +148,31 @@ class Stats:
 
     def user_count(self, user_id: str, event_type: str, first: date, last: date) -> int:
         """How often a user did something from `first` to `last`."""
-        table = user_daily.c
-        days = {self._keys.user(user_id, event_type, f"{day}"): day for day in _days(first, last)}
-        stored = select(table.date, table.count).where(
-            table.user_id == user_id,
-            table.event_type == event_type,
-            table.date.between(first, last),
-        )
-        return sum(self._read(stored, lambda day: self._keys.user(user_id, event_type, day), days))
+
+        def name(day: str) -> str:
+            return self._keys.user(user_id, event_type, day)
+
+        wanted = {"user_id": user_id, "event_type": event_type, "first": first, "last": last}
+        return sum(self._read(_USER_DAYS, wanted, name, [name(f"{d}") for d in _days(first, last)]))
 
     def property_count(
         self, event_type: str, property_name: str, value: str, first: date, last: date
     ) -> int:
         """How often the event happened with a value of one of its counted properties."""
-        table = dimension_daily.c
         value = counted_value(value)
 
         def name(day: str) -> str:
             return self._keys.value(event_type, property_name, value, day)
 
-        stored = select(table.date, table.count).where(
-            table.event_type == event_type,
-            table.property == property_name,
-            table.value == value,
-            table.date.between(first, last),
-        )
-        return sum(self._read(stored, name, [name(f"{day}") for day in _days(first, last)]))
+        wanted = {
+            "event_type": event_type,
+            "property": property_name,
+            "value": value,
+            "first": first,
+            "last": last,
+        }
+        names = [name(f"{day}") for day in _days(first, last)]
+        return sum(self._read(_VALUE_DAYS, wanted, name, names))
 
     def user_counts(
         self, user_id: str, first: date | None = None, last: date | None = None
@@ -118,25 +182,18 @@ class Stats:
 
         Looks through the names of all pending counters, so it takes longer the more are pending.
         """
-        table = user_daily.c
         live = sorted(self._counters.names_of_user(user_id))
-        stored = select(table.date, table.event_type, table.count).where(table.user_id == user_id)
-        if first is not None:
-            stored = stored.where(table.date >= first)
-        if last is not None:
-            stored = stored.where(table.date <= last)
+        first, last = first or date.min, last or date.max
         found = self._read_named(
-            stored, lambda day, event_type: self._keys.user(user_id, event_type, day), live
+            _USER,
+            {"user_id": user_id, "first": first, "last": last},
+            lambda day, event_type: self._keys.user(user_id, event_type, day),
+            live,
         )
         counts: dict[str, dict[date, int]] = {}
         for name, n in found.items():
             counter = self._keys.parse(name)
-            if (
-                n
-                and isinstance(counter, UserCounter)
-                and (first is None or counter.day >= first)
-                and (last is None or counter.day <= last)
-            ):
+            if n and isinstance(counter, UserCounter) and first <= counter.day <= last:
                 counts.setdefault(counter.event_type, {})[counter.day] = n
         return {
             event_type: dict(sorted(days.items())) for event_type, days in sorted(counts.items())
@@ -181,12 +238,12 @@ class Stats:
     # -- the protocol of an exact read --
 
     def _by_day(self, event_type: str, first: date, last: date) -> list[tuple[date, int]]:
+        def name(day: str) -> str:
+            return self._keys.daily(event_type, day)
+
         days = _days(first, last)
-        names = [self._keys.daily(event_type, f"{day}") for day in days]
-        stored = select(daily.c.date, daily.c.count).where(
-            daily.c.event_type == event_type, daily.c.date.between(first, last)
-        )
-        counts = self._read(stored, lambda day: self._keys.daily(event_type, day), names)
+        wanted = {"event_type": event_type, "first": first, "last": last}
+        counts = self._read(_DAYS, wanted, name, [name(f"{day}") for day in days])
         return list(zip(days, counts, strict=True))
 
     def _by_hour(self, event_type: str, first: date, last: date) -> list[tuple[datetime, int]]:
@@ -198,64 +255,52 @@ class Stats:
         if not hours:
             return []
         names = [self._keys.hourly(event_type, hour_text(hour)) for hour in hours]
-        at = func.to_char(func.timezone("UTC", hourly.c.hour), "YYYY-MM-DD:HH24")
-        stored = select(at, hourly.c.count).where(
-            hourly.c.event_type == event_type, hourly.c.hour.between(hours[0], hours[-1])
-        )
-        counts = self._read(stored, lambda hour: self._keys.hourly(event_type, hour), names)
+        wanted = {"event_type": event_type, "first": hours[0], "last": hours[-1]}
+        counts = self._read(_HOURS, wanted, lambda h: self._keys.hourly(event_type, h), names)
         return list(zip(hours, counts, strict=True))
 
     def _read(
-        self, stored: Select[Any], name: Callable[..., str], names: Iterable[str]
+        self,
+        statement: Select[Any],
+        wanted: Mapping[str, Any],
+        name: Callable[..., str],
+        names: Sequence[str],
     ) -> list[int]:
-        wanted = list(names)
-        found = self._read_named(stored, name, wanted)
-        return [found.get(name, 0) for name in wanted]
+        found = self._read_named(statement, wanted, name, names)
+        return [found.get(name, 0) for name in names]
 
     def _read_named(
-        self, stored: Select[Any], name: Callable[..., str], names: Sequence[str]
-    ) -> StoredCounts:
-        """Counts by counter name: what `stored` selects (key columns, then the count), and what is
-        not stored yet.
+        self,
+        statement: Select[Any],
+        wanted: Mapping[str, Any],
+        name: Callable[..., str],
+        names: Sequence[str],
+    ) -> Counts:
+        """Counts by counter name: what Postgres has (rows of key columns, then the count), and what
+        is not stored yet.
 
         `name` makes a counter's name of the key columns, which come as text; `names` are the
         counters to ask Redis for beside those that Postgres returns.
         """
         while True:
-            journal = self._counters.journal()
-            rows, batches = self._stored(stored, [*journal.open, *journal.settled])
+            began = self._counters.journal()
+            rows, batches = self._stored(statement, wanted, began)
             counts = {name(*key): int(count) for *key, count in rows}
             asked = list({**dict.fromkeys(names), **dict.fromkeys(counts)})
-            unstored = self._counters.unstored(asked, batches, journal.at_ms)
+            unstored = self._counters.unstored(asked, batches, began)
             if unstored is not None:
                 for counter, count in zip(asked, unstored, strict=True):
                     counts[counter] = counts.get(counter, 0) + count
                 return counts
 
     def _stored(
-        self, query: Select[Any], batch_ids: Sequence[str]
+        self, statement: Select[Any], wanted: Mapping[str, Any], began: Journal
     ) -> tuple[list[list[Any]], list[str]]:
-        """In one statement, and so of one instant: the rows of `query`, and the batches that the
-        ledger holds."""
-        rows = query.subquery()
-        ledger = select(
-            func.coalesce(func.array_agg(flush_batches.c.batch_id), cast([], ARRAY(Text)))
-        ).where(
-            or_(
-                flush_batches.c.batch_id
-                == func.any(cast(literal(batch_ids, ARRAY(Text)), ARRAY(Text))),
-                flush_batches.c.stored_at > func.clock_timestamp() - _RECENT,
-            )
-        )
-        as_array = func.json_build_array(*rows.c)
-        counts = select(
-            func.coalesce(func.json_agg(as_array), literal_column("'[]'::json", JSON))
-        ).select_from(rows)
-        with self._engine.connect() as connection:
-            found = connection.execute(
-                select(counts.scalar_subquery(), ledger.scalar_subquery())
-            ).one()
-        return found[0], found[1]
+        epoch, claims = began.newest_claim
+        values = {**wanted, "open": began.open, "epoch": epoch, "claims": claims}
+        with self._reading.connect() as connection:
+            rows, batches = connection.execute(statement, values).one()
+        return rows, batches
 
 
 def _days(first: date, last: date) -> list[date]:

@@ -3,31 +3,27 @@ proves it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, select, text
+from sqlalchemy import Connection, Engine, Table, delete, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline import partitions
 from pipeline.counters import Claim
 from pipeline.errors import RedisWentBack
-from pipeline.keys import Counter, DailyCounter, HourlyCounter, Keys, UserCounter, hour_text
+from pipeline.keys import Keys
+from pipeline.rows import Refused, Row, counter_name, joined_columns, rows_of
 from pipeline.tables import (
     COUNTER_TABLES,
     ENTER_BATCHES,
     INSERT_DEAD_COUNTERS,
     PARTITIONED_BY_MONTH,
     additive_upsert,
-    daily,
-    dimension_daily,
     flush_batches,
-    hourly,
-    key_columns,
-    user_daily,
 )
 
 _SESSION = text(
@@ -40,18 +36,7 @@ _UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
 # SQLSTATE classes that blame the row: data exception, integrity violation, a limit such as an index
 # row's size.
 _ROW_REFUSED = ("22", "23", "54")
-
-Rows = dict[tuple[Any, ...], int]
-"""Counts by the values of a table's key columns."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A counter that Postgres will not take."""
-
-    counter: str
-    count: int
-    reason: str
+_FORGOTTEN_AT_ONCE = 1_000
 
 
 class Store:
@@ -70,6 +55,25 @@ class Store:
         with self.engine.begin() as connection:
             connection.execute(_SESSION, {"lock_timeout": f"{lock_timeout_s}s"})
             yield FlushTransaction(connection, self)
+
+    def forget_batches(
+        self, stored_before: datetime, listed: Callable[[Sequence[str]], set[str]]
+    ) -> None:
+        """Delete what the ledger holds from before then, but never its newest entry, nor one whose
+        batch is among the `listed` of Redis: a flush may still find that in the journal, and only
+        the ledger says that it is stored. May be repeated."""
+        newest = select(func.max(flush_batches.c.stored_at)).scalar_subquery()
+        old = select(flush_batches.c.batch_id).where(
+            flush_batches.c.stored_at < stored_before, flush_batches.c.stored_at < newest
+        )
+        with self.engine.begin() as connection:
+            ids = list(connection.execute(old).scalars())
+            for first in range(0, len(ids), _FORGOTTEN_AT_ONCE):
+                page = ids[first : first + _FORGOTTEN_AT_ONCE]
+                unlisted = set(page) - listed(page)
+                connection.execute(
+                    delete(flush_batches).where(flush_batches.c.batch_id.in_(unlisted))
+                )
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,12 @@ class FlushTransaction:
             if claim.batch_id in new:
                 for name, count in claim.counts.items():
                     counts[name] = counts.get(name, 0) + count
-        by_table, refused = _rows(counts, self.store.keys)
+        by_table, refused = rows_of(counts, self.store.keys)
         for table in PARTITIONED_BY_MONTH:
-            days: set[date] = {key[0] for key in by_table[table.name]}
+            days = {date.fromisoformat(day) for day in {row[0] for row in by_table[table.name]}}
             partitions.ensure_months(self.store.engine, table, days)
         for table in COUNTER_TABLES:
-            refused += self._add(table, sorted(by_table[table.name].items()))
+            refused += self._add(table, by_table[table.name])
         if refused:
             self._bury(refused)
         return len(counts) - len(refused)
@@ -135,15 +139,11 @@ class FlushTransaction:
                 )
         return new
 
-    def _add(self, table: Table, rows: Sequence[tuple[tuple[Any, ...], int]]) -> list[Refused]:
+    def _add(self, table: Table, rows: Sequence[Row]) -> list[Refused]:
         """Upsert the rows; where Postgres refuses some, halve until each of those stands alone."""
         if not rows:
             return []
-        names = key_columns(table)
-        columns: dict[str, list[Any]] = {
-            name: [key[at] for key, _ in rows] for at, name in enumerate(names)
-        }
-        columns["count"] = [count for _, count in rows]
+        columns = joined_columns(table, rows)
         try:
             with self.connection.begin_nested():
                 self.connection.execute(_UPSERTS[table.name], columns)
@@ -152,8 +152,8 @@ class FlushTransaction:
             if sqlstate[:2] not in _ROW_REFUSED:
                 raise
             if len(rows) == 1:
-                key, count = rows[0]
-                return [Refused(_counter_name(table, key, self.store.keys), count, str(error.orig))]
+                name = counter_name(table, rows[0], self.store.keys)
+                return [Refused(name, int(rows[0][-1]), str(error.orig))]
             middle = len(rows) // 2
             return self._add(table, rows[:middle]) + self._add(table, rows[middle:])
         return []
@@ -179,36 +179,3 @@ def newest_claim(connection: Connection) -> tuple[int, int]:
     )
     found = connection.execute(newest).first()
     return (found.epoch, found.claim) if found else (0, 0)
-
-
-def _rows(counts: dict[str, int], keys: Keys) -> tuple[dict[str, Rows], list[Refused]]:
-    by_table: dict[str, Rows] = {table.name: {} for table in COUNTER_TABLES}
-    refused: list[Refused] = []
-    for name, count in counts.items():
-        try:
-            table, key = _row(keys.parse(name))
-        except ValueError as error:
-            refused.append(Refused(name, count, str(error)))
-        else:
-            by_table[table.name][key] = count
-    return by_table, refused
-
-
-def _row(counter: Counter) -> tuple[Table, tuple[Any, ...]]:
-    if isinstance(counter, DailyCounter):
-        return daily, (counter.event_type, counter.day)
-    if isinstance(counter, HourlyCounter):
-        return hourly, (counter.event_type, counter.hour)
-    if isinstance(counter, UserCounter):
-        return user_daily, (counter.day, counter.event_type, counter.user_id)
-    return dimension_daily, (counter.day, counter.event_type, counter.property, counter.value)
-
-
-def _counter_name(table: Table, key: tuple[Any, ...], keys: Keys) -> str:
-    if table is daily:
-        return keys.daily(key[0], f"{key[1]}")
-    if table is hourly:
-        return keys.hourly(key[0], hour_text(key[1]))
-    if table is user_daily:
-        return keys.user(key[2], key[1], f"{key[0]}")
-    return keys.value(key[1], key[2], key[3], f"{key[0]}")

@@ -104,15 +104,20 @@ def key_columns(table: Table) -> list[str]:
 
 
 def additive_upsert(table: Table) -> TextClause:
-    """Add to the counts of many rows at once: one array a column, no key twice, sorted by key.
+    """Add to the counts of many rows at once, no key twice: one text a column, the values joined by
+    `separator`.
 
-    Measured against COPY into a temporary table and a merge: as fast, and one statement.
+    Measured against arrays (a third slower to write and read) and COPY into a temporary table (as
+    fast, and three statements).
     """
     keys = key_columns(table)
     types = {name: table.c[name].type.compile(_POSTGRES) for name in keys} | {"count": "BIGINT"}
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
+    columns = ", ".join(
+        f"CAST(string_to_array(CAST(:{name} AS TEXT), CAST(:separator AS TEXT)) AS {kind}[])"
+        for name, kind in types.items()
+    )
     return text(
-        f"INSERT INTO {table.name} ({', '.join(types)}) SELECT * FROM unnest({arrays}) "
+        f"INSERT INTO {table.name} ({', '.join(types)}) SELECT * FROM unnest({columns}) "
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE "
         f"SET count = {table.name}.count + excluded.count, updated_at = now()"
     )

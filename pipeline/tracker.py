@@ -11,17 +11,23 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import math
+import multiprocessing
 import os
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from celery import signals
 from kombu.exceptions import OperationalError
 
 from pipeline.errors import EventsNotAccepted, InvalidEvent
@@ -32,13 +38,10 @@ from pipeline.events import (
     Event,
     encode_event,
 )
-from pipeline.outlet import Outlet
+from pipeline.outlet import TRY_S, Outlet
 
 WhenFull = Literal["block", "drop", "spool"]
-_TRY_S = 1.0
-"""How long one try to send lasts, before the thread looks whether it is to end."""
 _PAUSE_S = 0.1
-_LOOK_AT_SPOOL_S = 1.0
 _AT_EXIT_S = 10.0
 
 logger = logging.getLogger(__name__)
@@ -74,34 +77,45 @@ class Tracker:
             raise ValueError(f"max_events={max_events}: give 1 to {MAX_EVENTS_PER_MESSAGE}")
         if not 1 <= max_bytes <= MAX_MESSAGE_BYTES // 2:
             raise ValueError(f"max_bytes={max_bytes}: give 1 to {MAX_MESSAGE_BYTES // 2}")
-        if capacity < max_events or capacity_bytes < max_bytes:
-            raise ValueError("the buffer must hold a message: raise capacity or capacity_bytes")
+        if not 0 <= max_age_s < math.inf:
+            raise ValueError(f"max_age_s={max_age_s}: give seconds, 0 or more")
+        if capacity < max_events:
+            raise ValueError(f"capacity={capacity}: give max_events={max_events} or more")
+        if capacity_bytes < max_bytes:
+            raise ValueError(f"capacity_bytes={capacity_bytes}: give max_bytes={max_bytes} or more")
         if when_full not in ("block", "drop", "spool"):
             raise ValueError(f'when_full={when_full!r}: give "block", "drop" or "spool"')
         if (when_full == "spool") != (spool_dir is not None):
             raise ValueError('spool_dir goes with when_full="spool", and is needed there')
+        if on_drop is not None and when_full != "drop":
+            raise ValueError('on_drop goes with when_full="drop"')
         self._max_events, self._max_bytes, self._max_age_s = max_events, max_bytes, max_age_s
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
         self._when_full, self._on_drop = when_full, on_drop
         self._spool_dir = Path(spool_dir) if spool_dir is not None else None
         self._spool_bytes = spool_bytes
+        self._closed = False
         self._begin()
         _trackers.add(self)
 
     def _begin(self) -> None:
         """An empty buffer, also in a forked child."""
-        self._lock = threading.Lock()
+        # A signal handler may come upon its own thread anywhere in here, and track, flush or close.
+        # So the lock can be taken twice, whoever waits gives it up, and what counts is one step:
+        # an event is in the buffer when it is in `_events`.
+        self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
-        self._open: list[bytes] = []  # the message that is being filled
-        self._sealed: deque[list[bytes]] = deque()
-        self._open_bytes = self._bytes = 0  # of the open message, of all that is in the buffer
-        self._in = 0  # events taken into the buffer, ever
-        self._out = 0  # events that left it: accepted, or written to the spool
+        self._callbacks: list[Callable[[], None]] = []  # at the next progress
+        self._events: deque[bytes] = deque()
+        self._sending: list[bytes] = []  # the message under way: the oldest events
+        self._bytes = 0  # of both
+        self._out = 0  # events that left the buffer, ever: accepted, or written to the spool
         self._flush_up_to = 0
+        self._waits_for = 0  # how many events would wake the thread
         self._thread: threading.Thread | None = None
-        self._closed = False
-        self._give_up_at_s: float | None = None
+        self._outlet: Outlet | None = None
+        self._give_up_at_s = 0.0
         self.dropped = 0
 
     # -- putting in --
@@ -118,7 +132,9 @@ class Tracker:
 
         Raises `InvalidEvent`, and RuntimeError after `close`.
         """
-        self._put(encode_event(event_type, user_id, properties, timestamp, event_id))
+        event = encode_event(event_type, user_id, properties, timestamp, event_id)
+        if not self._put_at_once(event):
+            self._put(event)
 
     def track_many(self, events: Iterable[Mapping[str, Any]]) -> int:
         """Put in all of these, waiting when the buffer is full, and `flush`; returns how many.
@@ -127,61 +143,46 @@ class Tracker:
         """
         count = 0
         for count, fields in enumerate(events, start=1):
-            self._put(_encode_fields(fields, count - 1), may_drop=False)
+            self._put(_encode_fields(fields, count - 1))
         self.flush()
         return count
 
-    def _put(self, event: bytes, *, may_drop: bool = True) -> None:
+    def _put_at_once(self, event: bytes) -> bool:
+        """Put it in, or drop it where that was chosen; False when it has to wait for room."""
         with self._lock:
-            if self._has_room() or self._wait_for_room(may_drop):
+            if self._has_room():
                 self._append(event)
-                return
+                return True
+            if self._when_full != "drop":
+                return False
             self.dropped += 1
         if self._on_drop is not None:
             self._on_drop(1)
+        return True
 
-    def _put_at_once(self, event: bytes) -> bool:
-        """Put it in if that takes no waiting and no decision; returns whether it did."""
+    def _put(self, event: bytes) -> None:
         with self._lock:
-            has_room = self._has_room()
-            if has_room:
-                self._append(event)
-            return has_room
+            while not self._has_room():
+                self._progress.wait()
+            self._append(event)
 
     def _has_room(self) -> bool:
-        return (
-            self._in - self._out < self._capacity
-            and self._bytes < self._capacity_bytes
-            and not self._closed
-        )
+        if self._closed:
+            raise RuntimeError("the tracker is closed; make another")
+        return self._waiting() < self._capacity and self._bytes < self._capacity_bytes
+
+    def _waiting(self) -> int:
+        return len(self._events) + len(self._sending)
 
     def _append(self, event: bytes) -> None:
-        if not self._open:  # the thread waits for the first event, then for its age
-            if self._thread is None:
-                self._start()
+        if self._thread is None:
+            self._start()
+        size = len(event)
+        self._events.append(event)
+        self._bytes += size
+        if self._waits_for and self._is_there(self._waits_for):
+            self._waits_for = 0
             self._work.notify()
-        self._open.append(event)
-        self._open_bytes += len(event)
-        self._bytes += len(event)
-        self._in += 1
-        if len(self._open) >= self._max_events or self._open_bytes >= self._max_bytes:
-            self._seal()
-
-    def _seal(self) -> None:
-        self._sealed.append(self._open)
-        self._open, self._open_bytes = [], 0
-        self._work.notify()
-
-    def _wait_for_room(self, may_drop: bool) -> bool:
-        """Wait until the event may go in; False when it is to be dropped instead."""
-        while True:
-            if self._closed:
-                raise RuntimeError("the tracker is closed; make another")
-            if self._has_room():
-                return True
-            if may_drop and self._when_full == "drop":
-                return False
-            self._progress.wait()
 
     # -- getting out --
 
@@ -191,15 +192,25 @@ class Tracker:
         Without `timeout_s` for as long as it takes. Raises `EventsNotAccepted`; the events are kept
         and sent on.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
-            target = self._flush_up_to = self._in
+            target = self._hurry()
+            self._progress.wait_for(lambda: self._is_settled(target), timeout_s)
+            self._check_out(target)
+
+    def _hurry(self) -> int:
+        """Have all that is in the buffer sent now; returns what `_out` will then be."""
+        with self._lock:
+            self._flush_up_to = self._out + self._waiting()
             self._work.notify()
-            while self._out < target:
-                left_s = None if deadline is None else deadline - time.monotonic()
-                if self._thread is None or (left_s is not None and left_s <= 0):
-                    raise EventsNotAccepted(self._in - self._out)
-                self._progress.wait(left_s)
+            return self._flush_up_to
+
+    def _is_settled(self, target: int) -> bool:
+        return self._out >= target or self._thread is None
+
+    def _check_out(self, target: int) -> None:
+        with self._lock:
+            if self._out < target:
+                raise EventsNotAccepted(self._waiting())
 
     def close(self, timeout_s: float = 30) -> None:
         """Send what is in the buffer and end the thread. May be repeated.
@@ -211,15 +222,15 @@ class Tracker:
             self._closed = True
             self._give_up_at_s = time.monotonic() + timeout_s
             self._work.notify()
-            self._progress.notify_all()
-            thread = self._thread
-            if thread is None and self._out < self._in:  # an earlier close has given up
-                thread = self._start()
-        if thread is not None:
-            thread.join()
+            self._tell_progress()
+            outlet = self._outlet if self._thread is None else None
+            if outlet is not None:  # an earlier close has given up
+                self._thread = threading.current_thread()
+        if outlet is not None:
+            self._run(outlet)
         with self._lock:
-            if self._out < self._in:
-                raise EventsNotAccepted(self._in - self._out)
+            self._progress.wait_for(lambda: self._thread is None, timeout_s + TRY_S)
+            self._check_out(self._out + self._waiting())
 
     def __enter__(self) -> Tracker:
         return self
@@ -234,75 +245,100 @@ class Tracker:
 
     # -- the thread --
 
-    def _start(self) -> threading.Thread:
-        # Made here, so that whoever tracks is told what is wrong with the settings.
-        outlet = Outlet(self._spool_dir, self._spool_bytes)
-        self._thread = threading.Thread(
-            target=self._run, args=(outlet,), name="analytics-tracker", daemon=True
+    def _start(self) -> None:
+        if self._outlet is None:
+            # Made here, so that whoever tracks is told what is wrong with the settings; and kept,
+            # since it knows under which number the message was tried that a close has given up.
+            self._outlet = Outlet(self._spool_dir, self._spool_bytes)
+        thread = threading.Thread(
+            target=self._run, args=(self._outlet,), name="analytics-tracker", daemon=True
         )
-        self._thread.start()
-        return self._thread
+        thread.start()
+        if self._thread is None:  # else a signal handler has started one
+            self._thread = thread
+            _close_with_child()
 
     def _run(self, outlet: Outlet) -> None:
+        """Send until the tracker is closed, and all is out or the time is up."""
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return
+        is_away = False
         try:
-            while True:
-                batch = self._next_batch(outlet.has_spooled)
-                if batch and not self._deliver(outlet, batch):
-                    break
-                if not batch:
-                    outlet.send_spooled(_TRY_S)
-                    if self._closed:
-                        break
+            while not self._may_end(outlet):
+                message = self._next_message(outlet.due_in_s())
+                if not message:
+                    outlet.send_spooled()
+                    continue
+                try:
+                    outlet.send(message)
+                except Exception as error:
+                    if not is_away:
+                        expected = isinstance(error, OperationalError)
+                        text = "events wait in memory until they can be sent: %s"
+                        logger.warning(text, error, exc_info=not expected)
+                    is_away = True
+                    with self._lock:
+                        self._work.wait(_PAUSE_S)
+                else:
+                    is_away = False
+                    self._leave(message)
         finally:
-            outlet.close()
             with self._lock:
+                if not self._waiting():
+                    outlet.close()
+                    self._outlet = None
                 self._thread = None
-                self._progress.notify_all()
+                self._tell_progress()
 
-    def _next_batch(self, is_spooling: bool) -> list[bytes]:
-        """Wait for a message's worth of events, or until the oldest is old enough.
+    def _may_end(self, outlet: Outlet) -> bool:
+        with self._lock:
+            if not self._closed:
+                return False
+            may_send = self._waiting() or outlet.due_in_s() == 0
+            return not may_send or time.monotonic() >= self._give_up_at_s
 
-        Empty when the tracker is closed, or when it is time to look after the spool.
+    def _next_message(self, wait_s: float | None) -> list[bytes]:
+        """Wait for a message's worth of events, or until the first has waited for long enough.
+
+        Empty when there was no event for `wait_s`, or the tracker is closed.
         """
         with self._lock:
-            if not self._open and not self._sealed and not self._closed:
-                self._work.wait(_LOOK_AT_SPOOL_S if is_spooling else None)
-            due_s = time.monotonic() + self._max_age_s
-            while not self._sealed and self._open:
-                left_s = due_s - time.monotonic()
-                if left_s <= 0 or self._closed or self._flush_up_to > self._out:
-                    self._seal()
-                else:
-                    self._work.wait(left_s)
-            return self._sealed.popleft() if self._sealed else []
+            if not self._sending:
+                self._wait_for(1, wait_s)
+                if self._events:
+                    self._wait_for(self._max_events, self._max_age_s)
+                size = 0
+                message = self._sending = []
+                while self._events and len(message) < self._max_events and size < self._max_bytes:
+                    message.append(self._events.popleft())
+                    size += len(message[-1])
+            return self._sending
 
-    def _deliver(self, outlet: Outlet, batch: list[bytes]) -> bool:
-        """Try until the message is taken; False when the tracker is closed and its time is up."""
-        warned = False
-        while True:
-            try:
-                outlet.send(batch, _TRY_S)
-            except Exception as error:
-                if not warned:
-                    expected = isinstance(error, OperationalError)
-                    logger.warning(
-                        "events wait in memory until they can be sent: %s",
-                        error,
-                        exc_info=not expected,
-                    )
-                warned = True
-                with self._lock:
-                    self._work.wait(_PAUSE_S)
-                    give_up_at_s = self._give_up_at_s
-                    if give_up_at_s is not None and time.monotonic() >= give_up_at_s:
-                        self._sealed.appendleft(batch)
-                        return False
-            else:
-                with self._lock:
-                    self._out += len(batch)
-                    self._bytes -= sum(map(len, batch))
-                    self._progress.notify_all()
-                return True
+    def _wait_for(self, events: int, timeout_s: float | None) -> None:
+        self._waits_for = events
+        self._work.wait_for(
+            lambda: self._closed or self._flush_up_to > self._out or self._is_there(events),
+            timeout_s,
+        )
+        self._waits_for = 0
+
+    def _is_there(self, events: int) -> bool:
+        """Whether so many events wait, or as many bytes as a message has."""
+        return len(self._events) >= events or self._bytes >= self._max_bytes
+
+    def _leave(self, message: list[bytes]) -> None:
+        with self._lock:
+            self._sending = []
+            self._out += len(message)
+            self._bytes -= sum(map(len, message))
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        self._progress.notify_all()
+        callbacks, self._callbacks = self._callbacks, []
+        for call in callbacks:
+            call()
 
 
 class AsyncTracker:
@@ -328,15 +364,30 @@ class AsyncTracker:
         """Put an event into the buffer, as `Tracker.track`."""
         event = encode_event(event_type, user_id, properties, timestamp, event_id)
         if not self._tracker._put_at_once(event):
-            await asyncio.to_thread(self._tracker._put, event)
+            await self._until(lambda: self._tracker._put_at_once(event))
 
     async def flush(self, timeout_s: float | None = None) -> None:
         """Wait until all that was put in before is accepted, as `Tracker.flush`."""
-        await asyncio.to_thread(self._tracker.flush, timeout_s)
+        target = self._tracker._hurry()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._until(lambda: self._tracker._is_settled(target))
+        self._tracker._check_out(target)
 
     async def close(self, timeout_s: float = 30) -> None:
         """Send what is in the buffer and end, as `Tracker.close`."""
         await asyncio.to_thread(self._tracker.close, timeout_s)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait without a thread: whoever waits for room must not keep a `close` from running."""
+        loop = asyncio.get_running_loop()
+        while True:
+            progress = asyncio.Event()
+            with self._tracker._lock:
+                if condition():
+                    return
+                self._tracker._callbacks.append(partial(_wake, loop, progress))
+            await progress.wait()
 
     async def __aenter__(self) -> AsyncTracker:
         return self
@@ -348,6 +399,11 @@ class AsyncTracker:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, progress: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # that loop has been closed
+        loop.call_soon_threadsafe(progress.set)
 
 
 def _encode_fields(fields: object, position: int) -> bytes:
@@ -365,7 +421,7 @@ _FIELDS = frozenset(FIELDS)
 _trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
 
 
-def _close_all() -> None:
+def _close_all(**_: Any) -> None:
     for tracker in list(_trackers):
         try:
             tracker.close(_AT_EXIT_S)
@@ -378,5 +434,12 @@ def _begin_all() -> None:
         tracker._begin()
 
 
+def _close_with_child() -> None:
+    """A child of multiprocessing ends without `atexit`, but with this."""
+    if multiprocessing.parent_process() is not None:
+        Finalize(None, _close_all, exitpriority=0)
+
+
 atexit.register(_close_all)
+signals.worker_process_shutdown.connect(_close_all)  # the same for Celery's
 os.register_at_fork(after_in_child=_begin_all)

@@ -26,7 +26,7 @@ from pipeline.postgres_connection import check_postgres
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from pipeline.redis_connection import check_redis
 from pipeline.services import Services, connect, connect_counters
-from tasks import transport
+from tasks import stopping, transport
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +125,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
         raise SystemExit(f"analytics: {error}") from error
     if queues == {EVENTS_QUEUE}:
         sender.prefetch_multiplier = EVENTS_PREFETCH if broker_url() is None else RABBITMQ_PREFETCH
+        stopping.end_in_time(sender)
     if broker_url() is not None:
         # Monitors would get three messages for every event; and while RabbitMQ takes none, for want
         # of memory, a worker that must send some stops counting.

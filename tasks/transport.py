@@ -14,9 +14,10 @@ A channel has one request at a time under way, on the connection that kombu uses
 
 A lost reply costs time, not messages: they return after the visibility timeout.
 
-This module and `tasks/unacknowledged.py` lean on kombu's internals, are alone in it, and are held
-by a test that fails when those change. `install` makes it the transport of the URL schemes redis,
-rediss and sentinel, for the whole process: it is called in `tasks/app.py` and never from
+On a full Redis all of it goes on, except that events are refused: see `tasks/full_redis.py`. That
+module, this one and `tasks/unacknowledged.py` lean on kombu's internals, are alone in it, and are
+held by a test that fails when those change. `install` makes it the transport of the URL schemes
+redis, rediss and sentinel, for the whole process: it is called in `tasks/app.py` and never from
 `pipeline`.
 """
 
@@ -28,6 +29,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -36,10 +38,12 @@ import redis as redis_py
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis, virtual
 from kombu.utils.json import loads
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.exceptions import NoScriptError, OutOfMemoryError
 from redis.retry import Retry
 
 from pipeline.scripts import script, source
+from tasks import full_redis
 from tasks.unacknowledged import MAX_BYTES, SERVER_ERRORS, QoS
 
 _LOOK_S = 1.0
@@ -101,9 +105,32 @@ class Channel(redis.Channel):
                 client = self._shared_client = self._create_client()
         yield client
 
+    def _get_client(self) -> type[full_redis.Client]:
+        return full_redis.Client
+
     def _disconnect_pools(self) -> None:
         self.__dict__.pop("_shared_client", None)
         super()._disconnect_pools()
+
+    # -- queues, which a full server refuses kombu to fill and to declare --
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        try:
+            super()._put(queue, message, **kwargs)
+        except OutOfMemoryError:
+            if queue in full_redis.REFUSED:
+                raise
+            full_redis.push(self, queue, message)
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except OutOfMemoryError:
+            full_redis.bind(self, exchange, routing_key, pattern, queue)
+
+    @cached_property
+    def _refresh_binding(self) -> Script:
+        return full_redis.refresh_binding(self._create_client())
 
     # -- consumers --
 
@@ -254,7 +281,7 @@ class Channel(redis.Channel):
         except SERVER_ERRORS:
             raise
         except Exception as error:
-            self._bury(tag, raw, error)
+            self.bury(tag, raw, error)
 
     def _message(self, tag: str, raw: bytes) -> Any:
         """kombu's message; None for what makes no sense, which is a dead letter from here on."""
@@ -263,12 +290,12 @@ class Channel(redis.Channel):
             payload["properties"]["delivery_tag"] = tag
             message = self.Message(payload, channel=self)
         except Exception as error:
-            self._bury(tag, raw, error)
+            self.bury(tag, raw, error)
             return None
         self.qos.append(message, tag)
         return message
 
-    def _bury(self, tag: str, raw: bytes, error: Exception) -> None:
+    def bury(self, tag: str, raw: bytes, error: Exception) -> None:
         """A message that nobody can handle must not end the worker."""
         logger.error("message %s becomes a dead letter", tag, exc_info=error)
         keys = [self.unacked_key, self.unacked_index_key, self.dead_letters_key, self.totals_key]
@@ -291,22 +318,6 @@ class Channel(redis.Channel):
 
     # -- giving back --
 
-    def restore(self, push: str, mode: str, *args: Any) -> int:
-        """Put unacknowledged messages back into their queues; returns how many were dealt with.
-
-        `push` is "RPUSH" for the consuming end or "LPUSH"; `mode` is "older" (seconds, at most) or
-        "tags". A repeat finds nothing left to do.
-        """
-        keys = [self.unacked_key, self.unacked_index_key, self.dead_letters_key]
-        priorities = ",".join(str(step) for step in self.priority_steps)
-        with self.conn_or_acquire() as client:
-            dealt, _, *foreign = script(client, "restore")(
-                keys=keys, args=[push, MAX_BYTES, self.sep, priorities, mode, *args]
-            )
-        for tag in foreign:  # published to an exchange: only kombu's tables know the queues
-            redis.QoS.restore_by_tag(self.qos, tag.decode(), leftmost=push == "LPUSH")
-        return int(dealt)
-
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
 
@@ -320,6 +331,7 @@ class Channel(redis.Channel):
             self._end_request()
             self.undelivered.clear()  # held like the rest, and given back with it in one order
         super().close()
+        self._disconnect_pools()
 
     def _end_request(self) -> None:
         """Leave nothing for kombu to read: it waits a second for it and then delivers it."""
@@ -343,6 +355,14 @@ class SentinelChannel(Channel, redis.SentinelChannel):
         "dead_letters_key",
         "totals_key",
     )
+    sentinel_kwargs: dict[str, Any] | None = None
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        # redis-py would try a Sentinel that is down four times, for seconds, before the next.
+        params = self._connparams(asynchronous)
+        own = {name: params[name] for name in params if name.startswith("socket_")}
+        self.sentinel_kwargs = own | {"retry": params["retry"]} | (self.sentinel_kwargs or {})
+        return super()._sentinel_managed_pool(asynchronous)
 
 
 class Transport(redis.Transport):

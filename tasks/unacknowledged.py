@@ -13,6 +13,9 @@ from typing import Any
 
 import redis as redis_py
 from kombu.transport import redis, virtual
+from kombu.utils.json import loads
+
+from pipeline.scripts import script
 
 MAX_MESSAGES = 500
 MAX_BYTES = 4 * 1024 * 1024
@@ -66,9 +69,7 @@ class QoS(redis.QoS):
             return
         try:
             for _ in range(RESTORE_PAGES):
-                if not self.channel.restore(
-                    "RPUSH", "older", self.visibility_timeout, MAX_MESSAGES
-                ):
+                if not self.restore("RPUSH", "older", self.visibility_timeout, MAX_MESSAGES):
                     break
         except SERVER_ERRORS as error:
             logger.warning("messages of dead workers return later: %s", error)
@@ -89,10 +90,53 @@ class QoS(redis.QoS):
         try:
             for page in reversed(pages):
                 while page:
-                    page = page[self.channel.restore("RPUSH", "tags", *page) :]
+                    page = page[self.restore("RPUSH", "tags", *page) :]
         except SERVER_ERRORS as error:
             logger.warning("%d messages return after the visibility timeout: %s", len(tags), error)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """Give back one message, if it is still there."""
-        self.channel.restore("LPUSH" if leftmost else "RPUSH", "tags", tag)
+        self.restore("LPUSH" if leftmost else "RPUSH", "tags", tag)
+
+    def restore(self, push: str, mode: str, *args: Any) -> int:
+        """Put unacknowledged messages back into their queues; returns how many were dealt with.
+
+        `push` is "RPUSH" for the consuming end or "LPUSH"; `mode` is "older" (seconds, at most) or
+        "tags". A repeat finds nothing left to do.
+        """
+        keys = [self.unacked_key, self.unacked_index_key, self.channel.dead_letters_key]
+        priorities = ",".join(str(step) for step in self.channel.priority_steps)
+        with self.channel.conn_or_acquire() as client:
+            dealt, _, *foreign = script(client, "restore")(
+                keys=keys, args=[push, MAX_BYTES, self.channel.sep, priorities, mode, *args]
+            )
+        for tag in foreign:
+            self._restore_foreign(tag.decode(), push)
+        return int(dealt)
+
+    def _restore_foreign(self, tag: str, push: str) -> None:
+        """Give back what a stock worker fetched of an exchange: kombu's tables know its queues."""
+        with self.channel.conn_or_acquire() as client:
+            entry = client.hget(self.unacked_key, tag)
+            if entry is None:
+                return
+            pushes, reason = _Pushes(), Exception("its exchange leads to no queue")
+            try:
+                message, exchange, routing_key = loads(entry.decode())
+                self.channel._do_restore_message(message, exchange, routing_key, pushes)
+            except SERVER_ERRORS:
+                raise
+            except Exception as error:
+                reason = error
+            if not pushes:
+                self.channel.bury(tag, entry, reason)
+                return
+            keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in pushes)]
+            script(client, "restore_foreign")(keys=keys, args=[tag, push, pushes[0][1]])
+
+
+class _Pushes(list[tuple[str, str]]):
+    """Takes the place of kombu's pipeline: notes what it would push, and where."""
+
+    def rpush(self, key: str, text: str) -> None:
+        self.append((key, text))

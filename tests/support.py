@@ -12,7 +12,7 @@ import threading
 import time
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from sqlalchemy import text
 
 from pipeline.deliveries import Applied, Delivery
 from pipeline.events import Event
+from pipeline.scripts import script
 from pipeline.services import Services
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,32 @@ QUEUE = "analytics.events"
 def sent(client: redis.Redis) -> list[dict[str, Any]]:
     """The messages in the events queue, in the order in which they were sent."""
     return [json.loads(text) for text in reversed(client.lrange(QUEUE, 0, -1))]
+
+
+def fetch(services: Services) -> list[tuple[str, bytes]]:
+    """Take what waits in the events queue, as a worker does; returns delivery tags and texts."""
+    keys = [*_transport_keys(services), services.keys.totals, QUEUE]
+    args = [500, _MAX_BYTES, json.dumps(QUEUE)]
+    found = script(services.redis, "fetch")(keys=keys, args=args)
+    return [(tag.decode(), text) for _, *parts in found for tag, text in _pairs(parts)]
+
+
+def restore(services: Services, older_than_s: int = -1) -> int:
+    """Give back what was fetched so long ago, as a worker does; returns how many messages."""
+    args = ["RPUSH", _MAX_BYTES, "\x06\x16", "0,3,6,9", "older", older_than_s, 500]
+    keys = _transport_keys(services)
+    return int(script(services.redis, "restore")(keys=keys, args=args)[1])
+
+
+_MAX_BYTES = 4 * 1024 * 1024
+
+
+def _transport_keys(services: Services) -> list[str]:
+    return [services.keys.unacked, services.keys.unacked_index, services.keys.dead]
+
+
+def _pairs(parts: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(parts[::2], parts[1::2], strict=True)
 
 
 def arguments(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -29,10 +29,11 @@ local function in_chunks(command, key, members)
     return replies
 end
 
--- Two sets of half a window and the one being filled: an id is remembered for one to one and a half windows.
+-- The one being filled and two sets of half a window: an id is remembered for one to one and a half windows. And the next
+-- one: a clock that was put back, or that of a replica which took over, may have been there already.
 local function window_sets(prefix)
     local half = math.floor(now_s / half_window_s)
-    return { prefix .. half, prefix .. (half - 1), prefix .. (half - 2) }
+    return { prefix .. half, prefix .. (half - 1), prefix .. (half - 2), prefix .. (half + 1) }
 end
 
 local function positions_seen(prefix, ids)

@@ -13,6 +13,6 @@ redis.call('XADD', KEYS[3], '*', 'kind', 'message', 'body', ARGV[2], 'reason', A
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 for _, field in ipairs({'consumed', 'dead', 'consumed:__unknown__', 'dead:__unknown__'}) do
-    redis.call('HINCRBY', KEYS[4], field, 1)
+    redis.pcall('HINCRBY', KEYS[4], field, 1)
 end
 return 1

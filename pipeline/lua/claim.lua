@@ -12,7 +12,9 @@ local id, limit = ARGV[1], tonumber(ARGV[2])
 local CLAIM = '#claim' -- the field of a journal that holds "epoch:number"
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
 
-local books = redis.call('HMGET', totals, 'epoch', 'claims')
+local SCANS = 50 -- a set that has shrunk has long stretches without a name
+
+local books = redis.call('HMGET', totals, 'epoch', 'claims', 'pending_cursor')
 local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
 local stored_epoch, stored_claim = tonumber(ARGV[3]), tonumber(ARGV[4])
 if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) then
@@ -37,8 +39,23 @@ if redis.call('ZSCORE', batches, id) then return { redis.call('SCARD', pending),
 
 redis.call('XLEN', dead)
 local now = redis.call('TIME')
+
+-- In the order of the set's own table, from where the last claim ended: names at random (SPOP) take Redis twice as long.
+local cursor, names, scans = books[3] or '0', {}, 0
+while #names < limit and scans < SCANS and redis.call('EXISTS', pending) == 1 do
+    scans = scans + 1
+    local found
+    cursor, found = unpack(redis.call('SSCAN', pending, cursor, 'COUNT', limit - #names))
+    for i = #found, limit - #names + 1, -1 do found[i] = nil end
+    for first = 1, #found, 4000 do
+        redis.call('SREM', pending, unpack(found, first, math.min(first + 3999, #found)))
+    end
+    for _, name in ipairs(found) do names[#names + 1] = name end
+end
+if scans > 0 then redis.call('HSET', totals, 'pending_cursor', cursor) end
+
 local taken, expired = {}, 0
-for _, name in ipairs(redis.call('SPOP', pending, limit)) do
+for _, name in ipairs(names) do
     local count = redis.pcall('GETDEL', name)
     if not count then
         expired = expired + 1

@@ -58,7 +58,8 @@ for position = 1, #KEYS - before_lists do
       count, messages, bytes = count + 1, messages + 1, bytes + #message
       local tag, reason = tag_of(message)
       if tag then
-      found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
+        tag = string.gsub(tag, '[\128-\255]', '?') -- what is no UTF-8 could not be named to us again
+        found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
       else
         dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
       end
@@ -100,7 +101,7 @@ end
 for _, letter in ipairs(dead_letters) do
   redis.call('XADD', dead, '*', 'kind', 'message', 'body', letter[1], 'reason', letter[2], 'at_s', clock[1])
   for _, field in ipairs({'consumed', 'dead', 'consumed:__unknown__', 'dead:__unknown__'}) do
-    redis.call('HINCRBY', totals, field, 1)
+    redis.pcall('HINCRBY', totals, field, 1)
   end
 end
 for _, cut in ipairs(taken) do

@@ -12,6 +12,6 @@ redis.call('LLEN', KEYS[1])
 redis.call('HLEN', KEYS[3])
 redis.call('LPUSH', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[4])
-redis.call('HINCRBY', KEYS[3], 'published', ARGV[3])
-redis.call('HINCRBY', KEYS[3], 'published_messages', 1)
+redis.pcall('HINCRBY', KEYS[3], 'published', ARGV[3])
+redis.pcall('HINCRBY', KEYS[3], 'published_messages', 1)
 return 1

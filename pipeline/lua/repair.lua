@@ -11,5 +11,5 @@ for _, name in ipairs(ARGV) do
         repaired = repaired + 1
     end
 end
-if repaired > 0 then redis.call('HINCRBY', KEYS[2], 'repaired_counters', repaired) end
+if repaired > 0 then redis.pcall('HINCRBY', KEYS[2], 'repaired_counters', repaired) end
 return repaired

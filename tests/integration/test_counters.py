@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -138,6 +139,40 @@ def test_many_workers_with_the_same_messages_count_each_once(services: Services)
     assert counts(services)[DAY] == 200
 
 
+@pytest.mark.parametrize("known_by", ["task id", "event id"])
+def test_what_was_sent_twice_is_counted_once_by_two_workers_at_the_same_moment(
+    services: Services, known_by: str
+) -> None:
+    rounds = 50
+
+    def copy(number: int, tag: str) -> Delivery:
+        if known_by == "task id":
+            return Delivery([event()], tag=tag, task_id=f"{number}")
+        return Delivery([event(event_id=f"{number}")], tag=tag)
+
+    copies = [
+        all_fetched(services, *(copy(n, f"{n} {worker}") for n in range(rounds)))
+        for worker in range(2)
+    ]
+    both_are_there = Barrier(2, timeout=30)
+
+    def work(deliveries: tuple[Delivery, ...]) -> list[Applied]:
+        applied = []
+        for delivery in deliveries:
+            both_are_there.wait()
+            applied.append(services.counters.apply([delivery], CLOCK))
+        return applied
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(work, copies)
+
+    for one, other in zip(first, second, strict=True):
+        assert sorted([one.counted, other.counted]) == [0, 1]
+        assert sorted([one.duplicate, other.duplicate]) == [0, 1]
+    assert counts(services)[DAY] == rounds
+    assert not services.redis.exists(services.keys.unacked)
+
+
 def test_ten_thousand_increments_are_applied_at_once(services: Services) -> None:
     events = [event(user_id=f"u{n}", properties={"path": f"/{n}"}) for n in range(5_000)]
     applied = services.counters.apply([message(*events)], CLOCK)
@@ -170,10 +205,11 @@ def test_an_event_id_seen_in_the_window_is_not_counted_again(services: Services)
     assert counts(services)[DAY] == 3
 
 
-@pytest.mark.parametrize(("halves_ago", "counted"), [(1, 0), (2, 0), (3, 1)])
+@pytest.mark.parametrize(("halves_ago", "counted"), [(-1, 0), (1, 0), (2, 0), (3, 1)])
 def test_an_id_is_remembered_for_one_to_one_and_a_half_windows(
     make_services: MakeServices, halves_ago: int, counted: int
 ) -> None:
+    """And where the clock was put back over the end of a half."""
     services = make_services(dedup_window_s=31 * 86_400)
     delivery = message(event(event_id="k"))
     services.counters.apply([delivery], CLOCK)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from pipeline.errors import RedisWentBack
 from pipeline.services import Services
+from tests.aging import grow_older
 from tests.support import TODAY, count_events, event, execute, rows, stored_total
+
+DAY = timedelta(days=1)
 
 
 def go_back(services: Services, claims: int, epoch: int = 0) -> None:
@@ -25,6 +28,13 @@ def flushes(services: Services, times: int) -> None:
 def ledger(services: Services) -> list[tuple[int, int]]:
     found = execute(services, "SELECT epoch, claim FROM flush_batches ORDER BY epoch, claim")
     return [tuple(row) for row in found]
+
+
+def stored_and_left_open(services: Services, batch_id: str) -> None:
+    """What a flush leaves that dies between its commit and the settling."""
+    claim = services.counters.claim(batch_id, 1_000, (0, 0))
+    with services.store.transaction() as transaction:
+        transaction.save([claim])
 
 
 def test_before_a_redis_that_shows_fewer_claims_nothing_is_flushed(services: Services) -> None:
@@ -142,10 +152,65 @@ def test_a_batch_whose_number_is_taken_is_stored_once_the_state_is_accepted(
 
 def test_the_ledger_keeps_its_newest_entry_however_old(services: Services) -> None:
     flushes(services, 3)
-    execute(services, "UPDATE flush_batches SET stored_at = stored_at - interval '10 years'")
+    grow_older(services, 3_650 * DAY)
+    flushes(services, 1)  # which takes the settled ones off the list of batches
+    grow_older(services, 3_650 * DAY)
     services.maintain(datetime.now(UTC))
-    assert ledger(services) == [(0, 3)]
+    assert ledger(services) == [(0, 4)]
     go_back(services, claims=1)
     count_events(services, event())
     with pytest.raises(RedisWentBack):
         services.flush()
+
+
+# What the ledger forgets
+
+
+def test_the_ledger_remembers_a_batch_for_as_long_as_it_may_be_stored_again(
+    services: Services,
+) -> None:
+    """Everything stopped between the commit and the settling of a flush, for a year."""
+    for batch_id in ("b1", "b2"):
+        count_events(services, event())
+        stored_and_left_open(services, batch_id)
+    services.counters.settle("b2")
+    grow_older(services, 365 * DAY)
+    services.maintain(datetime.now(UTC))
+    assert services.stats.daily_count("page_view", TODAY) == 2
+    services.flush()
+    assert stored_total(services) == services.stats.daily_count("page_view", TODAY) == 2
+
+
+def test_a_batch_that_is_settled_and_no_longer_listed_is_forgotten(services: Services) -> None:
+    flushes(services, 2)
+    grow_older(services, 100 * DAY)
+    services.maintain(datetime.now(UTC))
+    assert ledger(services) == [(0, 1), (0, 2)], "another flush may just be storing them again"
+    flushes(services, 1)
+    services.maintain(datetime.now(UTC))
+    assert ledger(services) == [(0, 3)]
+
+
+def test_an_open_batch_of_an_older_redis_that_the_ledger_has_forgotten_is_not_stored_again(
+    services: Services,
+) -> None:
+    count_events(services, event())
+    stored_and_left_open(services, "b1")
+    lifetimes_ms = {name: services.redis.pttl(name) for name in services.redis.scan_iter()}
+    copy = {name: services.redis.dump(name) for name in lifetimes_ms}
+    flushes(services, 2)
+    for _ in range(2):
+        grow_older(services, 100 * DAY)
+        flushes(services, 1)
+    services.maintain(datetime.now(UTC))
+    assert (0, 1) not in ledger(services)
+
+    services.redis.flushdb()
+    for name, value in copy.items():
+        assert value is not None
+        services.redis.restore(name, max(0, lifetimes_ms[name]), value)
+
+    for _ in range(2):
+        with pytest.raises(RedisWentBack):
+            services.flush()
+    assert stored_total(services) == 5

@@ -26,7 +26,7 @@ def test_a_late_acknowledgement_takes_nothing_from_the_worker_that_holds_the_mes
         with slow.Producer() as producer:
             producer.publish({"n": 1}, exchange="", routing_key=QUEUE)
         held_by_slow = slow.default_channel.basic_get(QUEUE)
-        quick.default_channel.restore("RPUSH", "older", -1, 10)
+        quick.default_channel.qos.restore("RPUSH", "older", -1, 10)
         held_by_quick = quick.default_channel.basic_get(QUEUE)
         assert held_by_quick.payload == {"n": 1}
 

@@ -127,10 +127,39 @@ def test_a_read_that_took_longer_than_journals_are_kept_starts_again(services: S
     assert len(asked) == 2
 
 
+@MOMENTS
+def test_a_count_of_any_size_is_read_to_the_last_digit(services: Services, until: Until) -> None:
+    counts = [10**12 - 1, 10**12, 2**53 + 1, 2**63 - 1, -(2**63)]
+    for count in counts:
+        count_events(services, event(f"{count}"))
+        services.redis.set(services.keys.daily(f"{count}", f"{TODAY}"), count)
+    until(services)
+    assert [services.stats.daily_count(f"{count}", TODAY) for count in counts] == counts
+
+
+def test_what_no_number_of_redis_or_postgres_can_hold_is_read_to_the_last_digit(
+    services: Services,
+) -> None:
+    largest, name = 2**63 - 1, services.keys.daily("page_view", f"{TODAY}")
+    for batch_id in ("b1", "b2"):
+        count_events(services, event(), event("click"))
+        services.redis.set(name, largest)
+        services.counters.claim(batch_id, 1_000, (0, 0))
+    count_events(services, event())
+    assert services.stats.daily_count("page_view", TODAY) == 2 * largest + 1
+
+    services.flush()  # one of the batches fits, the other and the last event no longer
+
+    assert services.stats.daily_count("page_view", TODAY) == largest
+    assert services.stats.daily_count("click", TODAY) == 2
+    assert sum(services.stats.hourly_counts("page_view", TODAY)) == 3
+    assert services.status()["dead_letters"] == 2
+
+
 def test_what_somebody_else_put_in_a_counters_place_counts_nothing(services: Services) -> None:
     name = services.keys.daily("page_view", f"{TODAY}")
     count_events(services, event("click"))
-    for value in ("abc", ""):
+    for value in ("abc", "", "0x10", "1e3", " 1", "1.5", "9" * 21):
         services.redis.set(name, value, ex=1_000)
         assert services.stats.daily_count("page_view", TODAY) == 0
     services.redis.delete(name)

@@ -87,6 +87,7 @@ def test_no_header_is_taken_for_the_tag(
         b'{"delivery_tag": "at the wrong place"}',
         b'{"properties": {"delivery_tag": "t"}, "broken": }',
         b'{"properties": {"delivery_tag": "t"}, "body": "\xff"}',
+        b'{"properties": {"delivery_tag": "\xff"}, "body": "x"}',
         b'{"properties": {"delivery_tag": "t", "body_encoding": "base64"}, "body": "x"}',
         b'{"properties": {"delivery_tag": "t", "body_encoding": "rot13"}, "body": "x"}',
         b'{"properties": [{"delivery_tag": "t"}]}',

@@ -1,0 +1,101 @@
+"""How fast a batch is applied, in Redis commands a second: those that the script makes, by the time
+from the call of `Counters.apply` to its answer, with what Python does before and after."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from benchmarks.report import Measured
+from benchmarks.rivals import redis_benchmark
+from benchmarks.stage import EVENT_TYPE, PROPERTIES, Stage, users
+from pipeline.deliveries import TAG_PREFIX, Delivery
+from pipeline.events import Event
+
+_MESSAGE = b"m" * 900
+"""About the size of a message with one event. Its text plays no part in an apply."""
+
+
+@dataclass
+class Case:
+    """A kind of batch, and what was seen of those applied."""
+
+    messages: int
+    events_each: int
+    events_per_s: list[float] = field(default_factory=list)
+    commands_a_batch: list[float] = field(default_factory=list)
+    in_redis: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{statistics.median(self.events_per_s):,.0f} events/s; a batch needs "
+            f"{statistics.median(self.commands_a_batch):,.0f} commands, and the script takes "
+            f"{statistics.median(self.in_redis):.0%} of the time."
+        )
+
+
+def measure(stage: Stage) -> Measured:
+    """Commands a second of batches of 500 messages with one event each, of batches of ten messages
+    with 500, and of redis-benchmark's pipelined INCR."""
+    single, several = Case(messages=500, events_each=1), Case(messages=10, events_each=500)
+    commands = stage.sizes.benchmark_commands
+    samples = stage.interleave(
+        {
+            "single": lambda: _commands_per_s(stage, single),
+            "several": lambda: _commands_per_s(stage, several),
+            "benchmark": lambda: redis_benchmark.incr_per_s(stage.redis_url, commands),
+        }
+    )
+    by = redis_benchmark.program() or "our own client"
+    how = f"The rate of INCR is measured by {by}, one connection, {redis_benchmark.DEPTH} at a time"
+    return Measured(samples, {"apply-single": f"{single} {how}.", "apply-batches": f"{several}"})
+
+
+def _commands_per_s(stage: Stage, case: Case) -> float:
+    counters, batches = stage.services.counters, stage.sizes.batches
+    waiting = [_unacknowledged(stage, case) for _ in range(batches)]
+    calls_before, script_us_before = _statistics(stage)
+    began = time.perf_counter()
+    for deliveries in waiting:
+        counters.apply(deliveries, datetime.now(UTC))
+    elapsed_s = time.perf_counter() - began
+    calls, script_us = _statistics(stage)
+    calls, script_us = calls - calls_before, script_us - script_us_before
+    case.events_per_s.append(batches * case.messages * case.events_each / elapsed_s)
+    case.commands_a_batch.append(calls / batches)
+    case.in_redis.append(script_us / 1e6 / elapsed_s)
+    return calls / elapsed_s
+
+
+def _unacknowledged(stage: Stage, case: Case) -> list[Delivery]:
+    """The deliveries of a batch, their messages entered in Redis as a fetch would."""
+    keys, now = stage.services.keys, datetime.now(UTC)
+    who = iter(users(case.messages * case.events_each))
+    tags = [f"{TAG_PREFIX}{uuid4().hex[:16]}/1~1.{number}" for number in range(case.messages)]
+    deliveries = [
+        Delivery(
+            [Event(EVENT_TYPE, now, next(who), PROPERTIES) for _ in range(case.events_each)],
+            tag=tag,
+            raw=_MESSAGE,
+        )
+        for tag in tags
+    ]
+    entry = json.dumps([_MESSAGE.decode(), "", "analytics.events"])
+    stage.services.redis.hset(keys.unacked, mapping=dict.fromkeys(tags, entry))
+    stage.services.redis.zadd(keys.unacked_index, dict.fromkeys(tags, now.timestamp()))
+    return deliveries
+
+
+def _statistics(stage: Stage) -> tuple[int, int]:
+    """Commands that scripts have called so far, and the microseconds that scripts took."""
+    found = stage.services.redis.info("commandstats")
+    calls = {name: one["calls"] for name, one in found.items()}
+    of_clients = ("cmdstat_evalsha", "cmdstat_info")
+    return (
+        sum(n for name, n in calls.items() if name not in of_clients),
+        found.get("cmdstat_evalsha", {}).get("usec", 0),
+    )

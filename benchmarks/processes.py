@@ -1,0 +1,122 @@
+"""Worker processes of ours and of the rivals: started, held still while others are measured, and
+asked for the CPU time they used."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_STOP_LIMIT_S = 15
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Worker:
+    """A process group with a log file of its own; `python -m` and these arguments."""
+
+    def __init__(self, arguments: Sequence[str], log: Path, **environment: str) -> None:
+        """Start it."""
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                stdout=output,
+                stderr=output,
+                env=os.environ | environment,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
+
+    def hold(self) -> None:
+        """Stop it where it is: it takes no messages and no CPU time until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is not None:
+            tail = self._log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"a worker has ended:\n{tail}")
+        os.killpg(self.pid, number)
+
+    def close(self) -> None:
+        """End it, cleanly if it can."""
+        if self._process.poll() is not None:
+            return
+        self.resume()
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+@contextmanager
+def running(*workers: Worker) -> Iterator[None]:
+    """The workers run during the block, and are ended after it."""
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def celery_worker(app: str, queue: str, log: Path) -> Worker:
+    """One Celery worker process. For a rival's short tasks `solo` is as fast as a pool of one
+    process or of four threads, all of which were tried; for ours it is how it is run."""
+    options = ["--pool", "solo", "--loglevel", "ERROR", "--hostname", f"{log.stem}@%h"]
+    return Worker(["celery", "-A", app, "worker", "-Q", queue, *options], log)
+
+
+def dramatiq_worker(module: str, log: Path) -> Worker:
+    """One dramatiq worker process with what made it fastest of 1 to 64 threads and of what may be
+    prefetched."""
+    arguments = ["dramatiq", module, "--processes", "1", "--threads", "16"]
+    return Worker(arguments, log, dramatiq_queue_prefetch="500")
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process has used; NaN where the system has no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+
+
+def busy_s() -> float:
+    """The CPU time that all processes of this machine have used; NaN where there is no /proc."""
+    try:
+        total = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    except OSError:
+        return float("nan")
+    user, nice, system, _idle, _waiting, *interrupts = map(int, total[:7])
+    return (user + nice + system + sum(interrupts)) / _TICKS_A_SECOND
+
+
+def used_s() -> float:
+    """The CPU time of this process and of those that it has started and that have ended."""
+    found = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in found)
+
+
+def peak_bytes() -> float:
+    """The most memory that this process ever had resident; NaN where the system has no /proc."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return float("nan")
+    # Not getrusage: what it says a child begins with the size of its parent.
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

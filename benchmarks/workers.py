@@ -1,0 +1,112 @@
+"""How many single-event tasks worker processes count a second: from the moment a backlog is in the
+queue until the last event of it is counted."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+
+from benchmarks import sides
+from benchmarks.processes import Worker, celery_worker, cpu_s, dramatiq_worker, running
+from benchmarks.report import Measured
+from benchmarks.sides import Side
+from benchmarks.stage import USERS, Stage, users
+from pipeline.producer import EVENTS_QUEUE
+
+
+@dataclass
+class Cores:
+    """The share of a core that processes used while they were measured."""
+
+    pids: dict[str, int]
+    shares: dict[str, list[float]] = field(default_factory=dict)
+
+    def used_s(self) -> dict[str, float]:
+        """CPU time so far, by process."""
+        return {name: cpu_s(pid) for name, pid in self.pids.items()}
+
+    def note(self, before_s: dict[str, float], elapsed_s: float) -> None:
+        """Note what was used since."""
+        for name, used_s in self.used_s().items():
+            self.shares.setdefault(name, []).append((used_s - before_s[name]) / elapsed_s)
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {statistics.median(shares):.0%}" for name, shares in self.shares.items()
+        )
+
+
+def measure(stage: Stage) -> Measured:
+    """Events a second of one and of two workers of ours, a Celery and a dramatiq worker.
+
+    All of them live as long as the contest, but those not measured are held still.
+    """
+    ours, celery, dramatiq = sides.ours(stage), sides.celery(stage), sides.dramatiq(stage)
+    sizes, logs = stage.sizes, stage.directory
+    stage.say("publishing the backlogs")
+    _keep_backlog(ours, sizes.our_messages)
+    _keep_backlog(celery, sizes.celery_messages)
+    _keep_backlog(dramatiq, sizes.dramatiq_messages)
+
+    stage.say("starting the workers")
+    first = celery_worker("tasks", EVENTS_QUEUE, logs / "first.log")
+    with running(first):
+        ours.hold_when_ready(first)
+        second = celery_worker("tasks", EVENTS_QUEUE, logs / "second.log")
+        plain = celery_worker("benchmarks.rivals.celery_task", celery.queue[0], logs / "plain.log")
+        other = dramatiq_worker("benchmarks.rivals.dramatiq_actor", logs / "dramatiq.log")
+        with running(second, plain, other):
+            ours.hold_when_ready(second)
+            celery.hold_when_ready(plain)
+            dramatiq.hold_when_ready(other)
+            server = {"Redis": stage.services.redis.info("server")["process_id"]}
+            one = Cores({"worker": first.pid, **server})
+            two = Cores({"worker": first.pid, "worker 2": second.pid, **server})
+            samples = stage.interleave(
+                {
+                    "one": lambda: _rate(ours, sizes.our_messages, [first], one),
+                    "two": lambda: _rate(ours, sizes.our_messages, [first, second], two),
+                    "celery": lambda: _rate(celery, sizes.celery_messages, [plain]),
+                    "dramatiq": lambda: _rate(dramatiq, sizes.dramatiq_messages, [other]),
+                }
+            )
+    used = f"CPU used with one worker: {one}"
+    return Measured(
+        samples, {"worker-celery": f"{used}.", "two-workers": f"{used}; with two: {two}."}
+    )
+
+
+def _rate(side: Side, messages: int, workers: list[Worker], cores: Cores | None = None) -> float:
+    for worker in workers:
+        worker.resume()
+    target = side.counted() + messages
+    used_s = cores.used_s() if cores else {}
+    began = time.perf_counter()
+    for key in side.queue:
+        side.client.copy(_kept(key), key)
+    side.wait_until_counted(target)
+    elapsed_s = time.perf_counter() - began
+    if cores:
+        cores.note(used_s, elapsed_s)
+    side.wait_until_settled()
+    for worker in workers:
+        worker.hold()
+    return messages / elapsed_s
+
+
+def _keep_backlog(side: Side, messages: int) -> None:
+    """Publish the messages and put the queue aside, to be copied back in one step. Of ours, which
+    are many, the first 5,000 are published and the rest are the same bytes again."""
+    for user in users(min(messages, USERS)):
+        side.send(user)
+    for key in side.queue:
+        side.client.rename(key, _kept(key))
+    listed = _kept(side.queue[-1])
+    published = side.client.lrange(listed, 0, -1)
+    for _ in range(messages // USERS - 1):
+        side.client.rpush(listed, *published)
+
+
+def _kept(key: str) -> str:
+    return f"kept:{key}"

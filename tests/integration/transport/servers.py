@@ -1,0 +1,152 @@
+"""Redis servers with a configuration of the test's own, and a Sentinel over them; on loopback."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import redis
+
+from tests.support import eventually
+
+MASTER_NAME = "main"
+KEEPS_EVERYTHING = {"appendonly": "yes", "appendfsync": "always", "save": '""'}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Node:
+    """One server process, Redis or Sentinel. `kill` it and `start` it again: its files stay."""
+
+    def __init__(
+        self, binary: Path, directory: Path, configuration: Mapping[str, str], *options: str
+    ) -> None:
+        """`{port}` in a value is replaced by the port."""
+        directory.mkdir()
+        self.port = free_port()
+        self._log = directory / "server.log"
+        lines = {"port": "{port}", "bind": "127.0.0.1", "dir": f"{directory}", **configuration}
+        text = "".join(f"{name} {value}\n" for name, value in lines.items())
+        file = directory / "server.conf"
+        file.write_text(text.replace("{port}", f"{self.port}"))
+        self._command = [binary, file, *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it accepts connections."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+        eventually(self._listens, 20, f"no server; see {self._log}")
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL it, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+class Replicated:
+    """A master, its replica, and a Sentinel that watches them."""
+
+    def __init__(self, binary: Path, directory: Path) -> None:
+        self._password = secrets.token_hex(8)
+        self.nodes = [self._redis(binary, directory / "first")]
+        master = f"127.0.0.1 {self.nodes[0].port}"
+        self.nodes.append(self._redis(binary, directory / "second", replicaof=master))
+        lines = {
+            f"sentinel monitor {MASTER_NAME}": f"{master} 1",
+            f"sentinel auth-pass {MASTER_NAME}": self._password,
+            f"sentinel down-after-milliseconds {MASTER_NAME}": "500",
+            f"sentinel failover-timeout {MASTER_NAME}": "3000",
+        }
+        self.sentinel = Node(binary, directory / "sentinel", lines, "--sentinel")
+        # The first of the addresses is one of a Sentinel that is down.
+        self.url = (
+            f"sentinel://:{self._password}@127.0.0.1:{free_port()};"
+            f"sentinel://:{self._password}@127.0.0.1:{self.sentinel.port}/0"
+            f"?master_name={MASTER_NAME}"
+        )
+
+    def _redis(self, binary: Path, directory: Path, **options: str) -> Node:
+        lines = {
+            **KEEPS_EVERYTHING,
+            "requirepass": self._password,
+            "masterauth": self._password,
+            "repl-diskless-sync-delay": "0",
+            "repl-ping-replica-period": "1",
+        }
+        return Node(binary, directory, lines | options)
+
+    def start(self) -> None:
+        """Start all, and wait until the Sentinel knows the replica."""
+        for node in (*self.nodes, self.sentinel):
+            node.start()
+        with redis.Redis(port=self.sentinel.port) as client:  # ten seconds and two, by default
+            client.execute_command("SENTINEL", "DEBUG", "info-period", 200, "publish-period", 200)
+        self.wait_until_replicated()
+
+    def end(self) -> None:
+        """Kill all that run."""
+        for node in (*self.nodes, self.sentinel):
+            node.kill()
+
+    def master(self) -> Node:
+        """The node that the Sentinel says is the master."""
+        with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
+            _, port = client.sentinel_get_master_addr_by_name(MASTER_NAME)
+        return next(node for node in self.nodes if node.port == int(port))
+
+    def client(self, node: Node) -> redis.Redis:
+        """A client of one of the nodes."""
+        return redis.Redis(port=node.port, password=self._password)
+
+    def wait_until_replicated(self) -> None:
+        """Wait until the replica has all that the master has and the Sentinel would promote it."""
+        eventually(self._is_replicated, 30, "the replica did not catch up")
+
+    def _is_replicated(self) -> bool:
+        with redis.Redis(port=self.sentinel.port, decode_responses=True) as sentinel:
+            known = sentinel.sentinel_slaves(MASTER_NAME)
+        with self.client(self.master()) as client:
+            state = client.info("replication")
+        replica = state.get("slave0", {})
+        return (
+            len(known) == 1
+            and known[0]["flags"] == "slave"
+            and known[0]["master-link-status"] == "ok"
+            and replica.get("offset") == state["master_repl_offset"]
+        )
+
+    def fail_over(self) -> None:
+        """Let the replica become the master and the master its replica.
+
+        Sentinel lets both be masters for a while. What is written to the old one then is lost, so
+        nothing may be sent meanwhile.
+        """
+        before = self.master()
+        self.wait_until_replicated()
+        with redis.Redis(port=self.sentinel.port, decode_responses=True) as sentinel:
+            sentinel.sentinel_failover(MASTER_NAME)
+        with self.client(before) as client:
+            eventually(lambda: client.info("replication")["role"] == "slave", 30, "no failover")
+        assert self.master() is not before

@@ -1,0 +1,31 @@
+"""A worker told to stop while Redis counts nothing gives the message back, in one line."""
+
+from __future__ import annotations
+
+import redis
+
+from pipeline.producer import track_event
+from pipeline.services import Services
+from tests.integration.transport.support import waiting
+from tests.support import Workers, counted_here, eventually
+
+EVENTS = "analytics.events"
+
+
+def test_a_worker_stopped_while_redis_counts_nothing_gives_the_message_back(
+    sending: None, client: redis.Redis, services: Services, workers: Workers
+) -> None:
+    client.set(services.keys.pending_flush, "somebody else's")
+    track_event.apply_async(("page_view",), countdown=0.01)  # unusual: goes to the task
+    worker = workers.start("events")
+    eventually(lambda: "next try" in worker.said())
+
+    worker.stop()
+
+    assert waiting(client, EVENTS) == 1
+    assert not client.exists(services.keys.unacked)
+    assert "Traceback" not in worker.said()
+    assert worker.said().count("goes back to its queue") == 1
+    client.delete(services.keys.pending_flush)
+    workers.start("events")
+    eventually(lambda: counted_here(client) == {"page_view": 1})
