@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.async_tracker import AsyncTracker
     from pipeline.events import Event
     from pipeline.producer import configure, track_event, track_events
-    from pipeline.tracker import AsyncTracker, Tracker
+    from pipeline.tracker import Tracker
 
 __all__ = ["AsyncTracker", "Event", "Tracker", "configure", "track_event", "track_events"]
 
@@ -24,10 +25,14 @@ def __getattr__(name: str) -> Any:
         from pipeline.events import Event
 
         return Event
-    if name in ("AsyncTracker", "Tracker"):
-        from pipeline import tracker
+    if name == "Tracker":
+        from pipeline.tracker import Tracker
 
-        return getattr(tracker, name)
+        return Tracker
+    if name == "AsyncTracker":
+        from pipeline.async_tracker import AsyncTracker
+
+        return AsyncTracker
     if name in __all__:
         from pipeline import producer
 

@@ -8,7 +8,6 @@ it until it is taken, so however often that takes, its events are counted once.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import math
@@ -19,9 +18,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
@@ -339,71 +336,6 @@ class Tracker:
         callbacks, self._callbacks = self._callbacks, []
         for call in callbacks:
             call()
-
-
-class AsyncTracker:
-    """The same for asyncio: whatever may take time is awaited. Options as for `Tracker`."""
-
-    def __init__(self, **options: Any) -> None:
-        """Starts nothing yet. Raises ValueError."""
-        self._tracker = Tracker(**options)
-
-    @property
-    def dropped(self) -> int:
-        """How many events were dropped because the buffer was full."""
-        return self._tracker.dropped
-
-    async def track(
-        self,
-        event_type: str,
-        user_id: str | None = None,
-        properties: Mapping[str, Any] | None = None,
-        timestamp: datetime | str | float | None = None,
-        event_id: str | None = None,
-    ) -> None:
-        """Put an event into the buffer, as `Tracker.track`."""
-        event = encode_event(event_type, user_id, properties, timestamp, event_id)
-        if not self._tracker._put_at_once(event):
-            await self._until(lambda: self._tracker._put_at_once(event))
-
-    async def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until all that was put in before is accepted, as `Tracker.flush`."""
-        target = self._tracker._hurry()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._until(lambda: self._tracker._is_settled(target))
-        self._tracker._check_out(target)
-
-    async def close(self, timeout_s: float = 30) -> None:
-        """Send what is in the buffer and end, as `Tracker.close`."""
-        await asyncio.to_thread(self._tracker.close, timeout_s)
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait without a thread: whoever waits for room must not keep a `close` from running."""
-        loop = asyncio.get_running_loop()
-        while True:
-            progress = asyncio.Event()
-            with self._tracker._lock:
-                if condition():
-                    return
-                self._tracker._callbacks.append(partial(_wake, loop, progress))
-            await progress.wait()
-
-    async def __aenter__(self) -> AsyncTracker:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-
-def _wake(loop: asyncio.AbstractEventLoop, progress: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # that loop has been closed
-        loop.call_soon_threadsafe(progress.set)
 
 
 def _encode_fields(fields: object, position: int) -> bytes:

@@ -324,14 +324,15 @@ class Channel(redis.Channel):
     def close(self) -> None:
         """Give back what a fetch under way brings and what this channel holds.
 
-        kombu gives back after it has closed the pools, which makes a new one: with that a task that
-        outlives the channel acknowledges its message.
+        kombu gives back after it has closed the pools, which makes a new client. That one is kept,
+        without its connections: a task that outlives the channel acknowledges its message with it.
         """
         if not self.closed:
             self._end_request()
             self.undelivered.clear()  # held like the rest, and given back with it in one order
         super().close()
-        self._disconnect_pools()
+        if (client := self.__dict__.get("_shared_client")) is not None:
+            client.connection_pool.disconnect()
 
     def _end_request(self) -> None:
         """Leave nothing for kombu to read: it waits a second for it and then delivers it."""

@@ -237,7 +237,10 @@ def test_a_postgres_that_is_too_old_is_refused(
     assert "is too old" in refusal(ConfigurationError, lambda: check_database(postgres_url))
 
 
-def test_a_connection_that_was_cut_is_replaced(services: Services) -> None:
+def test_a_connection_that_was_cut_is_replaced(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connection, "_IDLE_S", 0)  # as if it had been idle for longer
     with services.engine.connect() as connection:
         pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     other = postgres_engine(services.engine.url.render_as_string(hide_password=False))

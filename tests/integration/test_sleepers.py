@@ -5,7 +5,7 @@ No clock is moved: everything else grows older meanwhile (`tests/aging.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -147,11 +147,13 @@ class SleepyReader(Counters):
             return replace(found, at_ms=self._began_ms(found.at_ms))
         return found
 
-    def unstored(self, counters: object, stored: object, began_at_ms: int) -> list[int] | None:
+    def unstored(
+        self, counters: Sequence[str], stored: Sequence[str], began: Journal
+    ) -> list[int] | None:
         self.reads += 1
         if self.step == "reading Postgres":
-            began_at_ms = self._began_ms(began_at_ms)
-        return super().unstored(counters, stored, began_at_ms)  # type: ignore[arg-type]
+            began = replace(began, at_ms=self._began_ms(began.at_ms))
+        return super().unstored(counters, stored, began)
 
     def _began_ms(self, began_ms: int) -> int:
         """Sleep; then the beginning, which the reader remembers, is so much longer ago."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from pipeline.counters import Claim
+from pipeline.counters import Claim, Journal
 from pipeline.services import Services
 from pipeline.stats import Ranking, Stats
 from tests.conftest import MakeServices
@@ -115,11 +116,12 @@ def test_a_read_that_took_longer_than_journals_are_kept_starts_again(services: S
 
     class Slow(type(services.counters)):  # type: ignore[misc]
         def unstored(
-            self, counters: list[str], stored: list[str], began_at_ms: int
+            self, counters: list[str], stored: list[str], began: Journal
         ) -> list[int] | None:
-            asked.append(began_at_ms)
+            asked.append(began)
             late_ms = 241_000 if len(asked) == 1 else 0
-            found: list[int] | None = super().unstored(counters, stored, began_at_ms - late_ms)
+            began = replace(began, at_ms=began.at_ms - late_ms)
+            found: list[int] | None = super().unstored(counters, stored, began)
             return found
 
     slow = Slow(services.redis, services.keys)
