@@ -97,10 +97,10 @@ class Settings(BaseSettings):
         default=300, ge=0.1, le=86_400, description="Seconds between two flushes"
     )
     flush_batch_size: int = Field(
-        default=1_000,
+        default=10_000,
         ge=1,
-        le=10_000,
-        description="Counters moved from Redis to Postgres at a time",
+        le=100_000,
+        description="Counters stored in Postgres in one transaction",
     )
     flush_threshold: int = Field(
         default=50_000,

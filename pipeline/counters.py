@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import redis
@@ -20,11 +20,10 @@ from pipeline.errors import RedisWentBack
 from pipeline.keys import Keys
 from pipeline.scripts import script
 
-JOURNAL_LIFETIME_S = 300
-LONGEST_READ_S = 240
 BATCH_LISTED_S = 86_400
 _SCANNED_AT_ONCE = 1_000
 _PENDING_SINCE = b"pending_since_s"
+_LONGEST_COUNT = 20  # characters of the smallest number that INCRBY can make
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,17 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Journal:
-    """A moment at which a read begins: Redis's clock (ms), the (epoch, number) of the newest claim,
-    and the batches that were open."""
+class Unstored:
+    """What Redis held of some counters: their live counts, and per batch that was open then and had
+    any of them, as (position, count).
 
-    at_ms: int
+    Claims are (epoch, number): the newest there was, and the one before the first of these batches.
+    """
+
     newest_claim: tuple[int, int]
-    open: list[str]
+    before_claimed: tuple[int, int]
+    live: list[int]
+    claimed: dict[str, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,6 @@ class Counters:
         self._claim = script(client, "claim")
         self._settle = script(client, "settle")
         self._read = script(client, "read")
-        self._journal = script(client, "journal")
         self._repair = script(client, "repair")
         self._accept = script(client, "accept")
         self._note_flush = script(client, "note_flush")
@@ -123,9 +125,13 @@ class Counters:
 
     # -- flush --
 
-    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
-        """Move up to `limit` counters into the journal under `batch_id`; exact when repeated.
+    def claim(
+        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
+    ) -> Claim:
+        """Move up to `limit` counters into the journal under `batch_id`, as its first, second …
+        part; returns these.
 
+        To repeat the newest part takes nothing more and returns all that the batch holds.
         `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises
         `RedisWentBack` when Redis is behind it, and then takes nothing.
         """
@@ -137,7 +143,7 @@ class Counters:
                 self.keys.totals,
                 self.keys.dead,
             ],
-            args=[batch_id, limit, *newest_stored],
+            args=[batch_id, limit, *newest_stored, part],
         )
         if reply[0] == -1:
             raise RedisWentBack(
@@ -157,14 +163,15 @@ class Counters:
         """What the journal holds under `batch_id`; number 0 when it is there no longer."""
         found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.inflight + batch_id))
         epoch, number = map(int, found.pop(b"#claim", b"0:0").split(b":"))
+        found.pop(b"#parts", None)
         counts = {_name(name): int(value) for name, value in found.items()}
         return Claim(batch_id, epoch, number, counts, pending=0)
 
     def settle(self, batch_id: str) -> None:
-        """Mark a stored batch as settled: its journal leaves in five minutes. May be repeated."""
+        """Mark a stored batch as settled and let go of its counts. May be repeated."""
         self._settle(
             keys=[self.keys.inflight + batch_id, self.keys.batches],
-            args=[batch_id, JOURNAL_LIFETIME_S, BATCH_LISTED_S],
+            args=[batch_id, BATCH_LISTED_S],
         )
 
     def listed(self, batch_ids: Sequence[str]) -> set[str]:
@@ -174,47 +181,37 @@ class Counters:
 
     # -- read --
 
-    def journal(self) -> Journal:
-        """The batches that are open at this moment, and how far claims have come."""
-        at_ms, epoch, claims, open_ = self._journal(keys=[self.keys.batches, self.keys.totals])
-        return Journal(at_ms, (epoch, claims), [name.decode() for name in open_])
+    def open_batches(self) -> list[str]:
+        """Ids of the batches that are claimed and not settled, newest claim first."""
+        found = self.client.zrangebyscore(self.keys.batches, "-inf", 0)
+        return [name.decode() for name in cast("list[bytes]", found)]
 
-    def unstored(
-        self, counters: Sequence[str], stored: Sequence[str], began: Journal
-    ) -> list[int] | None:
-        """Per counter, what Postgres does not hold of it, as it was read after `began`; None when
-        that took too long.
-
-        `stored` are the batches that Postgres held then, of those open at the beginning and those
-        claimed since.
-        """
-        question = [list(counters), list(stored), began.open, *began.newest_claim]
-        reply = self._read(
-            keys=[self.keys.batches],
-            args=[
-                self.keys.inflight,
-                began.at_ms,
-                LONGEST_READ_S * 1000,
-                msgspec.msgpack.encode(question),
-            ],
+    def unstored(self, counters: Sequence[str]) -> Unstored:
+        """What Redis holds of these counters, at one moment."""
+        epoch, claims, live, open_ = self._read(
+            keys=[self.keys.batches, self.keys.totals],
+            args=[self.keys.inflight, msgspec.msgpack.encode(counters)],
         )
-        if reply == -1:
-            return None
-        sums, long = cast("tuple[list[int], list[Any]]", reply)
-        for position, count in zip(long[::2], long[1::2], strict=True):
-            sums[position - 1] += int(count)
-        return sums
+        newest = before = epoch, claims
+        claimed = {}
+        for batch_id, claim, *found in open_:
+            its_epoch, number = map(int, claim.split(b":"))
+            before = min(before, (its_epoch, number - 1))
+            pairs = zip(found[::2], found[1::2], strict=True)
+            claimed[batch_id.decode()] = [(at - 1, _number(n)) for at, n in pairs]
+        return Unstored(newest, before, [_number(count) for count in live], claimed)
 
     def names_of_user(self, user_id: str) -> set[str]:
-        """Names of the user's counters that are live, or claimed and not stored. Costs one pass
-        over the
-        pending set."""
+        """Names of the user's counters that are live, or claimed and not stored.
+
+        Costs one pass over the pending set.
+        """
         pattern = self.keys.user_pattern(user_id)
         names = {
             _name(cast("bytes", name))
             for name in self.client.sscan_iter(self.keys.pending_flush, match=pattern, count=10_000)
         }
-        for batch_id in self.journal().open:  # what is settled by now, Postgres has
+        for batch_id in self.open_batches():  # what is settled by now, Postgres has
             for name, _ in self.client.hscan_iter(
                 self.keys.inflight + batch_id, match=pattern, count=10_000
             ):
@@ -263,6 +260,13 @@ class Counters:
 def _counts(taken: Sequence[bytes]) -> dict[str, int]:
     pairs = iter(taken)
     return {_name(name): int(value) for name, value in zip(pairs, pairs, strict=True)}
+
+
+def _number(count: bytes | None) -> int:
+    """A count; 0 for somebody else's value, of which a claim makes a dead letter."""
+    if count is None or len(count) > _LONGEST_COUNT or not count.removeprefix(b"-").isdigit():
+        return 0
+    return int(count)
 
 
 def _name(key: bytes) -> str:

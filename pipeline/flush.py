@@ -8,7 +8,11 @@ repeats it: the ledger decides whether it counts. Several flushes may run at onc
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from threading import Lock
 from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
@@ -16,9 +20,10 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.counters import Claim, Counters
 from pipeline.store import Store
 
-CLAIMS_PER_TRANSACTION = 10
+CLAIMED_AT_ONCE = 100
+"""Counters in a part of a batch: Redis does nothing else for half a millisecond."""
 LANES = 2
-"""While Postgres works on one lane's counters, Redis gives the other its own."""
+"""While Postgres stores one lane's batch, the other claims its next."""
 _WORTH_LANES = 20_000
 _LEFT_OVER_LOCK_TIMEOUT_S = 5.0
 _NO_PATIENCE_S = 0.1
@@ -29,7 +34,7 @@ logger = logging.getLogger(__name__)
 def flush(counters: Counters, store: Store, batch_size: int) -> int:
     """Store every pending counter and return how many were stored.
 
-    `batch_size` counters are claimed at a time. Raises sqlalchemy.exc.OperationalError when
+    `batch_size` counters are stored in a transaction. Raises sqlalchemy.exc.OperationalError when
     Postgres is away and redis.RedisError when Redis is: what was claimed stays in the journal, is
     read from there, and the next flush stores it. Raises `RedisWentBack` when Redis is older than
     what is stored.
@@ -40,37 +45,46 @@ def flush(counters: Counters, store: Store, batch_size: int) -> int:
     lanes = LANES if pending > _WORTH_LANES else 1
     # Traffic goes on, so twice what was pending is taken before the flush lets it be.
     budget = 2 * pending // lanes + batch_size
+    lane = partial(store_pending, counters, store, batch_size, budget, Lock())
     with ThreadPoolExecutor(lanes, "flush") as pool:
-        running = [
-            pool.submit(store_pending, counters, store, batch_size, budget) for _ in range(lanes)
-        ]
-    stored += sum(lane.result() for lane in running)
+        running = [pool.submit(lane) for _ in range(lanes)]
+    stored += sum(one.result() for one in running)
     counters.note_flush(began_s)
     if stored:
         logger.info("flushed %d counters", stored)
     return stored
 
 
-def store_pending(counters: Counters, store: Store, batch_size: int, budget: int) -> int:
+def store_pending(
+    counters: Counters, store: Store, batch_size: int, budget: int, turn: Lock
+) -> int:
     """Claim, store and settle until nothing is pending or `budget` counters were taken; returns how
-    many were stored."""
+    many were stored. Writes to Postgres only while it has its `turn`."""
     stored = 0
     pending = True
     while pending and budget > 0:
-        claims: list[Claim] = []
         with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
-            newest = transaction.newest_claim()
-            while pending and budget > 0 and len(claims) < CLAIMS_PER_TRANSACTION:
-                claim = counters.claim(uuid4().hex, batch_size, newest)
-                pending = claim.pending > 0
-                budget -= batch_size
-                if claim.number:
-                    claims.append(claim)
-            if claims:
-                stored += transaction.save(claims)
-        for claim in claims:
-            counters.settle(claim.batch_id)
+            batch = claim_batch(counters, batch_size, transaction.newest_claim())
+            if batch.number:
+                with turn:
+                    stored += transaction.save([batch])
+        if batch.number:
+            counters.settle(batch.batch_id)
+        pending = batch.pending > 0
+        budget -= batch_size
     return stored
+
+
+def claim_batch(counters: Counters, size: int, newest_stored: tuple[int, int]) -> Claim:
+    """A new batch of up to `size` counters."""
+    batch_id, counts, part = uuid4().hex, Counter[str](), 0
+    while True:
+        part += 1
+        limit = min(CLAIMED_AT_ONCE, size - len(counts))
+        claim = counters.claim(batch_id, limit, newest_stored, part)
+        counts.update(claim.counts)  # adds
+        if not claim.counts or not claim.pending or len(counts) >= size:
+            return replace(claim, counts=counts)
 
 
 def store_left_over(counters: Counters, store: Store) -> int:
@@ -83,7 +97,7 @@ def store_left_over(counters: Counters, store: Store) -> int:
     """
     stored = 0
     patience_s = _LEFT_OVER_LOCK_TIMEOUT_S
-    for batch_id in counters.journal().open:
+    for batch_id in counters.open_batches():
         try:
             with store.transaction(patience_s) as transaction:
                 # An older Redis may show a batch whose entry the ledger has forgotten since.

@@ -34,6 +34,8 @@ _PAUSE_S = 1.0
 """Between two tries to send what waits on disk."""
 _SLICE_S = 0.1
 """How long what waits on disk is sent before events are taken from the buffer again."""
+_SPOOLS_AT_ONCE = 100
+"""Each is an open file, of which a process may have a thousand."""
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +131,8 @@ class Outlet:
         self._spools.popleft()
         if spool is self._own_spool:
             self._own_spool = None
+        else:
+            self._spools.extendleft(Spool.left_over(spool.path.parent, 1))
 
     def _note(self, error: Exception) -> None:
         if not self._is_away:
@@ -170,7 +174,7 @@ def _left_over(spool_dir: Path) -> list[Spool]:
         spool_dir.mkdir(parents=True, exist_ok=True)
         if not os.access(spool_dir, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError("permission denied")
-        return Spool.left_over(spool_dir)
+        return Spool.left_over(spool_dir, _SPOOLS_AT_ONCE)
     except OSError as error:
         raise ConfigurationError(
             f"spool_dir={spool_dir} cannot be written ({error}): give a directory that can"

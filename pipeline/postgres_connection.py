@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url, text
@@ -24,6 +25,7 @@ from pipeline.errors import ConfigurationError, ServerUnavailable, without_passw
 OLDEST_POSTGRES = 15
 _CONNECT_TIMEOUT_S = 5
 _IDLE_S = 0.02
+_Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def postgres_engine(url: str) -> Engine:
@@ -39,6 +41,7 @@ def postgres_engine(url: str) -> Engine:
             max_overflow=10,
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "analytics"},
         )
+        event.listen(engine, "connect", _plan_once)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _check_idle)
         return engine
@@ -47,6 +50,13 @@ def postgres_engine(url: str) -> Engine:
             f"the Postgres URL {without_password(url)} is wrong ({error}): "
             "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from error
+
+
+def _plan_once(connection: Any, _: ConnectionPoolEntry) -> None:
+    """Our statements have one good plan each, but for a prepared one Postgres would make a new plan
+    every time, which takes it longer than to answer."""
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+    connection.commit()
 
 
 def _note_use(_: Any, record: ConnectionPoolEntry) -> None:
@@ -63,6 +73,55 @@ def _check_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
         connection.rollback()
     except psycopg.Error as error:
         raise DisconnectionError(str(error)) from error  # the pool takes another
+
+
+class Reader:
+    """Single SELECTs on connections of an engine, outside transactions; for any number of threads.
+
+    For reads that are over in less time than SQLAlchemy takes to lend a connection and to prepare
+    and end a statement. Its connections are closed when the engine is disposed of.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Opens no connection yet."""
+        self._engine = engine
+        self._idle: deque[_Connection] = deque()
+        event.listen(engine, "engine_disposed", lambda _: self.close())
+
+    def rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement with psycopg's placeholders.
+
+        Raises what SQLAlchemy would, such as sqlalchemy.exc.OperationalError when Postgres is away.
+        """
+        try:
+            while True:
+                connection, is_new = self._lend()
+                try:
+                    rows = connection.execute(statement, values).fetchall()
+                except psycopg.Error:
+                    was_cut = connection.broken
+                    connection.close()
+                    if is_new or not was_cut:
+                        raise
+                else:
+                    self._idle.append(connection)
+                    return rows
+        except psycopg.Error as error:
+            raise DBAPIError.instance(statement, values, error, psycopg.Error) from error
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _lend(self) -> tuple[_Connection, bool]:
+        with suppress(IndexError):
+            return self._idle.pop(), False
+        pooled = self._engine.raw_connection()
+        connection = cast("_Connection", pooled.driver_connection)
+        pooled.detach()
+        connection.autocommit = True
+        return connection, True
 
 
 def check_postgres(engine: Engine) -> None:

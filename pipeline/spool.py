@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,12 +52,12 @@ class Spool:
         _open_spools.add(self)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._end = self._end_of_whole_lines()
+            os.ftruncate(self._file, self._end)
+        except OSError:
             self.close()
             raise
         self._sent_up_to = 0
-        self._end = self._end_of_whole_lines()
-        os.ftruncate(self._file, self._end)
         self._is_damaged = False
 
     @classmethod
@@ -68,17 +69,19 @@ class Spool:
         return spool
 
     @classmethod
-    def left_over(cls, directory: Path) -> list[Spool]:
-        """The spools that dead processes have left."""
-        found = []
+    def left_over(cls, directory: Path, at_most: int) -> list[Spool]:
+        """Spools that dead processes have left. One that cannot be opened is said and stays."""
+        found: list[Spool] = []
         with _locked(directory):
             for path in sorted(directory.glob(f"*{_SUFFIX}")):
+                if len(found) == at_most:
+                    break
                 try:
                     found.append(cls(path))
                 except BlockingIOError:
                     continue
-                except PermissionError:
-                    logger.warning("%s waits for a tracker of the user who owns it", path)
+                except OSError as error:
+                    logger.warning("%s waits for a tracker that can open it: %s", path, error)
         return found
 
     @property
@@ -102,7 +105,7 @@ class Spool:
                 written = os.pwrite(self._file, view, at)
                 view, at = view[written:], at + written
             os.fsync(self._file)
-        except OSError:
+        except BaseException:
             os.ftruncate(self._file, self._end)
             raise
         self._end = at
@@ -135,7 +138,7 @@ class Spool:
         """All is sent: remove the file. One with a line that could not be read is set aside."""
         with _locked(self.path.parent):
             if self._is_damaged:
-                self.path.rename(self.path.with_suffix(".damaged"))
+                self.path.rename(self.path.with_suffix(f".{secrets.token_hex(4)}.damaged"))
             else:
                 self.path.unlink(missing_ok=True)
             self.close()

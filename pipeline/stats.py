@@ -1,14 +1,15 @@
 """Reads: exact at any moment, flushed or not.
 
-A read notes which batches are open, asks Postgres for the counts and for which of these batches,
-and of those claimed since, it holds, both in one statement, and then asks Redis for everything that
-is not among them. Whatever a flush does in between, each count is found in exactly one place.
-Rankings alone are as of the last
-flush, and say so.
+A read asks Redis what it holds of its counters, live or in open batches, and then Postgres for the
+counts it has and for the claims in its ledger, both in one statement. What a batch held is added if
+the ledger did not have it. When a batch was claimed and stored in between, what was live is in both
+answers, and the read begins again. So each count is found in exactly one place, whatever a flush
+does meanwhile. Rankings alone are as of the last flush, and say so.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,50 +17,41 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Engine,
     Select,
-    Text,
     bindparam,
-    cast,
     func,
-    literal_column,
+    null,
     select,
     tuple_,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSON
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from pipeline.counters import Counters, Journal
+from pipeline.counters import Counters, Unstored
 from pipeline.counting import counted_value
 from pipeline.keys import Keys, UserCounter, hour_text
+from pipeline.postgres_connection import Reader
 from pipeline.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 
-_RECENT = timedelta(minutes=10)
+_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
-def _with_ledger(rows_wanted: Select[Any]) -> Select[Any]:
-    """In one statement, and so of one instant: the rows wanted, and those batches in the ledger
-    that were open when the read began or were claimed since.
+def _with_ledger(rows: Select[Any]) -> str:
+    """In one statement, and so of one instant: the rows (key columns, then the count), and the
+    batches that are stored, from the claim after a given one on.
 
-    Made once for each read: SQLAlchemy takes longer to put such a statement together than Postgres
-    takes to answer it.
+    A row is (keys …, count, NULL, NULL), a batch (NULL …, epoch, claim, id). Compiled once for each
+    read: SQLAlchemy takes longer to put such a statement together than Postgres to answer it.
     """
-    rows = rows_wanted.subquery()
+    keys = len(rows.selected_columns) - 1
     batch = flush_batches.c
-    open_ = select(batch.batch_id).where(
-        batch.batch_id == func.any(bindparam("open", type_=ARRAY(Text)))
+    batches = select(*[null()] * keys, batch.epoch, batch.claim, batch.batch_id).where(
+        tuple_(batch.epoch, batch.claim) > tuple_(bindparam("epoch"), bindparam("claim"))
     )
-    claimed_since = select(batch.batch_id).where(
-        tuple_(batch.epoch, batch.claim) > tuple_(bindparam("epoch"), bindparam("claims")),
-        batch.stored_at > func.clock_timestamp() - _RECENT,
-    )
-    held = union_all(open_, claimed_since).subquery()
-    ledger = select(func.coalesce(func.array_agg(held.c.batch_id), cast([], ARRAY(Text))))
-    as_array = func.json_build_array(*rows.c)
-    counts = select(
-        func.coalesce(func.json_agg(as_array), literal_column("'[]'::json", JSON))
-    ).select_from(rows)
-    return select(counts.scalar_subquery(), ledger.scalar_subquery())
+    both: CompoundSelect[Any] = union_all(rows.add_columns(null(), null()), batches)
+    return str(both.compile(dialect=_DIALECT))
 
 
 def _in_range(column: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -72,9 +64,9 @@ _DAYS = _with_ledger(
     )
 )
 _HOURS = _with_ledger(
-    select(
-        func.to_char(func.timezone("UTC", hourly.c.hour), "YYYY-MM-DD:HH24"), hourly.c.count
-    ).where(hourly.c.event_type == bindparam("event_type"), _in_range(hourly.c.hour))
+    select(hourly.c.hour, hourly.c.count).where(
+        hourly.c.event_type == bindparam("event_type"), _in_range(hourly.c.hour)
+    )
 )
 _USER_DAYS = _with_ledger(
     select(user_daily.c.date, user_daily.c.count).where(
@@ -98,7 +90,7 @@ _VALUE_DAYS = _with_ledger(
 )
 
 
-Counts = dict[str, int]
+Counts = Counter[str]
 """By the name of their counter in Redis."""
 
 
@@ -122,7 +114,7 @@ class Stats:
         self._counters = counters
         self._keys: Keys = counters.keys
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")  # no BEGIN
+        self._reader = Reader(engine)
 
     def daily_count(self, event_type: str, day: date) -> int:
         """How often the event happened on a day."""
@@ -149,11 +141,11 @@ class Stats:
     def user_count(self, user_id: str, event_type: str, first: date, last: date) -> int:
         """How often a user did something from `first` to `last`."""
 
-        def name(day: str) -> str:
-            return self._keys.user(user_id, event_type, day)
+        def name(day: date) -> str:
+            return self._keys.user(user_id, event_type, f"{day}")
 
         wanted = {"user_id": user_id, "event_type": event_type, "first": first, "last": last}
-        return sum(self._read(_USER_DAYS, wanted, name, [name(f"{d}") for d in _days(first, last)]))
+        return sum(self._read(_USER_DAYS, wanted, name, [name(day) for day in _days(first, last)]))
 
     def property_count(
         self, event_type: str, property_name: str, value: str, first: date, last: date
@@ -161,8 +153,8 @@ class Stats:
         """How often the event happened with a value of one of its counted properties."""
         value = counted_value(value)
 
-        def name(day: str) -> str:
-            return self._keys.value(event_type, property_name, value, day)
+        def name(day: date) -> str:
+            return self._keys.value(event_type, property_name, value, f"{day}")
 
         wanted = {
             "event_type": event_type,
@@ -171,7 +163,7 @@ class Stats:
             "first": first,
             "last": last,
         }
-        names = [name(f"{day}") for day in _days(first, last)]
+        names = [name(day) for day in _days(first, last)]
         return sum(self._read(_VALUE_DAYS, wanted, name, names))
 
     def user_counts(
@@ -187,7 +179,7 @@ class Stats:
         found = self._read_named(
             _USER,
             {"user_id": user_id, "first": first, "last": last},
-            lambda day, event_type: self._keys.user(user_id, event_type, day),
+            lambda day, event_type: self._keys.user(user_id, event_type, f"{day}"),
             live,
         )
         counts: dict[str, dict[date, int]] = {}
@@ -238,12 +230,12 @@ class Stats:
     # -- the protocol of an exact read --
 
     def _by_day(self, event_type: str, first: date, last: date) -> list[tuple[date, int]]:
-        def name(day: str) -> str:
-            return self._keys.daily(event_type, day)
+        def name(day: date) -> str:
+            return self._keys.daily(event_type, f"{day}")
 
         days = _days(first, last)
         wanted = {"event_type": event_type, "first": first, "last": last}
-        counts = self._read(_DAYS, wanted, name, [name(f"{day}") for day in days])
+        counts = self._read(_DAYS, wanted, name, [name(day) for day in days])
         return list(zip(days, counts, strict=True))
 
     def _by_hour(self, event_type: str, first: date, last: date) -> list[tuple[datetime, int]]:
@@ -254,53 +246,61 @@ class Stats:
         ]
         if not hours:
             return []
-        names = [self._keys.hourly(event_type, hour_text(hour)) for hour in hours]
+
+        def name(hour: datetime) -> str:
+            return self._keys.hourly(event_type, hour_text(hour.astimezone(UTC)))
+
         wanted = {"event_type": event_type, "first": hours[0], "last": hours[-1]}
-        counts = self._read(_HOURS, wanted, lambda h: self._keys.hourly(event_type, h), names)
+        counts = self._read(_HOURS, wanted, name, [name(hour) for hour in hours])
         return list(zip(hours, counts, strict=True))
 
     def _read(
         self,
-        statement: Select[Any],
+        statement: str,
         wanted: Mapping[str, Any],
         name: Callable[..., str],
         names: Sequence[str],
     ) -> list[int]:
         found = self._read_named(statement, wanted, name, names)
-        return [found.get(name, 0) for name in names]
+        return [found[name] for name in names]
 
     def _read_named(
         self,
-        statement: Select[Any],
+        statement: str,
         wanted: Mapping[str, Any],
         name: Callable[..., str],
         names: Sequence[str],
     ) -> Counts:
-        """Counts by counter name: what Postgres has (rows of key columns, then the count), and what
-        is not stored yet.
+        """Counts by counter name, of all `names` and of what else Postgres returns.
 
-        `name` makes a counter's name of the key columns, which come as text; `names` are the
-        counters to ask Redis for beside those that Postgres returns.
+        `name` makes a counter's name of the key columns.
         """
+        stored_before: set[str] = set()
         while True:
-            began = self._counters.journal()
-            rows, batches = self._stored(statement, wanted, began)
-            counts = {name(*key): int(count) for *key, count in rows}
-            asked = list({**dict.fromkeys(names), **dict.fromkeys(counts)})
-            unstored = self._counters.unstored(asked, batches, began)
-            if unstored is not None:
-                for counter, count in zip(asked, unstored, strict=True):
-                    counts[counter] = counts.get(counter, 0) + count
-                return counts
+            unstored = self._counters.unstored(names)
+            rows, stored = self._stored(statement, wanted, unstored)
+            since = {id_ for id_, claim in stored.items() if claim > unstored.newest_claim}
+            if since <= stored_before:
+                break  # a Redis that went back is behind the ledger, however often it is asked
+            stored_before |= since
+        counts = Counter(dict(zip(names, unstored.live, strict=True)))
+        for *key, count in rows:
+            counts[name(*key)] += count
+        for batch_id, held in unstored.claimed.items():
+            if batch_id not in stored:
+                for position, count in held:
+                    counts[names[position]] += count
+        return counts
 
     def _stored(
-        self, statement: Select[Any], wanted: Mapping[str, Any], began: Journal
-    ) -> tuple[list[list[Any]], list[str]]:
-        epoch, claims = began.newest_claim
-        values = {**wanted, "open": began.open, "epoch": epoch, "claims": claims}
-        with self._reading.connect() as connection:
-            rows, batches = connection.execute(statement, values).one()
-        return rows, batches
+        self, statement: str, wanted: Mapping[str, Any], unstored: Unstored
+    ) -> tuple[list[tuple[Any, ...]], dict[str, tuple[int, int]]]:
+        """The rows, and the batches in the ledger that the read has to know of, with their
+        claims."""
+        epoch, claim = unstored.before_claimed
+        found = self._reader.rows(statement, {**wanted, "epoch": epoch, "claim": claim})
+        rows = [row[:-2] for row in found if row[-1] is None]
+        return rows, {row[-1]: row[-3:-1] for row in found if row[-1] is not None}
 
 
 def _days(first: date, last: date) -> list[date]:

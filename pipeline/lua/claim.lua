@@ -1,15 +1,17 @@
 #!lua flags=allow-oom
--- Move up to `limit` counters out of the live keys into the journal of a named batch.
--- A batch id that is already there returns what it holds and takes nothing more, so the call can be repeated.
+-- Move up to `limit` counters out of the live keys into the journal of a named batch. A batch is claimed part by part, so
+-- that Redis is held for less than a millisecond at a time.
+-- A part that was taken before returns all that the batch holds and takes nothing more, so the call can be repeated.
 --
 -- KEYS  1 pending_flush   2 journal of this batch   3 batches   4 totals   5 dead
--- ARGV  1 batch id   2 limit   3 epoch and 4 number of the newest claim that the ledger holds
+-- ARGV  1 batch id   2 limit   3 epoch and 4 number of the newest claim that the ledger holds   5 the part, from 1
 -- Returns {pending left, epoch, claim number, counter, count, …}; claim number 0 when nothing was there to take;
 --         {-1, epoch, number of claims} when Redis has gone back behind the ledger: then nothing is taken.
 
 local pending, journal, batches, totals, dead = unpack(KEYS)
-local id, limit = ARGV[1], tonumber(ARGV[2])
+local id, limit, part = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
 local CLAIM = '#claim' -- the field of a journal that holds "epoch:number"
+local PARTS = '#parts' -- and that with the number of its newest part
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
 
 local SCANS = 50 -- a set that has shrunk has long stretches without a name
@@ -21,21 +23,25 @@ if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) the
     return { -1, epoch, claims }
 end
 
-local held = redis.call('HGETALL', journal)
-if #held > 0 then
-    local reply = { redis.call('SCARD', pending), epoch, 0 }
-    for i = 1, #held, 2 do
-        if held[i] == CLAIM then
-            reply[2], reply[3] = string.match(held[i + 1], '^(%d+):(%d+)$')
-        else
-            reply[#reply + 1] = held[i]
-            reply[#reply + 1] = held[i + 1]
+local claim, parts = unpack(redis.call('HMGET', journal, CLAIM, PARTS))
+local number = claims + 1
+if claim then
+    epoch, number = string.match(claim, '^(%d+):(%d+)$')
+    epoch, number = tonumber(epoch), tonumber(number)
+    if part <= (tonumber(parts) or part) then
+        local reply = { redis.call('SCARD', pending), epoch, number }
+        local held = redis.call('HGETALL', journal)
+        for i = 1, #held, 2 do
+            if held[i] ~= CLAIM and held[i] ~= PARTS then
+                reply[#reply + 1] = held[i]
+                reply[#reply + 1] = held[i + 1]
+            end
         end
+        return reply
     end
-    reply[2], reply[3] = tonumber(reply[2]), tonumber(reply[3])
-    return reply
+elseif redis.call('ZSCORE', batches, id) then -- settled
+    return { redis.call('SCARD', pending), epoch, 0 }
 end
-if redis.call('ZSCORE', batches, id) then return { redis.call('SCARD', pending), epoch, 0 } end
 
 redis.call('XLEN', dead)
 local now = redis.call('TIME')
@@ -69,16 +75,25 @@ for _, name in ipairs(names) do
     end
 end
 if expired > 0 then redis.pcall('HINCRBY', totals, 'expired_counters', expired) end
-if #taken == 0 then return { redis.call('SCARD', pending), epoch, 0 } end
+if #taken == 0 then return { redis.call('SCARD', pending), epoch, claim and number or 0 } end
 
-local number = claims + 1
-redis.call('HSET', totals, 'claims', number)
-redis.call('HSET', journal, CLAIM, epoch .. ':' .. number)
-for first = 1, #taken, 4000 do
-    redis.call('HSET', journal, unpack(taken, first, math.min(first + 3999, #taken)))
+if not claim then
+    redis.call('HSET', totals, 'claims', number)
+    redis.call('HSET', journal, CLAIM, epoch .. ':' .. number)
+    -- The score of an open batch is the negative time of its claim, that of a settled one the time it was settled (ms).
+    redis.call('ZADD', batches, -(tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
 end
--- The score of an open batch is the negative time of its claim, that of a settled one the time it was settled (ms).
-redis.call('ZADD', batches, -(tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
-local reply = { redis.call('SCARD', pending), epoch, number }
-for i, part in ipairs(taken) do reply[3 + i] = part end
+redis.call('HSET', journal, PARTS, part)
+local reply, fresh = { redis.call('SCARD', pending), epoch, number }, {}
+for i = 1, #taken, 2 do
+    reply[3 + i], reply[4 + i] = taken[i], taken[i + 1]
+    if claim and redis.call('HEXISTS', journal, taken[i]) == 1 then -- counted anew since an earlier part took it
+        redis.call('HINCRBY', journal, taken[i], taken[i + 1])
+    else
+        fresh[#fresh + 1], fresh[#fresh + 2] = taken[i], taken[i + 1]
+    end
+end
+for first = 1, #fresh, 4000 do
+    redis.call('HSET', journal, unpack(fresh, first, math.min(first + 3999, #fresh)))
+end
 return reply

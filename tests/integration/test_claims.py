@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from pipeline.counters import BATCH_LISTED_S, JOURNAL_LIFETIME_S, Claim
+from pipeline.counters import BATCH_LISTED_S, Claim
 from pipeline.services import Services
 from tests.support import count_events, event
 
@@ -50,7 +50,7 @@ def test_a_claim_moves_counters_into_the_journal(services: Services) -> None:
     assert claimed == Claim("b1", epoch=0, number=1, counts={DAY: 2, HOUR: 2}, pending=0)
     assert not services.redis.exists(DAY, HOUR, services.keys.pending_flush)
     assert services.counters.held("b1") == claimed
-    assert services.counters.journal().open == ["b1"]
+    assert services.counters.open_batches() == ["b1"]
 
 
 def test_a_claim_repeated_returns_the_same_and_takes_nothing_more(services: Services) -> None:
@@ -163,17 +163,50 @@ def test_no_counter_is_lost_where_the_number_of_claims_is_no_number(services: Se
     assert (claimed.number, claimed.counts) == (1, {DAY: 1, HOUR: 1})
 
 
+# A batch in parts
+
+
+def test_a_counter_that_is_counted_anew_between_the_parts_of_a_batch_is_added(
+    services: Services,
+) -> None:
+    counters, take = services.counters, services.counters.claim
+    count_events(services, event())
+    take("b1", 1_000, EMPTY_LEDGER)
+    count_events(services, *[event()] * 2, event("click"))
+    second = take("b1", 1_000, EMPTY_LEDGER, 2)
+    assert (second.number, second.counts[DAY], len(second.counts)) == (1, 2, 4)
+    assert counters.held("b1").counts == {**second.counts, DAY: 3, HOUR: 3}
+
+
+def test_a_part_that_is_claimed_again_takes_nothing_more_and_returns_the_whole_batch(
+    services: Services,
+) -> None:
+    take = services.counters.claim
+    for part in (1, 2):
+        count_events(services, event())
+        take("b1", 1_000, EMPTY_LEDGER, part)
+    count_events(services, event())
+    for part in (1, 2):
+        assert take("b1", 1_000, EMPTY_LEDGER, part) == Claim("b1", 0, 1, {DAY: 2, HOUR: 2}, 2)
+
+
+def test_a_part_that_finds_nothing_belongs_to_its_batch_all_the_same(services: Services) -> None:
+    count_events(services, event())
+    claim(services)
+    assert services.counters.claim("b1", 9, EMPTY_LEDGER, 2) == Claim("b1", 0, 1, {}, 0)
+
+
 # Settling
 
 
-def test_a_settled_batch_stays_five_minutes_for_readers(services: Services) -> None:
+def test_a_claimed_batch_stays_until_it_is_settled(services: Services) -> None:
     count_events(services, event())
     claim(services)
     journal = services.keys.inflight + "b1"
     assert services.redis.ttl(journal) == -1
     services.counters.settle("b1")
-    assert 0 < services.redis.ttl(journal) <= JOURNAL_LIFETIME_S
-    assert services.counters.journal().open == []
+    assert not services.redis.exists(journal)
+    assert services.counters.open_batches() == []
     assert services.counters.listed(["b1"]) == {"b1"}
 
 
@@ -221,7 +254,7 @@ def test_an_open_batch_is_listed_for_ever(services: Services) -> None:
     count_events(services, event())
     claim(services)
     services.counters.settle("b1")
-    assert services.counters.journal().open == ["open"]
+    assert services.counters.open_batches() == ["open"]
 
 
 def test_a_journal_that_has_left_is_read_as_nothing(services: Services) -> None:

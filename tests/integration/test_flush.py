@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import dead_letters
 from pipeline.counters import Claim, Counters
-from pipeline.flush import CLAIMS_PER_TRANSACTION, flush, store_left_over
+from pipeline.flush import CLAIMED_AT_ONCE, claim_batch, flush, store_left_over
 from pipeline.services import Services
 from pipeline.store import FlushTransaction, Store
 from tests.conftest import MakeServices
@@ -32,9 +32,11 @@ class CrashingCounters(Counters):
     step = ""
     after_claims = 1
 
-    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
+    def claim(
+        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
+    ) -> Claim:
         self._reached("before claim")
-        claimed = super().claim(batch_id, limit, newest_stored)
+        claimed = super().claim(batch_id, limit, newest_stored, part)
         self.after_claims -= 1
         if self.after_claims <= 0:
             self._reached("after claim")
@@ -110,7 +112,7 @@ def letters(services: Services) -> list[tuple[str, bytes]]:
 
 
 def open_batches(services: Services) -> Sequence[str]:
-    return services.counters.journal().open
+    return services.counters.open_batches()
 
 
 # What a flush stores
@@ -139,12 +141,9 @@ def test_a_flush_of_nothing_stores_nothing(services: Services) -> None:
     assert execute(services, "SELECT * FROM flush_batches") == []
 
 
-def test_more_than_one_transaction_of_batches_is_stored_by_one_flush(
-    make_services: MakeServices,
-) -> None:
+def test_more_than_one_batch_is_stored_by_one_flush(make_services: MakeServices) -> None:
     services = make_services(flush_batch_size=1)
     some_events(services)
-    assert USERS + 2 > CLAIMS_PER_TRANSACTION
     assert services.flush() == USERS + 2
     assert stored(services) == expected()
 
@@ -222,8 +221,8 @@ def test_a_flush_that_crashes_again_and_again_is_exact(services: Services, step:
 )
 def test_the_repair_of_a_crash_may_crash_as_well(services: Services, step: str) -> None:
     some_events(services)
-    crashing_flush(services, "after claim", batch_size=5, after_claims=3)
-    assert len(open_batches(services)) == 3
+    for batch_id in ("b1", "b2", "b3"):
+        services.counters.claim(batch_id, 5, (0, 0))
     crashing_flush(services, step, batch_size=5)
     assert read(services) == USERS
     services.flush()
@@ -238,6 +237,42 @@ def test_counters_claimed_by_a_flush_that_crashed_are_stored_by_the_next(
     assert services.counters.pending() == 0
     assert services.flush() == USERS + 2
     assert services.flush() == 0
+
+
+def many_users(services: Services, times: int = 1) -> int:
+    """Events of more users than are claimed at a time; returns how many."""
+    users = 3 * CLAIMED_AT_ONCE
+    count_events(services, *[event(user_id=f"u{n}") for n in range(users)] * times)
+    return users
+
+
+def test_a_batch_is_claimed_part_by_part(services: Services) -> None:
+    users = many_users(services)
+    batch = claim_batch(services.counters, 10_000, (0, 0))
+    assert (len(batch.counts), batch.pending, batch.number) == (users + 2, 0, 1)
+    assert services.counters.held(batch.batch_id) == batch
+    assert sum(batch.counts.values()) == 3 * users
+    part = claim_batch(services.counters, 10_000, (0, 0))
+    assert (part.counts, part.number) == ({}, 0)
+
+
+def test_a_batch_takes_no_more_than_its_size(services: Services) -> None:
+    many_users(services)
+    size = CLAIMED_AT_ONCE + 1
+    assert len(claim_batch(services.counters, size, (0, 0)).counts) == size
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 4])
+def test_a_flush_that_crashes_between_the_parts_of_a_batch_is_exact(
+    services: Services, part: int
+) -> None:
+    users = many_users(services)
+    crashing_flush(services, "after claim", batch_size=10_000, after_claims=part)
+    assert read(services) == users
+    many_users(services)
+    assert read(services) == 2 * users
+    services.flush()
+    assert stored_total(services) == read(services) == 2 * users
 
 
 # Several flushes at once
@@ -279,47 +314,6 @@ def test_flushes_that_find_the_same_left_over_batches_store_each_once(services: 
         list(pool.map(lambda _: store_left_over(counters, services.store), range(4)))
     assert rows(services, "analytics_daily") == sorted((f"type {n}", TODAY, 1) for n in range(30))
     assert open_batches(services) == []
-
-
-# Names
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a:b",
-        "2025-03-14",
-        "100%",
-        "%3A",
-        "{a}",
-        "a b\u00a0c\u2028",
-        "*?[a-z]\\",
-        "'; DROP TABLE x; --",
-        "\N{PARTY POPPER}" * 50,
-        "\u0645\u0631\u062d\u0628\u0627 \u200f",
-        "x" * 200,
-        "\N{GRINNING FACE}" * 200,
-        "\\N",
-        "NULL",
-        "__other__",
-        "#claim",
-    ],
-    ids=ascii,
-)
-def test_any_name_is_counted_flushed_and_read_back_as_it_is(
-    make_services: MakeServices, name: str
-) -> None:
-    services = make_services(count_by={name: ["p"]})
-    stats = services.stats
-    count_events(services, event(name, name, properties={"p": name}), event("other", name))
-    for _ in ("live", "stored"):
-        assert stats.daily_count(name, TODAY) == 1
-        assert stats.user_count(name, name, TODAY, TODAY) == 1
-        assert stats.user_counts(name) == {name: {TODAY: 1}, "other": {TODAY: 1}}
-        assert stats.property_count(name, "p", name, TODAY, TODAY) == 1
-        services.flush()
-    assert rows(services, "analytics_user_daily")[0][1:] in ((name, name, 1), ("other", name, 1))
-    assert stats.top(name, "user").top == stats.top(name, "p").top == [(name, 1)]
 
 
 # What Postgres refuses

@@ -30,14 +30,16 @@ class AfterClaim(Counters):
 
     then: Callable[[], object]
 
-    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
-        claimed = super().claim(batch_id, limit, newest_stored)
+    def claim(
+        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
+    ) -> Claim:
+        claimed = super().claim(batch_id, limit, newest_stored, part)
         self.then()
         return claimed
 
 
 def open_batches(services: Services) -> int:
-    return len(services.counters.journal().open)
+    return len(services.counters.open_batches())
 
 
 def cut_all_connections(services: Services) -> None:

@@ -46,7 +46,7 @@ def test_before_a_redis_that_shows_fewer_claims_nothing_is_flushed(services: Ser
     assert str(caught.value).startswith("Redis is at claim 2 of epoch 0, but Postgres has stored")
     assert "`analytics accept-redis-state`" in str(caught.value)
     assert services.counters.pending() == 2
-    assert services.counters.journal().open == []
+    assert services.counters.open_batches() == []
     assert rows(services, "analytics_daily") == [("page_view", TODAY, 3)]
 
 
@@ -115,7 +115,7 @@ def test_batches_that_were_open_when_a_state_was_accepted_are_stored_once(
     for _ in range(3):
         flushes(services, 1)
     assert stored_total(services) == 9 + open_batches + 3
-    assert services.counters.journal().open == []
+    assert services.counters.open_batches() == []
 
 
 def test_a_claim_that_redis_forgot_is_not_stored_beside_its_repeat(services: Services) -> None:
@@ -147,7 +147,7 @@ def test_a_batch_whose_number_is_taken_is_stored_once_the_state_is_accepted(
     assert services.stats.daily_count("page_view", TODAY) == 2
     services.accept_redis_state()
     assert services.flush() == 2
-    assert (stored_total(services), services.counters.journal().open) == (2, [])
+    assert (stored_total(services), services.counters.open_batches()) == (2, [])
 
 
 def test_the_ledger_keeps_its_newest_entry_however_old(services: Services) -> None:

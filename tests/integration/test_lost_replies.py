@@ -180,7 +180,7 @@ def test_a_flush_that_loses_a_reply_is_repeated_and_stores_once(
     unlucky.flush()
     assert stored_total(services) == read(services) == 5
     assert [row[-1] for row in rows(services, "analytics_user_daily")] == [1] * 5
-    assert services.counters.journal().open == []
+    assert services.counters.open_batches() == []
 
 
 def test_a_claim_whose_reply_was_lost_returns_the_same_when_it_is_repeated(

@@ -275,7 +275,7 @@ class Pipeline(RuleBasedStateMachine):
         """A flush from end to end, which first stores what others left."""
         self.services.flush()
         assert self.services.counters.pending() == 0
-        assert self.services.counters.journal().open == []
+        assert self.services.counters.open_batches() == []
         self.model.unclaimed = False
         self.batches = 0
         self.read_everything()

@@ -72,7 +72,7 @@ def test_while_postgres_is_killed_nothing_leaves_redis_and_afterwards_all_is_sto
     with pytest.raises(OperationalError):
         services.stats.daily_count("page_view", TODAY)
     count_events(services, event())
-    assert (services.counters.pending(), services.counters.journal().open) == (2, [])
+    assert (services.counters.pending(), services.counters.open_batches()) == (2, [])
     postgres_server.start()
     assert services.flush() == 2
     assert stored_total(services) == services.stats.daily_count("page_view", TODAY) == 3

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from pipeline.counters import Claim, Journal
+from pipeline.counters import Claim, Counters, Unstored
 from pipeline.services import Services
 from pipeline.stats import Ranking, Stats
 from tests.conftest import MakeServices
@@ -82,51 +81,57 @@ def test_a_read_is_exact_with_batches_in_all_states_at_once(services: Services) 
     assert services.stats.user_counts("u") == {"page_view": {TODAY: 11_111}}
 
 
-@pytest.mark.parametrize("moment", [claimed, stored, settled], ids=lambda one: one.__name__)
-@pytest.mark.parametrize("step", ["journal", "unstored"])
+class Interrupted(Counters):
+    """Something happens once, after a read has asked Redis and before it asks Postgres."""
+
+    then: Callable[[], object]
+    asked = 0
+
+    def unstored(self, counters: Sequence[str]) -> Unstored:
+        found = super().unstored(counters)
+        self.asked += 1
+        if self.asked == 1:
+            self.then()
+        return found
+
+
+def interrupted(services: Services, then: Callable[[], object]) -> tuple[Interrupted, Stats]:
+    counters = Interrupted(services.redis, services.keys)
+    counters.then = then
+    return counters, Stats(counters, services.engine)
+
+
+@pytest.mark.parametrize(
+    ("moment", "begins_again"), [(claimed, False), (stored, True), (settled, True)]
+)
 def test_a_flush_that_runs_between_the_steps_of_a_read_does_not_change_its_answer(
-    services: Services, step: str, moment: Until
+    services: Services, moment: Until, begins_again: bool
 ) -> None:
-    """Whatever happens after Redis was listed, or after Postgres was read."""
     count_events(services, *[event(user_id="u")] * 5)
-    counters = services.counters
-    original = getattr(counters, step)
-
-    class Interrupted(type(counters)):  # type: ignore[misc]
-        done = False
-
-        def _then(self, *arguments: Any) -> Any:
-            before = step == "unstored"
-            found = None if before else original(*arguments)
-            if not self.done:
-                self.done = True
-                moment(services)
-            return original(*arguments) if before else found
-
-    setattr(Interrupted, step, Interrupted._then)
-    interrupted = Interrupted(services.redis, services.keys)
-    stats = Stats(interrupted, services.engine)
+    counters, stats = interrupted(services, lambda: moment(services))
     assert stats.daily_count("page_view", TODAY) == 5
+    assert counters.asked == (2 if begins_again else 1)
     assert stats.daily_count("page_view", TODAY) == 5
 
 
-def test_a_read_that_took_longer_than_journals_are_kept_starts_again(services: Services) -> None:
+@pytest.mark.parametrize("moment", [stored, settled])
+def test_a_batch_that_was_open_when_a_read_began_and_is_stored_meanwhile_counts_once(
+    services: Services, moment: Until
+) -> None:
+    count_events(services, *[event(user_id="u")] * 5)
+    claimed(services)
+    counters, stats = interrupted(services, lambda: moment(services))
+    assert stats.daily_count("page_view", TODAY) == 5
+    assert counters.asked == 1
+
+
+def test_a_redis_that_is_behind_the_ledger_is_read_all_the_same(services: Services) -> None:
+    for _ in range(3):
+        count_events(services, event())
+        services.flush()
+    services.redis.hset(services.keys.totals, "claims", 1)
     count_events(services, event())
-    asked = []
-
-    class Slow(type(services.counters)):  # type: ignore[misc]
-        def unstored(
-            self, counters: list[str], stored: list[str], began: Journal
-        ) -> list[int] | None:
-            asked.append(began)
-            late_ms = 241_000 if len(asked) == 1 else 0
-            began = replace(began, at_ms=began.at_ms - late_ms)
-            found: list[int] | None = super().unstored(counters, stored, began)
-            return found
-
-    slow = Slow(services.redis, services.keys)
-    assert Stats(slow, services.engine).daily_count("page_view", TODAY) == 1
-    assert len(asked) == 2
+    assert services.stats.daily_count("page_view", TODAY) == 4
 
 
 @MOMENTS

@@ -82,11 +82,15 @@ NUMBERS_OUT_OF_RANGE = [
     ("FLUSH_INTERVAL_S", "86401", "must be a number of 0.1 or more, at most 86400 (default 300)"),
     ("FLUSH_INTERVAL_S", "inf", "must be a number of 0.1 or more, at most 86400 (default 300)"),
     ("FLUSH_INTERVAL_S", "nan", "must be a number of 0.1 or more, at most 86400 (default 300)"),
-    ("FLUSH_BATCH_SIZE", "0", "must be a whole number of 1 or more, at most 10000 (default 1000)"),
     (
         "FLUSH_BATCH_SIZE",
-        "10001",
-        "must be a whole number of 1 or more, at most 10000 (default 1000)",
+        "0",
+        "must be a whole number of 1 or more, at most 100000 (default 10000)",
+    ),
+    (
+        "FLUSH_BATCH_SIZE",
+        "100001",
+        "must be a whole number of 1 or more, at most 100000 (default 10000)",
     ),
     ("FLUSH_THRESHOLD", "0", "must be a whole number of 1 or more (default 50000)"),
     ("LEDGER_DAYS", "6", "must be a whole number of 7 or more, at most 3650 (default 90)"),
