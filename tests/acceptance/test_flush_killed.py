@@ -12,7 +12,7 @@ from tests.acceptance.flushers import Flushers, finish, go_on
 from tests.acceptance.truth import Seen, Truth, assert_reads, assert_stored
 from tests.support import count_events, event, stored_total
 
-# Small batches, so that a flush of these few counters takes two transactions of ten batches each.
+# Small batches, so that a flush of these few counters takes many.
 BATCH_SIZE = 3
 NOON = datetime(2025, 3, 14, 12, tzinfo=UTC)
 EVENTS = [

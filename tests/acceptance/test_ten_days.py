@@ -102,9 +102,9 @@ def test_what_stood_still_for_ten_days_is_counted_once(
 
     grow_older(services, TEN_DAYS)
 
-    # By design these end: what producers were at, the ids of the duplicate window, the values seen
-    # (for the cap on their number), and the journal of what was settled.
-    assert before - kinds_of_keys(client) == {"producer": 1, "seen": 2, "values": 1, "inflight": 1}
+    # By design these end: what producers were at, the ids of the duplicate window, and the values
+    # seen (for the cap on their number).
+    assert before - kinds_of_keys(client) == {"producer": 1, "seen": 2, "values": 1}
     counted = ("settled", "stored", "claimed", "live")
     assert read(services, *counted) == {one: expected[one] for one in counted}
     services.maintain(datetime.now(UTC))
