@@ -56,11 +56,15 @@ class AsyncTracker:
         loop = asyncio.get_running_loop()
         while True:
             progress = asyncio.Event()
+            wake = partial(_wake, loop, progress)
             with self._tracker._lock:
                 if condition():
                     return
-                self._tracker._callbacks.append(partial(_wake, loop, progress))
-            await progress.wait()
+                self._tracker._callbacks[wake] = None
+            try:
+                await progress.wait()
+            finally:
+                self._tracker._callbacks.pop(wake, None)
 
     async def __aenter__(self) -> AsyncTracker:
         return self

@@ -59,6 +59,13 @@ class Outlet:
         self._publisher: Publisher | None = None
         self._is_away = False
         self._try_again_at_s = 0.0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Have all imported, and Celery's options read, that sending needs: see `_no_fork`."""
+        if not self._app.conf.task_always_eager and producer.publishes_itself():
+            producer.envelope(producer.TRACK_EVENTS, os.getpid())
+            self._publisher_of(self._producer_id)
 
     def send(self, events: Sequence[bytes]) -> None:
         """Send `track_events` with these, or put the message into the spool.
@@ -105,6 +112,7 @@ class Outlet:
             logger.warning("events wait in %s for the next tracker", self._spool_dir)
         for spool in self._spools:
             spool.close()
+        self._spools.clear()
         if self._publisher is not None:
             self._publisher.close()
 

@@ -84,6 +84,8 @@ class Tracker:
             raise ValueError(f'when_full={when_full!r}: give "block", "drop" or "spool"')
         if (when_full == "spool") != (spool_dir is not None):
             raise ValueError('spool_dir goes with when_full="spool", and is needed there')
+        if spool_bytes < 1:
+            raise ValueError(f"spool_bytes={spool_bytes}: give 1 or more")
         if on_drop is not None and when_full != "drop":
             raise ValueError('on_drop goes with when_full="drop"')
         self._max_events, self._max_bytes, self._max_age_s = max_events, max_bytes, max_age_s
@@ -98,24 +100,24 @@ class Tracker:
     def _begin(self) -> None:
         """An empty buffer, also in a forked child."""
         # A signal handler may come upon its own thread anywhere in here, and track, flush or close.
-        # So the lock can be taken twice, whoever waits gives it up, and what counts is one step:
-        # an event is in the buffer when it is in `_events`.
+        # So the lock can be taken twice, whoever waits gives it up and looks again now and then,
+        # and what counts is one step: what is in `_events` is in, and who holds `_seat` sends.
         self._lock = threading.RLock()
+        self._seat = threading.Lock()
+        self._sender = 0  # the thread that holds it
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
-        self._callbacks: list[Callable[[], None]] = []  # at the next progress
+        self._callbacks: dict[Callable[[], None], None] = {}  # at the next progress
         self._events: deque[bytes] = deque()
         self._sending: list[bytes] = []  # the message under way: the oldest events
         self._bytes = 0  # of both
         self._out = 0  # events that left the buffer, ever: accepted, or written to the spool
         self._flush_up_to = 0
         self._waits_for = 0  # how many events would wake the thread
-        self._thread: threading.Thread | None = None
+        self._is_started = False
         self._outlet: Outlet | None = None
         self._give_up_at_s = 0.0
         self.dropped = 0
-
-    # -- putting in --
 
     def track(
         self,
@@ -159,8 +161,7 @@ class Tracker:
 
     def _put(self, event: bytes) -> None:
         with self._lock:
-            while not self._has_room():
-                self._progress.wait()
+            self._wait_until(self._has_room)
             self._append(event)
 
     def _has_room(self) -> bool:
@@ -172,7 +173,7 @@ class Tracker:
         return len(self._events) + len(self._sending)
 
     def _append(self, event: bytes) -> None:
-        if self._thread is None:
+        if not self._is_started:
             self._start()
         size = len(event)
         self._events.append(event)
@@ -180,8 +181,6 @@ class Tracker:
         if self._waits_for and self._is_there(self._waits_for):
             self._waits_for = 0
             self._work.notify()
-
-    # -- getting out --
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until the broker has taken, or the spool holds, all that was put in before.
@@ -191,18 +190,32 @@ class Tracker:
         """
         with self._lock:
             target = self._hurry()
-            self._progress.wait_for(lambda: self._is_settled(target), timeout_s)
+            self._wait_until(lambda: self._is_settled(target), timeout_s)
             self._check_out(target)
 
     def _hurry(self) -> int:
         """Have all that is in the buffer sent now; returns what `_out` will then be."""
         with self._lock:
-            self._flush_up_to = self._out + self._waiting()
+            out, waiting = -1, 0
+            while out != self._out:  # a signal handler has waited until some were sent
+                out, waiting = self._out, self._waiting()
+            self._flush_up_to = max(self._flush_up_to, out + waiting)
             self._work.notify()
-            return self._flush_up_to
+            return out + waiting
 
     def _is_settled(self, target: int) -> bool:
-        return self._out >= target or self._thread is None
+        """Whether so many are out, or nobody is there who might send them."""
+        is_hopeful = self._is_started and not self._closed
+        return self._out >= target or not (is_hopeful or self._is_sent_elsewhere())
+
+    def _is_sent_elsewhere(self) -> bool:
+        return self._seat.locked() and self._sender != threading.get_ident()
+
+    def _wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
+        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not condition() and (left_s := until_s - time.monotonic()) > 0:
+            self._work.notify()  # which whom a signal handler has interrupted may be yet to do
+            self._progress.wait(min(left_s, _PAUSE_S))
 
     def _check_out(self, target: int) -> None:
         with self._lock:
@@ -220,13 +233,12 @@ class Tracker:
             self._give_up_at_s = time.monotonic() + timeout_s
             self._work.notify()
             self._tell_progress()
-            outlet = self._outlet if self._thread is None else None
-            if outlet is not None:  # an earlier close has given up
-                self._thread = threading.current_thread()
-        if outlet is not None:
-            self._run(outlet)
+            # Else the thread does it, or an earlier close has given up.
+            does_it = bool(self._outlet or self._events) and self._seat.acquire(blocking=False)
+        if does_it:
+            self._send_all()
         with self._lock:
-            self._progress.wait_for(lambda: self._thread is None, timeout_s + TRY_S)
+            self._wait_until(lambda: not self._is_sent_elsewhere(), timeout_s + TRY_S)
             self._check_out(self._out + self._waiting())
 
     def __enter__(self) -> Tracker:
@@ -243,25 +255,28 @@ class Tracker:
     # -- the thread --
 
     def _start(self) -> None:
-        if self._outlet is None:
-            # Made here, so that whoever tracks is told what is wrong with the settings; and kept,
-            # since it knows under which number the message was tried that a close has given up.
-            self._outlet = Outlet(self._spool_dir, self._spool_bytes)
-        thread = threading.Thread(
-            target=self._run, args=(self._outlet,), name="analytics-tracker", daemon=True
-        )
-        thread.start()
-        if self._thread is None:  # else a signal handler has started one
-            self._thread = thread
-            _close_with_child()
+        self._open_outlet()  # so that whoever tracks is told what is wrong with the settings
+        threading.Thread(target=self._run, name="analytics-tracker", daemon=True).start()
+        self._is_started = True
+        _close_with_child()
 
-    def _run(self, outlet: Outlet) -> None:
+    def _open_outlet(self) -> Outlet:
+        """Kept, as it knows under which number that was tried which a close has given up."""
+        with _no_fork:
+            self._outlet = outlet = self._outlet or Outlet(self._spool_dir, self._spool_bytes)
+        return outlet
+
+    def _run(self) -> None:
+        """One thread too many, which a signal handler may have started, ends at once."""
+        if self._seat.acquire(blocking=False):
+            self._send_all()
+
+    def _send_all(self) -> None:
         """Send until the tracker is closed, and all is out or the time is up."""
-        with self._lock:
-            if self._thread is not threading.current_thread():
-                return
+        self._sender = threading.get_ident()
         is_away = False
         try:
+            outlet = self._open_outlet()
             while not self._may_end(outlet):
                 message = self._next_message(outlet.due_in_s())
                 if not message:
@@ -271,21 +286,23 @@ class Tracker:
                     outlet.send(message)
                 except Exception as error:
                     if not is_away:
-                        expected = isinstance(error, OperationalError)
                         text = "events wait in memory until they can be sent: %s"
-                        logger.warning(text, error, exc_info=not expected)
+                        unexpected = not isinstance(error, OperationalError)
+                        logger.warning(text, error, exc_info=unexpected)
                     is_away = True
                     with self._lock:
                         self._work.wait(_PAUSE_S)
                 else:
                     is_away = False
                     self._leave(message)
-        finally:
             with self._lock:
                 if not self._waiting():
                     outlet.close()
                     self._outlet = None
-                self._thread = None
+        finally:
+            with self._lock:
+                self._is_started = False
+                self._seat.release()
                 self._tell_progress()
 
     def _may_end(self, outlet: Outlet) -> bool:
@@ -333,7 +350,7 @@ class Tracker:
 
     def _tell_progress(self) -> None:
         self._progress.notify_all()
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, {}
         for call in callbacks:
             call()
 
@@ -362,6 +379,7 @@ def _close_all(**_: Any) -> None:
 
 
 def _begin_all() -> None:
+    _no_fork.release()
     for tracker in list(_trackers):
         tracker._begin()
 
@@ -374,4 +392,8 @@ def _close_with_child() -> None:
 
 atexit.register(_close_all)
 signals.worker_process_shutdown.connect(_close_all)  # the same for Celery's
-os.register_at_fork(after_in_child=_begin_all)
+# A child would for ever wait for the locks that threads hold at the fork, such as of an import.
+_no_fork = threading.RLock()
+os.register_at_fork(
+    before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_begin_all
+)

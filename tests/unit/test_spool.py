@@ -160,7 +160,8 @@ def test_a_last_line_torn_at_any_byte_is_forgotten_and_what_comes_next_is_read(
     for cut in range(whole, len(content)):
         spool.path.write_bytes(content[:cut])
         again = Spool(spool.path)
-        append(again, 3)
+        append(again, 3, events=1)
+        assert again.size == again.path.stat().st_size
         assert send_all(again) == [1, 3]
         again.close()
 
