@@ -31,7 +31,7 @@ def measure(stage: Stage) -> Measured:
         )
         stage.say("INSERT … SELECT in the order of the key")
         in_order = upserts.insert_select_per_s(postgres, sizes.flushed, _BY_KEY)
-        postgres.execute(f"DROP TABLE {upserts.TABLE}, rival_staging")
+        upserts.drop_tables(postgres)
     flushed = statistics.median(samples["flush"])
     return Measured(
         samples,

@@ -47,6 +47,11 @@ def make_tables(connection: psycopg.Connection, event_type: str, day: date, rows
     connection.execute("VACUUM ANALYZE rival_staging")
 
 
+def drop_tables(connection: psycopg.Connection) -> None:
+    """Undo `make_tables`."""
+    connection.execute(f"DROP TABLE {TABLE}, rival_staging")
+
+
 def executemany_per_s(
     connection: psycopg.Connection, event_type: str, day: date, rows: int
 ) -> float:
