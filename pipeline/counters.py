@@ -74,6 +74,7 @@ class Counters:
         self.options = options or CounterOptions()
         self._apply = script(client, "apply")
         self._claim = script(client, "claim")
+        self._take_over = script(client, "take_over")
         self._settle = script(client, "settle")
         self._read = script(client, "read")
         self._repair = script(client, "repair")
@@ -159,12 +160,18 @@ class Counters:
         """Raise `RedisWentBack` when Redis is behind what the ledger has reached; takes nothing."""
         self.claim("", 0, newest_stored)
 
-    def held(self, batch_id: str) -> Claim:
-        """What the journal holds under `batch_id`; number 0 when it is there no longer."""
-        found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.inflight + batch_id))
-        epoch, number = map(int, found.pop(b"#claim", b"0:0").split(b":"))
-        found.pop(b"#parts", None)
-        counts = {_name(name): int(value) for name, value in found.items()}
+    def take_over(self, batch_id: str) -> Claim:
+        """What the journal holds under `batch_id`; number 0 when it is there no longer.
+
+        A flush that is still claiming the batch adds nothing to it after this: whichever of the two
+        stores it, the same is stored. May be repeated.
+        """
+        found = iter(self._take_over(keys=[self.keys.inflight + batch_id]))
+        fields = dict(zip(found, found, strict=True))
+        epoch, number = map(int, fields.get(b"#claim", b"0:0").split(b":"))
+        counts = {
+            _name(name): int(value) for name, value in fields.items() if not name.startswith(b"#")
+        }
         return Claim(batch_id, epoch, number, counts, pending=0)
 
     def settle(self, batch_id: str) -> None:

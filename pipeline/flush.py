@@ -102,7 +102,7 @@ def store_left_over(counters: Counters, store: Store) -> int:
             with store.transaction(patience_s) as transaction:
                 # An older Redis may show a batch whose entry the ledger has forgotten since.
                 counters.guard(transaction.newest_claim())
-                claim = counters.held(batch_id)
+                claim = counters.take_over(batch_id)
                 if claim.number:
                     stored += transaction.save([claim])
         except DBAPIError as error:

@@ -8,7 +8,7 @@ it counts.
 | `user:{user}:{type}:{YYYY-MM-DD}`         | string     | until claimed                     |
 | `dim:{type}:{property}:{value}:{YYYY-MM-DD}` | string     | until claimed                     |
 | `pending_flush`                           | set        | while not empty                   |
-| `inflight:{batch}`                        | hash       | until settled, then 5 minutes     |
+| `inflight:{batch}`                        | hash       | until settled                     |
 | `batches`                                 | sorted set | members leave a day after they settle |
 | `values:{type}:{property}:{YYYY-MM-DD}`   | set        | 2 days past its day               |
 | `seen:event:{n}`, `seen:task:{n}`         | set        | the duplicate window, in halves |

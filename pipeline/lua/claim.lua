@@ -11,9 +11,8 @@
 local pending, journal, batches, totals, dead = unpack(KEYS)
 local id, limit, part = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
 local CLAIM = '#claim' -- the field of a journal that holds "epoch:number"
-local PARTS = '#parts' -- and that with the number of its newest part
+local PARTS = '#parts' -- and that with the number of its newest part; no name of a counter begins with #
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
-
 local SCANS = 50 -- a set that has shrunk has long stretches without a name
 
 local books = redis.call('HMGET', totals, 'epoch', 'claims', 'pending_cursor')
@@ -23,22 +22,20 @@ if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) the
     return { -1, epoch, claims }
 end
 
-local claim, parts = unpack(redis.call('HMGET', journal, CLAIM, PARTS))
-local number = claims + 1
+local claim, parts, taken_over = unpack(redis.call('HMGET', journal, CLAIM, PARTS, '#taken_over'))
+local held_number = 0
 if claim then
-    epoch, number = string.match(claim, '^(%d+):(%d+)$')
-    epoch, number = tonumber(epoch), tonumber(number)
+    epoch, held_number = string.match(claim, '^(%d+):(%d+)$')
+    epoch, held_number = tonumber(epoch), tonumber(held_number)
     if part <= (tonumber(parts) or part) then
-        local reply = { redis.call('SCARD', pending), epoch, number }
+        local reply = { redis.call('SCARD', pending), epoch, held_number }
         local held = redis.call('HGETALL', journal)
         for i = 1, #held, 2 do
-            if held[i] ~= CLAIM and held[i] ~= PARTS then
-                reply[#reply + 1] = held[i]
-                reply[#reply + 1] = held[i + 1]
-            end
+            if string.sub(held[i], 1, 1) ~= '#' then reply[#reply + 1], reply[#reply + 2] = held[i], held[i + 1] end
         end
         return reply
     end
+    if taken_over then return { redis.call('SCARD', pending), epoch, held_number } end
 elseif redis.call('ZSCORE', batches, id) then -- settled
     return { redis.call('SCARD', pending), epoch, 0 }
 end
@@ -65,7 +62,8 @@ for _, name in ipairs(names) do
     local count = redis.pcall('GETDEL', name)
     if not count then
         expired = expired + 1
-    elseif type(count) == 'string' and #count <= LONGEST_COUNT and string.match(count, '^%-?%d+$') then
+    elseif type(count) == 'string' and #count <= LONGEST_COUNT and string.match(count, '^%-?%d+$')
+        and string.sub(name, 1, 1) ~= '#' then
         taken[#taken + 1] = name
         taken[#taken + 1] = count
     else -- somebody else's value: it stays out of the books, but is not lost
@@ -75,15 +73,16 @@ for _, name in ipairs(names) do
     end
 end
 if expired > 0 then redis.pcall('HINCRBY', totals, 'expired_counters', expired) end
-if #taken == 0 then return { redis.call('SCARD', pending), epoch, claim and number or 0 } end
+if #taken == 0 then return { redis.call('SCARD', pending), epoch, held_number } end
 
+-- Each part takes a number, and the batch has that of its newest: what a batch takes after a read began shows by it.
+local number = claims + 1
+redis.call('HSET', totals, 'claims', number)
+redis.call('HSET', journal, CLAIM, epoch .. ':' .. number, PARTS, part)
 if not claim then
-    redis.call('HSET', totals, 'claims', number)
-    redis.call('HSET', journal, CLAIM, epoch .. ':' .. number)
     -- The score of an open batch is the negative time of its claim, that of a settled one the time it was settled (ms).
     redis.call('ZADD', batches, -(tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
 end
-redis.call('HSET', journal, PARTS, part)
 local reply, fresh = { redis.call('SCARD', pending), epoch, number }, {}
 for i = 1, #taken, 2 do
     reply[3 + i], reply[4 + i] = taken[i], taken[i + 1]

@@ -51,7 +51,7 @@ def test_an_open_batch_stays_and_a_settled_one_leaves_as_it_would(services: Serv
 
     assert services.counters.open_batches() == ["open"]
     assert not services.redis.exists(services.keys.inflight + "settled")
-    assert services.counters.held("open").number
+    assert services.counters.take_over("open").number
     grow_older(services, BATCH_LISTED_S * SECOND)
     services.counters.settle("open")
     assert services.counters.listed(["open", "settled"]) == {"open"}

@@ -10,7 +10,6 @@ from threading import Barrier
 
 import pytest
 
-from pipeline import dead_letters
 from pipeline.counters import Claim, Counters
 from pipeline.flush import CLAIMED_AT_ONCE, claim_batch, flush, store_left_over
 from pipeline.services import Services
@@ -42,8 +41,8 @@ class CrashingCounters(Counters):
             self._reached("after claim")
         return claimed
 
-    def held(self, batch_id: str) -> Claim:
-        found = super().held(batch_id)
+    def take_over(self, batch_id: str) -> Claim:
+        found = super().take_over(batch_id)
         self._reached("after reading the journal")
         return found
 
@@ -105,10 +104,6 @@ def stored(services: Services) -> dict[str, list[tuple[object, ...]]]:
 
 def read(services: Services) -> int:
     return services.stats.daily_count("page_view", TODAY)
-
-
-def letters(services: Services) -> list[tuple[str, bytes]]:
-    return sorted((one.kind, one.body) for one in dead_letters.stored(services.engine))
 
 
 def open_batches(services: Services) -> Sequence[str]:
@@ -249,11 +244,10 @@ def many_users(services: Services, times: int = 1) -> int:
 def test_a_batch_is_claimed_part_by_part(services: Services) -> None:
     users = many_users(services)
     batch = claim_batch(services.counters, 10_000, (0, 0))
-    assert (len(batch.counts), batch.pending, batch.number) == (users + 2, 0, 1)
-    assert services.counters.held(batch.batch_id) == batch
+    assert (len(batch.counts), batch.pending, batch.number) == (users + 2, 0, 4)
+    assert services.counters.take_over(batch.batch_id) == batch
     assert sum(batch.counts.values()) == 3 * users
-    part = claim_batch(services.counters, 10_000, (0, 0))
-    assert (part.counts, part.number) == ({}, 0)
+    assert claim_batch(services.counters, 10_000, (0, 0)).number == 0
 
 
 def test_a_batch_takes_no_more_than_its_size(services: Services) -> None:
@@ -276,6 +270,39 @@ def test_a_flush_that_crashes_between_the_parts_of_a_batch_is_exact(
 
 
 # Several flushes at once
+
+
+@pytest.mark.parametrize("stores_after", [1, 2, 3, None])
+def test_a_batch_that_another_flush_takes_over_while_it_is_claimed_counts_once(
+    services: Services, stores_after: int | None
+) -> None:
+    """The other one finds its first part, and stores that: at once, after a part more, or last."""
+    others: list[Claim] = []
+
+    def store_others() -> None:
+        with services.store.transaction() as transaction:
+            transaction.save(others)
+        services.counters.settle(others[0].batch_id)
+
+    class Interrupted(Counters):
+        def claim(
+            self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
+        ) -> Claim:
+            claimed = super().claim(batch_id, limit, newest_stored, part)
+            if not others:
+                others.append(services.counters.take_over(batch_id))
+            if part == stores_after and batch_id == others[0].batch_id:
+                store_others()
+            return claimed
+
+    users = many_users(services)
+    flush(Interrupted(services.redis, services.keys), services.store, 10_000)
+    if stores_after is None:
+        store_others()
+
+    services.flush()
+    assert stored_total(services) == read(services) == users
+    assert len(rows(services, "analytics_user_daily")) == users
 
 
 def test_parallel_flushes_under_traffic_are_exact(make_services: MakeServices) -> None:
@@ -304,8 +331,8 @@ def test_flushes_that_find_the_same_left_over_batches_store_each_once(services: 
     all_have_read_it = Barrier(4, timeout=30)
 
     class AtTheSameMoment(Counters):
-        def held(self, batch_id: str) -> Claim:
-            found = super().held(batch_id)
+        def take_over(self, batch_id: str) -> Claim:
+            found = super().take_over(batch_id)
             all_have_read_it.wait()
             return found
 
@@ -313,74 +340,4 @@ def test_flushes_that_find_the_same_left_over_batches_store_each_once(services: 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: store_left_over(counters, services.store), range(4)))
     assert rows(services, "analytics_daily") == sorted((f"type {n}", TODAY, 1) for n in range(30))
-    assert open_batches(services) == []
-
-
-# What Postgres refuses
-
-
-def test_a_count_that_passes_the_largest_number_is_set_apart_and_the_rest_stored(
-    services: Services,
-) -> None:
-    count_events(services, event())
-    services.flush()
-    execute(services, f"UPDATE analytics_daily SET count = {2**63 - 2}")
-    count_events(services, *[event(user_id=f"u{n}") for n in range(5)], event("click"))
-    assert services.flush() == 8
-    assert rows(services, "analytics_daily") == [
-        ("click", TODAY, 1),
-        ("page_view", TODAY, 2**63 - 2),
-    ]
-    assert len(rows(services, "analytics_user_daily")) == 5
-    assert letters(services) == [("counter", b"analytics:counter:page_view:2025-03-14 5")]
-    [letter] = dead_letters.stored(services.engine)
-    assert "out of range" in letter.reason
-    assert open_batches(services) == []
-
-
-def test_a_row_that_is_too_long_for_its_index_is_set_apart(make_services: MakeServices) -> None:
-    long = "".join(chr(0x4E00 + n) for n in range(3_000))  # hard to compress
-    services = make_services(count_by={"page_view": [long, "path"]})
-    count_events(services, event(properties={long: "x", "path": "/"}))
-    assert services.flush() == 3
-    assert rows(services, "analytics_dimension_daily") == [(TODAY, "page_view", "path", "/", 1)]
-    [(kind, body)] = letters(services)
-    assert (kind, body) == (
-        "counter",
-        f"{services.keys.value('page_view', long, 'x', f'{TODAY}')} 1".encode(),
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        (b"analytics:counter:odd", 3),
-        (b"analytics:counter:\xff\xfe:2025-03-14", 3),
-        (b"analytics:counter:a\x00b:2025-03-14", 3),
-        (b"analytics:counter:a%00b:2025-03-14", 3),
-        (b"analytics:counter:a:2025-02-30", 3),
-        (b"analytics:counter:a:2025-03-14", 10**19),
-        (b"analytics:user:u:a:2025-03-14", 1 - 10**19),
-        (b"somebody:else", 3),
-    ],
-    ids=ascii,
-)
-def test_a_counter_that_is_none_of_ours_is_set_apart_and_the_rest_stored(
-    services: Services, name: bytes, count: int
-) -> None:
-    count_events(services, event())
-    services.redis.set(name, count)
-    services.redis.sadd(services.keys.pending_flush, name)
-    assert services.flush() == 2
-    assert letters(services) == [("counter", b"%b %d" % (name, count))]
-    assert (stored_total(services), open_batches(services)) == (1, [])
-
-
-def test_a_left_over_batch_with_a_refused_counter_is_stored_as_well(services: Services) -> None:
-    count_events(services, event())
-    services.redis.set(b"analytics:counter:\xff:2025-03-14", 3)
-    services.redis.sadd(services.keys.pending_flush, b"analytics:counter:\xff:2025-03-14")
-    crashing_flush(services, "after claim", batch_size=1_000)
-    assert services.flush() == 2
-    assert letters(services) == [("counter", b"analytics:counter:\xff:2025-03-14 3")]
     assert open_batches(services) == []

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from pipeline import dead_letters
 from pipeline.counters import Claim, Counters
 from pipeline.deliveries import Delivery
 from pipeline.errors import ServerUnavailable
 from pipeline.flush import flush
 from pipeline.services import Services, connect
 from tests.conftest import MakeServices
-from tests.support import TODAY, count_events, event, execute, stored_total
+from tests.support import TODAY, count_events, event, execute, rows, stored_total
 
 REFUSE = """
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -110,9 +111,9 @@ def test_a_flush_that_loses_postgres_while_it_stores_what_was_left_goes_no_furth
     other = make_services()
 
     class CutWhileReading(Counters):
-        def held(self, batch_id: str) -> Claim:
+        def take_over(self, batch_id: str) -> Claim:
             cut_all_connections(other)
-            return super().held(batch_id)
+            return super().take_over(batch_id)
 
     for batch_id in ("b1", "b2"):
         count_events(services, event())
@@ -159,3 +160,77 @@ def test_a_flush_waits_for_its_commit_to_reach_the_disk(services: Services) -> N
             "SHOW idle_in_transaction_session_timeout"
         ).scalar()
     assert (setting, timeout) == ("on", "1min")
+
+
+# Rows that Postgres refuses
+
+
+def letters(services: Services) -> list[tuple[str, bytes]]:
+    return sorted((one.kind, one.body) for one in dead_letters.stored(services.engine))
+
+
+def test_a_count_that_passes_the_largest_number_is_set_apart_and_the_rest_stored(
+    services: Services,
+) -> None:
+    count_events(services, event())
+    services.flush()
+    execute(services, f"UPDATE analytics_daily SET count = {2**63 - 2}")
+    count_events(services, *[event(user_id=f"u{n}") for n in range(5)], event("click"))
+    assert services.flush() == 8
+    assert rows(services, "analytics_daily") == [
+        ("click", TODAY, 1),
+        ("page_view", TODAY, 2**63 - 2),
+    ]
+    assert len(rows(services, "analytics_user_daily")) == 5
+    assert letters(services) == [("counter", b"analytics:counter:page_view:2025-03-14 5")]
+    [letter] = dead_letters.stored(services.engine)
+    assert "out of range" in letter.reason
+    assert services.counters.open_batches() == []
+
+
+def test_a_row_that_is_too_long_for_its_index_is_set_apart(make_services: MakeServices) -> None:
+    long = "".join(chr(0x4E00 + n) for n in range(3_000))  # hard to compress
+    services = make_services(count_by={"page_view": [long, "path"]})
+    count_events(services, event(properties={long: "x", "path": "/"}))
+    assert services.flush() == 3
+    assert rows(services, "analytics_dimension_daily") == [(TODAY, "page_view", "path", "/", 1)]
+    [(kind, body)] = letters(services)
+    assert (kind, body) == (
+        "counter",
+        f"{services.keys.value('page_view', long, 'x', f'{TODAY}')} 1".encode(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        (b"analytics:counter:odd", 3),
+        (b"analytics:counter:\xff\xfe:2025-03-14", 3),
+        (b"analytics:counter:a\x00b:2025-03-14", 3),
+        (b"analytics:counter:a%00b:2025-03-14", 3),
+        (b"analytics:counter:a:2025-02-30", 3),
+        (b"analytics:counter:a:2025-03-14", 10**19),
+        (b"analytics:user:u:a:2025-03-14", 1 - 10**19),
+        (b"somebody:else", 3),
+    ],
+    ids=ascii,
+)
+def test_a_counter_that_is_none_of_ours_is_set_apart_and_the_rest_stored(
+    services: Services, name: bytes, count: int
+) -> None:
+    count_events(services, event())
+    services.redis.set(name, count)
+    services.redis.sadd(services.keys.pending_flush, name)
+    assert services.flush() == 2
+    assert letters(services) == [("counter", b"%b %d" % (name, count))]
+    assert (stored_total(services), services.counters.open_batches()) == (1, [])
+
+
+def test_a_left_over_batch_with_a_refused_counter_is_stored_as_well(services: Services) -> None:
+    count_events(services, event())
+    services.redis.set(b"analytics:counter:\xff:2025-03-14", 3)
+    services.redis.sadd(services.keys.pending_flush, b"analytics:counter:\xff:2025-03-14")
+    assert services.counters.claim("left over", 1_000, (0, 0)).number
+    assert services.flush() == 2
+    assert letters(services) == [("counter", b"analytics:counter:\xff:2025-03-14 3")]
+    assert services.counters.open_batches() == []

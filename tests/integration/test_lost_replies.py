@@ -193,7 +193,7 @@ def test_a_claim_whose_reply_was_lost_returns_the_same_when_it_is_repeated(
     count_events(services, event("click"))
     again = unlucky.counters.claim("b1", 1_000, (0, 0))
     assert (again.number, len(again.counts)) == (1, 2)
-    assert again.counts == services.counters.held("b1").counts
+    assert again.counts == services.counters.take_over("b1").counts
     assert services.counters.pending() == again.pending == 2
 
 

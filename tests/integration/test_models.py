@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -34,69 +34,14 @@ from pipeline.events import Event
 from pipeline.publisher import Publisher
 from pipeline.scripts import script
 from pipeline.services import Services
+from tests.model import COUNTED_BY_PATH, Key, Message, Model
 from tests.support import NOW, QUEUE, TODAY, event, execute
 
-TYPES = ("page_view", "sale")
+TYPES = (COUNTED_BY_PATH, "sale")
 USERS = ("u1", "u2")
 PATHS = ("/a", "/b", "/c")
 YESTERDAY = NOW - timedelta(days=1)
 MAX_BYTES = 4 * 1024 * 1024
-
-Key = tuple[str, ...]
-
-
-@dataclass
-class Message:
-    """A message as the model knows it; a stock client's is known by its task id."""
-
-    events: list[Event]
-    task_id: str | None = None
-
-
-@dataclass
-class Model:
-    """What must be true of the real thing."""
-
-    counts: Counter[Key] = field(default_factory=Counter)
-    duplicates: int = 0
-    counted: int = 0
-    seen: set[str] = field(default_factory=set)
-    """Event ids and task ids that were counted."""
-    queued: list[str] = field(default_factory=list)
-    """Names of messages, the next to be fetched first. A name can be there twice."""
-    unacked: dict[str, str] = field(default_factory=dict)
-    """Delivery tag -> name."""
-    unclaimed: bool = False
-    """Whether counters are pending."""
-
-    def apply(self, tags: Sequence[str], messages: dict[str, Message]) -> None:
-        for tag in tags:
-            name = self.unacked.pop(tag, None)
-            if name is None:
-                continue
-            message = messages[name]
-            repeated = message.task_id in self.seen
-            if message.task_id is not None:
-                self.seen.add(message.task_id)
-            for one in message.events:
-                if repeated or one.event_id in self.seen:
-                    self.duplicates += 1
-                else:
-                    self._count(one)
-
-    def _count(self, one: Event) -> None:
-        self.counted += 1
-        self.unclaimed = True
-        if one.event_id is not None:
-            self.seen.add(one.event_id)
-        day = f"{one.timestamp.date()}"
-        self.counts["daily", one.event_type, day] += 1
-        self.counts["hourly", one.event_type, f"{one.timestamp:%Y-%m-%d:%H}"] += 1
-        if one.user_id is not None:
-            self.counts["user", one.user_id, one.event_type, day] += 1
-        if one.properties and one.event_type == TYPES[0]:
-            self.counts["value", one.event_type, one.properties["path"]] += 1
-
 
 events = st.lists(
     st.builds(
@@ -148,6 +93,7 @@ class Pipeline(RuleBasedStateMachine):
         self.published = 0
         self.batches = 0
         self.named = 0
+        self.parts: dict[str, int] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -250,6 +196,25 @@ class Pipeline(RuleBasedStateMachine):
         if then == "settle":
             self.services.counters.settle(claim.batch_id)
         return claim if then in ("sleep", "store") else multiple()
+
+    @rule(target=claims, claim=consumes(claims), limit=st.integers(1, 8))
+    def claim_more(self, claim: Claim, limit: int) -> object:
+        """A flusher takes another part of its batch, unless another one has taken that over, or
+        has stored and settled it."""
+        self.parts[claim.batch_id] += 1
+        part = self.services.counters.claim(
+            claim.batch_id, limit, self._newest_stored(), self.parts[claim.batch_id]
+        )
+        self.model.unclaimed = part.pending > 0
+        counts = Counter(claim.counts)
+        counts.update(part.counts)
+        return replace(part, counts=dict(counts)) if part.number else multiple()
+
+    @rule(target=claims, claim=claims)
+    def take_over(self, claim: Claim) -> object:
+        """Another flusher finds the batch of one that sleeps: both may store it."""
+        found = self.services.counters.take_over(claim.batch_id)
+        return found if found.number else multiple()
 
     @rule(target=stored, claim=consumes(claims), times=TIMES)
     def store(self, claim: Claim, times: int) -> Claim:
@@ -357,14 +322,18 @@ class Pipeline(RuleBasedStateMachine):
 
     def _claim(self, limit: int, times: int) -> Claim:
         self.batches, self.named = self.batches + 1, self.named + 1
-        with self.services.store.transaction() as transaction:
-            newest = transaction.newest_claim()
+        batch_id, newest = f"batch{self.named}", self._newest_stored()
+        self.parts[batch_id] = 1
         first, *again = [
-            self.services.counters.claim(f"batch{self.named}", limit, newest) for _ in range(times)
+            self.services.counters.claim(batch_id, limit, newest) for _ in range(times)
         ]
         assert again in ([], [first])
         self.model.unclaimed = first.pending > 0
         return first
+
+    def _newest_stored(self) -> tuple[int, int]:
+        with self.services.store.transaction() as transaction:
+            return transaction.newest_claim()
 
     def _store(self, claim: Claim) -> int:
         with self.services.store.transaction() as transaction:

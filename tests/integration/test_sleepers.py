@@ -52,8 +52,8 @@ class SleepyFlusher(Counters):
         self._done("claim")
         return claimed
 
-    def held(self, batch_id: str) -> Claim:
-        found = super().held(batch_id)
+    def take_over(self, batch_id: str) -> Claim:
+        found = super().take_over(batch_id)
         self._done("a look into the journal")
         return found
 
@@ -125,7 +125,7 @@ def test_a_claim_that_slept_for_an_hour_is_listed_and_read_all_along(services: S
     some_events(services)
     claim = services.counters.claim("b1", 1_000, (0, 0))
     grow_older(services, HOUR)
-    assert services.counters.held("b1") == claim
+    assert services.counters.take_over("b1") == claim
     assert services.counters.open_batches() == ["b1"]
     assert read(services) == (EVENTS, EVENTS, EVENTS)
 
@@ -157,7 +157,7 @@ def go_on_with_flush(services: Services, done: int, until: int) -> None:
         counters.claim("b1", 1_000, (0, 0))
     if "store" in steps:
         with services.store.transaction() as transaction:
-            transaction.save([counters.held("b1")])
+            transaction.save([counters.take_over("b1")])
     if "settle" in steps:
         counters.settle("b1")
 

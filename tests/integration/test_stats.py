@@ -125,6 +125,33 @@ def test_a_batch_that_was_open_when_a_read_began_and_is_stored_meanwhile_counts_
     assert counters.asked == 1
 
 
+@pytest.mark.parametrize("taken_before", [1, 2])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda stats: stats.daily_count("page_view", TODAY),
+        lambda stats: sum(stats.hourly_counts("page_view", TODAY)),
+        lambda stats: stats.user_count("u", "page_view", TODAY, TODAY),
+    ],
+    ids=["day", "hours", "user"],
+)
+def test_a_batch_that_grows_while_it_is_read_counts_once(
+    services: Services, read: Callable[[Stats], int], taken_before: int
+) -> None:
+    """Part of it is claimed when the read asks Redis, and all stored when it asks Postgres."""
+    count_events(services, *[event(user_id="u")] * 5)
+    for part in range(1, taken_before + 1):
+        services.counters.claim("b1", 1, (0, 0), part)
+
+    def rest() -> None:
+        services.counters.claim("b1", 1_000, (0, 0), taken_before + 1)
+        with services.store.transaction() as transaction:
+            transaction.save([services.counters.take_over("b1")])
+
+    _, stats = interrupted(services, rest)
+    assert read(stats) == 5
+
+
 def test_a_redis_that_is_behind_the_ledger_is_read_all_the_same(services: Services) -> None:
     for _ in range(3):
         count_events(services, event())
