@@ -75,6 +75,9 @@ def _write(
         "faster_than_the_work": growth.too_fast(points),
     }
     report.write_json(directory / "results.json", head, rows, found)
+    short = [f"- {sentence}" for sentence in [*report.shortfalls(rows), *growth.too_fast(points)]]
+    parts = (report.markdown(rows), short, growth.markdown(points) if points else [])
+    (directory / "results.md").write_text("\n\n".join("\n".join(part) for part in parts) + "\n")
     if rows:
         plots.plot_rows(directory / "results.png", rows)
     if points:

@@ -136,6 +136,16 @@ def _allowed(quantity: Quantity, small: Point, large: Point) -> float:
     return large.counters / small.counters if quantity.follows == "work" else 1
 
 
+def markdown(points: Sequence[Point]) -> list[str]:
+    """The points as lines of a Markdown table."""
+    sizes = [f"{point.counters:,}" for point in points]
+    lines = [f"| live counters | {' | '.join(sizes)} |", "| --- |" + " --- |" * len(points)]
+    for quantity in QUANTITIES:
+        figures = (f"{quantity.of(point):,.4g}" for point in points)
+        lines.append(f"| {quantity.name} ({quantity.unit}) | {' | '.join(figures)} |")
+    return lines
+
+
 def table(points: Sequence[Point]) -> Table:
     """The points for people."""
     shown = Table(title="Growth with the number of live counters")

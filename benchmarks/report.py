@@ -134,6 +134,23 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
+def markdown(rows: Sequence[Row]) -> list[str]:
+    """The rows as lines of a Markdown table."""
+    lines = [
+        "| what | ours | rival | ratio | to reach | met |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for found in rows:
+        always = ", `appendfsync always`" if found.name.endswith("-always") else ""
+        met = {True: "yes", False: "**no**", None: ""}[found.met]
+        lines.append(
+            f"| {found.what}{always} | {_number(found.ours)} {found.unit} | "
+            f"{_number(found.rival)}: {found.rival_is} | {_number(found.ratio)} "
+            f"{found.sense.split(',')[0]} | {_target(found)} | {met} |"
+        )
+    return lines
+
+
 def shortfalls(rows: Sequence[Row]) -> list[str]:
     """A sentence for each row that misses its target, and the note that says what limits it."""
     sentences = [

@@ -76,7 +76,7 @@ class Replicated:
         lines = {
             f"sentinel monitor {MASTER_NAME}": f"{master} 1",
             f"sentinel auth-pass {MASTER_NAME}": self._password,
-            f"sentinel down-after-milliseconds {MASTER_NAME}": "500",
+            f"sentinel down-after-milliseconds {MASTER_NAME}": "2000",
             f"sentinel failover-timeout {MASTER_NAME}": "3000",
         }
         self.sentinel = Node(binary, directory / "sentinel", lines, "--sentinel")
