@@ -18,6 +18,7 @@ from pipeline.counting import CountBy
 from pipeline.deliveries import Applied, Batch, Delivery
 from pipeline.errors import RedisWentBack
 from pipeline.keys import Keys
+from pipeline.raw_events import EventLogOptions
 from pipeline.scripts import script
 
 BATCH_LISTED_S = 86_400
@@ -60,6 +61,7 @@ class CounterOptions:
     values_cap: int = 10_000
     dedup_window_s: int = 86_400
     counter_ttl_s: int = 0
+    event_log: EventLogOptions = field(default_factory=EventLogOptions)
 
 
 class Counters:
@@ -91,7 +93,8 @@ class Counters:
         in this batch. May be repeated after a lost reply: the second call finds every message gone.
         Raises redis.RedisError with nothing changed.
         """
-        batch = Batch(list(deliveries))
+        log = self.options.event_log
+        batch = Batch(list(deliveries), log)
         while True:
             message = batch.message(self.options.count_by, self.keys, now)
             reply = self._apply(
@@ -109,11 +112,14 @@ class Counters:
                     max(1, self.options.dedup_window_s // 2),
                     self.options.values_cap,
                     self.options.counter_ttl_s,
+                    log.max_entries,
+                    log.max_bytes,
                     *batch.bodies,
+                    *batch.blobs,
                 ],
             )
             if reply[0] == 1:
-                return batch.applied(pending=reply[1])
+                return batch.applied(pending=reply[1], unlogged=reply[2])
             batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
 
     def pending(self) -> int:
@@ -243,7 +249,7 @@ class Counters:
     def repair(self) -> int:
         """Make counters pending again whose names are not; returns how many, normally 0."""
         repaired = 0
-        for kind in ("counter", "user", "dim"):
+        for kind in ("counter", "user", "dim", "gap"):
             names: list[bytes] = []
             for name in self.client.scan_iter(
                 f"{self.keys.prefix}{kind}:*", count=_SCANNED_AT_ONCE

@@ -41,6 +41,8 @@ class Increments(msgspec.Struct):
 
     counters: dict[str, int]
     values: list[ValueIncrements]
+    hours: dict[tuple[str, str], int] = {}
+    """Events by (event type, hour)."""
 
     def __len__(self) -> int:
         return len(self.counters) + sum(len(group.counters) for group in self.values)
@@ -73,6 +75,7 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
     for user, n in users.items():
         counters[keys.user(*user)] = n
     return Increments(
+        hours=hours,
         counters=counters,
         values=[
             ValueIncrements(

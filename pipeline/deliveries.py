@@ -21,6 +21,7 @@ from pipeline.counting import CountBy, count
 from pipeline.errors import InvalidEvent
 from pipeline.events import Event, named_type
 from pipeline.keys import Keys
+from pipeline.raw_events import EventLogOptions, by_partition, entries, pack, switched_off
 
 TYPE_UNKNOWN = "__unknown__"
 TAG_PREFIX = "analytics/"
@@ -58,19 +59,21 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 @dataclass(frozen=True)
 class Applied:
     """What became of a batch: events counted, duplicates and dead letters among them, counters now
-    pending."""
+    pending, and events counted that found no room in the event log."""
 
     counted: int = 0
     duplicate: int = 0
     dead: int = 0
     pending: int = 0
+    unlogged: int = 0
 
 
 class Batch:
     """The deliveries of one apply, and which of their parts Redis has said to leave out."""
 
-    def __init__(self, deliveries: list[Delivery]) -> None:
+    def __init__(self, deliveries: list[Delivery], log: EventLogOptions | None = None) -> None:
         self._deliveries = deliveries
+        self._log = log or EventLogOptions(types="none")
         self._gone: set[int] = set()
         self._seen_tasks: set[int] = set()
         self._seen_events: set[str] = set()
@@ -119,13 +122,17 @@ class Batch:
         books.update(self._outcome)
         books["consumed"] = self._outcome.total()
         books["consumed_messages"] = sum(tag.startswith(TAG_PREFIX) for tag, _ in self._tags)
+        logged = by_partition(counted, self._log)
+        self.blobs = [pack(events) for events in logged.values()]
         increments = count(counted, count_by, keys, now)
+        increments.counters.update(switched_off(increments.hours, self._log, keys))
         return {
             "tags": [tag for tag, _ in self._tags],
             "events": list(self._ids),
             "tasks": [digest for digest, _ in self._tasks],
             "counters": increments.counters,
             "values": increments.values,
+            "log": entries(logged, increments.hours, self._log, keys),
             "dead": dead,
             "books": {name: n for name, n in books.items() if n},
         }
@@ -139,12 +146,13 @@ class Batch:
         self._seen_events.update(ids[position - 1] for position in seen_events)
         self._seen_tasks.update(self._tasks[position - 1][1] for position in seen_tasks)
 
-    def applied(self, pending: int) -> Applied:
+    def applied(self, pending: int, unlogged: int = 0) -> Applied:
         return Applied(
             counted=self._outcome["counted"],
             duplicate=self._outcome["duplicate"],
             dead=self._outcome["dead"],
             pending=pending,
+            unlogged=unlogged,
         )
 
     def _is_duplicate(self, event: Event) -> bool:

@@ -7,12 +7,15 @@ it counts.
 | `counter:{type}:{YYYY-MM-DD:HH}`          | string     | until claimed                     |
 | `user:{user}:{type}:{YYYY-MM-DD}`         | string     | until claimed                     |
 | `dim:{type}:{property}:{value}:{YYYY-MM-DD}` | string     | until claimed                     |
+| `gap:{type}:{reason}:{YYYY-MM-DD:HH}`     | string     | until claimed                     |
 | `pending_flush`                           | set        | while not empty                   |
 | `inflight:{batch}`                        | hash       | until settled                     |
 | `batches`                                 | sorted set | members leave a day after they settle |
 | `values:{type}:{property}:{YYYY-MM-DD}`   | set        | 2 days past its day               |
 | `seen:event:{n}`, `seen:task:{n}`         | set        | the duplicate window, in halves |
 | `dead`                                    | stream     | until moved to Postgres           |
+| `events:{n}`                              | stream     | permanent; entries until archived |
+| `events:sizes`                            | hash       | permanent: what the streams hold  |
 | `totals`                                  | hash       | permanent: the books              |
 | `producer:{id}`                            | string     | 1 day                             |
 | `flush_requested`                         | string     | a few seconds                     |
@@ -29,6 +32,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from urllib.parse import unquote
+
+MAX_LOG_PARTITIONS = 16
+"""Streams of the event log, at most. All are looked at, so that their number may be lowered."""
 
 _RESERVED = re.compile(r"[:%{}\s]")
 
@@ -83,7 +89,16 @@ class ValueCounter:
     day: date
 
 
-Counter = DailyCounter | HourlyCounter | UserCounter | ValueCounter
+@dataclass(frozen=True, slots=True)
+class GapCounter:
+    """How many events of an hour were counted and not logged, and why: "off" or "full"."""
+
+    event_type: str
+    reason: str
+    hour: datetime
+
+
+Counter = DailyCounter | HourlyCounter | UserCounter | ValueCounter | GapCounter
 
 
 class Keys:
@@ -96,6 +111,7 @@ class Keys:
         self.batches = f"{prefix}batches"
         self.totals = f"{prefix}totals"
         self.dead = f"{prefix}dead"
+        self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"
         self.unacked = f"{prefix}unacked"
         self.unacked_index = f"{prefix}unacked_index"
@@ -116,6 +132,14 @@ class Keys:
         return (
             f"{self.prefix}dim:{escape(event_type)}:{escape(property_name)}:{escape(value)}:{day}"
         )
+
+    def gap(self, event_type: str, reason: str, hour: str) -> str:
+        """The counter of events that were not logged."""
+        return f"{self.prefix}gap:{escape(event_type)}:{reason}:{hour}"
+
+    def events(self, partition: int) -> str:
+        """A stream of the event log."""
+        return f"{self.prefix}events:{partition}"
 
     def values(self, event_type: str, property_name: str, day: str) -> str:
         """The set of distinct values of a property on a day, kept for the cap on their number."""
@@ -139,8 +163,9 @@ class Keys:
             case "counter", [event_type, day]:
                 return DailyCounter(_text(event_type), date.fromisoformat(day))
             case "counter", [event_type, day, hour]:
-                at = datetime.fromisoformat(f"{day}T{hour}:00").replace(tzinfo=UTC)
-                return HourlyCounter(_text(event_type), at)
+                return HourlyCounter(_text(event_type), _hour(day, hour))
+            case "gap", [event_type, "off" | "full" as reason, day, hour]:
+                return GapCounter(_text(event_type), reason, _hour(day, hour))
             case "user", [user_id, event_type, day]:
                 return UserCounter(_text(user_id), _text(event_type), date.fromisoformat(day))
             case "dim", [event_type, name_, value, day]:
@@ -156,6 +181,10 @@ class Keys:
         except ValueError:
             return False
         return True
+
+
+def _hour(day: str, hour: str) -> datetime:
+    return datetime.fromisoformat(f"{day}T{hour}:00").replace(tzinfo=UTC)
 
 
 def _text(segment: str) -> str:

@@ -15,8 +15,24 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from pipeline.keys import Counter, DailyCounter, HourlyCounter, Keys, UserCounter, hour_text
-from pipeline.tables import COUNTER_TABLES, daily, dimension_daily, hourly, key_columns, user_daily
+from pipeline.keys import (
+    Counter,
+    DailyCounter,
+    GapCounter,
+    HourlyCounter,
+    Keys,
+    UserCounter,
+    hour_text,
+)
+from pipeline.tables import (
+    COUNTER_TABLES,
+    daily,
+    dimension_daily,
+    event_log_gaps,
+    hourly,
+    key_columns,
+    user_daily,
+)
 
 Row = tuple[str, ...]
 """The columns of a table's primary key in their order, then the count."""
@@ -76,6 +92,8 @@ def _row(counter: Counter) -> tuple[Table, Row]:
         return hourly, (counter.event_type, counter.hour.isoformat())
     if isinstance(counter, UserCounter):
         return user_daily, (f"{counter.day}", counter.event_type, counter.user_id)
+    if isinstance(counter, GapCounter):
+        return event_log_gaps, (counter.event_type, counter.reason, counter.hour.isoformat())
     return dimension_daily, (
         f"{counter.day}",
         counter.event_type,
@@ -92,6 +110,8 @@ def counter_name(table: Table, row: Row, keys: Keys) -> str:
         return keys.hourly(row[0], hour_text(datetime.fromisoformat(row[1])))
     if table is user_daily:
         return keys.user(row[2], row[1], row[0])
+    if table is event_log_gaps:
+        return keys.gap(row[0], row[1], hour_text(datetime.fromisoformat(row[2])))
     return keys.value(row[1], row[2], row[3], row[0])
 
 

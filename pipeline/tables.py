@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Column,
     Date,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     TextClause,
+    Uuid,
     func,
     text,
 )
@@ -80,19 +82,68 @@ flush_batches = Table(
     Index("ix_flush_batches_stored_at", "stored_at"),
 )
 
+event_log_gaps = Table(
+    "event_log_gaps",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("reason", Text, primary_key=True, comment="off or full"),
+    Column("hour", DateTime(timezone=True), primary_key=True, comment="of the events"),
+    Column("count", BigInteger, nullable=False, comment="events counted and not logged"),
+    Column(
+        "noted_at", DateTime(timezone=True), nullable=False, server_default=func.now(),
+        comment="when the first of them were stored",
+    ),
+    _updated_at(),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("event_type", Text, nullable=False),
+    Column("timestamp", DateTime(timezone=True), nullable=False),
+    Column("user_id", Text),
+    Column("properties", JSON, comment="the text as it came: no number or escape is refused"),
+    Column("event_id", Text),
+    Index("ix_events_timestamp", "timestamp"),
+    Index("ix_events_event_type", "event_type", "timestamp"),
+    Index(
+        "ix_events_user_id", "user_id", "timestamp", postgresql_where=text("user_id IS NOT NULL")
+    ),
+    postgresql_partition_by="RANGE (timestamp)",
+)
+
+archived_entries = Table(
+    "archived_entries",
+    metadata,
+    Column("name", Uuid, primary_key=True, comment="the ledger: what is here is archived"),
+    Column("partition", Integer, nullable=False),
+    Column("entry_id", Text, nullable=False, comment="its id in the stream"),
+    Column("events", Integer, nullable=False),
+    Column("archived_at", DateTime(timezone=True), nullable=False),
+    Index("ix_archived_entries_archived_at", "archived_at"),
+)
+
+pruned = Table(
+    "pruned",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("before", Date, nullable=False, comment="all earlier days have been dropped"),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("kind", Text, nullable=False, comment="event, message or counter"),
+    Column("kind", Text, nullable=False, comment="event, message, counter or entry"),
     Column("body", LargeBinary, nullable=False, comment="as it came"),
     Column("reason", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("replayed_at", DateTime(timezone=True)),
 )
 
-COUNTER_TABLES = (daily, hourly, user_daily, dimension_daily)
+COUNTER_TABLES = (daily, hourly, user_daily, dimension_daily, event_log_gaps)
 PARTITIONED_BY_MONTH = (user_daily, dimension_daily)
+PARTITIONED_BY_DAY = (events,)
 
 
 _POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]

@@ -7,11 +7,15 @@
 --           events    digests of the event ids to remember     tasks    digests of the task ids to remember
 --           counters  {counter key: increment}
 --           values    [[values key, key of the rest, expire at (s), [[value, counter key, increment], …]], …]
---           dead      [[kind, reason], …]  dead letters; their bodies, which may be any bytes, follow from ARGV[7] on
+--           log       [[stream, hash of sizes, partition, name, events, {gap counter: increment}], …]  entries of the event
+--                     log; where the stream is full, the gap is counted in place of the entry
+--           dead      [[kind, reason], …]  dead letters; their bodies, which may be any bytes, follow from ARGV[9] on,
+--                     and then the blobs of the log's entries
 --           books     {field of totals: increment}
 --       2 prefix of the event id sets   3 prefix of the task id sets   4 half the duplicate window (s)
---       5 cap on distinct values        6 lifetime of a counter (s), 0 for none    7… bodies of dead letters
--- Returns {1, number of pending counters}, or, with nothing changed,
+--       5 cap on distinct values        6 lifetime of a counter (s), 0 for none
+--       7 entries and 8 bytes that a stream of the event log may hold             9… bodies of dead letters, blobs
+-- Returns {1, number of pending counters, events that found no room in the event log}, or, with nothing changed,
 --         {0, [positions of tags that are gone], [… of event ids seen], [… of task ids seen]}, from 1.
 
 local unacked, unacked_index, pending, totals, dead = unpack(KEYS)
@@ -63,6 +67,12 @@ redis.call('ZCARD', unacked_index)
 local were_pending = redis.call('SCARD', pending)
 redis.call('HLEN', totals)
 redis.call('XLEN', dead)
+
+local fits = {} -- per entry of the event log, whether its stream has room
+for i, entry in ipairs(batch.log) do
+    local bytes = tonumber(redis.call('HGET', entry[2], entry[3] .. ':bytes')) or 0
+    fits[i] = redis.call('XLEN', entry[1]) < tonumber(ARGV[7]) and bytes + #ARGV[8 + #batch.dead + i] <= tonumber(ARGV[8])
+end
 
 local new_values = {} -- per group, the values that take one of the places left under the cap
 for at, group in ipairs(batch.values) do
@@ -119,13 +129,26 @@ for at, group in ipairs(batch.values) do
     end
     for _, value in ipairs(group[4]) do add(value[2], value[3]) end
 end
+local unlogged = 0
+for i, entry in ipairs(batch.log) do
+    local stream, sizes, partition, name, events, gap = unpack(entry)
+    local blob = ARGV[8 + #batch.dead + i]
+    -- A stream takes no more once somebody has used up its ids.
+    if fits[i] and type(redis.pcall('XADD', stream, '*', 'name', name, 'events', events, 'format', '1', 'blob', blob)) == 'string' then
+        redis.pcall('HINCRBY', sizes, partition .. ':bytes', #blob)
+        redis.pcall('HINCRBY', sizes, partition .. ':events', events)
+    else
+        unlogged = unlogged + events
+        for key, increment in pairs(gap) do add(key, increment) end
+    end
+end
 in_chunks('SADD', pending, created)
 if were_pending == 0 and #created > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
 if counter_ttl_s > 0 then
     for _, key in ipairs(created) do redis.call('EXPIRE', key, counter_ttl_s) end
 end
 for i, letter in ipairs(batch.dead) do
-    redis.call('XADD', dead, '*', 'kind', letter[1], 'body', ARGV[6 + i], 'reason', letter[2], 'at_s', now_s)
+    redis.call('XADD', dead, '*', 'kind', letter[1], 'body', ARGV[8 + i], 'reason', letter[2], 'at_s', now_s)
 end
 for field, increment in pairs(batch.books) do redis.pcall('HINCRBY', totals, field, increment) end
-return { 1, redis.call('SCARD', pending) }
+return { 1, redis.call('SCARD', pending), unlogged }
