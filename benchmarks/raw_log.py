@@ -4,13 +4,10 @@ ones do: a tenth of what constant properties would leave of them after compressi
 from __future__ import annotations
 
 import random
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import cycle
-from typing import Any
 from uuid import uuid4
 
 from benchmarks.report import Measured

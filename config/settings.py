@@ -26,15 +26,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config import urls
+from config import event_types, urls
 
 PREFIX = "ANALYTICS_"
 # Variables of the test suite; they configure tests, not the pipeline.
 TEST_PREFIX = "ANALYTICS_TEST_"
 
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
-# The rule of the wire contract, as in pipeline/events.py, which config must not import.
-_FORBIDDEN_IN_TYPE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN_CHARACTERS = 80
 
 
@@ -113,6 +111,32 @@ class Settings(BaseSettings):
     partitions_ahead_months: int = Field(
         default=3, ge=1, le=24, description="Months for which partitions are created in advance"
     )
+    event_log: Annotated[Literal["all", "none"] | list[str], NoDecode] = Field(
+        default="all",
+        description="Raw events that are logged for the archive: `all`, `none`, or event types "
+        'as JSON: ["page_view"]',
+    )
+    event_log_partitions: int = Field(
+        default=1, ge=1, le=16, description="Streams of the event log, by event type"
+    )
+    event_log_max_entries: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Entries (batches) a stream holds before raw events are no longer logged",
+    )
+    event_log_max_bytes: int = Field(
+        default=512 * 1024 * 1024,
+        ge=1,
+        description="Bytes of raw events a stream holds before they are no longer logged",
+    )
+    events_retention_days: int = Field(
+        default=90, ge=0, description="Days for which raw events are kept. 0: for ever"
+    )
+    counters_retention_days: int = Field(
+        default=400,
+        ge=0,
+        description="Days for which user and property counters are kept. 0: for ever",
+    )
     appendfsync: Literal["always", "everysec"] = Field(
         default="always",
         description="When Redis must sync its append-only file: `always` loses nothing, "
@@ -190,22 +214,18 @@ class Settings(BaseSettings):
     @field_validator("count_by", mode="before")
     @classmethod
     def _decoded(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value)
-        except ValueError as error:
-            raise ValueError(f'must be JSON such as {{"page_view": ["path"]}}; {error}') from None
+        return event_types.decode(value, 'JSON such as {"page_view": ["path"]}')
+
+    @field_validator("event_log", mode="before")
+    @classmethod
+    def _logged_types(cls, value: object) -> object:
+        return event_types.logged(value)
 
     @field_validator("count_by")
     @classmethod
     def _countable(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for event_type, properties in value.items():
-            if not 1 <= len(event_type) <= 200 or _FORBIDDEN_IN_TYPE.search(event_type):
-                raise ValueError(
-                    f"{event_type!r} cannot be an event type: 1 to 200 characters, no control "
-                    "characters"
-                )
+            event_types.check(event_type)
             if not all(properties):
                 raise ValueError(f"a property of {event_type!r} has no name")
             if len(set(properties)) < len(properties):
@@ -344,7 +364,7 @@ def _shown(name: str, value: object) -> str:
         value = value.get_secret_value()
     if name.endswith("_url"):
         return urls.mask(str(value))
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     shown = str(value)
     if not shown.isprintable():

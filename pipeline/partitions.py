@@ -146,7 +146,7 @@ def _make(engine: Engine, table: Table, partition: Partition) -> None:
         connection.execute(
             text(
                 f"CREATE TABLE {partition.name} "
-                f"(LIKE {table.name} INCLUDING DEFAULTS INCLUDING INDEXES)"
+                f"(LIKE {table.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
             )
         )
         connection.execute(

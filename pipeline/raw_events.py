@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -52,7 +52,8 @@ class EventLogOptions:
     The bounds hold for each partition.
     """
 
-    types: Literal["all", "none"] | Collection[str] = "all"
+    types: str | Collection[str] = "all"
+    """`all`, `none`, or a collection of event types."""
     partitions: int = 1
     max_entries: int = 1_000_000
     max_bytes: int = 512 * 1024 * 1024

@@ -12,12 +12,15 @@ import redis
 from sqlalchemy import Engine
 
 from pipeline import dead_letters, partitions
+from pipeline.archive import Archive, archive
 from pipeline.books import books
 from pipeline.counters import CounterOptions, Counters
 from pipeline.errors import ServerUnavailable
+from pipeline.event_log import EventLog
 from pipeline.flush import flush
 from pipeline.keys import Keys
 from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
+from pipeline.raw_events import EventLogOptions
 from pipeline.redis_connection import redis_client, reported_redis_errors
 from pipeline.scripts import script
 from pipeline.stats import Stats
@@ -47,6 +50,18 @@ class PipelineSettings(Protocol):
     def ledger_days(self) -> int: ...
     @property
     def partitions_ahead_months(self) -> int: ...
+    @property
+    def event_log(self) -> str | Sequence[str]: ...
+    @property
+    def event_log_partitions(self) -> int: ...
+    @property
+    def event_log_max_entries(self) -> int: ...
+    @property
+    def event_log_max_bytes(self) -> int: ...
+    @property
+    def events_retention_days(self) -> int: ...
+    @property
+    def counters_retention_days(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,8 @@ class Services:
     counters: Counters
     store: Store
     stats: Stats
+    event_log: EventLog
+    archive: Archive
     broker_url: str | None = field(default=None, repr=False)
     """RabbitMQ's; None where Redis is the broker."""
 
@@ -70,6 +87,11 @@ class Services:
         """
         with self._reported():
             return flush(self.counters, self.store, self.settings.flush_batch_size)
+
+    def archive_events(self) -> int:
+        """Archive what waits in the event log; returns how many events. See `pipeline.archive`."""
+        with self._reported():
+            return archive(self.event_log, self.archive)
 
     def move_dead_letters(self) -> int:
         """Move dead letters from Redis to Postgres; returns how many."""
@@ -87,6 +109,7 @@ class Services:
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
             self.store.forget_batches(oldest, self.counters.listed)
+            self.archive.forget_entries(oldest, self.event_log.waiting)
 
     def accept_redis_state(self) -> int:
         """Go on from what Redis holds now although it is older than what is stored; returns the new
@@ -153,6 +176,12 @@ def connect_counters(settings: PipelineSettings, redis_url: str) -> Counters:
         values_cap=settings.values_cap,
         dedup_window_s=settings.dedup_window_s,
         counter_ttl_s=settings.counter_ttl_s,
+        event_log=EventLogOptions(
+            types=settings.event_log,
+            partitions=settings.event_log_partitions,
+            max_entries=settings.event_log_max_entries,
+            max_bytes=settings.event_log_max_bytes,
+        ),
     )
     return Counters(redis_client(redis_url), Keys(settings.prefix), options)
 
@@ -175,5 +204,7 @@ def connect(
         counters=counters,
         store=Store(engine, keys),
         stats=Stats(counters, engine),
+        event_log=EventLog(counters.client, keys),
+        archive=Archive(engine),
         broker_url=broker_url,
     )

@@ -26,8 +26,11 @@ from pipeline.tables import (
     flush_batches,
 )
 
-_SESSION = text(
-    "SELECT set_config('synchronous_commit', 'on', true), "
+# Whoever rebuilds or audits holds off all that moves from Redis to Postgres; it may take as long as
+# it needs, so this is waited for before the limits are set.
+SESSION = text(
+    "SELECT pg_advisory_xact_lock_shared(hashtext('analytics:hold')), "
+    "set_config('synchronous_commit', 'on', true), "
     "set_config('idle_in_transaction_session_timeout', '60s', true), "
     "set_config('statement_timeout', '120s', true), "
     "set_config('lock_timeout', :lock_timeout, true)"
@@ -35,7 +38,7 @@ _SESSION = text(
 _UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
 # SQLSTATE classes that blame the row: data exception, integrity violation, a limit such as an index
 # row's size.
-_ROW_REFUSED = ("22", "23", "54")
+ROW_REFUSED = ("22", "23", "54")
 _FORGOTTEN_AT_ONCE = 1_000
 
 
@@ -53,7 +56,7 @@ class Store:
         Raises sqlalchemy.exc.OperationalError when Postgres is away, before anything is claimed.
         """
         with self.engine.begin() as connection:
-            connection.execute(_SESSION, {"lock_timeout": f"{lock_timeout_s}s"})
+            connection.execute(SESSION, {"lock_timeout": f"{lock_timeout_s}s"})
             yield FlushTransaction(connection, self)
 
     def forget_batches(
@@ -149,7 +152,7 @@ class FlushTransaction:
                 self.connection.execute(_UPSERTS[table.name], columns)
         except DBAPIError as error:
             sqlstate = getattr(error.orig, "sqlstate", None) or ""
-            if sqlstate[:2] not in _ROW_REFUSED:
+            if sqlstate[:2] not in ROW_REFUSED:
                 raise
             if len(rows) == 1:
                 name = counter_name(table, rows[0], self.store.keys)

@@ -90,7 +90,10 @@ event_log_gaps = Table(
     Column("hour", DateTime(timezone=True), primary_key=True, comment="of the events"),
     Column("count", BigInteger, nullable=False, comment="events counted and not logged"),
     Column(
-        "noted_at", DateTime(timezone=True), nullable=False, server_default=func.now(),
+        "noted_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
         comment="when the first of them were stored",
     ),
     _updated_at(),

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import DateTime, Table, bindparam, update
 
 from pipeline.services import Services
-from pipeline.tables import metadata
+from pipeline.tables import events, metadata
 
 
 def grow_older(services: Services, by: timedelta) -> None:
@@ -86,9 +86,10 @@ def _move_rows(services: Services, by: timedelta) -> None:
 
 
 def _times(table: Table) -> list[str]:
-    """The columns that say when something was done; in a primary key, a time is an event's."""
+    """The columns that say when something was done. In a primary key, a time is an event's, and so
+    is that of a raw event."""
     return [
         column.name
         for column in table.columns
-        if isinstance(column.type, DateTime) and not column.primary_key
+        if isinstance(column.type, DateTime) and not column.primary_key and table is not events
     ]

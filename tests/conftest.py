@@ -21,7 +21,7 @@ from sqlalchemy import create_engine, make_url, text
 from config.settings import Settings
 from pipeline import producer, schema
 from pipeline.embedded import PrivateServers
-from pipeline.keys import Keys
+from pipeline.keys import MAX_LOG_PARTITIONS, Keys
 from pipeline.postgres_connection import postgres_engine
 from pipeline.services import Services, connect
 from tests.support import Workers
@@ -96,6 +96,9 @@ def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
         keys.batches,
         keys.totals,
         keys.dead,
+        # The event log is a stream for each partition, empty when all is archived.
+        *(keys.events(partition) for partition in range(MAX_LOG_PARTITIONS)),
+        keys.events_sizes,
         keys.unacked,
         keys.unacked_index,
         # A queue goes with its last message; kombu's bindings are a handful, one a queue.

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, inspect, text
 from pipeline import partitions, schema
 from pipeline.postgres_connection import postgres_engine
 from pipeline.services import Services
-from pipeline.tables import PARTITIONED_BY_MONTH, metadata, user_daily
+from pipeline.tables import PARTITIONED_BY_DAY, PARTITIONED_BY_MONTH, metadata, user_daily
 from tests.aging import grow_older
 from tests.support import (
     NOW,
@@ -31,7 +31,7 @@ from tests.support import (
     rows,
 )
 
-_PARTITION = re.compile(r"_(default|\d{4}_\d{2})$")
+_PARTITION = re.compile(r"_(default|\d{4}_\d{2}(_\d{2})?)$")
 
 
 @pytest.fixture
@@ -90,7 +90,8 @@ def test_the_tables_are_partitioned_as_the_code_says(engine: Engine) -> None:
             )
         )
         assert dict(map(tuple, found)) == {
-            table.name: "RANGE (date)" for table in PARTITIONED_BY_MONTH
+            **{table.name: "RANGE (date)" for table in PARTITIONED_BY_MONTH},
+            **{table.name: 'RANGE ("timestamp")' for table in PARTITIONED_BY_DAY},
         }
 
 
@@ -169,11 +170,13 @@ def test_this_month_and_those_after_it_are_made_ahead(engine: Engine) -> None:
     schema.migrate(engine)
     for _ in range(2):
         partitions.make_ahead(engine, date(2025, 11, 30), 3)
-    assert partition_names(engine) == {
+    by_month = {
         f"{table.name}_{month}"
         for table in PARTITIONED_BY_MONTH
         for month in ("default", "2025_11", "2025_12", "2026_01", "2026_02")
     }
+    days = ("default", "2025_11_30", *(f"2025_12_0{day}" for day in range(1, 8)))
+    assert partition_names(engine) == by_month | {f"events_{day}" for day in days}
 
 
 def test_partitions_made_from_several_places_at_once_are_made_once(engine: Engine) -> None:

@@ -63,9 +63,7 @@ def upgrade() -> None:
     op.create_table(
         "pruned",
         sa.Column("table_name", text, primary_key=True),
-        sa.Column(
-            "before", sa.Date, nullable=False, comment="all earlier days have been dropped"
-        ),
+        sa.Column("before", sa.Date, nullable=False, comment="all earlier days have been dropped"),
     )
     op.alter_column("dead_letters", "kind", comment=_KINDS_NOW, existing_comment=_KINDS)
 

@@ -1,0 +1,40 @@
+"""Event types as settings name them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+# The rule of the wire contract, as in pipeline/events.py, which config must not import.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def decode(value: object, example: str) -> object:
+    """What a variable's JSON text holds. Raises ValueError that shows an example."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"must be {example}; {error}") from None
+
+
+def check(event_type: str) -> None:
+    """Raise ValueError unless it can be an event type."""
+    if not 1 <= len(event_type) <= 200 or _FORBIDDEN.search(event_type):
+        raise ValueError(
+            f"{event_type!r} cannot be an event type: 1 to 200 characters, no control characters"
+        )
+
+
+def logged(value: object) -> object:
+    """The setting `event_log` as it is meant: `all`, `none` or a list of event types."""
+    if isinstance(value, str) and value.strip().lower() in {"all", "none"}:
+        return value.strip().lower()
+    rule = 'all, none or a JSON list of event types, such as ["page_view", "sale"]'
+    types = decode(value, rule)
+    if not isinstance(types, list) or not all(isinstance(name, str) for name in types):
+        raise ValueError(f"must be {rule}")
+    for name in types:
+        check(name)
+    return types

@@ -1,0 +1,159 @@
+"""The event log: Redis Streams of compressed batches, read by a consumer group.
+
+The apply script appends (`lua/apply.lua`); the form of an entry is in `raw_events.py`. Entries are
+deleted when they are archived, never before: XLEN is what waits. Every call that changes something
+may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+from uuid import UUID
+
+import redis
+
+from pipeline.keys import MAX_LOG_PARTITIONS, Keys
+from pipeline.raw_events import RawEvents, unpack
+from pipeline.scripts import script
+
+GROUP = "archive"
+_PENDING_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry as it stands in a stream. `tries` says how often it was given to a consumer."""
+
+    partition: int
+    entry_id: str
+    fields: dict[bytes, bytes]
+    tries: int = 1
+
+    @property
+    def blob(self) -> bytes:
+        """The compressed events."""
+        return self.fields.get(b"blob", b"")
+
+    @property
+    def events(self) -> int:
+        """How many events it says it holds; 0 when it says nothing."""
+        said = self.fields.get(b"events", b"")
+        return int(said) if said.isdigit() else 0
+
+    def name(self) -> UUID:
+        """Its own random name, by which the ledger knows it. Raises ValueError without one."""
+        return UUID(self.fields.get(b"name", b"").decode(errors="replace"))
+
+    def unpack(self) -> RawEvents:
+        """Its events. Raises ValueError when it cannot be read."""
+        events = unpack(self.blob, self.fields.get(b"format", b"").decode(errors="replace"))
+        if len(events) != self.events:
+            raise ValueError(f"it says that it holds {self.events} events, and holds {len(events)}")
+        return events
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A stream, and how many entries it holds."""
+
+    partition: int
+    entries: int
+
+
+class EventLog:
+    """The streams of one Redis under one prefix. Holds no state but the client."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+        self._streams = [keys.events(n) for n in range(MAX_LOG_PARTITIONS)]
+        self._open = script(client, "open_log")
+        self._archived = script(client, "archived")
+        self._forget = script(client, "forget_consumers")
+
+    def open(self) -> list[Waiting]:
+        """The streams there are, also those of more partitions than there are now; makes their
+        consumer groups."""
+        found = self._open(keys=self._streams, args=[GROUP])
+        return [Waiting(position - 1, entries) for position, entries in found]
+
+    def read(self, partition: int, consumer: str, count: int) -> list[Entry]:
+        """Up to `count` entries that no consumer has got yet."""
+        found = self.client.xreadgroup(
+            GROUP, consumer, {self._streams[partition]: ">"}, count=count
+        )
+        streams = list(found.values()) if isinstance(found, dict) else [one[1] for one in found]
+        # Since protocol 3 a stream's entries come within one more list.
+        entries = streams[0] if streams else []
+        if entries and isinstance(entries[0], list):
+            entries = entries[0]
+        return [_entry(partition, raw) for raw in entries]
+
+    def stale(
+        self, partition: int, consumer: str, idle_s: float, count: int
+    ) -> Iterator[list[Entry]]:
+        """Entries that a consumer got so long ago without finishing them, up to `count` at a time:
+        it is dead, or gave up. They are this consumer's now."""
+        stream, cursor = self._streams[partition], b"0-0"
+        while True:
+            reply: Any = self.client.xautoclaim(
+                stream, GROUP, consumer, int(idle_s * 1000), start_id=cursor, count=count
+            )
+            cursor = reply[0]
+            entries = [_entry(partition, raw) for raw in reply[1]]
+            if entries:
+                yield self._with_tries(consumer, entries)
+            if cursor == b"0-0":
+                return
+
+    def _with_tries(self, consumer: str, entries: Sequence[Entry]) -> list[Entry]:
+        held: Any = self.client.xpending_range(
+            self._streams[entries[0].partition],
+            GROUP,
+            min=entries[0].entry_id,
+            max=entries[-1].entry_id,
+            count=_PENDING_AT_ONCE,
+            consumername=consumer,
+        )
+        tries = {one["message_id"].decode(): one["times_delivered"] for one in held}
+        return [replace(one, tries=tries.get(one.entry_id, one.tries)) for one in entries]
+
+    def finish(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge and delete entries of one stream that are archived."""
+        if entries:
+            partition = entries[0].partition
+            args: list[str | int] = [GROUP, partition]
+            for one in entries:
+                args += (one.entry_id, len(one.blob), one.events)
+            self._archived(
+                keys=[self._streams[partition], self.keys.events_sizes],
+                args=args,
+            )
+
+    def waiting(self, partition: int, entry_ids: Sequence[str]) -> set[str]:
+        """Those of the entries that may still be in the stream: all that are not older than its
+        first one."""
+        first: Any = self.client.xrange(self._streams[partition], count=1)
+        oldest = _moment(first[0][0].decode()) if first else None
+        return {one for one in entry_ids if oldest is not None and _moment(one) >= oldest}
+
+    def forget_consumers(self, partition: int, idle_s: float, consumer: str = "") -> int:
+        """Remove consumers that hold nothing and were idle for so long, or the named one; returns
+        how many."""
+        args = [GROUP, int(idle_s * 1000), consumer]
+        return cast("int", self._forget(keys=[self._streams[partition]], args=args))
+
+
+def _moment(entry_id: str) -> tuple[int, int]:
+    """An id as it is ordered: milliseconds, and a number within them."""
+    at_ms, _, number = entry_id.partition("-")
+    return int(at_ms), int(number)
+
+
+def _entry(partition: int, raw: Any) -> Entry:
+    entry_id, fields = raw
+    if not isinstance(fields, dict):
+        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+    return Entry(partition, entry_id.decode(), fields)
