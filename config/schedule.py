@@ -13,9 +13,13 @@ def intervals_s(flush_interval_s: float) -> dict[str, float]:
     """Task name -> seconds between two runs."""
     return {
         "analytics.flush_counters": flush_interval_s,
+        "analytics.archive_events": 60.0,
         "analytics.move_dead_letters": 60.0,
         "analytics.repair_counters": 600.0,
         "analytics.maintain": 3_600.0,
+        # Once a day would do, but beat counts from its own start, and may be started daily.
+        "analytics.audit": 6 * 3_600.0,
+        "analytics.prune": 6 * 3_600.0,
     }
 
 

@@ -31,6 +31,14 @@ class Entry:
     fields: dict[bytes, bytes]
     tries: int = 1
 
+    @classmethod
+    def parse(cls, partition: int, raw: Any) -> Entry:
+        """An entry from what Redis answers: its id and its fields, in pairs or as a dict."""
+        entry_id, fields = raw
+        if not isinstance(fields, dict):
+            fields = dict(zip(fields[::2], fields[1::2], strict=True))
+        return cls(partition, entry_id.decode(), fields)
+
     @property
     def blob(self) -> bytes:
         """The compressed events."""
@@ -68,7 +76,7 @@ class EventLog:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self.client = client
         self.keys = keys
-        self._streams = [keys.events(n) for n in range(MAX_LOG_PARTITIONS)]
+        self.streams = [keys.events(n) for n in range(MAX_LOG_PARTITIONS)]
         self._open = script(client, "open_log")
         self._archived = script(client, "archived")
         self._forget = script(client, "forget_consumers")
@@ -76,33 +84,31 @@ class EventLog:
     def open(self) -> list[Waiting]:
         """The streams there are, also those of more partitions than there are now; makes their
         consumer groups."""
-        found = self._open(keys=self._streams, args=[GROUP])
+        found = self._open(keys=self.streams, args=[GROUP])
         return [Waiting(position - 1, entries) for position, entries in found]
 
     def read(self, partition: int, consumer: str, count: int) -> list[Entry]:
         """Up to `count` entries that no consumer has got yet."""
-        found = self.client.xreadgroup(
-            GROUP, consumer, {self._streams[partition]: ">"}, count=count
-        )
+        found = self.client.xreadgroup(GROUP, consumer, {self.streams[partition]: ">"}, count=count)
         streams = list(found.values()) if isinstance(found, dict) else [one[1] for one in found]
         # Since protocol 3 a stream's entries come within one more list.
         entries = streams[0] if streams else []
         if entries and isinstance(entries[0], list):
             entries = entries[0]
-        return [_entry(partition, raw) for raw in entries]
+        return [Entry.parse(partition, raw) for raw in entries]
 
     def stale(
         self, partition: int, consumer: str, idle_s: float, count: int
     ) -> Iterator[list[Entry]]:
         """Entries that a consumer got so long ago without finishing them, up to `count` at a time:
         it is dead, or gave up. They are this consumer's now."""
-        stream, cursor = self._streams[partition], b"0-0"
+        stream, cursor = self.streams[partition], b"0-0"
         while True:
             reply: Any = self.client.xautoclaim(
                 stream, GROUP, consumer, int(idle_s * 1000), start_id=cursor, count=count
             )
             cursor = reply[0]
-            entries = [_entry(partition, raw) for raw in reply[1]]
+            entries = [Entry.parse(partition, raw) for raw in reply[1]]
             if entries:
                 yield self._with_tries(consumer, entries)
             if cursor == b"0-0":
@@ -110,7 +116,7 @@ class EventLog:
 
     def _with_tries(self, consumer: str, entries: Sequence[Entry]) -> list[Entry]:
         held: Any = self.client.xpending_range(
-            self._streams[entries[0].partition],
+            self.streams[entries[0].partition],
             GROUP,
             min=entries[0].entry_id,
             max=entries[-1].entry_id,
@@ -124,36 +130,69 @@ class EventLog:
         """Acknowledge and delete entries of one stream that are archived."""
         if entries:
             partition = entries[0].partition
-            args: list[str | int] = [GROUP, partition]
+            args: list[str | float] = [GROUP, partition]
             for one in entries:
                 args += (one.entry_id, len(one.blob), one.events)
             self._archived(
-                keys=[self._streams[partition], self.keys.events_sizes],
+                keys=[self.streams[partition], self.keys.events_sizes],
                 args=args,
             )
 
     def waiting(self, partition: int, entry_ids: Sequence[str]) -> set[str]:
         """Those of the entries that may still be in the stream: all that are not older than its
         first one."""
-        first: Any = self.client.xrange(self._streams[partition], count=1)
+        first: Any = self.client.xrange(self.streams[partition], count=1)
         oldest = _moment(first[0][0].decode()) if first else None
         return {one for one in entry_ids if oldest is not None and _moment(one) >= oldest}
 
     def forget_consumers(self, partition: int, idle_s: float, consumer: str = "") -> int:
         """Remove consumers that hold nothing and were idle for so long, or the named one; returns
         how many."""
-        args = [GROUP, int(idle_s * 1000), consumer]
-        return cast("int", self._forget(keys=[self._streams[partition]], args=args))
+        args: list[str | int] = [GROUP, int(idle_s * 1000), consumer]
+        return cast("int", self._forget(keys=[self.streams[partition]], args=args))
+
+    def status(self) -> dict[str, Any]:
+        """What waits in the log, JSON-ready: entries, events and bytes in all, those given to a
+        consumer and those not yet (`lag`), the age of the oldest, and each consumer."""
+        sizes: Any = self.client.hgetall(self.keys.events_sizes)
+        now_s, now_us = self.client.time()
+        found: dict[str, Any] = {"entries": 0, "events": 0, "bytes": 0, "pending": 0}
+        oldest_ms = now_ms = now_s * 1000 + now_us // 1000
+        consumers: list[dict[str, Any]] = []
+        for partition, stream in enumerate(self.streams):
+            entries = self.client.xlen(stream)
+            found["entries"] += entries
+            for what in ("events", "bytes") if entries else ():
+                found[what] += max(0, _number(sizes.get(f"{partition}:{what}".encode())))
+            first: Any = self.client.xrange(stream, count=1) if entries else []
+            oldest_ms = min([oldest_ms, *(_moment(one[0].decode())[0] for one in first)])
+            consumers += self._consumers(partition)
+        found["pending"] = sum(one["pending"] for one in consumers)
+        found["lag"] = max(0, found["entries"] - found["pending"])  # what is archived is deleted
+        found["oldest_s"] = (now_ms - oldest_ms) // 1000
+        return found | {"consumers": consumers}
+
+    def _consumers(self, partition: int) -> list[dict[str, Any]]:
+        try:
+            found: Any = self.client.xinfo_consumers(self.streams[partition], GROUP)
+        except redis.ResponseError:  # no such stream, or nothing was archived yet
+            return []
+        return [
+            {
+                "partition": partition,
+                "name": one["name"].decode(errors="replace"),
+                "pending": one["pending"],
+                "idle_s": one["idle"] // 1000,
+            }
+            for one in found
+        ]
+
+
+def _number(text: bytes | None) -> int:
+    return int(text) if text and text.lstrip(b"-").isdigit() else 0
 
 
 def _moment(entry_id: str) -> tuple[int, int]:
     """An id as it is ordered: milliseconds, and a number within them."""
     at_ms, _, number = entry_id.partition("-")
     return int(at_ms), int(number)
-
-
-def _entry(partition: int, raw: Any) -> Entry:
-    entry_id, fields = raw
-    if not isinstance(fields, dict):
-        fields = dict(zip(fields[::2], fields[1::2], strict=True))
-    return Entry(partition, entry_id.decode(), fields)

@@ -9,8 +9,9 @@ nothing where every core has a worker, and loses by handing over Python's lock.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -42,6 +43,7 @@ class RawEvents(msgspec.Struct, array_like=True, gc=False):
 
 
 _encode = msgspec.json.Encoder().encode
+_decode_properties = msgspec.json.Decoder(dict[str, Any] | None).decode
 _decode = msgspec.json.Decoder(RawEvents).decode
 
 
@@ -105,6 +107,14 @@ def unpack(blob: bytes, form: str = FORMAT) -> RawEvents:
     if len({len(column) for column in columns}) != 1:
         raise ValueError("its columns differ in length")
     return events
+
+
+def as_events(raw: RawEvents) -> Iterator[Event]:
+    """The events one by one."""
+    columns = (raw.event_types, raw.timestamps, raw.user_ids, raw.properties, raw.event_ids)
+    for event_type, at, user_id, properties, event_id in zip(*columns, strict=True):
+        decoded = _decode_properties(properties)
+        yield Event(event_type, datetime.fromisoformat(at), user_id, decoded, event_id)
 
 
 Hours = Mapping[tuple[str, str], int]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
 import redis
@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from pipeline import dead_letters, partitions
 from pipeline.archive import Archive, archive
+from pipeline.audit import Difference, audit
 from pipeline.books import books
 from pipeline.counters import CounterOptions, Counters
 from pipeline.errors import ServerUnavailable
@@ -21,7 +22,9 @@ from pipeline.flush import flush
 from pipeline.keys import Keys
 from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
 from pipeline.raw_events import EventLogOptions
+from pipeline.rebuild import Rebuilder, Rebuilt
 from pipeline.redis_connection import redis_client, reported_redis_errors
+from pipeline.retention import Pruned, prune
 from pipeline.scripts import script
 from pipeline.stats import Stats
 from pipeline.store import Store, newest_claim
@@ -93,6 +96,31 @@ class Services:
         with self._reported():
             return archive(self.event_log, self.archive)
 
+    def audit(self, first: date, last: date) -> list[Difference]:
+        """What differs between archive and counters; see `pipeline.audit`. Notes the sum of the
+        differences as `audit_drift` in the books."""
+        with self._reported():
+            found = audit(self.counters, self.event_log, self.engine, first, last)
+            drift = sum(abs(one.drift) for one in found if one.hour is not None)
+            with suppress(redis.ResponseError):  # a full Redis; what was found is returned anyway
+                self.redis.hset(self.keys.totals, "audit_drift", drift)
+        return found
+
+    def rebuild(self, day: date, now: datetime, *, dry_run: bool = False) -> Rebuilt:
+        """Make the counters of a closed day anew from the archive; see `pipeline.rebuild`."""
+        self.flush()
+        self.archive_events()
+        with self._reported():
+            rebuilder = Rebuilder(self.counters, self.event_log, self.engine)
+            return rebuilder.rebuild(day, now, dry_run=dry_run)
+
+    def prune(self, today: date, *, dry_run: bool = False) -> Pruned:
+        """Drop partitions that are older than the settings say; see `pipeline.retention`."""
+        events_days = self.settings.events_retention_days
+        counters_days = self.settings.counters_retention_days
+        with self._reported():
+            return prune(self.engine, today, events_days, counters_days, dry_run=dry_run)
+
     def move_dead_letters(self) -> int:
         """Move dead letters from Redis to Postgres; returns how many."""
         with self._reported():
@@ -151,6 +179,7 @@ class Services:
             "pending_counters": pending,
             "oldest_pending_s": self.counters.oldest_pending_s(),
             "inflight_batches": open_batches,
+            "event_log": self.event_log.status(),
             "dead_letters": dead_letters.waiting(self.redis, self.keys),
             "books": books(totals, waiting, unacked),
         }

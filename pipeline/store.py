@@ -35,7 +35,7 @@ SESSION = text(
     "set_config('statement_timeout', '120s', true), "
     "set_config('lock_timeout', :lock_timeout, true)"
 )
-_UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
+UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
 # SQLSTATE classes that blame the row: data exception, integrity violation, a limit such as an index
 # row's size.
 ROW_REFUSED = ("22", "23", "54")
@@ -149,7 +149,7 @@ class FlushTransaction:
         columns = joined_columns(table, rows)
         try:
             with self.connection.begin_nested():
-                self.connection.execute(_UPSERTS[table.name], columns)
+                self.connection.execute(UPSERTS[table.name], columns)
         except DBAPIError as error:
             sqlstate = getattr(error.orig, "sqlstate", None) or ""
             if sqlstate[:2] not in ROW_REFUSED:

@@ -7,17 +7,21 @@ say.
 import tasks.track  # noqa: F401 - registers what workers run
 from pipeline.producer import track_event, track_events
 from tasks.app import app
+from tasks.archive import archive_events
 from tasks.consumer import EventsStep
 from tasks.flush import flush_counters
-from tasks.maintenance import maintain, move_dead_letters, repair_counters
+from tasks.maintenance import audit, maintain, move_dead_letters, prune, repair_counters
 
 app.steps["consumer"].add(EventsStep)
 
 __all__ = [
     "app",
+    "archive_events",
+    "audit",
     "flush_counters",
     "maintain",
     "move_dead_letters",
+    "prune",
     "repair_counters",
     "track_event",
     "track_events",

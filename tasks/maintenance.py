@@ -7,12 +7,25 @@ from datetime import UTC, datetime
 
 from pipeline.errors import ServerUnavailable
 from tasks.app import app, services
+from tasks.archive import report_audit
 
 
 @app.task(name="analytics.maintain", shared=False, throws=(ServerUnavailable,))
 def maintain() -> None:
     """Make partitions ahead of need; forget old ledger entries."""
     services().maintain(datetime.now(UTC))
+
+
+@app.task(name="analytics.prune", shared=False, throws=(ServerUnavailable,))
+def prune() -> int:
+    """Drop partitions that are older than the settings say; returns how many."""
+    return len(services().prune(datetime.now(UTC).date()).dropped)
+
+
+@app.task(name="analytics.audit", shared=False, throws=(ServerUnavailable,))
+def audit() -> int:
+    """Compare archive and counters of the last days; returns how many hours and days differ."""
+    return report_audit(services(), datetime.now(UTC).date())
 
 
 @app.task(name="analytics.move_dead_letters", shared=False, throws=(ServerUnavailable,))

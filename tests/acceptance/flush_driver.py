@@ -76,7 +76,7 @@ def install(stop: Stop) -> None:
     product.settle = stop.around("settle", Counters.settle)
     product = sqlalchemy.Connection
     execute = sqlalchemy.Connection.execute
-    steps = dict.fromkeys(map(id, store._UPSERTS.values()), "upsert")
+    steps = dict.fromkeys(map(id, store.UPSERTS.values()), "upsert")
     steps[id(store.ENTER_BATCHES)] = "ledger"
 
     def stopping_execute(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,8 +12,8 @@ from pipeline.deliveries import BadEvent
 from pipeline.events import Event
 from pipeline.services import Services
 from pipeline.tables import metadata
-from tests.conftest import MakeServices
 from tests.aging import grow_older
+from tests.conftest import MakeServices
 from tests.support import count_events, event, execute, message, restore
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)

@@ -1,0 +1,100 @@
+"""Reading the archive: the events of a type, a user or a time, newest first or as a stream of all.
+
+All is as of the last archive run; what waits in the event log is not among it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Row, Select, Text, cast, func, select
+
+from pipeline.events import Event
+from pipeline.tables import events
+
+_ROWS_AT_ONCE = 5_000
+_decode = msgspec.json.Decoder(dict[str, Any] | None).decode
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events: of a type, of a user, from a moment on and before another (UTC)."""
+
+    event_type: str | None = None
+    user_id: str | None = None
+    first: datetime | None = None
+    end: datetime | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether the event is one of them."""
+        return (
+            self.event_type in (None, event.event_type)
+            and self.user_id in (None, event.user_id)
+            and (self.first is None or event.timestamp >= self.first)
+            and (self.end is None or event.timestamp < self.end)
+        )
+
+    def select(self) -> Select[Any]:
+        """The columns of the events, in no order."""
+        found = select(
+            events.c.event_type,
+            # Without a zone, so that every year can be read whatever the session's zone is.
+            func.timezone("UTC", events.c.timestamp).label("at"),
+            events.c.user_id,
+            cast(events.c.properties, Text).label("properties"),
+            events.c.event_id,
+        )
+        return found.where(*self._conditions())
+
+    def count(self) -> Select[Any]:
+        """How many there are."""
+        return select(func.count()).select_from(events).where(*self._conditions())
+
+    def _conditions(self) -> list[Any]:
+        conditions = []
+        if self.event_type is not None:
+            conditions.append(events.c.event_type == self.event_type)
+        if self.user_id is not None:
+            conditions.append(events.c.user_id == self.user_id)
+        if self.first is not None:
+            conditions.append(events.c.timestamp >= self.first)
+        if self.end is not None:
+            conditions.append(events.c.timestamp < self.end)
+        return conditions
+
+
+def newest(engine: Engine, wanted: Wanted, limit: int) -> list[Event]:
+    """The newest events, newest first."""
+    statement = wanted.select().order_by(events.c.timestamp.desc()).limit(limit)
+    with engine.connect() as connection:
+        return [_event(row) for row in connection.execute(statement)]
+
+
+def how_many(engine: Engine, wanted: Wanted) -> int:
+    """How many events there are; takes a while where there are millions."""
+    with engine.connect() as connection:
+        return int(connection.execute(wanted.count()).scalar_one())
+
+
+def stream(engine: Engine, wanted: Wanted) -> Iterator[Sequence[Event]]:
+    """All events, oldest first, some thousand at a time; however many, little memory is used."""
+    with engine.connect() as connection:
+        yield from on_connection(connection, wanted)
+
+
+def on_connection(connection: Connection, wanted: Wanted) -> Iterator[Sequence[Event]]:
+    """The same within a transaction."""
+    statement = wanted.select().order_by(events.c.timestamp)
+    streamed = statement.execution_options(yield_per=_ROWS_AT_ONCE)
+    for rows in connection.execute(streamed).partitions():
+        yield [_event(row) for row in rows]
+
+
+def _event(row: Row[Any]) -> Event:
+    properties = None if row.properties is None else _decode(row.properties)
+    at = row.at.replace(tzinfo=UTC)
+    return Event(row.event_type, at, row.user_id, properties, row.event_id)

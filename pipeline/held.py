@@ -1,0 +1,94 @@
+"""Looking at Redis and Postgres as they were at one instant, for those who compare or mend them.
+
+Counts and raw events leave Redis by a flush and by the archive only. While both are held off, by a
+lock that each of their transactions shares, what Postgres has stays as it is, and one script says
+what it does not have: both together are the truth of that instant, while counting goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Engine, select, text
+
+from pipeline.counters import Counters
+from pipeline.event_log import Entry, EventLog
+from pipeline.events import Event
+from pipeline.raw_events import as_events
+from pipeline.scripts import script
+from pipeline.tables import archived_entries, flush_batches
+
+_HOLD = text("SELECT pg_advisory_xact_lock(hashtext('analytics:hold'))")
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[Connection]:
+    """A transaction during which no flush and no archive stores anything; they wait for its end.
+
+    Waits for those that run.
+    """
+    with engine.begin() as connection:
+        connection.execute(_HOLD)
+        yield connection
+
+
+class Unstored:
+    """What Postgres does not have, read bit by bit while all is held off.
+
+    Each `read` is of one instant, at which `events` are all logged events that were not archived.
+    """
+
+    def __init__(self, counters: Counters, log: EventLog, connection: Connection) -> None:
+        self._counters, self._log, self._connection = counters, log, connection
+        self._script = script(counters.client, "unstored")
+        open_ = counters.journal().open
+        ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
+        self._stored = list(connection.execute(ledger).scalars())
+        self._after = ["0-0"] * len(log.streams)
+        self.unreadable = 0
+        """Entries that no version of ours can read: their events are not among `events`."""
+
+    def read(self, names: Sequence[str]) -> tuple[list[int], list[Event]]:
+        """The counts of these counters that are not stored, and the events logged since the last
+        call that are not archived."""
+        question = [list(names), self._stored, self._after]
+        lists, streams = self._script(
+            keys=[self._counters.keys.batches, *self._log.streams],
+            args=[self._counters.keys.inflight, msgspec.msgpack.encode(question)],
+        )
+        entries = [
+            Entry.parse(partition, raw) for partition, found in enumerate(streams) for raw in found
+        ]
+        for entry in entries:
+            self._after[entry.partition] = entry.entry_id
+        counts = [sum(_count(one[i]) for one in lists) for i in range(len(names))]
+        return counts, self._events(entries)
+
+    def _events(self, entries: Sequence[Entry]) -> list[Event]:
+        named: dict[UUID, Entry] = {}
+        for entry in entries:
+            try:
+                named[entry.name()] = entry
+            except ValueError:
+                self.unreadable += 1
+        ledger = select(archived_entries.c.name).where(archived_entries.c.name.in_(list(named)))
+        archived = set(self._connection.execute(ledger).scalars()) if named else set()
+        events: list[Event] = []
+        for name, entry in named.items():
+            if name not in archived:
+                try:
+                    events += as_events(entry.unpack())
+                except ValueError:
+                    self.unreadable += 1
+        return events
+
+
+def _count(text: Any) -> int:
+    try:
+        return int(text) if text else 0
+    except ValueError:  # somebody else's value; it reaches no table either
+        return 0

@@ -1,0 +1,36 @@
+"""Archiving raw events, by beat or by hand (`archive_events.delay()`); and what an audit found."""
+
+from __future__ import annotations
+
+import logging
+from datetime import date, timedelta
+
+from pipeline.errors import ServerUnavailable
+from pipeline.services import Services
+from tasks.app import app, services
+
+AUDITED_DAYS = 7
+_SHOWN = 20
+
+logger = logging.getLogger(__name__)
+
+
+@app.task(name="analytics.archive_events", shared=False, throws=(ServerUnavailable,))
+def archive_events() -> int:
+    """Archive what waits in the event log; returns how many events. Repeats and parallel runs are
+    exact."""
+    return services().archive_events()
+
+
+def report_audit(services: Services, today: date) -> int:
+    """Audit the last days, and log what differs; returns how many hours and days that are."""
+    found = services.audit(today - timedelta(days=AUDITED_DAYS - 1), today)
+    for one in found[:_SHOWN]:
+        when = f"{one.day}" if one.hour is None else f"{one.day} {one.hour:02}:00"
+        logger.error(
+            "audit: %s, %s: %d counted, %d logged, %d in gaps",
+            *(one.event_type, when, one.counted, one.logged, one.gap),
+        )
+    if len(found) > _SHOWN:
+        logger.error("audit: and %d more; `analytics audit` lists them", len(found) - _SHOWN)
+    return len(found)
