@@ -7,7 +7,7 @@ may be repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 from uuid import UUID
@@ -150,6 +150,46 @@ class EventLog:
         how many."""
         args: list[str | int] = [GROUP, int(idle_s * 1000), consumer]
         return cast("int", self._forget(keys=[self.streams[partition]], args=args))
+
+    def follow(self, missed: Callable[[int], None], wait_ms: int = 1_000) -> Iterator[Entry | None]:
+        """Entries as they are appended from now on, and None whenever none comes for a while.
+
+        `missed` is told how many were archived before they could be read.
+        """
+        after: dict[Any, Any] = dict.fromkeys(self.streams, "0-0")
+        added = 0
+        for stream in self.streams:
+            known = self._info(stream)
+            after[stream] = known.get("last-generated-id", b"0-0")
+            added += known.get("entries-added", 0)
+        read, due = added, added
+        while True:
+            found: Any = self.client.xread(after, count=100, block=wait_ms)
+            by_stream = found.items() if isinstance(found, dict) else found
+            none = True
+            for name, entries in by_stream:
+                if entries and isinstance(entries[0], list):
+                    entries = entries[0]
+                stream = name.decode()
+                for raw in entries:
+                    none = False
+                    after[stream] = raw[0]
+                    read += 1
+                    yield Entry.parse(self.streams.index(stream), raw)
+            if none:
+                # All that had been added when it was last quiet has been read by now, or is gone.
+                if due > read:
+                    missed(due - read)
+                    read = due
+                due = sum(self._info(stream).get("entries-added", 0) for stream in self.streams)
+                yield None
+
+    def _info(self, stream: str) -> dict[str, Any]:
+        try:
+            found: Any = self.client.xinfo_stream(stream)
+        except redis.ResponseError:  # there is none yet
+            return {}
+        return dict(found)
 
     def status(self) -> dict[str, Any]:
         """What waits in the log, JSON-ready: entries, events and bytes in all, those given to a

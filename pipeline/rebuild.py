@@ -70,13 +70,19 @@ class Rebuilder:
         Flush before, so that little is left in Redis. A repeat changes nothing. Raises
         `CannotRebuild` when the day is not over, was pruned, or has a gap.
         """
-        if day >= now.date():
-            raise CannotRebuild(f"{day} is not over yet (UTC): rebuild the days before it")
+        self.check(day, now)
         for table in PARTITIONED_BY_MONTH:
             partitions.ensure_months(self.engine, table, [day])
         with held(self.engine) as connection:
             work = _Day(self, connection, day, now)
             return work.run(write=not dry_run)
+
+    def check(self, day: date, now: datetime) -> None:
+        """Raise `CannotRebuild` for a day that cannot be rebuilt; changes nothing."""
+        if day >= now.date():
+            raise CannotRebuild(f"{day} is not over yet (UTC): rebuild the days before it")
+        with held(self.engine) as connection:
+            _Day(self, connection, day, now).check()
 
 
 class _Day:
@@ -93,7 +99,8 @@ class _Day:
         self._values: dict[str, set[str]] = {}
         """Of each property, under the counter of the rest: the counters of its values."""
 
-    def run(self, *, write: bool) -> Rebuilt:
+    def check(self) -> None:
+        """Refuse a day of which the archive does not have all."""
         before = pruned_before(self._connection, events)
         if before is not None and self._day < before:
             raise CannotRebuild(
@@ -102,6 +109,10 @@ class _Day:
             )
         self._left, waiting = self._unlogged_types()
         self._add(waiting)
+
+    def run(self, *, write: bool) -> Rebuilt:
+        """Compare, and write what differs."""
+        self.check()
         stored = self._stored()
         begin, end = bounds(self._day, self._day)
         for some in event_queries.on_connection(self._connection, Wanted(first=begin, end=end)):

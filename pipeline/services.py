@@ -106,13 +106,18 @@ class Services:
                 self.redis.hset(self.keys.totals, "audit_drift", drift)
         return found
 
-    def rebuild(self, day: date, now: datetime, *, dry_run: bool = False) -> Rebuilt:
-        """Make the counters of a closed day anew from the archive; see `pipeline.rebuild`."""
+    def rebuild(
+        self, days: Sequence[date], now: datetime, *, dry_run: bool = False
+    ) -> list[Rebuilt]:
+        """Make the counters of closed days anew from the archive, each in a transaction; see
+        `pipeline.rebuild`. When one of them cannot be rebuilt, none is."""
         self.flush()
         self.archive_events()
+        rebuilder = Rebuilder(self.counters, self.event_log, self.engine)
         with self._reported():
-            rebuilder = Rebuilder(self.counters, self.event_log, self.engine)
-            return rebuilder.rebuild(day, now, dry_run=dry_run)
+            for day in days:
+                rebuilder.check(day, now)
+            return [rebuilder.rebuild(day, now, dry_run=dry_run) for day in days]
 
     def prune(self, today: date, *, dry_run: bool = False) -> Pruned:
         """Drop partitions that are older than the settings say; see `pipeline.retention`."""

@@ -18,6 +18,8 @@ from tasks.app import counters
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+_TELL_EVERY_S = 60.0
+_told_at_s = -_TELL_EVERY_S
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,10 @@ def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
     structure of ours is not what it should be; then nothing has changed.
     """
     try:
-        return counters().apply(deliveries, datetime.now(UTC))
+        applied = counters().apply(deliveries, datetime.now(UTC))
+        if applied.unlogged:
+            _tell_of_gap(applied.unlogged)
+        return applied
     except RETRY_LATER as error:
         raise redis.ConnectionError(f"Redis takes no writes now: {error}") from error
     except redis.RedisError:
@@ -50,6 +55,18 @@ def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
         bad = BadEvent(deliveries[0].raw, f"message: {error!r}", kind="message")
         return counters().apply(
             [msgspec.structs.replace(deliveries[0], events=(), bad=[bad])], datetime.now(UTC)
+        )
+
+
+def _tell_of_gap(events: int) -> None:
+    """A line now and then: while the log is full, every batch comes here."""
+    global _told_at_s  # noqa: PLW0603 - of this process
+    if time.monotonic() - _told_at_s >= _TELL_EVERY_S:
+        _told_at_s = time.monotonic()
+        logger.error(
+            "the event log is full: %d events were counted and not logged, and so are more until "
+            "there is room. See whether `analytics archive` works",
+            events,
         )
 
 

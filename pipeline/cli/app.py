@@ -14,7 +14,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.cli import dead_letters, events, operating, processes, stats, up
+from pipeline.cli import (
+    archiving,
+    dead_letters,
+    events,
+    operating,
+    processes,
+    reading,
+    stats,
+    up,
+)
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain
 from pipeline.cli.output import warn
@@ -50,7 +59,7 @@ def root(
         use_data_dir(data_dir)
 
 
-for module in (up, events, stats, operating, dead_letters, processes):
+for module in (up, events, stats, reading, archiving, operating, dead_letters, processes):
     module.register(app)
 
 

@@ -19,6 +19,15 @@ _LABELS = {
     "expired_counters": "counters expired",
     "repaired_counters": "counters repaired",
     "missing_messages": "messages missing",
+    "audit_drift": "events by which the last audit differed",
+}
+_LOG_LABELS = {
+    "entries": "entries not archived",
+    "events": "events in them",
+    "bytes": "bytes",
+    "pending": "entries that a consumer has",
+    "lag": "entries that none has yet",
+    "oldest_s": "age of the oldest (s)",
 }
 
 
@@ -60,6 +69,8 @@ def status(as_json: Json = False) -> None:
         print_json({**state, "workers": len(workers)})
         return
     books = state.pop("books")
+    log = state.pop("event_log")
+    consumers = log.pop("consumers")
     by_type: dict[str, dict[str, int]] = books.pop("by_type", {})
     rows: list[tuple[str, object]] = [(_LABELS.get(name, name), state[name]) for name in state]
     rows.append(("workers", ", ".join(workers) or "none answers"))
@@ -68,6 +79,10 @@ def status(as_json: Json = False) -> None:
     print_table(
         "Books", ["what", "number"], [(_LABELS.get(name, name), books[name]) for name in books]
     )
+    print_table("Event log", ["what", "value"], [(_LOG_LABELS[name], log[name]) for name in log])
+    if consumers:
+        rows_of_consumers = [tuple(one.values()) for one in consumers]
+        print_table("Its consumers", ["stream", "name", "entries", "idle s"], rows_of_consumers)
     columns = list(dict.fromkeys(field for row in by_type.values() for field in row))
     print_table(
         "Events by type",

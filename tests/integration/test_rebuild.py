@@ -48,7 +48,8 @@ def audit(services: Services) -> list[Difference]:
 
 
 def rebuild(services: Services, day: date = TODAY, *, dry_run: bool = False) -> Rebuilt:
-    return services.rebuild(day, CLOCK, dry_run=dry_run)
+    [found] = services.rebuild([day], CLOCK, dry_run=dry_run)
+    return found
 
 
 # Audit
@@ -312,6 +313,8 @@ def test_a_day_with_a_gap_is_refused_and_the_hours_are_named(
     execute(services, "DELETE FROM analytics_daily")
     with pytest.raises(CannotRebuild, match=r"'sale' .*2025-03-14:15"):
         rebuild(services)
+    with pytest.raises(CannotRebuild):
+        services.rebuild([TODAY - timedelta(days=1), TODAY], CLOCK)
     assert rebuild(services, TODAY - timedelta(days=1)).changed == {}
 
 
