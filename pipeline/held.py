@@ -45,7 +45,7 @@ class Unstored:
     def __init__(self, counters: Counters, log: EventLog, connection: Connection) -> None:
         self._counters, self._log, self._connection = counters, log, connection
         self._script = script(counters.client, "unstored")
-        open_ = counters.journal().open
+        open_ = counters.open_batches()
         ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
         self._stored = list(connection.execute(ledger).scalars())
         self._after = ["0-0"] * len(log.streams)

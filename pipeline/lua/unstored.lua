@@ -12,20 +12,21 @@ local counters, stored_ids, after = unpack(cmsgpack.unpack(ARGV[2]))
 local stored = {}
 for _, id in ipairs(stored_ids) do stored[id] = true end
 
-local live = {}
-for i, counter in ipairs(counters) do
-    local count = redis.pcall('GET', counter)
-    live[i] = type(count) == 'string' and count
+local CHUNK = 4000 -- Lua's unpack() is bounded by its stack
+local function in_chunks(command, ...)
+    local found, head = {}, { ... }
+    for first = 1, #counters, CHUNK do
+        local arguments = { unpack(head) }
+        for i = first, math.min(first + CHUNK - 1, #counters) do arguments[#arguments + 1] = counters[i] end
+        for i, count in ipairs(redis.call(command, unpack(arguments))) do found[first + i - 1] = count end
+    end
+    return found
 end
-local lists = { live }
+
+local lists = { in_chunks('MGET') }
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '0')) do
     if not stored[id] then
-        local held = {}
-        for first = 1, #counters, 4000 do
-            local some = redis.call('HMGET', ARGV[1] .. id, unpack(counters, first, math.min(first + 3999, #counters)))
-            for i, count in ipairs(some) do held[first + i - 1] = count end
-        end
-        lists[#lists + 1] = held
+        lists[#lists + 1] = in_chunks('HMGET', ARGV[1] .. id)
     end
 end
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.keys import (
     Counter,
     DailyCounter,
+    GapCounter,
     HourlyCounter,
     Keys,
     UserCounter,
@@ -28,6 +29,7 @@ counters = (
     | st.builds(HourlyCounter, segments, hours)
     | st.builds(UserCounter, segments, segments, st.dates())
     | st.builds(ValueCounter, segments, segments, segments, st.dates())
+    | st.builds(GapCounter, segments, st.sampled_from(["off", "full"]), hours)
 )
 
 
@@ -39,6 +41,8 @@ def name_of(counter: Counter, keys: Keys) -> str:
             return keys.hourly(event_type, hour_text(hour))
         case UserCounter(user_id, event_type, day):
             return keys.user(user_id, event_type, f"{day}")
+        case GapCounter(event_type, reason, hour):
+            return keys.gap(event_type, reason, hour_text(hour))
         case ValueCounter(event_type, property_name, value, day):
             return keys.value(event_type, property_name, value, f"{day}")
 
@@ -69,6 +73,7 @@ def test_no_counter_has_the_name_of_another_key(counter: Counter) -> None:
         keys.seen_task,
         keys.producer(""),
         "analytics:values:",
+        "analytics:events:",
     ]
     assert name not in vars(keys).values()
     assert not name.startswith(tuple(others))
@@ -89,12 +94,16 @@ def test_names_are_those_of_the_documents() -> None:
         keys.user("u1", "page_view", "2025-03-14"),
         keys.value("page_view", "path", "/a b", "2025-03-14"),
         keys.values("page_view", "path", "2025-03-14"),
+        keys.gap("page_view", "full", "2025-03-14:15"),
+        keys.events(0),
     ] == [
         "analytics:counter:page_view:2025-03-14",
         "analytics:counter:page_view:2025-03-14:15",
         "analytics:user:u1:page_view:2025-03-14",
         "analytics:dim:page_view:path:/a%20b:2025-03-14",
         "analytics:values:page_view:path:2025-03-14",
+        "analytics:gap:page_view:full:2025-03-14:15",
+        "analytics:events:0",
     ]
 
 
@@ -119,6 +128,9 @@ def test_the_text_of_an_hour_has_ten_digits_in_any_year(days: int) -> None:
         "analytics:dim:a:p:2025-01-01",
         "analytics:values:a:p:2025-01-01",
         "analytics:totals",
+        "analytics:gap:a:other:2025-01-01:05",
+        "analytics:gap:a:full:2025-01-01",
+        "analytics:events:0",
         "analytics:counter:%FF:2025-01-01",
         "analytics:counter:\udcff:2025-01-01",
         "analytics:counter:a%00:2025-01-01",

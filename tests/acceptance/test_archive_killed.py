@@ -1,0 +1,155 @@
+"""Archive consumers killed at named points and at random: the table holds each event once.
+
+`ANALYTICS_TEST_ARCHIVE_KILLS` and `ANALYTICS_TEST_ARCHIVE_EVENTS` make the random run longer.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from pipeline.events import Event
+from pipeline.services import Services
+from tests.acceptance.archive_driver import MOMENTS
+from tests.support import NOW, ROOT, count_events, environment_without_settings, execute
+
+KILLS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_KILLS", "12"))
+EVENTS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_EVENTS", "20000"))
+EVENTS_AN_ENTRY = 100
+CONSUMERS = 2
+LONGEST_LIFE_S = 0.2
+_LIMIT_S = 60
+
+
+class Consumers:
+    """Starts runs of the archive in processes of their own."""
+
+    def __init__(self, redis_url: str, postgres_url: str) -> None:
+        self.urls = redis_url, postgres_url
+
+    @contextmanager
+    def running(self, *options: str) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "tests.acceptance.archive_driver", *self.urls, *options]
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment_without_settings(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def killed(self, at: str, nth: int, *options: str) -> None:
+        """Run one that must die at this moment."""
+        with self.running("--at", at, "--nth", f"{nth}", *options) as process:
+            said = process.communicate(timeout=_LIMIT_S)
+            assert process.returncode == -9, f"{at} {nth} never came: {said}"
+
+    def whole(self, *options: str) -> int:
+        """Run one to its end; returns how many events it archived."""
+        with self.running(*options) as process:
+            out, err = process.communicate(timeout=_LIMIT_S)
+            assert process.returncode == 0, err
+            return int(out.split()[-1])
+
+
+@pytest.fixture
+def consumers(redis_url: str, postgres_url: str) -> Consumers:
+    return Consumers(redis_url, postgres_url)
+
+
+def count(services: Services, events: int, first: int = 0) -> None:
+    """Count events of so many users, some in an entry."""
+    for begin in range(first, first + events, EVENTS_AN_ENTRY):
+        numbers = range(begin, min(begin + EVENTS_AN_ENTRY, first + events))
+        count_events(services, *(Event("page_view", NOW, f"u{n}") for n in numbers))
+
+
+def often(services: Services) -> dict[int, int]:
+    """How many users are in the archive how often."""
+    statement = (
+        "SELECT n, count(*) FROM (SELECT count(*) AS n FROM events GROUP BY user_id) AS of_user "
+        "GROUP BY n"
+    )
+    return dict(map(tuple, execute(services, statement)))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_consumer_killed_at_any_step_leaves_each_event_once(
+    services: Services, consumers: Consumers, moment: str
+) -> None:
+    count(services, 1_000)
+
+    consumers.killed(moment, 2)
+
+    count(services, 300, first=1_000)
+    consumers.whole()
+    assert often(services) == {1: 1_300}
+    assert services.event_log.status()["entries"] == 0
+
+
+def test_a_consumer_killed_while_it_takes_over_from_a_killed_one_leaves_each_event_once(
+    services: Services, consumers: Consumers
+) -> None:
+    count(services, 1_000)
+    for moment in ("before copy", "before commit", "after commit", "before finish"):
+        consumers.killed(moment, 1)
+    consumers.whole()
+    assert often(services) == {1: 1_000}
+
+
+def test_without_the_ledger_a_consumer_killed_before_it_finishes_doubles_events(
+    services: Services, consumers: Consumers
+) -> None:
+    count(services, 1_000)
+    consumers.killed("before finish", 1, "--without-ledger")
+    consumers.whole("--without-ledger")
+    assert often(services) == {1: 1_000 - 4 * EVENTS_AN_ENTRY, 2: 4 * EVENTS_AN_ENTRY}
+
+
+@pytest.mark.timeout(120 + 2 * KILLS + EVENTS // 500)
+def test_consumers_killed_at_random_leave_each_event_once(
+    services: Services, consumers: Consumers
+) -> None:
+    chosen = random.Random(KILLS)
+    count(services, EVENTS)
+    counted = EVENTS
+    killed = [0] * CONSUMERS
+
+    def consume(which: int) -> None:
+        """Start one consumer after the other, and kill each a moment after it begins."""
+        while killed[which] < KILLS // CONSUMERS:
+            with consumers.running("--ready", "--events-at-once", "1000") as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                threading.Event().wait(chosen.random() * LONGEST_LIFE_S)
+                killed[which] += process.poll() is None
+
+    with ThreadPoolExecutor(CONSUMERS) as pool:
+        running = [pool.submit(consume, which) for which in range(CONSUMERS)]
+        while not all(one.done() for one in running):
+            # Every consumer has work when it dies.
+            if services.event_log.status()["events"] < EVENTS // 2:
+                count(services, 1_000, first=counted)
+                counted += 1_000
+        for one in running:
+            one.result()
+    assert sum(killed) >= KILLS // CONSUMERS * CONSUMERS
+
+    consumers.whole("--events-at-once", "20000")
+
+    assert often(services) == {1: counted}
+    services.flush()
+    assert services.audit(NOW.date(), NOW.date()) == []
