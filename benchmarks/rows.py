@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks import applying, batches, caller, flushing, reading, workers, writing
+from benchmarks import (
+    applying,
+    archiving,
+    batches,
+    caller,
+    flushing,
+    raw_log,
+    reading,
+    workers,
+    writing,
+)
 from benchmarks.report import Comparison, Measured, Row, Sense, row
 from benchmarks.stage import Stage
 
@@ -192,6 +202,48 @@ CONTESTS = (
                 unit="rows/s",
                 sense=Sense.MORE_A_SECOND,
                 target=0.85,
+            ),
+        ),
+    ),
+    Contest(
+        "raw-log",
+        raw_log.measure,
+        (
+            Comparison(
+                name="raw-logging-batches",
+                what="events read and applied by a worker, raw events logged",
+                ours="logged-batches",
+                rival="unlogged-batches",
+                rival_is="the same with ANALYTICS_EVENT_LOG=none",
+                unit="events/s",
+                sense=Sense.MORE_A_SECOND,
+                target=0.85,
+            ),
+            Comparison(
+                name="raw-logging-single",
+                what="single-event messages read and applied by a worker, raw events logged",
+                ours="logged-single",
+                rival="unlogged-single",
+                rival_is="the same with ANALYTICS_EVENT_LOG=none",
+                unit="events/s",
+                sense=Sense.MORE_A_SECOND,
+                target=0.85,
+            ),
+        ),
+    ),
+    Contest(
+        "archive",
+        archiving.measure,
+        (
+            Comparison(
+                name="archive-copy",
+                what="raw events archived",
+                ours="archive",
+                rival="copy",
+                rival_is="a bare COPY of the same rows into the same table",
+                unit="events/s",
+                sense=Sense.MORE_A_SECOND,
+                target=0.5,
             ),
         ),
     ),

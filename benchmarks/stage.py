@@ -21,13 +21,18 @@ from pipeline.deliveries import Delivery
 from pipeline.embedded import PrivateServers
 from pipeline.events import Event
 from pipeline.services import Services, connect
-from pipeline.tables import COUNTER_TABLES, flush_batches
+from pipeline.tables import COUNTER_TABLES, archived_entries, events, flush_batches
 
 EVENT_TYPE = "page_view"
 PROPERTIES = {"path": "/pricing", "referrer": "search", "duration_ms": 1250}
 USERS = 5_000
 _FILLED_AT_ONCE = 1_000
-_TABLES = [*(table.name for table in COUNTER_TABLES), flush_batches.name]
+_TABLES = [
+    *(table.name for table in COUNTER_TABLES),
+    flush_batches.name,
+    events.name,
+    archived_entries.name,
+]
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Sizes:
     flushed: int = 1_000_000
     upserted: int = 20_000
     flushed_while_read: int = 200_000
+    archived: int = 200_000
     quiet_s: float = 8
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
 
@@ -74,6 +80,7 @@ QUICK = Sizes(
     flushed=100_000,
     upserted=5_000,
     flushed_while_read=50_000,
+    archived=40_000,
     quiet_s=3,
     growth=(10_000, 100_000),
 )

@@ -37,7 +37,7 @@ _ENTER_ENTRIES = text(
     "CAST(:partitions AS INTEGER[]), CAST(:entry_ids AS TEXT[]), CAST(:events AS INTEGER[])) "
     "AS entry (n, p, i, e) ORDER BY n ON CONFLICT DO NOTHING RETURNING name"
 )
-_COPY = "COPY events (event_type, timestamp, user_id, properties, event_id) FROM STDIN"
+COPY_EVENTS = "COPY events (event_type, timestamp, user_id, properties, event_id) FROM STDIN"
 _SPECIAL = re.compile(r"[\\\n\r\t]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _NULL = r"\N"
@@ -307,13 +307,13 @@ def _copy(connection: Connection, parts: Iterable[str]) -> None:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     try:
-        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+        with driver.cursor() as cursor, cursor.copy(COPY_EVENTS) as copy:
             for part in parts:
                 copy.write(part)
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
-        raise DBAPIError.instance(_COPY, None, error, psycopg.Error) from error
+        raise DBAPIError.instance(COPY_EVENTS, None, error, psycopg.Error) from error
 
 
 def _blames_a_row(error: DBAPIError) -> bool:

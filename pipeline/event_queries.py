@@ -69,9 +69,13 @@ class Wanted:
 
 def newest(engine: Engine, wanted: Wanted, limit: int) -> list[Event]:
     """The newest events, newest first."""
-    statement = wanted.select().order_by(events.c.timestamp.desc()).limit(limit)
     with engine.connect() as connection:
-        return [_event(row) for row in connection.execute(statement)]
+        return [_event(row) for row in connection.execute(newest_statement(wanted, limit))]
+
+
+def newest_statement(wanted: Wanted, limit: int) -> Select[Any]:
+    """The query of `newest`."""
+    return wanted.select().order_by(events.c.timestamp.desc()).limit(limit)
 
 
 def how_many(engine: Engine, wanted: Wanted) -> int:
