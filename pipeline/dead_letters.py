@@ -22,7 +22,7 @@ _MOVED_AT_ONCE = 500
 @dataclass(frozen=True)
 class DeadLetter:
     """`kind` is "event" (body: its JSON), "message" (the broker's message) or "counter" (its name
-    and count)."""
+    and count) or "entry" (of the event log, compressed)."""
 
     id: str
     kind: str

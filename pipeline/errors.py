@@ -5,7 +5,9 @@
     ├── ConfigurationError    a setting, URL, server version or server option is wrong
     ├── ServerUnavailable     Redis or Postgres does not answer
     ├── EmbeddedServerError   a private server could not be started or kept
-    └── RedisWentBack         Redis shows an older state than Postgres has stored from it
+    ├── RedisWentBack         Redis shows an older state than Postgres has stored from it
+    ├── CannotRebuild         the archive does not have all events of a day (pipeline.rebuild)
+    └── TooMuchWaiting        more waits in the event log than can be compared (pipeline.held)
 
 Each message says what was wrong, with which value, and what to do.
 """

@@ -191,6 +191,11 @@ class EventLog:
             return {}
         return dict(found)
 
+    def waiting_bytes(self) -> int:
+        """What the streams hold, compressed."""
+        sizes: Any = self.client.hgetall(self.keys.events_sizes)
+        return sum(_number(n) for name, n in sizes.items() if name.endswith(b":bytes"))
+
     def status(self) -> dict[str, Any]:
         """What waits in the log, JSON-ready: entries, events and bytes in all, those given to a
         consumer and those not yet (`lag`), the age of the oldest, and each consumer."""

@@ -16,13 +16,21 @@ import msgspec
 from sqlalchemy import Connection, Engine, select, text
 
 from pipeline.counters import Counters
+from pipeline.errors import PipelineError
 from pipeline.event_log import Entry, EventLog
 from pipeline.events import Event
 from pipeline.raw_events import as_events
 from pipeline.scripts import script
 from pipeline.tables import archived_entries, flush_batches
 
+MOST_WAITING_BYTES = 16 * 1024 * 1024
+"""Compressed; half a million events perhaps. One script answers with all of it."""
+
 _HOLD = text("SELECT pg_advisory_xact_lock(hashtext('analytics:hold'))")
+
+
+class TooMuchWaiting(PipelineError):
+    """More waits in the event log than can be looked at in one step."""
 
 
 @contextmanager
@@ -45,6 +53,11 @@ class Unstored:
     def __init__(self, counters: Counters, log: EventLog, connection: Connection) -> None:
         self._counters, self._log, self._connection = counters, log, connection
         self._script = script(counters.client, "unstored")
+        if log.waiting_bytes() > MOST_WAITING_BYTES:
+            raise TooMuchWaiting(
+                f"{log.waiting_bytes()} bytes wait in the event log, more than can be looked at "
+                f"({MOST_WAITING_BYTES}): let `analytics archive` end first"
+            )
         open_ = counters.open_batches()
         ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
         self._stored = list(connection.execute(ledger).scalars())

@@ -97,8 +97,12 @@ class Services:
             return archive(self.event_log, self.archive)
 
     def audit(self, first: date, last: date) -> list[Difference]:
-        """What differs between archive and counters; see `pipeline.audit`. Notes the sum of the
-        differences as `audit_drift` in the books."""
+        """What differs between archive and counters; see `pipeline.audit`. Archives first what
+        waits, and notes the sum of the differences as `audit_drift` in the books.
+
+        Raises `TooMuchWaiting` when others hold too much of what waits.
+        """
+        self.archive_events()
         with self._reported():
             found = audit(self.counters, self.event_log, self.engine, first, last)
             drift = sum(abs(one.drift) for one in found if one.hour is not None)

@@ -18,9 +18,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from config.settings import Settings
-from pipeline import event_queries, partitions, schema
+from pipeline import event_queries, partitions, schema, track_event
 from pipeline.embedded import PrivateServers
 from pipeline.errors import ServerUnavailable
 from pipeline.event_queries import Wanted
@@ -207,6 +208,30 @@ def test_past_the_bound_events_are_counted_and_the_gap_is_known(
     assert services.stats.daily_count("page_view", NOW.date()) == 10_000
     assert execute(services, "SELECT sum(count) FROM event_log_gaps") == [(10_000 - logged,)]
     assert services.audit(NOW.date(), NOW.date()) == []
+
+
+def test_a_worker_says_that_the_log_is_full_and_a_flush_worker_makes_room(
+    services: Services, workers: Workers, sending: None, redis_url: str
+) -> None:
+    worker = workers.start("events", EVENT_LOG_MAX_ENTRIES="1")
+    for n in range(2):
+        track_event.delay("page_view", user_id=f"u{n}")
+        eventually(lambda n=n: books(services).get("counted") == n + 1)
+    eventually(
+        lambda: "the event log is full: 1 events were counted and not logged" in worker.said()
+    )
+
+    workers.start("flush")
+    with Celery("stock", broker=redis_url, set_as_current=False) as stock:
+        for task, queue in (
+            ("archive_events", "flush"),
+            ("prune", "maintenance"),
+            ("audit", "flush"),
+        ):
+            stock.send_task(f"analytics.{task}", queue=f"analytics.{queue}")
+    eventually(lambda: execute(services, "SELECT count(*) FROM events") == [(1,)])
+    eventually(lambda: execute(services, "SELECT count(*) FROM pruned") == [(3,)])
+    eventually(lambda: services.redis.hget(services.keys.totals, "audit_drift") == b"0")
 
 
 def count(services: Services, how_many: int) -> None:
