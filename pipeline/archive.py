@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -124,7 +124,7 @@ class Archive:
             "kind": "entry",
             "body": entry.blob,
             "reason": f"an entry of the event log: {reason}".replace("\x00", "�"),
-            "created_at": datetime.fromtimestamp(written_s).astimezone(),
+            "created_at": datetime.fromtimestamp(written_s, UTC),
         }
         with self.engine.begin() as connection:
             connection.execute(insert(dead_letters).on_conflict_do_nothing(), [letter])

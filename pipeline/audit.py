@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, select, text
 
 from pipeline.counters import Counters
 from pipeline.event_log import EventLog
 from pipeline.held import Unstored, held
 from pipeline.keys import Keys, hour_text
 from pipeline.raw_events import FULL, OFF
+from pipeline.retention import pruned_before
 from pipeline.tables import daily, event_log_gaps, events, hourly
 
 _DAYS_AT_ONCE = 10
@@ -51,11 +52,15 @@ def audit(
 ) -> list[Difference]:
     """What differs from `first` to `last`, both included, at one instant; nothing when all is well.
 
-    A flush and the archive wait for the moment in which the counters are read.
+    Days whose raw events were pruned are left out. A flush and the archive wait for the moment in
+    which the counters are read.
     """
     snapshot = engine.connect().execution_options(isolation_level="REPEATABLE READ")
     with snapshot:
         with held(engine):
+            first = max(first, kept_since(snapshot))
+            if first > last:
+                return []
             counted, gaps, waiting = _counted(counters, log, snapshot, (first, last))
         logged = _archived(snapshot, first, last)
     for moment, n in waiting.items():
@@ -152,6 +157,12 @@ def types_ever_counted(counters: Counters) -> set[str]:
     fields: Any = counters.client.hkeys(counters.keys.totals)
     names = (field.decode(errors="replace").partition(":") for field in fields)
     return {event_type for field, _, event_type in names if field == "counted" and event_type}
+
+
+def kept_since(connection: Connection) -> date:
+    """The first day of which the archive has all. Until the transaction ends, no day is pruned."""
+    connection.execute(text("LOCK TABLE events IN ACCESS SHARE MODE"))
+    return pruned_before(connection, events) or date.min
 
 
 def bounds(first: date, last: date) -> tuple[datetime, datetime]:

@@ -15,7 +15,7 @@ from datetime import date, datetime
 from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, delete, func, select
 
 from pipeline import event_queries, partitions
-from pipeline.audit import bounds, stored_counts, types_ever_counted
+from pipeline.audit import bounds, kept_since, stored_counts, types_ever_counted
 from pipeline.counters import Counters
 from pipeline.counting import OTHER, count
 from pipeline.errors import PipelineError
@@ -25,14 +25,12 @@ from pipeline.events import Event
 from pipeline.held import Unstored, held
 from pipeline.keys import ValueCounter
 from pipeline.raw_events import FULL, OFF
-from pipeline.retention import pruned_before
 from pipeline.rows import counter_name, joined_columns, rows_of
 from pipeline.store import UPSERTS
 from pipeline.tables import (
     PARTITIONED_BY_MONTH,
     daily,
     dimension_daily,
-    events,
     hourly,
     user_daily,
 )
@@ -101,10 +99,10 @@ class _Day:
 
     def check(self) -> None:
         """Refuse a day of which the archive does not have all."""
-        before = pruned_before(self._connection, events)
-        if before is not None and self._day < before:
+        since = kept_since(self._connection)
+        if self._day < since:
             raise CannotRebuild(
-                f"raw events of days before {before} have been pruned: {self._day} cannot be "
+                f"raw events of days before {since} have been pruned: {self._day} cannot be "
                 "rebuilt from them"
             )
         self._left, waiting = self._unlogged_types()

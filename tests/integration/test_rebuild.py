@@ -99,6 +99,19 @@ def test_an_audit_sees_lost_raw_events(services: Services) -> None:
     assert [(one.hour, one.drift) for one in audit(services)] == [(None, 2), (15, 2)]
 
 
+def test_days_whose_raw_events_were_pruned_are_left_out(services: Services) -> None:
+    yesterday = NOW - timedelta(days=1)
+    count_events(services, event(), event(timestamp=yesterday))
+    services.flush()
+    services.archive_events()
+    services.prune(TODAY + timedelta(days=services.settings.events_retention_days))
+    assert audit(services) == []
+    execute(services, "UPDATE analytics_hourly SET count = 7")
+    assert [(one.day, one.drift) for one in audit(services)] == [(TODAY, 6)]
+    services.prune(TODAY + timedelta(days=1_000))
+    assert audit(services) == []
+
+
 def test_events_that_were_not_logged_are_no_difference(make_services: MakeServices) -> None:
     services = make_services(event_log=["sale"], event_log_max_entries=1)
     for _ in range(3):
