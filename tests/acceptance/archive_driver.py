@@ -1,15 +1,21 @@
-"""One run of the archive in a process of its own that kills itself at a chosen moment.
+"""Runs of the archive in processes of their own that are killed at a chosen moment, or at random.
 
     python -m tests.acceptance.archive_driver REDIS_URL POSTGRES_URL --at "after commit" --nth 2
+    python -m tests.acceptance.archive_driver REDIS_URL POSTGRES_URL --kills 100 --seed 7
 
 The steps, in their order: read, ledger, copy, commit, finish; each has a "before" and an "after".
 `--without-ledger` takes every entry for a new one: the version without what makes it exact. Prints
-how many events were archived; with `--ready` first a line, for those who kill it at random.
+how many events were archived. With `--kills`, this process makes one child after the other, which
+archives, and kills each with SIGKILL some time after it began; prints how many it killed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +29,7 @@ from pipeline.keys import Keys
 from pipeline.redis_connection import redis_client
 from tests.acceptance.flush_driver import Stop, kill
 
+LONGEST_LIFE_S = 0.2
 MOMENTS = [
     f"{when} {step}"
     for step in ("read", "ledger", "copy", "commit", "finish")
@@ -59,23 +66,44 @@ def main() -> None:
     parser.add_argument("--nth", type=int, default=1)
     parser.add_argument("--events-at-once", type=int, default=1)
     parser.add_argument("--without-ledger", action="store_true")
-    parser.add_argument("--ready", action="store_true")
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.without_ledger:
         sabotaged: Any = Archive
         sabotaged.enter = lambda self, _, read: {one.name for one in read}
     install(Stop(options.at, options.nth, kill))
+    if options.kills:
+        print(kill_children(options, random.Random(options.seed)), flush=True)
+    else:
+        print(run(options), flush=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Archive; returns how many events."""
     client = redis_client(options.redis_url)
     engine = sqlalchemy.create_engine(options.postgres_url)
-    if options.ready:
-        client.ping()
-        engine.connect().close()
-        print("ready", flush=True)
     # Entries of the dead are taken over at once.
     how = ArchiveOptions(options.events_at_once, entries_at_once=4, idle_s=0)
-    print(archive.archive(EventLog(client, Keys()), Archive(engine), how), flush=True)
+    archived = archive.archive(EventLog(client, Keys()), Archive(engine), how)
     client.close()
     engine.dispose()
+    return archived
+
+
+def kill_children(options: argparse.Namespace, chosen: random.Random) -> int:
+    """Start and kill so many; one that ended before is not counted."""
+    killed = 0
+    while killed < options.kills:
+        child = os.fork()
+        if not child:
+            run(options)
+            os._exit(0)
+        time.sleep(chosen.random() * LONGEST_LIFE_S)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status)
+    return killed
 
 
 if __name__ == "__main__":

@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -21,11 +18,10 @@ from pipeline.services import Services
 from tests.acceptance.archive_driver import MOMENTS
 from tests.support import NOW, ROOT, count_events, environment_without_settings, execute
 
-KILLS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_KILLS", "12"))
+KILLS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_KILLS", "30"))
 EVENTS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_EVENTS", "20000"))
 EVENTS_AN_ENTRY = 100
 CONSUMERS = 2
-LONGEST_LIFE_S = 0.2
 _LIMIT_S = 60
 
 
@@ -119,34 +115,26 @@ def test_without_the_ledger_a_consumer_killed_before_it_finishes_doubles_events(
     assert often(services) == {1: 1_000 - 4 * EVENTS_AN_ENTRY, 2: 4 * EVENTS_AN_ENTRY}
 
 
-@pytest.mark.timeout(120 + 2 * KILLS + EVENTS // 500)
+@pytest.mark.timeout(120 + KILLS + EVENTS // 500)
 def test_consumers_killed_at_random_leave_each_event_once(
     services: Services, consumers: Consumers
 ) -> None:
-    chosen = random.Random(KILLS)
     count(services, EVENTS)
     counted = EVENTS
-    killed = [0] * CONSUMERS
-
-    def consume(which: int) -> None:
-        """Start one consumer after the other, and kill each a moment after it begins."""
-        while killed[which] < KILLS // CONSUMERS:
-            with consumers.running("--ready", "--events-at-once", "1000") as process:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-                threading.Event().wait(chosen.random() * LONGEST_LIFE_S)
-                killed[which] += process.poll() is None
-
-    with ThreadPoolExecutor(CONSUMERS) as pool:
-        running = [pool.submit(consume, which) for which in range(CONSUMERS)]
-        while not all(one.done() for one in running):
+    options = ["--events-at-once", "1000", "--kills", f"{KILLS // CONSUMERS}", "--seed"]
+    with ExitStack() as stack:
+        killers = [
+            stack.enter_context(consumers.running(*options, f"{seed}")) for seed in range(CONSUMERS)
+        ]
+        while any(one.poll() is None for one in killers):
             # Every consumer has work when it dies.
             if services.event_log.status()["events"] < EVENTS // 2:
                 count(services, 1_000, first=counted)
                 counted += 1_000
-        for one in running:
-            one.result()
-    assert sum(killed) >= KILLS // CONSUMERS * CONSUMERS
+        killed = [int(one.communicate()[0]) for one in killers]
+    assert killed == [KILLS // CONSUMERS] * CONSUMERS
+    dead = {one["name"] for one in services.event_log.status()["consumers"]}
+    print(f"\n{sum(killed)} kills, {counted:,} events, {len(dead)} dead consumers in the group")
 
     consumers.whole("--events-at-once", "20000")
 
