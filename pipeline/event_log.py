@@ -79,6 +79,7 @@ class EventLog:
         self.streams = [keys.events(n) for n in range(MAX_LOG_PARTITIONS)]
         self._open = script(client, "open_log")
         self._archived = script(client, "archived")
+        self._status = script(client, "log_status")
         self._forget = script(client, "forget_consumers")
 
     def open(self) -> list[Waiting]:
@@ -199,38 +200,35 @@ class EventLog:
     def status(self) -> dict[str, Any]:
         """What waits in the log, JSON-ready: entries, events and bytes in all, those given to a
         consumer and those not yet (`lag`), the age of the oldest, and each consumer."""
-        sizes: Any = self.client.hgetall(self.keys.events_sizes)
-        now_s, now_us = self.client.time()
-        found: dict[str, Any] = {"entries": 0, "events": 0, "bytes": 0, "pending": 0}
-        oldest_ms = now_ms = now_s * 1000 + now_us // 1000
+        now_ms, said, streams = self._status(
+            keys=[self.keys.events_sizes, *self.streams], args=[GROUP]
+        )
+        sizes = dict(zip(said[::2], said[1::2], strict=True))
+        found: dict[str, Any] = {"entries": 0, "events": 0, "bytes": 0}
+        oldest_ms = now_ms
         consumers: list[dict[str, Any]] = []
-        for partition, stream in enumerate(self.streams):
-            entries = self.client.xlen(stream)
-            found["entries"] += entries
-            for what in ("events", "bytes") if entries else ():
-                found[what] += max(0, _number(sizes.get(f"{partition}:{what}".encode())))
-            first: Any = self.client.xrange(stream, count=1) if entries else []
-            oldest_ms = min([oldest_ms, *(_moment(one[0].decode())[0] for one in first)])
-            consumers += self._consumers(partition)
+        for position, entries, first, of_stream in streams:
+            partition = position - 1
+            consumers += [_consumer(partition, info) for info in of_stream]
+            if entries:
+                found["entries"] += entries
+                for what in ("events", "bytes"):
+                    found[what] += max(0, _number(sizes.get(f"{partition}:{what}".encode())))
+                oldest_ms = min(oldest_ms, _moment(first.decode())[0])
         found["pending"] = sum(one["pending"] for one in consumers)
         found["lag"] = max(0, found["entries"] - found["pending"])  # what is archived is deleted
         found["oldest_s"] = (now_ms - oldest_ms) // 1000
         return found | {"consumers": consumers}
 
-    def _consumers(self, partition: int) -> list[dict[str, Any]]:
-        try:
-            found: Any = self.client.xinfo_consumers(self.streams[partition], GROUP)
-        except redis.ResponseError:  # no such stream, or nothing was archived yet
-            return []
-        return [
-            {
-                "partition": partition,
-                "name": one["name"].decode(errors="replace"),
-                "pending": one["pending"],
-                "idle_s": one["idle"] // 1000,
-            }
-            for one in found
-        ]
+
+def _consumer(partition: int, info: Any) -> dict[str, Any]:
+    fields = info if isinstance(info, dict) else dict(zip(info[::2], info[1::2], strict=True))
+    return {
+        "partition": partition,
+        "name": fields[b"name"].decode(errors="replace"),
+        "pending": fields[b"pending"],
+        "idle_s": fields[b"idle"] // 1000,
+    }
 
 
 def _number(text: bytes | None) -> int:
