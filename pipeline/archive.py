@@ -8,6 +8,7 @@ may run at once.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -21,7 +22,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import redis
-from sqlalchemy import Connection, Engine, delete, select, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
@@ -29,7 +30,7 @@ from pipeline import partitions
 from pipeline.event_log import Entry, EventLog
 from pipeline.raw_events import RawEvents
 from pipeline.store import ROW_REFUSED, SESSION
-from pipeline.tables import archived_entries, dead_letters, events
+from pipeline.tables import dead_letters, events
 
 _ENTER_ENTRIES = text(
     "INSERT INTO archived_entries (name, partition, entry_id, events, archived_at) "
@@ -37,11 +38,17 @@ _ENTER_ENTRIES = text(
     "CAST(:partitions AS INTEGER[]), CAST(:entry_ids AS TEXT[]), CAST(:events AS INTEGER[])) "
     "AS entry (n, p, i, e) ORDER BY n ON CONFLICT DO NOTHING RETURNING name"
 )
+_FORGET_ENTRIES = text(
+    "DELETE FROM archived_entries WHERE archived_at < :before AND partition = :partition "
+    "AND CAST(split_part(entry_id, '-', 1) AS BIGINT) < :oldest"
+)
 COPY_EVENTS = "COPY events (event_type, timestamp, user_id, properties, event_id) FROM STDIN"
 _SPECIAL = re.compile(r"[\\\n\r\t]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _NULL = r"\N"
-_FORGOTTEN_AT_ONCE = 1_000
+KEPT_DAYS = 14
+"""For which the ledger knows entries that are gone from the stream, for a Redis that is put back to
+an older state. There may be one for every event."""
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +127,8 @@ class Archive:
         """Keep an entry that cannot be read as a dead letter. May be repeated."""
         written_s = int(entry.entry_id.split("-")[0]) / 1000
         letter = {
-            "id": f"event-log-{entry.partition}-{entry.entry_id}",
+            # With a digest, since a stream that was made anew may use its ids again.
+            "id": f"event-log-{entry.partition}-{entry.entry_id}-{_digest(entry.blob)}",
             "kind": "entry",
             "body": entry.blob,
             "reason": f"an entry of the event log: {reason}".replace("\x00", "�"),
@@ -129,31 +137,16 @@ class Archive:
         with self.engine.begin() as connection:
             connection.execute(insert(dead_letters).on_conflict_do_nothing(), [letter])
 
-    def holds(self, names: Sequence[UUID], connection: Connection) -> set[UUID]:
-        """Which of the entries the ledger holds."""
-        held = select(archived_entries.c.name).where(archived_entries.c.name.in_(names))
-        return set(connection.execute(held).scalars())
+    def forget_entries(self, archived_before: datetime, oldest_waiting_ms: Sequence[int]) -> None:
+        """Delete what the ledger holds from before then, but no entry that may still be in its
+        stream: only the ledger says that it is archived. May be repeated.
 
-    def forget_entries(
-        self, archived_before: datetime, waiting: Callable[[int, Sequence[str]], set[str]]
-    ) -> None:
-        """Delete what the ledger holds from before then, but no entry that is still `waiting` in
-        its stream (asked for a partition and ids): only the ledger says that it is archived. May be
-        repeated."""
-        entry = archived_entries.c
-        old = select(entry.name, entry.partition, entry.entry_id).where(
-            entry.archived_at < archived_before
-        )
+        `oldest_waiting_ms` says for each partition when its oldest entry was written.
+        """
         with self.engine.begin() as connection:
-            rows = connection.execute(old).all()
-            for first in range(0, len(rows), _FORGOTTEN_AT_ONCE):
-                page = rows[first : first + _FORGOTTEN_AT_ONCE]
-                kept = {
-                    partition: waiting(partition, [r.entry_id for r in page if r[1] == partition])
-                    for partition in {row.partition for row in page}
-                }
-                gone = [r.name for r in page if r.entry_id not in kept[r.partition]]
-                connection.execute(delete(archived_entries).where(entry.name.in_(gone)))
+            for partition, oldest_ms in enumerate(oldest_waiting_ms):
+                values = {"before": archived_before, "partition": partition, "oldest": oldest_ms}
+                connection.execute(_FORGET_ENTRIES, values)
 
 
 def archive(log: EventLog, archive: Archive, options: ArchiveOptions | None = None) -> int:
@@ -296,6 +289,10 @@ def _column(values: Sequence[str | None]) -> Sequence[str]:
     if any(map(_SPECIAL.search, texts)):
         return [_NULL if value is None else value.translate(_ESCAPES) for value in values]
     return texts
+
+
+def _digest(blob: bytes) -> str:
+    return hashlib.blake2b(blob, digest_size=6).hexdigest()
 
 
 def _days(events: RawEvents) -> set[date]:

@@ -20,6 +20,7 @@ from pipeline.scripts import script
 
 GROUP = "archive"
 _PENDING_AT_ONCE = 10_000
+_FINISHED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -128,23 +129,26 @@ class EventLog:
         return [replace(one, tries=tries.get(one.entry_id, one.tries)) for one in entries]
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """Acknowledge and delete entries of one stream that are archived."""
-        if entries:
-            partition = entries[0].partition
-            args: list[str | float] = [GROUP, partition]
-            for one in entries:
+        """Acknowledge and delete entries of one stream that are archived, some hundred at a time:
+        Redis does nothing else meanwhile."""
+        for first in range(0, len(entries), _FINISHED_AT_ONCE):
+            some = entries[first : first + _FINISHED_AT_ONCE]
+            args: list[str | int] = [GROUP, some[0].partition]
+            for one in some:
                 args += (one.entry_id, len(one.blob), one.events)
             self._archived(
-                keys=[self.streams[partition], self.keys.events_sizes],
-                args=args,
+                keys=[self.streams[some[0].partition], self.keys.events_sizes], args=args
             )
 
-    def waiting(self, partition: int, entry_ids: Sequence[str]) -> set[str]:
-        """Those of the entries that may still be in the stream: all that are not older than its
-        first one."""
-        first: Any = self.client.xrange(self.streams[partition], count=1)
-        oldest = _moment(first[0][0].decode()) if first else None
-        return {one for one in entry_ids if oldest is not None and _moment(one) >= oldest}
+    def oldest_ms(self) -> list[int]:
+        """For each partition, also those that are not used, when its oldest entry was written: ids
+        begin with that. The present where there is none."""
+        now_ms, _, streams = self._ask()
+        oldest = [now_ms] * len(self.streams)
+        for position, _, first, _ in streams:
+            if first:
+                oldest[position - 1] = _written_ms(first)
+        return oldest
 
     def forget_consumers(self, partition: int, idle_s: float, consumer: str = "") -> int:
         """Remove consumers that hold nothing and were idle for so long, or the named one; returns
@@ -200,9 +204,7 @@ class EventLog:
     def status(self) -> dict[str, Any]:
         """What waits in the log, JSON-ready: entries, events and bytes in all, those given to a
         consumer and those not yet (`lag`), the age of the oldest, and each consumer."""
-        now_ms, said, streams = self._status(
-            keys=[self.keys.events_sizes, *self.streams], args=[GROUP]
-        )
+        now_ms, said, streams = self._ask()
         sizes = dict(zip(said[::2], said[1::2], strict=True))
         found: dict[str, Any] = {"entries": 0, "events": 0, "bytes": 0}
         oldest_ms = now_ms
@@ -214,11 +216,15 @@ class EventLog:
                 found["entries"] += entries
                 for what in ("events", "bytes"):
                     found[what] += max(0, _number(sizes.get(f"{partition}:{what}".encode())))
-                oldest_ms = min(oldest_ms, _moment(first.decode())[0])
+                oldest_ms = min(oldest_ms, _written_ms(first))
         found["pending"] = sum(one["pending"] for one in consumers)
         found["lag"] = max(0, found["entries"] - found["pending"])  # what is archived is deleted
         found["oldest_s"] = (now_ms - oldest_ms) // 1000
         return found | {"consumers": consumers}
+
+    def _ask(self) -> tuple[int, list[bytes], list[Any]]:
+        keys = [self.keys.events_sizes, *self.streams]
+        return cast("tuple[int, list[bytes], list[Any]]", self._status(keys=keys, args=[GROUP]))
 
 
 def _consumer(partition: int, info: Any) -> dict[str, Any]:
@@ -235,7 +241,5 @@ def _number(text: bytes | None) -> int:
     return int(text) if text and text.lstrip(b"-").isdigit() else 0
 
 
-def _moment(entry_id: str) -> tuple[int, int]:
-    """An id as it is ordered: milliseconds, and a number within them."""
-    at_ms, _, number = entry_id.partition("-")
-    return int(at_ms), int(number)
+def _written_ms(entry_id: bytes) -> int:
+    return int(entry_id.split(b"-")[0])

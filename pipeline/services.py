@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import Engine
 
 from pipeline import dead_letters, partitions
-from pipeline.archive import Archive, archive
+from pipeline.archive import KEPT_DAYS, Archive, archive
 from pipeline.audit import Difference, audit
 from pipeline.books import books
 from pipeline.counters import CounterOptions, Counters
@@ -146,7 +146,7 @@ class Services:
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
             self.store.forget_batches(oldest, self.counters.listed)
-            self.archive.forget_entries(oldest, self.event_log.waiting)
+            self.archive.forget_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
 
     def accept_redis_state(self) -> int:
         """Go on from what Redis holds now although it is older than what is stored; returns the new

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from pipeline import dead_letters
-from pipeline.archive import Archive, ArchiveOptions, archive
+from pipeline.archive import KEPT_DAYS, Archive, ArchiveOptions, archive
 from pipeline.errors import ServerUnavailable
 from pipeline.event_log import GROUP, Entry, EventLog
 from pipeline.postgres_connection import postgres_engine
@@ -251,9 +251,9 @@ def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_after_some_tries(
     run(services, tries)
     assert services.redis.xlen(STREAM) == 0
     letters = dead_letters.stored(services.engine)
-    assert {(one.id, one.kind, one.body) for one in letters} >= {
-        (f"event-log-0-{bad.decode()}", "entry", b"?")
-    }
+    [letter] = [one for one in letters if one.body == b"?"]
+    assert letter.kind == "entry"
+    assert letter.id.startswith(f"event-log-0-{bad.decode()}-")
     assert len(letters) == 2
     assert "becomes a dead letter" in caplog.text
 
@@ -319,7 +319,7 @@ def test_the_ledger_forgets_what_is_old_and_gone_from_the_stream(services: Servi
     for _ in range(2):
         count_events(services, event())
     crashing_archive(services, "before finish")
-    grow_older(services, timedelta(days=91))
+    grow_older(services, timedelta(days=KEPT_DAYS + 1))
     services.maintain(datetime.now(UTC))
     assert execute(services, "SELECT count(*) FROM archived_entries") == [(2,)]
     run(services)
