@@ -10,6 +10,7 @@ from random import Random
 
 from sqlalchemy import text
 
+from pipeline.archive import ArchiveOptions, archive
 from pipeline.services import Services
 from tests.chaos.account import DEAD, PROPERTY, UNSTAMPED, Bounds, Key
 
@@ -55,6 +56,7 @@ def reach_verdict(services: Services, bounds: Bounds, random: Random) -> Verdict
     stored = stored_counts(services)
     judge(bounds, counters, stored, "Postgres", verdict)
     judge_whole(bounds, stored, verdict)
+    judge_archive(services, verdict)
     read = read_counts(services, counters, random) | read_values(services, counters, random)
     judge(bounds, (), read, "stats", verdict)
     dead = [key for key in bounds.most if key[0] == DEAD]
@@ -92,6 +94,25 @@ def judge_whole(bounds: Bounds, counts: Mapping[Key, int], verdict: Verdict) -> 
     for publish, size in bounds.whole.items():
         if by_publish[publish] not in (0, size):
             verdict.note(f"of the {size} events of {publish} {by_publish[publish]} were counted")
+
+
+def judge_archive(services: Services, verdict: Verdict) -> None:
+    """Every counted event is in the archive once: all of them were logged as they were counted."""
+    # What a killed consumer held is taken over at once.
+    archive(services.event_log, services.archive, ArchiveOptions(idle_s=0))
+    differing = text(
+        "SELECT event_type, hour, coalesce(counted.count, 0), coalesce(archived.count, 0) "
+        "FROM analytics_hourly AS counted FULL JOIN ("
+        "SELECT event_type, date_trunc('hour', timestamp, 'UTC') AS hour, count(*) FROM events "
+        "GROUP BY 1, 2) AS archived USING (event_type, hour) "
+        "WHERE counted.count IS DISTINCT FROM archived.count"
+    )
+    with services.engine.connect() as connection:
+        for event_type, hour, counted, archived in connection.execute(differing):
+            where = f"{event_type} at {hour.astimezone(UTC):%Y-%m-%dT%H}"
+            verdict.note(f"the archive: {archived} of {where}, {counted} were counted")
+            verdict.lost = max(verdict.lost, counted - archived)
+            verdict.doubled = max(verdict.doubled, archived - counted)
 
 
 def stored_counts(services: Services) -> dict[Key, int]:
