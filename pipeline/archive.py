@@ -46,6 +46,8 @@ COPY_EVENTS = "COPY events (event_type, timestamp, user_id, properties, event_id
 _SPECIAL = re.compile(r"[\\\n\r\t]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _NULL = r"\N"
+_NO_PARTITION_NOW = ("55P03", "23514")
+"""SQLSTATE: a lock was not to be had in time; the default partition has rows of that day."""
 KEPT_DAYS = 14
 """For which the ledger knows entries that are gone from the stream, for a Redis that is put back to
 an older state. There may be one for every event."""
@@ -107,11 +109,20 @@ class Archive:
         read, unreadable = _read_all(entries)
         new = self.enter(connection, read) if read else set()
         found = [one.events for one in read if one.name in new]
-        days = {day for one in found for day in _days(one)}
-        partitions.ensure_days(self.engine, events, days)
+        self._make_partitions({day for one in found for day in _days(one)})
         if found:
             _copy(connection, map(copy_text, found))
         return sum(map(len, found)), unreadable
+
+    def _make_partitions(self, days: set[date]) -> None:
+        """Those days that have none share the default partition where theirs cannot be made:
+        somebody reads the table for long, or did when the first events of that day came."""
+        try:
+            partitions.ensure_days(self.engine, events, days)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _NO_PARTITION_NOW:
+                raise
+            logger.warning("some days share the default partition of events: %s", error.orig)
 
     def enter(self, connection: Connection, read: Sequence[_Read]) -> set[UUID]:
         """Enter entries in the ledger; returns the names of those that were new."""

@@ -89,12 +89,16 @@ def drop(engine: Engine, table: Table, partition: Partition) -> None:
         connection.execute(text(f"DROP TABLE {partition.name}"))
 
 
-def drop_default(engine: Engine, table: Table) -> None:
-    """Drop what the default partition holds: it is replaced by an empty one."""
+def drop_default(engine: Engine, table: Table, before: date) -> None:
+    """Drop what the default partition holds, unless some of it is as young as `before`: it is
+    replaced by an empty one. Raises as `drop` does."""
     name = f"{table.name}_default"
+    key = "timestamp" if table in PARTITIONED_BY_DAY else "date"
     with engine.begin() as connection:
         _lock(connection)
-        if connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1")).first() is None:
+        anything = connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1")).first()
+        young = text(f"SELECT 1 FROM {name} WHERE {key} >= '{_bound(table, before)}' LIMIT 1")
+        if anything is None or connection.execute(young).first() is not None:
             return
         connection.execute(text(f"ALTER TABLE {table.name} DETACH PARTITION {name}"))
         connection.execute(text(f"DROP TABLE {name}"))

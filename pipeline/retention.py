@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy.dialects.postgresql import insert
@@ -41,16 +42,13 @@ def prune(
             _note(engine, table, before)
         with engine.connect() as connection:
             old = [one for one in partitions.existing(connection, table) if one.end <= before]
-        for one in old:
-            try:
-                if not dry_run:
-                    partitions.drop(engine, table, one)
-                found.dropped.append(one.name)
-            except OperationalError as error:
-                found.busy.append(one.name)
-                logger.warning("%s is not dropped now, the next time: %s", one.name, error.orig)
-        if before > FIRST_DAY and not dry_run and not found.busy:
-            partitions.drop_default(engine, table)
+        drops = [(one.name, partial(partitions.drop, engine, table, one)) for one in old]
+        for name, drop in drops:
+            if dry_run or _dropped(name, drop, found):
+                found.dropped.append(name)
+        if before > FIRST_DAY and not dry_run:
+            drop = partial(partitions.drop_default, engine, table, before)
+            _dropped(f"{table.name}_default", drop, found)
     if found.dropped and not dry_run:
         logger.info("dropped %d partitions: %s", len(found.dropped), ", ".join(found.dropped))
     return found
@@ -60,6 +58,17 @@ def pruned_before(connection: Connection, table: Table) -> date | None:
     """The day before which the table is not whole; None when nothing was ever dropped."""
     before = select(pruned.c.before).where(pruned.c.table_name == table.name)
     return connection.execute(before).scalar_one_or_none()
+
+
+def _dropped(name: str, drop: Callable[[], None], found: Pruned) -> bool:
+    """Drop; whether nobody was in the way."""
+    try:
+        drop()
+    except OperationalError as error:
+        found.busy.append(name)
+        logger.warning("%s is not dropped now, the next time: %s", name, error.orig)
+        return False
+    return True
 
 
 def _ends(kept: Mapping[Table, int], today: date) -> dict[Table, date]:

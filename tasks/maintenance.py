@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pipeline.errors import ServerUnavailable
+from pipeline.held import TooMuchWaiting
 from tasks.app import app, services
 from tasks.archive import report_audit
 
@@ -22,7 +23,7 @@ def prune() -> int:
     return len(services().prune(datetime.now(UTC).date()).dropped)
 
 
-@app.task(name="analytics.audit", shared=False, throws=(ServerUnavailable,))
+@app.task(name="analytics.audit", shared=False, throws=(ServerUnavailable, TooMuchWaiting))
 def audit() -> int:
     """Compare archive and counters of the last days; returns how many hours and days differ."""
     return report_audit(services(), datetime.now(UTC).date())

@@ -258,6 +258,21 @@ def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_after_some_tries(
     assert "becomes a dead letter" in caplog.text
 
 
+def test_where_a_partition_cannot_be_made_now_its_events_share_the_default_one(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export may read the table for an hour; that must hold up nothing."""
+    monkeypatch.setattr("pipeline.partitions._LOCK_TIMEOUT", "50ms")
+    count_events(services, event(user_id="1"))
+    with services.engine.connect() as reading:
+        reading.exec_driver_sql("SELECT 1 FROM events")
+        assert services.archive_events() == 1
+    count_events(services, event(user_id="2"))
+    assert services.archive_events() == 1, "the default partition now has events of that day"
+    assert users(services) == ["1", "2"]
+    assert execute(services, "SELECT count(*) FROM events_default") == [(2,)]
+
+
 def test_an_entry_of_a_later_version_waits_for_it(services: Services) -> None:
     fields = {"name": uuid4().hex, "events": 1, "format": "2", "blob": pack([event()])}
     services.redis.xadd(STREAM, fields)
