@@ -99,8 +99,6 @@ class Zygote:
         self._points = points.install()
         for module in _USED_LATER[kind]:
             importlib.import_module(module)
-        if kind == "celery" and os.environ.get("CHAOS_DBG"):
-            sys.path.insert(0, "/tmp/lab/h7")
         self._sender: Sender | None = None
         self._children: dict[int, str] = {}
         self._read_orders = msgspec.json.Decoder(Order).decode
