@@ -38,6 +38,7 @@ def books(
         "claims": numbers.get("claims", 0),
         "expired_counters": numbers.get("expired_counters", 0),
         "repaired_counters": numbers.get("repaired_counters", 0),
+        "unlogged": numbers.get("unlogged", 0),
         "audit_drift": numbers.get("audit_drift", 0),
         "missing_messages": missing,
         "balanced": all(map(_agree, (found, *by_type.values()))) and missing <= 0,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from pipeline.cli.context import celery_app, load_settings, open_services, postgres_url
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say
+from pipeline.errors import ConfigurationError
 
 _PING_TIMEOUT_S = 1.0
 _LABELS = {
@@ -19,6 +22,7 @@ _LABELS = {
     "expired_counters": "counters expired",
     "repaired_counters": "counters repaired",
     "missing_messages": "messages missing",
+    "unlogged": "events counted and not logged for want of room",
     "audit_drift": "events by which the last audit differed",
 }
 _LOG_LABELS = {
@@ -37,9 +41,15 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: analytics status --json")(status)
     app.command(epilog="Example: analytics settings")(settings)
     app.command(epilog="Example: analytics migrate")(migrate)
+    app.command(epilog="Example: analytics metrics --port 9464")(metrics)
     app.command("accept-redis-state", epilog="Example: analytics accept-redis-state")(
         accept_redis_state
     )
+
+
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to serve them on.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
+Once = Annotated[bool, typer.Option("--once", help="Print them once, and end.")]
 
 
 def flush(as_json: Json = False) -> None:
@@ -89,6 +99,32 @@ def status(as_json: Json = False) -> None:
         ["event type", *columns],
         [(name, *(row.get(field, 0) for field in columns)) for name, row in by_type.items()],
     )
+
+
+def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> None:
+    """Serve the pipeline's metrics for Prometheus, at /metrics, until Ctrl-C.
+
+    One such process answers for the whole pipeline. While Redis or Postgres does not answer,
+    `analytics_up` is 0.
+    """
+    from prometheus_client import generate_latest, start_http_server
+
+    from pipeline.metrics import registry
+
+    with open_services() as services:
+        found = registry(services.status)
+        if once:
+            typer.echo(generate_latest(found).decode(), nl=False)
+            return
+        try:
+            _, thread = start_http_server(port, host, found)
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {port} of {host} cannot be listened on ({error.strerror}): choose another "
+                "with --port"
+            ) from error
+        say(f"Metrics at http://{host}:{port}/metrics, Ctrl-C ends.")
+        thread.join()
 
 
 def settings(as_json: Json = False) -> None:

@@ -142,6 +142,7 @@ for i, entry in ipairs(batch.log) do
         for key, increment in pairs(gap) do add(key, increment) end
     end
 end
+if unlogged > 0 then redis.pcall('HINCRBY', totals, 'unlogged', unlogged) end
 in_chunks('SADD', pending, created)
 if were_pending == 0 and #created > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
 if counter_ttl_s > 0 then
