@@ -4,7 +4,7 @@ proves it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -90,9 +90,11 @@ class FlushTransaction:
         """The (epoch, number) of the newest claim in the ledger; (0, 0) while it is empty."""
         return newest_claim(self.connection)
 
-    def save(self, claims: Sequence[Claim]) -> int:
+    def save(
+        self, claims: Sequence[Claim], turn: AbstractContextManager[object] | None = None
+    ) -> int:
         """Add the counts of the batches that the ledger does not hold, and enter them; returns how
-        many counters.
+        many counters. Writes counts during its `turn` only.
 
         A repeat does nothing. Raises `RedisWentBack` when another batch has the number of one of
         these. A counter that Postgres refuses becomes a dead letter, in the same transaction.
@@ -108,8 +110,9 @@ class FlushTransaction:
         for table in PARTITIONED_BY_MONTH:
             days = {date.fromisoformat(day) for day in {row[0] for row in by_table[table.name]}}
             partitions.ensure_months(self.store.engine, table, days)
-        for table in COUNTER_TABLES:
-            refused += self._add(table, by_table[table.name])
+        with turn or nullcontext():
+            for table in COUNTER_TABLES:
+                refused += self._add(table, by_table[table.name])
         if refused:
             self._bury(refused)
         return len(counts) - len(refused)
