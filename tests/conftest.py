@@ -9,6 +9,8 @@ servers than the embedded ones.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -35,6 +37,11 @@ MakeServices = Callable[..., Services]
 # No time limit for an example: on a busy machine it would fail for nothing.
 hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tests")
+
+# A shell that runs us in the background has us ignore Ctrl-C, and so would the processes that tests
+# start and stop by it.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

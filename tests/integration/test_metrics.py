@@ -89,12 +89,15 @@ def test_the_command_serves_them_until_it_is_told_to_stop(
     environment = environment_without_settings() | urls
     command = [sys.executable, "-m", "pipeline.cli", "metrics", "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert f":{port}/metrics" in process.stdout.readline().decode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        try:
+            assert process.stdout is not None
+            assert f":{port}/metrics" in process.stdout.readline().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
     assert "analytics_counted_events_total 1.0" in text
     once = subprocess.run(
         [*command[:4], "--once"], cwd=ROOT, env=environment, capture_output=True, check=True
