@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.counters import Claim, Counters
 from pipeline.store import Store
 
-CLAIMED_AT_ONCE = 200
+CLAIMED_AT_ONCE = 100
 """Counters in a part of a batch: Redis does nothing else for a millisecond."""
 LANES = 2
 """While Postgres stores one lane's batch, the other claims its next."""

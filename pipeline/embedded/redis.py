@@ -114,6 +114,8 @@ def _configuration(directory: Path, own: Credentials, appendfsync: str) -> str:
         "save": '""',
         "appendonly": "yes",
         "appendfsync": appendfsync,
+        # A rewrite of the file takes a core for seconds, and the fork makes every write dearer.
+        "auto-aof-rewrite-min-size": "256mb",
         # After a kill or a power cut the last command may be cut short; it was never acknowledged.
         "aof-load-truncated": "yes",
         "maxmemory-policy": "noeviction",

@@ -14,6 +14,11 @@ local CLAIM = '#claim' -- the field of a journal that holds "epoch:number"
 local PARTS = '#parts' -- and that with the number of its newest part; no name of a counter begins with #
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
 local SCANS = 50 -- a set that has shrunk has long stretches without a name
+local CHUNK = 2000 -- Lua's unpack() is bounded by its stack
+
+local function in_chunks(list, act)
+    for first = 1, #list, CHUNK do act({ unpack(list, first, math.min(first + CHUNK - 1, #list)) }) end
+end
 
 local books = redis.call('HMGET', totals, 'epoch', 'claims', 'pending_cursor')
 local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
@@ -50,28 +55,33 @@ while #names < limit and scans < SCANS and redis.call('EXISTS', pending) == 1 do
     local found
     cursor, found = unpack(redis.call('SSCAN', pending, cursor, 'COUNT', limit - #names))
     for i = #found, limit - #names + 1, -1 do found[i] = nil end
-    for first = 1, #found, 4000 do
-        redis.call('SREM', pending, unpack(found, first, math.min(first + 3999, #found)))
-    end
+    in_chunks(found, function(some) redis.call('SREM', pending, unpack(some)) end)
     for _, name in ipairs(found) do names[#names + 1] = name end
 end
 if scans > 0 then redis.call('HSET', totals, 'pending_cursor', cursor) end
 
-local taken, expired = {}, 0
-for _, name in ipairs(names) do
-    local count = redis.pcall('GETDEL', name)
+local taken, counts, expired = {}, {}, 0
+local function take(name, count)
     if not count then
         expired = expired + 1
     elseif type(count) == 'string' and #count <= LONGEST_COUNT and string.match(count, '^%-?%d+$')
         and string.sub(name, 1, 1) ~= '#' then
-        taken[#taken + 1] = name
-        taken[#taken + 1] = count
+        taken[#taken + 1], counts[name] = name, count
     else -- somebody else's value: it stays out of the books, but is not lost
         redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'at_s', now[1],
             'count', type(count) == 'string' and count or '',
             'reason', type(count) == 'table' and count.err or 'the counter is not a whole number')
     end
 end
+-- GETDEL, of all that are text by one call: MGET, then DEL. Of what is no text GETDEL itself tells.
+in_chunks(names, function(some)
+    local texts = {}
+    for i, count in ipairs(redis.call('MGET', unpack(some))) do
+        if count then texts[#texts + 1] = some[i] end
+        take(some[i], count or redis.pcall('GETDEL', some[i]))
+    end
+    if #texts > 0 then redis.call('DEL', unpack(texts)) end
+end)
 if expired > 0 then redis.pcall('HINCRBY', totals, 'expired_counters', expired) end
 if #taken == 0 then return { redis.call('SCARD', pending), epoch, held_number } end
 
@@ -83,16 +93,18 @@ if not claim then
     -- The score of an open batch is the negative time of its claim, that of a settled one the time it was settled (ms).
     redis.call('ZADD', batches, -(tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
 end
-local reply, fresh = { redis.call('SCARD', pending), epoch, number }, {}
-for i = 1, #taken, 2 do
-    reply[3 + i], reply[4 + i] = taken[i], taken[i + 1]
-    if claim and redis.call('HEXISTS', journal, taken[i]) == 1 then -- counted anew since an earlier part took it
-        redis.call('HINCRBY', journal, taken[i], taken[i + 1])
-    else
-        fresh[#fresh + 1], fresh[#fresh + 2] = taken[i], taken[i + 1]
+local reply = { redis.call('SCARD', pending), epoch, number }
+in_chunks(taken, function(some)
+    local held = claim and redis.call('HMGET', journal, unpack(some)) or {} -- by earlier parts, and counted anew since
+    local fresh = {}
+    for i, name in ipairs(some) do
+        reply[#reply + 1], reply[#reply + 2] = name, counts[name]
+        if held[i] then
+            redis.call('HINCRBY', journal, name, counts[name])
+        else
+            fresh[#fresh + 1], fresh[#fresh + 2] = name, counts[name]
+        end
     end
-end
-for first = 1, #fresh, 4000 do
-    redis.call('HSET', journal, unpack(fresh, first, math.min(first + 3999, #fresh)))
-end
+    if #fresh > 0 then redis.call('HSET', journal, unpack(fresh)) end
+end)
 return reply
