@@ -172,6 +172,12 @@ def _counters() -> Counters:
     return Counters(redis_client(settings.redis_address()), Keys(settings.prefix), options)
 
 
+@cache
+def _no_results() -> Any:
+    """The tasks' result backend, which keeps none; Celery looks for it anew at every call."""
+    return _app.backend
+
+
 # Options that change nothing about the message; with any other the event goes Celery's own way.
 _FAST_OPTIONS = frozenset({"task_id", "retry"})
 
@@ -253,7 +259,7 @@ class _CheckedTask(Task):
             return super().apply_async(args, kwargs, **options)
         task_id = str(options.get("task_id") or uuid4())
         self.publish(task_id, args, kwargs, timeout_s)
-        return self.AsyncResult(task_id)
+        return AsyncResult(task_id, backend=_no_results(), app=_app)
 
     def publish(
         self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import hiredis
 import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import NoScriptError
@@ -63,8 +64,8 @@ class Publisher:
         self._connections = client.connection_pool
         self._connection: Any = None
         self._used_at_s = 0.0
-        names = [queue, keys.producer(self.id), keys.totals]
-        self._command = ["EVALSHA", sha1("publish"), len(names), *names]
+        names = (queue, keys.producer(self.id), keys.totals)
+        self._command = ("EVALSHA", sha1("publish"), len(names), *names)
 
     def next_number(self) -> int:
         """Take the next number."""
@@ -121,13 +122,14 @@ class Publisher:
         elif now_s - self._used_at_s > _IDLE_S:
             _drop_if_closed(connection)
         self._used_at_s = now_s
-        connection.send_command(*self._command, *args)
+        packed = [hiredis.pack_command((*self._command, *args))]
+        connection.send_packed_command(packed)
         try:
             connection.read_response()
         except NoScriptError:
             connection.send_command("SCRIPT", "LOAD", source("publish"))
             connection.read_response()
-            connection.send_command(*self._command, *args)
+            connection.send_packed_command(packed)
             connection.read_response()
 
 

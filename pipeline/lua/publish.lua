@@ -8,8 +8,7 @@
 
 local last = tonumber(redis.call('GET', KEYS[2]) or 0)
 if tonumber(ARGV[1]) <= last then return 0 end
-redis.call('LLEN', KEYS[1])
-redis.call('HLEN', KEYS[3])
+redis.call('HLEN', KEYS[3]) -- refuses what is no hash before the first write, as LPUSH does what is no list
 redis.call('LPUSH', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[4])
 redis.pcall('HINCRBY', KEYS[3], 'published', ARGV[3])
