@@ -19,7 +19,7 @@ from pipeline.deliveries import Applied, Batch, Delivery
 from pipeline.errors import RedisWentBack
 from pipeline.keys import Keys
 from pipeline.raw_events import EventLogOptions
-from pipeline.scripts import script
+from pipeline.scripts import Call, script
 
 BATCH_LISTED_S = 86_400
 _SCANNED_AT_ONCE = 1_000
@@ -74,7 +74,6 @@ class Counters:
         self.client = client
         self.keys = keys
         self.options = options or CounterOptions()
-        self._apply = script(client, "apply")
         self._claim = script(client, "claim")
         self._take_over = script(client, "take_over")
         self._settle = script(client, "settle")
@@ -93,34 +92,11 @@ class Counters:
         in this batch. May be repeated after a lost reply: the second call finds every message gone.
         Raises redis.RedisError with nothing changed.
         """
-        log = self.options.event_log
-        batch = Batch(list(deliveries), log)
-        while True:
-            message = batch.message(self.options.count_by, self.keys, now)
-            reply = self._apply(
-                keys=[
-                    self.keys.unacked,
-                    self.keys.unacked_index,
-                    self.keys.pending_flush,
-                    self.keys.totals,
-                    self.keys.dead,
-                ],
-                args=[
-                    msgspec.msgpack.encode(message),
-                    self.keys.seen_event,
-                    self.keys.seen_task,
-                    max(1, self.options.dedup_window_s // 2),
-                    self.options.values_cap,
-                    self.options.counter_ttl_s,
-                    log.max_entries,
-                    log.max_bytes,
-                    *batch.bodies,
-                    *batch.blobs,
-                ],
-            )
-            if reply[0] == 1:
-                return batch.applied(pending=reply[1], unlogged=reply[2])
-            batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
+        return self.begin_apply(deliveries, now).finish()
+
+    def begin_apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applying:
+        """The same, without waiting until Redis has done it; several may be under way."""
+        return Applying(self, deliveries, now)
 
     def pending(self) -> int:
         """How many counters wait for a flush."""
@@ -268,6 +244,50 @@ class Counters:
     def start_epoch(self, epoch: int) -> None:
         """Number claims anew under `epoch`; done when an older state of Redis is accepted."""
         self._accept(keys=[self.keys.batches, self.keys.totals], args=[epoch, self.keys.inflight])
+
+
+class Applying:
+    """An apply on its way: Redis works on it, and its caller may do something else meanwhile."""
+
+    def __init__(self, counters: Counters, deliveries: Sequence[Delivery], now: datetime) -> None:
+        self._counters, self._now = counters, now
+        self._batch = Batch(list(deliveries), counters.options.event_log)
+        self._call = self._send()
+
+    def finish(self) -> Applied:
+        """Wait for the answer, and send what is left when Redis has seen some of it before. Raises
+        as `Counters.apply`."""
+        while True:
+            reply = self._call.answer()
+            if reply[0] == 1:
+                return self._batch.applied(pending=reply[1], unlogged=reply[2])
+            self._batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
+            self._call = self._send()
+
+    def drop(self) -> None:
+        """Wait for no answer: the batch may have been counted or not, and may be applied again."""
+        self._call.drop()
+
+    def _send(self) -> Call:
+        keys, options = self._counters.keys, self._counters.options
+        message = self._batch.message(options.count_by, keys, self._now)
+        return Call(
+            self._counters.client,
+            "apply",
+            keys=[keys.unacked, keys.unacked_index, keys.pending_flush, keys.totals, keys.dead],
+            args=[
+                msgspec.msgpack.encode(message),
+                keys.seen_event,
+                keys.seen_task,
+                max(1, options.dedup_window_s // 2),
+                options.values_cap,
+                options.counter_ttl_s,
+                options.event_log.max_entries,
+                options.event_log.max_bytes,
+                *self._batch.bodies,
+                *self._batch.blobs,
+            ],
+        )
 
 
 def _counts(taken: Sequence[bytes]) -> dict[str, int]:

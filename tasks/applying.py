@@ -12,6 +12,7 @@ import redis
 from celery.exceptions import Reject
 from celery.worker import state
 
+from pipeline.counters import Applying
 from pipeline.deliveries import Applied, BadEvent, Delivery
 from pipeline.redis_connection import RETRY_LATER
 from tasks.app import counters
@@ -32,15 +33,19 @@ def _no_rejection(record: logging.LogRecord) -> bool:
 logging.getLogger("celery.app.trace").addFilter(_no_rejection)
 
 
-def apply_or_bury(deliveries: Sequence[Delivery]) -> Applied:
-    """Count the events of these messages in one step. May be repeated.
+def apply_or_bury(deliveries: Sequence[Delivery], under_way: Applying | None = None) -> Applied:
+    """Count the events of these messages in one step, or wait for the apply of them that is under
+    way. May be repeated.
 
     A message that breaks the code becomes a dead letter, and the others are counted. Raises
     redis.ConnectionError while Redis is away or takes no writes, and redis.ResponseError when a
     structure of ours is not what it should be; then nothing has changed.
     """
     try:
-        applied = counters().apply(deliveries, datetime.now(UTC))
+        if under_way is not None:
+            applied = under_way.finish()
+        else:
+            applied = counters().apply(deliveries, datetime.now(UTC))
         if applied.unlogged:
             _tell_of_gap(applied.unlogged)
         return applied

@@ -4,14 +4,16 @@ The transport hands over what one fetch took from the events queue. Plain `track
 `track_events` messages are applied together, by a script that takes them out of the unacknowledged
 messages and counts them in one step. What is unusual (an eta, an expiry, callbacks) goes Celery's
 own way to the tasks of `tasks/track.py`. What cannot be read becomes a dead letter. Nothing is held
-back to wait for more: while one batch is counted the next ones gather in Redis.
+back to wait for more, but while Redis counts one batch the next is fetched, read and added up. A
+batch whose answer did not come is applied again: what of it was counted is gone by then.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +22,7 @@ from celery import Celery, bootsteps
 from celery.worker import state
 
 from config.celery import EVENTS_QUEUE, FLUSH_QUEUE
+from pipeline.counters import Applying
 from pipeline.deliveries import Applied
 from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
 from pipeline.scripts import script
@@ -51,48 +54,65 @@ class BatchConsumer:
         self._tasks = app.tasks
         self._report = report
         self._held: list[Read] = []
+        self._under_way: deque[tuple[list[Read], Applying | None]] = deque()
 
     def handle(self, fetched: Sequence[Fetched]) -> list[Fetched]:
-        """Count the messages; returns those that are to go Celery's own way.
+        """Count the messages, the last batch of them by `finish` or the next call; returns those
+        that are to go Celery's own way.
 
         Raises redis.ConnectionError when Redis is away: what was taken is then kept for
         `count_held`, and Redis holds it too, for another worker if this one dies.
         """
         refused: list[Fetched] = []
+        taken: list[Read] = []
         now = datetime.now(UTC)
         for tag, raw in fetched:
-            taken = self._read(tag, raw, now)
-            if taken is None:
+            read = self._read(tag, raw, now)
+            if read is None:
                 refused.append((tag, raw))
             else:
-                self._held.append(taken)
-        self.count_held()
+                taken.append(read)
+        self._held += taken
+        self._count(taken)
         return refused
 
-    def count_held(self) -> Applied:
-        """Count what was read and not counted yet."""
-        counted = Applied()
-        while self._held:
-            batch = self._next_batch()
+    def count_held(self) -> None:
+        """Count what was read and not counted yet, after a connection was lost."""
+        while self._under_way:
+            _, under_way = self._under_way.popleft()
+            if under_way is not None:
+                under_way.drop()
+        self._count(list(self._held))
+        self.finish()
+
+    def finish(self, leaving: int = 0) -> None:
+        """Wait until no more than `leaving` batches are under way."""
+        while len(self._under_way) > leaving:
+            batch, under_way = self._under_way.popleft()
+            counted = Applied()
             try:
-                counted = apply_or_bury([taken.delivery for taken in batch])
+                counted = apply_or_bury([read.delivery for read in batch], under_way)
             except redis.ResponseError as error:
                 # A structure of ours has been overwritten. The messages stay unacknowledged, and so
                 # come back after the visibility timeout, until somebody has mended it.
                 logger.critical("Redis cannot count, %d messages wait: %s", len(batch), error)
             del self._held[: len(batch)]
-            self._report([(taken.task, taken.task_id) for taken in batch])
-        if counted.pending > settings().flush_threshold:
-            ask_for_flush()
-        return counted
+            self._report([(read.task, read.task_id) for read in batch])
+            if counted.pending > settings().flush_threshold:
+                ask_for_flush()
 
-    def _next_batch(self) -> list[Read]:
-        events = 0
-        for position, taken in enumerate(self._held):
-            events += len(taken.delivery.events)
-            if events > MAX_EVENTS_AT_ONCE and position:
-                return self._held[:position]
-        return list(self._held)
+    def _count(self, reads: Sequence[Read]) -> None:
+        """Send the messages to be counted. While Redis counts one batch, the next is made ready."""
+        for batch in _batches(reads):
+            try:
+                deliveries = [read.delivery for read in batch]
+                under_way = counters().begin_apply(deliveries, datetime.now(UTC))
+            except redis.RedisError:
+                raise
+            except Exception:  # told, and mended, where it is waited for
+                under_way = None
+            self._under_way.append((batch, under_way))
+            self.finish(leaving=1)
 
     def _read(self, tag: str, raw: bytes, now: datetime) -> Read | None:
         try:
@@ -100,6 +120,20 @@ class BatchConsumer:
         except Exception as error:  # such as a nesting too deep for Python; it must not end us
             logger.exception("a message cannot be read and becomes a dead letter")
             return unreadable(tag, raw, repr(error))
+
+
+def _batches(reads: Sequence[Read]) -> Iterator[list[Read]]:
+    """The messages, as many at a time as one apply takes."""
+    batch: list[Read] = []
+    events = 0
+    for read in reads:
+        events += len(read.delivery.events)
+        if events > MAX_EVENTS_AT_ONCE and batch:
+            yield batch
+            batch, events = [], len(read.delivery.events)
+        batch.append(read)
+    if batch:
+        yield batch
 
 
 def adopt() -> None:
@@ -139,6 +173,7 @@ class EventsStep(bootsteps.StartStopStep):
         channel = consumer.task_consumer.channel
         if hasattr(channel, "raw_handler"):
             channel.raw_handler = self._batches.handle
+            channel.raw_idle = self._batches.finish
             self._adoption = consumer.timer.call_repeatedly(_ADOPT_EVERY_S, adopt)
 
     def stop(self, consumer: Any) -> None:
@@ -147,7 +182,11 @@ class EventsStep(bootsteps.StartStopStep):
             self._adoption.cancel()
         channel = consumer.task_consumer and consumer.task_consumer.channel
         if channel is not None and hasattr(channel, "raw_handler"):
-            channel.raw_handler = None
+            channel.raw_handler = channel.raw_idle = None
+        try:
+            self._batches.finish()
+        except redis.RedisError as error:
+            logger.debug("the last batch is counted after the reconnect, or by another: %s", error)
 
     def _report(self, counted: Sequence[tuple[str, str]]) -> None:
         """Keep the worker's own counts true, and show monitors a sample of the tasks."""

@@ -79,6 +79,8 @@ class Channel(redis.Channel):
     dead_letters_key = "analytics:dead"
     totals_key = "analytics:totals"
     raw_handler: RawHandler | None = None
+    raw_idle: Callable[[], None] | None = None
+    """Called when no more messages are at hand, for what the handler has left unfinished."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.undelivered: deque[tuple[str, str, bytes]] = deque()  # queue, tag, text
@@ -257,6 +259,8 @@ class Channel(redis.Channel):
                 left = self.raw_handler(fetched)
                 self.qos._dirty.update({tag for tag, _ in fetched} - {tag for tag, _ in left})
             self.undelivered.extend((queue, tag, raw) for tag, raw in left)
+        if self.raw_idle is not None and (self.undelivered or not (found and self._in_poll)):
+            self.raw_idle()
 
     # -- delivery --
 
