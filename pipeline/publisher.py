@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import hiredis
 import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import NoScriptError
@@ -122,14 +121,13 @@ class Publisher:
         elif now_s - self._used_at_s > _IDLE_S:
             _drop_if_closed(connection)
         self._used_at_s = now_s
-        packed = [hiredis.pack_command((*self._command, *args))]
-        connection.send_packed_command(packed)
+        connection.send_command(*self._command, *args)
         try:
             connection.read_response()
         except NoScriptError:
             connection.send_command("SCRIPT", "LOAD", source("publish"))
             connection.read_response()
-            connection.send_packed_command(packed)
+            connection.send_command(*self._command, *args)
             connection.read_response()
 
 

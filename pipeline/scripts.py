@@ -8,7 +8,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
-import hiredis
 import redis
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
@@ -42,11 +41,11 @@ class Call:
         self, client: redis.Redis, name: str, keys: Sequence[str], args: Sequence[Any]
     ) -> None:
         self._name = name
-        self._packed = [hiredis.pack_command(("EVALSHA", sha1(name), len(keys), *keys, *args))]
+        self._command = ("EVALSHA", sha1(name), len(keys), *keys, *args)
         self._connections = cast("Any", client.connection_pool)
         self._connection = self._connections.get_connection()
         try:
-            self._connection.send_packed_command(self._packed)
+            self._connection.send_command(*self._command)
         except BaseException:
             self.drop()
             raise
@@ -59,7 +58,7 @@ class Call:
             except NoScriptError:
                 self._connection.send_command("SCRIPT", "LOAD", source(self._name))
                 self._connection.read_response()
-                self._connection.send_packed_command(self._packed)
+                self._connection.send_command(*self._command)
                 return self._connection.read_response()
         finally:
             self._connections.release(self._connection)
