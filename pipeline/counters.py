@@ -77,7 +77,6 @@ class Counters:
         self._claim = script(client, "claim")
         self._take_over = script(client, "take_over")
         self._settle = script(client, "settle")
-        self._read = script(client, "read")
         self._repair = script(client, "repair")
         self._accept = script(client, "accept")
         self._note_flush = script(client, "note_flush")
@@ -177,10 +176,12 @@ class Counters:
 
     def unstored(self, counters: Sequence[str]) -> Unstored:
         """What Redis holds of these counters, at one moment."""
-        epoch, claims, live, open_ = self._read(
+        epoch, claims, live, open_ = Call(
+            self.client,
+            "read",
             keys=[self.keys.batches, self.keys.totals],
             args=[self.keys.inflight, msgspec.msgpack.encode(counters)],
-        )
+        ).answer()
         newest = before = epoch, claims
         claimed = {}
         for batch_id, claim, *found in open_:

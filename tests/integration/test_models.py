@@ -94,6 +94,8 @@ class Pipeline(RuleBasedStateMachine):
         self.batches = 0
         self.named = 0
         self.parts: dict[str, int] = {}
+        self.stored_whole: set[str] = set()
+        """Batches whose own flusher has stored them: it takes no more parts after that."""
 
     @initialize()
     def begin(self) -> None:
@@ -193,6 +195,7 @@ class Pipeline(RuleBasedStateMachine):
                 raise KeyboardInterrupt
         if then in ("store", "settle"):
             self._store(claim)
+            self.stored_whole.add(claim.batch_id)
         if then == "settle":
             self.services.counters.settle(claim.batch_id)
         return claim if then in ("sleep", "store") else multiple()
@@ -200,7 +203,9 @@ class Pipeline(RuleBasedStateMachine):
     @rule(target=claims, claim=consumes(claims), limit=st.integers(1, 8))
     def claim_more(self, claim: Claim, limit: int) -> object:
         """A flusher takes another part of its batch, unless another one has taken that over, or
-        has stored and settled it."""
+        has stored and settled it; and before it has stored the batch itself."""
+        if claim.batch_id in self.stored_whole:
+            return claim
         self.parts[claim.batch_id] += 1
         part = self.services.counters.claim(
             claim.batch_id, limit, self._newest_stored(), self.parts[claim.batch_id]
