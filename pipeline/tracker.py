@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from multiprocessing.util import Finalize
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from celery import signals
@@ -244,12 +243,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- the thread --

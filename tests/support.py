@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import redis
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 from sqlalchemy import text
 
 from pipeline.deliveries import Applied, Delivery
@@ -49,6 +51,16 @@ def eventually(condition: Callable[[], Found], timeout_s: float = 45, what: str 
 def event(event_type: str = "page_view", user_id: str | None = None, **fields: Any) -> Event:
     """A valid event, of `NOW` unless it brings a timestamp."""
     return Event.create(event_type, user_id, now=NOW, **fields)
+
+
+def json_values_of(texts: SearchStrategy[str]) -> SearchStrategy[Any]:
+    """JSON that has every kind of value, with these texts."""
+    finite = st.floats(allow_nan=False, allow_infinity=False)
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | finite | texts,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+        max_leaves=9,
+    )
 
 
 def message(*events: Event, task_id: str | None = None, **delivery: Any) -> Delivery:

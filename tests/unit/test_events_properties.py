@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InvalidEvent
 from pipeline.events import FIELDS, Event
-from tests.support import NOW
+from tests.support import NOW, json_values_of
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
@@ -31,15 +31,7 @@ event_like = st.dictionaries(
 )
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=100)
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | texts,
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
-    max_leaves=10,
-)
+values = json_values_of(texts)
 valid_events = st.builds(
     Event.create,
     texts,

@@ -15,19 +15,11 @@ from pipeline.deliveries import Batch, Delivery
 from pipeline.events import Event
 from pipeline.keys import MAX_LOG_PARTITIONS, Keys
 from pipeline.raw_events import EventLogOptions, as_events, by_partition, pack, unpack
-from tests.support import NOW, event
+from tests.support import NOW, event, json_values_of
 
 HOUR = "2025-03-14:15"
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=8,
-)
+json_values = json_values_of(texts)
 events = st.builds(
     Event,
     texts,
