@@ -14,11 +14,10 @@ A channel has one request at a time under way, on the connection that kombu uses
 
 A lost reply costs time, not messages: they return after the visibility timeout.
 
-On a full Redis all of it goes on, except that events are refused: see `tasks/full_redis.py`. That
-module, this one and `tasks/unacknowledged.py` lean on kombu's internals, are alone in it, and are
-held by a test that fails when those change. `install` makes it the transport of the URL schemes
-redis, rediss and sentinel, for the whole process: it is called in `tasks/app.py` and never from
-`pipeline`.
+On a full Redis all goes on, except that events are refused: see `tasks/full_redis.py`. That module,
+this one and `tasks/unacknowledged.py` alone lean on kombu's internals; tests fail when those change.
+`install` makes it the transport of redis, rediss and sentinel URLs, for the whole process: it is
+called in `tasks/app.py` and never from `pipeline`.
 """
 
 from __future__ import annotations
