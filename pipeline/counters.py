@@ -74,7 +74,6 @@ class Counters:
         self.client = client
         self.keys = keys
         self.options = options or CounterOptions()
-        self._claim = script(client, "claim")
         self._take_over = script(client, "take_over")
         self._settle = script(client, "settle")
         self._repair = script(client, "repair")
@@ -117,7 +116,9 @@ class Counters:
         `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises
         `RedisWentBack` when Redis is behind it, and then takes nothing.
         """
-        reply = self._claim(
+        reply = Call(
+            self.client,
+            "claim",
             keys=[
                 self.keys.pending_flush,
                 self.keys.inflight + batch_id,
@@ -126,7 +127,7 @@ class Counters:
                 self.keys.dead,
             ],
             args=[batch_id, limit, *newest_stored, part],
-        )
+        ).answer()
         if reply[0] == -1:
             raise RedisWentBack(
                 f"Redis is at claim {reply[2]} of epoch {reply[1]}, but Postgres has stored claim "

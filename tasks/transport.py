@@ -14,8 +14,8 @@ A channel has one request at a time under way, on the connection that kombu uses
 
 A lost reply costs time, not messages: they return after the visibility timeout.
 
-On a full Redis all goes on, except that events are refused: see `tasks/full_redis.py`. That module,
-this one and `tasks/unacknowledged.py` alone lean on kombu's internals; tests fail when those change.
+On a full Redis all goes on, but events are refused: see `tasks/full_redis.py`. That module, this
+one and `tasks/unacknowledged.py` alone lean on kombu's internals; tests fail when those change.
 `install` makes it the transport of redis, rediss and sentinel URLs, for the whole process: it is
 called in `tasks/app.py` and never from `pipeline`.
 """
