@@ -17,6 +17,7 @@ it counts.
 | `events:{n}`                              | stream     | permanent; entries until archived |
 | `events:sizes`                            | hash       | permanent: what the streams hold  |
 | `totals`                                  | hash       | permanent: the books              |
+| `access`                                  | hash       | permanent: write keys, read tokens |
 | `producer:{id}`                            | string     | 1 day                             |
 | `flush_requested`                         | string     | a few seconds                     |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
@@ -111,6 +112,7 @@ class Keys:
         self.batches = f"{prefix}batches"
         self.totals = f"{prefix}totals"
         self.dead = f"{prefix}dead"
+        self.access = f"{prefix}access"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"
         self.unacked = f"{prefix}unacked"

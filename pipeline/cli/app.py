@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.cli import (
+    access,
     archiving,
     dead_letters,
     events,
@@ -23,6 +24,7 @@ from pipeline.cli import (
     reading,
     stats,
     up,
+    web,
 )
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain
@@ -59,7 +61,8 @@ def root(
         use_data_dir(data_dir)
 
 
-for module in (up, events, stats, reading, archiving, operating, dead_letters, processes):
+_MODULES = (up, events, stats, reading, archiving, operating, dead_letters, processes, web, access)
+for module in _MODULES:
     module.register(app)
 
 

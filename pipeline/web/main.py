@@ -1,0 +1,79 @@
+"""The composition root of the web application: from settings to a server.
+
+`analytics web` calls `serve`; any ASGI server can run `pipeline.web.main:app` as a factory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+
+from pipeline import address, producer
+from pipeline.redis_connection import redis_client
+from pipeline.services import connect
+from pipeline.web.access import Access
+from pipeline.web.app import create_app
+from pipeline.web.parts import WebOptions, WebParts
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+REPLY_WITHIN_S = 1.0
+GRACE_S = 3
+"""How long requests under way may take when the server is told to stop."""
+_CONNECTIONS = 10_000
+
+
+def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebParts:
+    """The parts for these servers; opens no connection. Has this process's producer publish to
+    them."""
+    broker_url = settings.broker_url.get_secret_value() if settings.broker_url else None
+    producer.configure(redis_url=redis_url, broker_url=broker_url, prefix=settings.prefix)
+    services = connect(settings, redis_url, postgres_url, broker_url)
+    client = redis_client(redis_url, REPLY_WITHIN_S)
+    secret = settings.user_id_secret
+    options = WebOptions(
+        user_id_secret=secret.get_secret_value() if secret else "",
+        key_events_per_s=settings.key_events_per_s,
+        address_requests_per_s=settings.address_requests_per_s,
+        trusted_proxies=tuple(settings.trusted_proxies),
+        log_level=settings.log_level,
+    )
+    return WebParts(services, client, Access(client, services.keys), options)
+
+
+def app() -> Starlette:
+    """The application for the settings of the environment, for ASGI servers."""
+    from config import settings
+
+    loaded = settings.load()
+    redis_url, postgres_url = (
+        url.get_secret_value() if url else None for url in (loaded.redis_url, loaded.postgres_url)
+    )
+    return create_app(
+        make_parts(
+            loaded,
+            address.redis_url(redis_url, loaded.data_dir),
+            address.postgres_url(postgres_url, loaded.data_dir),
+        )
+    )
+
+
+def serve(parts: WebParts, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; then requests under way are finished first."""
+    uvicorn.run(
+        create_app(parts),
+        host=host,
+        port=port,
+        # Addresses of visitors are not kept, and the access log would keep them.
+        access_log=False,
+        log_level=parts.options.log_level.lower(),
+        server_header=False,
+        proxy_headers=bool(parts.options.trusted_proxies),
+        forwarded_allow_ips=list(parts.options.trusted_proxies),
+        ws="none",
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_S,
+    )
