@@ -1,0 +1,144 @@
+"""The browser script while the collector is away, refuses, or its replies are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import BrowserContext
+
+from pipeline.services import Services
+from tests.browser.site import Site, counts, give_key, wait_until_taken, waits
+from tests.reply_cutter import ReplyCutter
+from tests.support import eventually
+from tests.web_process import WebProcess, wait_until_consumed
+
+
+def test_what_was_counted_while_the_collector_was_down_arrives_after_a_reload(
+    web: WebProcess, site: Site, context: BrowserContext, once_each: Callable[..., None]
+) -> None:
+    page = context.new_page()
+    page.goto(site.origin)
+    wait_until_taken(page)
+
+    web.kill()
+    page.click("button")
+    page.evaluate("analytics.track('signup')")
+    page.evaluate("history.pushState({}, '', '/two')")
+    with page.expect_event("requestfailed"):
+        pass
+    assert waits(page) == ["add_to_cart", "page_view", "signup", "time_on_page"]
+    web.start()
+    page.reload()
+    wait_until_taken(page)
+    page.close()
+
+    once_each(page_view=3, time_on_page=3, add_to_cart=1, signup=1)
+
+
+def test_what_was_counted_while_the_collector_was_down_arrives_without_a_reload(
+    web: WebProcess, site: Site, context: BrowserContext, once_each: Callable[..., None]
+) -> None:
+    page = context.new_page()
+    page.goto(site.origin)
+    wait_until_taken(page)
+
+    web.kill()
+    with page.expect_event("requestfailed"):
+        page.click("button")
+    web.start()
+    wait_until_taken(page)
+    page.close()
+
+    once_each(page_view=1, time_on_page=1, add_to_cart=1)
+
+
+def test_two_tabs_neither_lose_nor_double_what_waits(
+    web: WebProcess, site: Site, context: BrowserContext, once_each: Callable[..., None]
+) -> None:
+    tabs = [context.new_page(), context.new_page()]
+    for tab in tabs:
+        tab.goto(site.origin)
+        wait_until_taken(tab)
+
+    web.kill()
+    for tab in tabs:
+        for _ in range(5):
+            tab.click("button")
+    assert waits(tabs[0]) == 10 * ["add_to_cart"]
+    web.start()
+    for tab in tabs:
+        tab.reload()
+    for tab in tabs:
+        wait_until_taken(tab)
+
+    once_each(page_view=4, time_on_page=4, add_to_cart=10)
+
+
+def test_an_event_whose_reply_was_lost_is_sent_again_and_counted_once(
+    web: WebProcess,
+    site: Site,
+    context: BrowserContext,
+    services: Services,
+    once_each: Callable[..., None],
+) -> None:
+    way = ReplyCutter(web.port)
+    give_key(site, services, f"http://127.0.0.1:{way.port}", [site.origin])
+    page = context.new_page()
+    page.goto(site.origin)
+    wait_until_taken(page)
+
+    way.lose_the_answer_to(b"add_to_cart")
+    page.click("button")
+    eventually(lambda: way.cut)
+    wait_until_taken(page)
+    page.close()
+
+    once_each(page_view=1, time_on_page=1, add_to_cart=1)
+    assert services.status()["books"]["duplicate"]
+    way.close()
+
+
+def test_of_what_waits_the_oldest_is_dropped_past_a_hundred(
+    web: WebProcess, site: Site, context: BrowserContext
+) -> None:
+    page = context.new_page()
+    page.goto(site.origin)
+    wait_until_taken(page)
+
+    web.kill()
+    page.evaluate("for (let n = 0; n < 130; n++) analytics.track('signup', {n})")
+
+    kept = page.evaluate("Object.values(localStorage).map((one) => JSON.parse(one).properties.n)")
+    assert sorted(kept) == list(range(30, 130))
+
+
+def test_an_event_that_is_refused_is_not_kept(
+    web: WebProcess, site: Site, context: BrowserContext, services: Services
+) -> None:
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(site.origin)
+    wait_until_taken(page)
+
+    page.evaluate("analytics.track('', {})")
+    wait_until_taken(page)
+
+    assert any("event" in text for text in said)
+    wait_until_consumed(services)
+    assert counts(services) == {"page_view": 1}
+
+
+def test_an_event_too_large_for_the_collector_is_not_sent(
+    web: WebProcess, site: Site, context: BrowserContext, once_each: Callable[..., None]
+) -> None:
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(site.origin)
+    page.evaluate("analytics.track('signup', {text: 'x'.repeat(40000)})")
+    page.evaluate("const own = {}; own.own = own; analytics.track('signup', own)")
+    page.close()
+
+    once_each(page_view=1, time_on_page=1)
+    assert len([text for text in said if "too large or no JSON" in text]) == 2
