@@ -19,7 +19,10 @@ it counts.
 | `totals`                                  | hash       | permanent: the books              |
 | `access`                                  | hash       | permanent: write keys, read tokens |
 | `producer:{id}`                            | string     | 1 day                             |
+| `workers`                                 | sorted set | an hour after the last heartbeat  |
 | `flush_requested`                         | string     | a few seconds                     |
+| `limit:…`                                 | string     | 20 seconds: what was sent of late |
+| `salt`                                    | string     | 1 day: hashes addresses in `limit` |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
@@ -113,6 +116,9 @@ class Keys:
         self.totals = f"{prefix}totals"
         self.dead = f"{prefix}dead"
         self.access = f"{prefix}access"
+        self.salt = f"{prefix}salt"
+        self.limit = f"{prefix}limit"
+        self.workers = f"{prefix}workers"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"
         self.unacked = f"{prefix}unacked"

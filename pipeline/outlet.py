@@ -92,6 +92,12 @@ class Outlet:
             raise OperationalError(f"{self._spool_dir} holds all it may, and is not sent yet")
         self._numbered = None
 
+    def send_once(self, events: Sequence[bytes]) -> None:
+        """Send `track_events` with these, and give them up when that fails: they may have been
+        taken then, and are not to be sent by this outlet again. Never spools."""
+        self._last_number += 1
+        self._publish(self._producer_id, self._last_number, str(uuid4()), events)
+
     def send_spooled(self, for_s: float = _SLICE_S) -> bool:
         """Send what waits on disk, for so long; returns whether none is left."""
         until_s = time.monotonic() + for_s
