@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -63,7 +66,7 @@ def app() -> Starlette:
 
 def serve(parts: WebParts, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; then requests under way are finished first."""
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(parts),
         host=host,
         port=port,
@@ -77,3 +80,21 @@ def serve(parts: WebParts, host: str, port: int) -> None:
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_S,
     )
+    server = _Server(config, parts)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:  # it has said why
+        sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Tells what streams without end that it is to stop, which uvicorn would wait for in vain."""
+
+    def __init__(self, config: uvicorn.Config, parts: WebParts) -> None:
+        super().__init__(config)
+        self._parts = parts
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT has come."""
+        self._parts.stopping.set()
+        super().handle_exit(sig, frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Event
 
 import redis
 
@@ -43,3 +44,5 @@ class WebParts:
     """A client that takes a server without an answer within a second to be away."""
     access: Access
     options: WebOptions
+    stopping: Event = field(default_factory=Event)
+    """Set when the server is to stop: what streams without end then ends."""
