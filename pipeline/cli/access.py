@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +17,10 @@ from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from config.settings import Settings
     from pipeline.web.access import Access, AccessKey
+
+FIRST_KEYS_FILE = "web-keys.json"
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -105,6 +111,37 @@ def revoke(
         print_json(_as_object(key))
     else:
         say(f"Revoked: {key.id}.")
+
+
+@dataclass(frozen=True)
+class FirstKeys:
+    """A write key that pages of any origin may use, a read token, and the file that holds them."""
+
+    write: str = field(repr=False)
+    read: str = field(repr=False)
+    path: Path
+
+
+def first_keys(settings: Settings) -> FirstKeys:
+    """The keys that were made for the private Redis of the data directory when it was new; made
+    now where it does not know them."""
+    from pipeline.address import write_private
+
+    path = settings.data_dir.absolute() / FIRST_KEYS_FILE
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        keys = FirstKeys(str(kept["write"]), str(kept["read"]), path)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        keys = None
+    with _opened() as access:
+        known = {key.id for key in access.list()}
+        if keys is None or not {key.split("_")[1] for key in (keys.write, keys.read)} <= known:
+            _, write = access.create("write", "made by analytics up", ["*"])
+            _, read = access.create("read", "made by analytics up")
+            keys = FirstKeys(write, read, path)
+            text = json.dumps({"write": write, "read": read}, indent=2)
+            write_private(path, text + "\n")
+    return keys
 
 
 @contextmanager
