@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.services import Services
 from pipeline.web.access import Access
-from tests.clients.segment import Send, node_client, python_client
+from tests.clients.libraries import Send, node_client, python_client
 from tests.reply_cutter import ReplyCutter
 from tests.support import Workers, eventually
 from tests.web_process import WebProcess, lately, wait_until_consumed
