@@ -377,7 +377,7 @@ def _shown(name: str, value: object) -> str:
     if value is None:
         return {"broker_url": "(Redis)", "user_id_secret": "(none)"}.get(name, "(private server)")
     if name.endswith("_secret"):
-        return "***"
+        return "***" if value else ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if name.endswith("_url"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from typing import Any
 
 from starlette.types import Receive
 
 from pipeline.web.answers import Refused, unavailable
+from pipeline.web.patience import Patience
 
 _GZIP = 16 + zlib.MAX_WBITS
 _UNPACKED = frozenset({b"", b"identity"})
@@ -36,16 +36,16 @@ class Budget:
         self._left += size
 
 
-async def read_body(receive: Receive, limit: int, within_s: float, budget: Budget) -> bytes:
+async def read_body(receive: Receive, limit: int, patience: Patience, budget: Budget) -> bytes:
     """The body as it came, at most `limit` bytes, for which room was taken from the budget.
 
-    Raises `Refused` when it is larger, or slower than `within_s`, `ClientGone`; no room is taken
+    Raises `Refused` when it is larger, or slower than is waited for, `ClientGone`; no room is taken
     then.
     """
     held = 0
     chunks: list[bytes] = []
     try:
-        async with asyncio.timeout(within_s):
+        with patience.limit():
             while True:
                 message: Any = await receive()
                 if message["type"] == "http.disconnect":
@@ -63,7 +63,7 @@ async def read_body(receive: Receive, limit: int, within_s: float, budget: Budge
         raise Refused(
             408,
             "too_slow",
-            f"the body did not come within {within_s:g} s; send it faster",
+            f"the body did not come within {patience.within_s:g} s; send it faster",
             headers={"Connection": "close"},
         ) from None
     except BaseException:

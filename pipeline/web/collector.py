@@ -6,7 +6,6 @@ event should cost little more than the parsing of its body.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from pipeline.web.bodies import Budget, ClientGone, read_body, too_large, unpack
 from pipeline.web.gathering import Gatherer
 from pipeline.web.limiting import Limit
 from pipeline.web.parts import WebParts
+from pipeline.web.patience import Patience
 from pipeline.web.requests import Head
 
 _JSON = b"application/json"
@@ -81,6 +81,8 @@ class Collector:
         options, keys = parts.options, parts.services.keys
         self._options, self._access = options, parts.access
         self._budget = Budget(options.waiting_bytes)
+        self._reading = Patience(options.body_within_s)
+        self._accepting = Patience(options.accepted_within_s)
         self._gatherer = Gatherer()
         self._of_address = Limit(parts.redis, keys, "address", options.address_requests_per_s)
         self._of_key = Limit(parts.redis, keys, "key", options.key_events_per_s)
@@ -121,10 +123,9 @@ class Collector:
             raise too_large(shape.limit)
         body = b""
         if shape.method == "POST":
-            within_s = self._options.body_within_s
-            body = await read_body(receive, shape.limit, within_s, self._budget)
+            body = await read_body(receive, shape.limit, self._reading, self._budget)
         try:
-            async with asyncio.timeout(self._options.accepted_within_s):
+            with self._accepting.limit():
                 return await self._accept(head, body, shape)
         except (TimeoutError, ServerUnavailable) as error:
             raise unavailable(
@@ -196,7 +197,9 @@ class _Door:
 
     def __init__(self, collector: Collector, shape: Shape) -> None:
         self._collector, self._shape = collector, shape
-        self._headers = [(b"content-type", shape.media_type), _length(shape.body), _NO_STORE]
+        self._headers = [(b"content-type", shape.media_type), _length(shape.body)]
+        if shape.method == "GET":
+            self._headers.append(_NO_STORE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         shape, head = self._shape, Head.of(scope)
@@ -218,7 +221,7 @@ class _Door:
             headers, body = self._headers, shape.body
             if arrivals.rejected:
                 body = _encode({"success": True, "rejected": arrivals.rejected})
-                headers = [(b"content-type", _JSON), _length(body), _NO_STORE]
+                headers = [(b"content-type", _JSON), _length(body)]
             await self._answer(head, send, shape.status, headers, body)
 
     async def _answer(
