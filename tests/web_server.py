@@ -37,9 +37,8 @@ class Answer:
 class WebServer:
     """A server that runs; `key` is a write key that pages of any origin may use."""
 
-    def __init__(self, parts: WebParts, port: int) -> None:
-        self.parts, self.port = parts, port
-        self.key = parts.access.create("write", "tests", ["*"])[1]
+    def __init__(self, parts: WebParts, port: int, key: str) -> None:
+        self.parts, self.port, self.key = parts, port, key
 
     def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -68,8 +67,11 @@ def basic(key: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(services: Services, redis_url: str, **options: Any) -> Iterator[WebServer]:
-    """A server on a free port of loopback; publishes as this process's producer does."""
+def serving(
+    services: Services, redis_url: str, key: str = "", **options: Any
+) -> Iterator[WebServer]:
+    """A server on a free port of loopback; publishes as this process's producer does. Makes a write
+    key unless it is given one."""
     client = redis_client(redis_url, 1)
     parts = WebParts(services, client, Access(client, services.keys), WebOptions(**options))
     config = uvicorn.Config(
@@ -81,7 +83,8 @@ def serving(services: Services, redis_url: str, **options: Any) -> Iterator[WebS
     try:
         eventually(lambda: server.started or not thread.is_alive(), 20, "the server has started")
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield WebServer(parts, port)
+        key = key or parts.access.create("write", "tests", ["*"])[1]
+        yield WebServer(parts, port, key)
     finally:
         parts.stopping.set()
         server.should_exit = True

@@ -30,7 +30,7 @@ _PREFIXES: dict[Kind, str] = {"write": "wk", "read": "rt"}
 _READ_AGAIN_S = 2.0
 _TOO_OLD_S = 4.0
 """While Redis is away the keys are believed for so long."""
-_LOOK_AGAIN_S = 0.5
+_LOOK_AGAIN_S = 0.1
 """Between two looks for a key that is not known, or at a Redis that does not answer."""
 
 
@@ -177,15 +177,18 @@ class Access:
         began_s = time.monotonic()
         with reported_redis_errors(self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._name))
-        known = {name.decode(): _decode(text) for name, text in found.items()}
+        self._know({name.decode(): _decode(text) for name, text in found.items()})
+        self._read_at_s = began_s
+
+    def _know(self, known: dict[str, AccessKey]) -> None:
         valid = [key for key in known.values() if key.kind == "write" and key.revoked_at is None]
         self._known = known
         self._origins = frozenset(origin for key in valid for origin in key.origins)
-        self._read_at_s = began_s
 
     def _store(self, key: AccessKey) -> None:
         with reported_redis_errors(self._client):
             self._client.hset(self._name, key.id, msgspec.json.encode(key).decode())
+        self._know({**self._known, key.id: key})
 
 
 _decode = msgspec.json.Decoder(AccessKey).decode

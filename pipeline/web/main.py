@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
-from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -88,8 +88,7 @@ def serve(parts: WebParts, host: str, port: int) -> None:
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     server = _Server(config, parts)
-    with suppress(KeyboardInterrupt):
-        server.run()
+    server.run()
     if not server.started:  # it has said why
         sys.exit(1)
 
@@ -102,6 +101,8 @@ class _Server(uvicorn.Server):
         self._parts = parts
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT has come."""
+        """SIGTERM or SIGINT has come. uvicorn would raise it again at the end; to have stopped as
+        asked is no failure."""
         self._parts.stopping.set()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
