@@ -17,7 +17,9 @@ _LOOKED_AT = 512
 def type_for(event_type: str, user_agent: str) -> str:
     """The type under which an event of this user agent counts: its own for people, behind `bot:`
     for bots, cut where it would be too long. Without a user agent nobody is a bot."""
-    if user_agent and _is_bot(user_agent[:_LOOKED_AT]) and not event_type.startswith(PREFIX):
+    if not event_type or event_type.startswith(PREFIX):
+        return event_type  # an empty one is an error, of bots too
+    if user_agent and _is_bot(user_agent[:_LOOKED_AT]):
         return f"{PREFIX}{event_type}"[:MAX_EVENT_TYPE_CHARACTERS]
     return event_type
 

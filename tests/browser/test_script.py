@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Playwright
 
 from pipeline.services import Services
-from tests.browser.site import Site, counts, give_key, wait_until_taken
+from tests.browser.site import Site, counts, give_key, need_chromium, wait_until_taken
 from tests.support import eventually
 from tests.web_process import WebProcess, lately, wait_until_consumed
 
@@ -157,7 +157,6 @@ def test_a_strict_content_security_policy_needs_the_collectors_origin_and_nothin
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto(site.origin)
     page.click("button")
-    wait_until_taken(page)
     page.evaluate("history.pushState({}, '', '/two')")
     page.close()
 
@@ -180,6 +179,19 @@ def test_events_are_counted_where_storage_is_forbidden(
     page.close()
 
     once_each(page_view=1, time_on_page=1, add_to_cart=1)
+
+
+def test_a_bot_is_counted_apart(
+    web: WebProcess, site: Site, playwright: Playwright, services: Services
+) -> None:
+    with playwright.chromium.launch(executable_path=need_chromium()) as headless:
+        page = headless.new_page()
+        page.goto(site.origin)
+        page.close()
+
+    eventually(lambda: services.stats.count("bot:time_on_page", *lately()) == 1)
+    assert services.stats.count("bot:page_view", *lately()) == 1
+    assert counts(services) == {}
 
 
 def test_the_script_leaves_no_cookie_and_nothing_in_storage(

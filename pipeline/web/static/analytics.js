@@ -109,7 +109,7 @@
       pause = reply.headers.get("retry-after") * 1e3 || 0;
       // The answer to any other 4xx would be the same next time.
       again = reply.status > 499 || reply.status == 429 || reply.status == 408;
-      if (/"(error|rejected)"/.test(said)) warn(said);
+      if (!reply.ok || said.includes("rejected")) warn(said);
     } catch {}
     sending = false;
     if (!again) ids.forEach(forget);
