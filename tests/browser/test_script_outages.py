@@ -70,6 +70,7 @@ def test_two_tabs_neither_lose_nor_double_what_waits(
         tab.reload()
     for tab in tabs:
         wait_until_taken(tab)
+    for tab in tabs:
         tab.close()
 
     once_each(page_view=4, time_on_page=4, add_to_cart=10)
