@@ -166,7 +166,13 @@ def _open_hall(stage: Stage) -> Iterator[_Hall]:
     access = Access(stage.services.redis, stage.services.keys)
     user = base64.b64encode(f"{access.create('write', 'load')[1]}:".encode()).decode()
     web_port, bare_port = _free_port(), _free_port()
-    web = Worker(["pipeline.cli", "web", "--port", f"{web_port}"], stage.directory / "web.log")
+    # The limits are checked, and not reached.
+    limits = dict.fromkeys(("KEY_EVENTS_PER_S", "ADDRESS_REQUESTS_PER_S"), "1000000")
+    web = Worker(
+        ["pipeline.cli", "web", "--port", f"{web_port}"],
+        stage.directory / "web.log",
+        **{f"ANALYTICS_{name}": value for name, value in limits.items()},
+    )
     # As `analytics web` has itself served.
     options = ["--no-access-log", "--no-server-header", "--no-proxy-headers", "--ws", "none"]
     bare = Worker(
