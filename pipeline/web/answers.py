@@ -62,8 +62,9 @@ def error(
 
 
 def unauthorised(message: str) -> Refused:
-    """The request brings no key that is valid here."""
-    headers = {"WWW-Authenticate": 'Basic realm="analytics", Bearer'}
+    """The request brings no key that is valid here. HTTP Basic, which works too, is not offered:
+    browsers would ask their users for a password."""
+    headers = {"WWW-Authenticate": 'Bearer realm="analytics"'}
     return Refused(401, "unauthorised", message, headers=headers)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.errors import InvalidEvent
 from pipeline.events import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, encode_event
-from pipeline.web import bots
 from pipeline.web.answers import Refused
+from pipeline.web.bots import Agents
 from pipeline.web.pseudonyms import pseudonym
 
 MAX_EVENT_BYTES = 32 * 1024
@@ -43,13 +43,15 @@ class Arrivals:
             first = self.rejected[0]
             raise Refused(400, "invalid_event", first.reason, field=first.field)
         size = sum(map(len, self.events)) + len(self.events)
-        if len(self.events) > MAX_EVENTS_PER_MESSAGE or size > MAX_MESSAGE_BYTES:
-            raise Refused(
-                413,
-                "too_many_events",
-                f"{len(self.events)} events of {size} bytes: a request holds at most "
-                f"{MAX_EVENTS_PER_MESSAGE} events and {MAX_MESSAGE_BYTES} bytes; send several",
-            )
+        if size > MAX_MESSAGE_BYTES:
+            reason = f"the events take {size} bytes; at most {MAX_MESSAGE_BYTES} fit a request"
+            raise Refused(413, "too_large", f"{reason}; send several")
+
+
+def too_many(events: int) -> Refused:
+    """A request holds more events than one message."""
+    reason = f"{events} events; a request holds at most {MAX_EVENTS_PER_MESSAGE}; send several"
+    return Refused(413, "too_many_events", reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Sender:
     """Whether a page sent it: a server's own user agent says nothing about a visitor."""
     referrer: str
     received_at: datetime
+    agents: Agents = field(default_factory=Agents)
 
     def encoded(
         self,
@@ -79,7 +82,7 @@ class Sender:
         """
         agent = user_agent or (self.user_agent if self.is_browser else "")
         if agent and isinstance(agent, str) and isinstance(event_type, str):
-            event_type = bots.type_for(event_type, agent)
+            event_type = self.agents.type_for(event_type, agent)
         if self.user_id_secret and isinstance(user_id, str) and user_id:
             user_id = pseudonym(self.user_id_secret, user_id)
         return encode_event(event_type, user_id, properties, timestamp, event_id)

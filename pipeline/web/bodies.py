@@ -80,7 +80,11 @@ def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
     if encoding in _UNPACKED:
         return body
     if encoding not in (b"gzip", b"x-gzip"):
-        raise Refused(415, "unknown_encoding", f"Content-Encoding {encoding!r}: use gzip, or none")
+        raise Refused(
+            415,
+            "unknown_encoding",
+            f"Content-Encoding {encoding[:50].decode('latin-1')}: use gzip, or none",
+        )
     parts: list[bytes] = []
     size = 0
     try:

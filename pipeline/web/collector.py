@@ -36,6 +36,7 @@ _GIF = (
 """One transparent pixel, 43 bytes."""
 _PREFLIGHT_LASTS_S = 600
 _NO_STORE = (b"cache-control", b"no-store")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _encode = msgspec.json.Encoder().encode
 
 Tell = Callable[[Refused], object]
@@ -214,7 +215,7 @@ class _Door:
             return
         except Refused as refused:
             body = _encode(shape.tell(refused))
-            headers = [(b"content-type", _JSON), _length(body), _NO_STORE]
+            headers = [(b"content-type", _JSON), _length(body), _NO_STORE, _NO_SNIFFING]
             headers += [(k.lower().encode(), v.encode()) for k, v in refused.headers.items()]
             await self._answer(head, send, refused.status, headers, body)
         else:

@@ -36,7 +36,12 @@ def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebPart
     """The parts for these servers; opens no connection. Has this process's producer publish to
     them."""
     broker_url = settings.broker_url.get_secret_value() if settings.broker_url else None
-    producer.configure(redis_url=redis_url, broker_url=broker_url, prefix=settings.prefix)
+    producer.configure(
+        redis_url=redis_url,
+        broker_url=broker_url,
+        prefix=settings.prefix,
+        publish_timeout_s=REPLY_WITHIN_S,
+    )
     services = connect(settings, redis_url, postgres_url, broker_url)
     client = redis_client(redis_url, REPLY_WITHIN_S)
     secret = settings.user_id_secret

@@ -23,12 +23,14 @@ from typing import Any
 import msgspec
 
 from pipeline.errors import InvalidEvent
+from pipeline.events import MAX_EVENTS_PER_MESSAGE
 from pipeline.web.answers import Refused
-from pipeline.web.arrivals import MAX_EVENT_BYTES, Arrivals, Rejected, Sender, at_utc
+from pipeline.web.arrivals import MAX_EVENT_BYTES, Arrivals, Rejected, Sender, at_utc, too_many
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 _TYPES = {"page": "page_view", "screen": "screen_view"}
 _LONGEST_PATH = 1_000
+_LONGEST_FIELD = 200
 
 Id = str | int | float | None
 Time = float | datetime | None
@@ -124,6 +126,8 @@ def _arrivals(
     items: Sequence[_Call | msgspec.Raw], whole: _Batch | _RawBatch, sender: Sender
 ) -> Arrivals:
     arrivals = Arrivals(write_key=whole.write_key or "")
+    if len(items) > MAX_EVENTS_PER_MESSAGE:
+        raise too_many(len(items))
     if not items:
         raise Refused(400, "invalid_batch", "has no events; send at least one", field="batch")
     try:
@@ -219,12 +223,12 @@ def _explained(error: Exception) -> tuple[str, str]:
     """The field, in Segment's words, and the reason, of what went wrong with a call."""
     if isinstance(error, InvalidEvent):
         first, dot, rest = error.field.partition(".")
-        return _NAMES.get(first, first) + dot + rest, error.reason
+        return (_NAMES.get(first, first) + dot + rest)[:_LONGEST_FIELD], error.reason
     if isinstance(error, RecursionError):
         return "", "is nested too deeply; flatten it"
     if isinstance(error, ValueError):  # msgspec's among them, and what is no UTF-8
         said = str(error)
         place = _PLACE.search(said)
         reason = _PLACE.sub("", said)
-        return (place[1] if place else ""), f"{reason[:200]}; correct it"
+        return (place[1][:_LONGEST_FIELD] if place else ""), f"{reason[:200]}; correct it"
     raise error

@@ -12,7 +12,7 @@ import pytest
 from pipeline.web import forms, segment
 from pipeline.web.answers import Refused
 from pipeline.web.arrivals import Arrivals, Rejected, Sender
-from pipeline.web.bots import type_for
+from pipeline.web.bots import Agents
 from pipeline.web.pseudonyms import pseudonym
 
 NOW = datetime(2025, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -201,11 +201,27 @@ def test_an_event_counts_the_bytes_that_segment_allows() -> None:
 
 
 def test_a_bot_counts_under_a_type_of_its_own_and_cut_where_that_is_too_long() -> None:
-    assert type_for("page_view", GOOGLEBOT) == "bot:page_view"
-    assert type_for("page_view", CHROME) == "page_view"
-    assert type_for("page_view", "") == "page_view"
-    assert type_for("bot:page_view", GOOGLEBOT) == "bot:page_view"
-    assert type_for("e" * 200, GOOGLEBOT) == "bot:" + "e" * 196
+    assert Agents().type_for("page_view", GOOGLEBOT) == "bot:page_view"
+    assert Agents().type_for("page_view", CHROME) == "page_view"
+    assert Agents().type_for("page_view", "") == "page_view"
+    assert Agents().type_for("bot:page_view", GOOGLEBOT) == "bot:page_view"
+    assert Agents().type_for("e" * 200, GOOGLEBOT) == "bot:" + "e" * 196
+
+
+def test_a_request_with_many_user_agents_does_not_hold_up_the_others() -> None:
+    agents = Agents()
+    shown = {agents.type_for("e", f"Googlebot/{number}") for number in range(200)}
+    assert shown == {"bot:e"}
+    assert agents.type_for("e", "Googlebot/one more") == "e"
+    assert agents.type_for("e", "Googlebot/7") == "bot:e"
+    assert Agents().type_for("e", "Googlebot/one more") == "bot:e"
+
+
+def test_a_batch_of_more_than_a_message_holds_is_not_even_read() -> None:
+    body = b'{"batch": [' + b"1," * 200_000 + b"1]}"
+    with pytest.raises(Refused) as caught:
+        segment.batch(body, sender())
+    assert (caught.value.status, caught.value.code) == (413, "too_many_events")
 
 
 def test_a_server_that_sends_for_others_is_no_bot() -> None:

@@ -84,6 +84,18 @@ def test_while_redis_stands_still_nobody_waits_for_more_than_two_seconds(
     eventually(lambda: timed(web, 100)[0].status == 200, 10)
 
 
+def test_a_full_redis_refuses_and_takes_again_when_there_is_room(
+    web: WebServer, own_servers: PrivateServers
+) -> None:
+    assert timed(web)[0].status == 200
+    with redis.Redis.from_url(str(own_servers.redis_url)) as client:
+        client.config_set("maxmemory", "1")
+        check_unavailable([timed(web, 1)])
+        client.config_set("maxmemory", "0")
+        assert timed(web, 2)[0].status == 200
+        assert len(sent(client)) == 2
+
+
 def test_the_server_starts_without_redis_and_works_when_it_is_there(
     own_servers: PrivateServers,
 ) -> None:

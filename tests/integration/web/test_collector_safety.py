@@ -63,7 +63,7 @@ def test_no_route_takes_an_event_without_a_valid_key(
     for path, body in BODIES.items():
         answer = web.send("POST", path, json.dumps(body).encode(), headers)
         assert answer.status == 401, path
-        assert answer.headers["www-authenticate"].startswith("Basic")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
         assert "Traceback" not in answer.body.decode()
     assert web.send("GET", "/pixel.gif?event_type=sale", headers=headers).status == 401
     assert sent(client) == []
