@@ -18,7 +18,6 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
-    bindparam,
     cast,
     func,
     literal_column,
@@ -122,8 +121,8 @@ def page(
         .limit(limit + 1)
     )
     if after is not None:
-        statement = statement.where(events.c.timestamp <= bindparam("at", after.at)).where(_BEHIND)
-        statement = statement.params(table=after.table, row=after.row)
+        behind = _BEHIND.bindparams(at=after.at, table=after.table, row=after.row)
+        statement = statement.where(events.c.timestamp <= after.at, behind)
     with engine.connect() as connection:
         rows = connection.execute(statement).all()
     more = len(rows) > limit

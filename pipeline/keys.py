@@ -19,6 +19,7 @@ it counts.
 | `totals`                                  | hash       | permanent: the books              |
 | `access`                                  | hash       | permanent: write keys, read tokens |
 | `producer:{id}`                            | string     | 1 day                             |
+| `forgotten`                               | hash       | permanent; entries 30 days: digests of forgotten users |
 | `workers`                                 | sorted set | an hour after the last heartbeat  |
 | `flush_requested`                         | string     | a few seconds                     |
 | `limit:…`                                 | string     | 20 seconds: what was sent of late |
@@ -118,6 +119,7 @@ class Keys:
         self.access = f"{prefix}access"
         self.salt = f"{prefix}salt"
         self.limit = f"{prefix}limit"
+        self.forgotten = f"{prefix}forgotten"
         self.workers = f"{prefix}workers"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"

@@ -19,6 +19,7 @@ from pipeline.cli import (
     archiving,
     dead_letters,
     events,
+    forgetting,
     operating,
     processes,
     reading,
@@ -61,7 +62,19 @@ def root(
         use_data_dir(data_dir)
 
 
-_MODULES = (up, events, stats, reading, archiving, operating, dead_letters, processes, web, access)
+_MODULES = (
+    up,
+    events,
+    stats,
+    reading,
+    archiving,
+    operating,
+    dead_letters,
+    forgetting,
+    processes,
+    web,
+    access,
+)
 for module in _MODULES:
     module.register(app)
 

@@ -69,7 +69,7 @@ def stats_api(parts: WebParts) -> FastAPI:
     reader = Reader(parts.access, also_in_query="/api/stats/live")
     guarded = APIRouter(prefix="/api", dependencies=[Depends(reader)])
     guarded.include_router(count_routes(stats, reads, services))
-    guarded.include_router(user_routes(stats, reads, secret))
+    guarded.include_router(user_routes(stats, reads, services, secret))
     guarded.include_router(live_routes(live, parts.access))
     guarded.include_router(event_routes(services, reads, secret))
     api.include_router(guarded)
