@@ -14,6 +14,7 @@ from typing import cast
 import msgspec
 import redis
 
+from pipeline import forgotten
 from pipeline.counting import CountBy
 from pipeline.deliveries import Applied, Batch, Delivery
 from pipeline.errors import RedisWentBack
@@ -65,8 +66,8 @@ class CounterOptions:
 
 
 class Counters:
-    """Counters of one Redis under one prefix. Holds no state but the client; safe to share between
-    threads."""
+    """Counters of one Redis under one prefix. Holds no state but the client, and who was forgotten
+    as last read; safe to share between threads."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, options: CounterOptions | None = None
@@ -74,6 +75,7 @@ class Counters:
         self.client = client
         self.keys = keys
         self.options = options or CounterOptions()
+        self._forgotten = forgotten.NOBODY
         self._apply = script(client, "apply")
         self._claim = script(client, "claim")
         self._take_over = script(client, "take_over")
@@ -96,7 +98,7 @@ class Counters:
         log = self.options.event_log
         batch = Batch(list(deliveries), log)
         while True:
-            message = batch.message(self.options.count_by, self.keys, now)
+            message = batch.message(self.options.count_by, self.keys, now, self._forgotten)
             reply = self._apply(
                 keys=[
                     self.keys.unacked,
@@ -120,6 +122,9 @@ class Counters:
             )
             if reply[0] == 1:
                 return batch.applied(pending=reply[1], unlogged=reply[2])
+            if reply[0] == 2:
+                self._forgotten = forgotten.read(self.client, self.keys)
+                continue
             batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
 
     def pending(self) -> int:
