@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from pipeline import address, producer
+from pipeline.errors import ConfigurationError
 from pipeline.redis_connection import redis_client
 from pipeline.services import connect
 from pipeline.web.access import Access
@@ -73,7 +73,10 @@ def app() -> Starlette:
 
 
 def serve(parts: WebParts, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; then requests under way are finished first."""
+    """Serve until SIGTERM or SIGINT; then requests under way are finished first.
+
+    Raises `ConfigurationError` when another program has the port.
+    """
     config = uvicorn.Config(
         create_app(parts),
         host=host,
@@ -93,9 +96,12 @@ def serve(parts: WebParts, host: str, port: int) -> None:
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     server = _Server(config, parts)
-    server.run()
-    if not server.started:  # it has said why
-        sys.exit(1)
+    try:
+        server.run()
+    except SystemExit as ended:  # uvicorn has logged why
+        raise ConfigurationError(
+            f"nothing can be served on {host}:{port}, see above: give another --host or --port"
+        ) from ended
 
 
 class _Server(uvicorn.Server):
