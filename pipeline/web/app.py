@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount
 
 from pipeline.web import answers
 from pipeline.web.api import stats_api
@@ -20,8 +19,8 @@ from pipeline.web.script import script_routes
 def create_app(parts: WebParts) -> Starlette:
     """The application; opens no connection before it starts.
 
-    The stats API is mounted last and below `/`, so that the collector's `/api/event` is found
-    first. Its lifespan runs within that of this application.
+    What none of the routes here is asked for goes to the stats API, so that the collector's
+    `/api/event` is found first. Its lifespan runs within that of this application.
     """
     collector = Collector(parts)
     stats = stats_api(parts)
@@ -31,13 +30,8 @@ def create_app(parts: WebParts) -> Starlette:
         async with collector.running(), stats.router.lifespan_context(stats):
             yield
 
-    return Starlette(
-        routes=[
-            *collector.routes(),
-            *script_routes(),
-            *health_routes(parts),
-            Mount("/", app=stats),
-        ],
+    app = Starlette(
+        routes=[*collector.routes(), *script_routes(), *health_routes(parts)],
         exception_handlers={
             answers.Refused: answers.refused,
             HTTPException: answers.http_error,
@@ -45,3 +39,7 @@ def create_app(parts: WebParts) -> Starlette:
         },
         lifespan=lifespan,
     )
+    # Not mounted: Starlette's mounts do not match a path that holds a newline, as a value may.
+    app.router.default = stats
+    app.router.redirect_slashes = False
+    return app
