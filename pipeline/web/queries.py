@@ -72,7 +72,8 @@ PropertyInPath = Annotated[PropertyName, BeforeValidator(_decoded)]
 ValueInPath = Annotated[
     str,
     BeforeValidator(_decoded),
-    StringConstraints(min_length=1, max_length=32_768, pattern=_NO_NUL),
+    # Percent-encoded still within the 64 KiB that a request's head may have.
+    StringConstraints(min_length=1, max_length=3_000, pattern=_NO_NUL),
 ]
 
 
