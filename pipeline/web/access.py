@@ -63,7 +63,8 @@ class Access:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._name = keys.access
-        self._known: dict[str, AccessKey] = {}
+        # By id; and by what was presented, those found valid since they were read.
+        self._held: tuple[dict[str, AccessKey], dict[str, AccessKey]] = ({}, {})
         self._origins: frozenset[str] = frozenset()
         self._read_at_s = self._tried_at_s = -_TOO_OLD_S
         self._lock = threading.Lock()
@@ -94,14 +95,14 @@ class Access:
     def list(self) -> list[AccessKey]:
         """All keys, revoked ones included, the oldest first. Raises `ServerUnavailable`."""
         self._read()
-        return sorted(self._known.values(), key=lambda key: (str(key.created_at), key.id))
+        return sorted(self._known().values(), key=lambda key: (str(key.created_at), key.id))
 
     def revoke(self, key_id: str) -> AccessKey:
         """Have a key refused from now on, and within five seconds by every process. May be
         repeated. Raises `NoSuchKey`, `ServerUnavailable`."""
         self._read()
         # What was shown, with or without the secret, names the key too.
-        key = self._known.get(key_id) or self._known.get(_taken_apart(key_id)[1])
+        key = self._known().get(key_id) or self._known().get(_taken_apart(key_id)[1])
         if key is None:
             raise NoSuchKey(f"there is no key {key_id!r}: `analytics keys list` shows their ids")
         if key.revoked_at is None:
@@ -136,13 +137,21 @@ class Access:
         """Whether a page of this origin may use any of the write keys, as last read."""
         return origin in self._origins or "*" in self._origins
 
+    def _known(self) -> dict[str, AccessKey]:
+        return self._held[0]
+
     def _find(self, kind: Kind, presented: str) -> AccessKey | None:
+        known, valid = self._held
+        key = valid.get(presented)
+        if key is not None:
+            return key if key.kind == kind else None
         prefix, key_id, secret = _taken_apart(presented)
-        key = self._known.get(key_id)
+        key = known.get(key_id)
         if key is None or prefix != _PREFIXES[kind] or key.kind != kind:
             return None
         if not hmac.compare_digest(_hash(secret), key.hash) or key.revoked_at is not None:
             return None
+        valid[presented] = key
         return key
 
     def _is_due(self) -> bool:
@@ -150,7 +159,7 @@ class Access:
 
     def _may_be_new(self, kind: Kind, presented: str) -> bool:
         prefix, key_id, _ = _taken_apart(presented)
-        is_unknown = prefix == _PREFIXES[kind] and key_id not in self._known
+        is_unknown = prefix == _PREFIXES[kind] and key_id not in self._known()
         return is_unknown and time.monotonic() - self._tried_at_s > _LOOK_AGAIN_S
 
     async def _read_again_async(self) -> None:
@@ -182,13 +191,13 @@ class Access:
 
     def _know(self, known: dict[str, AccessKey]) -> None:
         valid = [key for key in known.values() if key.kind == "write" and key.revoked_at is None]
-        self._known = known
+        self._held = known, {}
         self._origins = frozenset(origin for key in valid for origin in key.origins)
 
     def _store(self, key: AccessKey) -> None:
         with reported_redis_errors(self._client):
             self._client.hset(self._name, key.id, msgspec.json.encode(key).decode())
-        self._know({**self._known, key.id: key})
+        self._know({**self._known(), key.id: key})
 
 
 _decode = msgspec.json.Decoder(AccessKey).decode

@@ -1,4 +1,4 @@
-"""Reading a request's body: so many bytes at most, packed and unpacked, within so many seconds."""
+"""Reading a request's body: so many bytes at most, packed and unpacked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from starlette.types import Receive
 
 from pipeline.web.answers import Refused, unavailable
-from pipeline.web.patience import Patience
 
 _GZIP = 16 + zlib.MAX_WBITS
 _UNPACKED = frozenset({b"", b"identity"})
@@ -36,36 +35,26 @@ class Budget:
         self._left += size
 
 
-async def read_body(receive: Receive, limit: int, patience: Patience, budget: Budget) -> bytes:
+async def read_body(receive: Receive, limit: int, budget: Budget) -> bytes:
     """The body as it came, at most `limit` bytes, for which room was taken from the budget.
 
-    Raises `Refused` when it is larger, or slower than is waited for, `ClientGone`; no room is taken
-    then.
+    Raises `Refused` when it is larger, `ClientGone`; no room is taken then.
     """
     held = 0
     chunks: list[bytes] = []
     try:
-        with patience.limit():
-            while True:
-                message: Any = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunk = message.get("body", b"")
-                if held + len(chunk) > limit:
-                    raise too_large(limit)
-                budget.take(len(chunk))
-                held += len(chunk)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    except TimeoutError:
-        budget.give_back(held)
-        raise Refused(
-            408,
-            "too_slow",
-            f"the body did not come within {patience.within_s:g} s; send it faster",
-            headers={"Connection": "close"},
-        ) from None
+        while True:
+            message: Any = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            if held + len(chunk) > limit:
+                raise too_large(limit)
+            budget.take(len(chunk))
+            held += len(chunk)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
     except BaseException:
         budget.give_back(held)
         raise
@@ -101,6 +90,16 @@ def unpacked(body: bytes, encoding: bytes, limit: int) -> bytes:
     except zlib.error as error:
         raise Refused(400, "damaged_gzip", f"the body is no gzip ({error})") from None
     return b"".join(parts)
+
+
+def too_slow(within_s: float) -> Refused:
+    """The body did not come in time."""
+    return Refused(
+        408,
+        "too_slow",
+        f"the body did not come within {within_s:g} s; send it faster",
+        headers={"Connection": "close"},
+    )
 
 
 def too_large(limit: int) -> Refused:

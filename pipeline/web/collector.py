@@ -6,6 +6,7 @@ event should cost little more than the parsing of its body.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from pipeline.web import forms, segment
 from pipeline.web.access import AccessKey
 from pipeline.web.answers import Refused, unauthorised, unavailable
 from pipeline.web.arrivals import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Arrivals, Sender
-from pipeline.web.bodies import Budget, ClientGone, read_body, too_large, unpacked
+from pipeline.web.bodies import Budget, ClientGone, read_body, too_large, too_slow, unpacked
 from pipeline.web.gathering import Gatherer
 from pipeline.web.limiting import Limit
 from pipeline.web.parts import WebParts
@@ -92,11 +93,12 @@ class Collector:
         """The routes that take events."""
         of_segment = partial(Shape, tell=_told_segment)
         batch = of_segment(segment.batch, MAX_BATCH_BYTES)
-        shapes = {"/v1/batch": batch, "/v1/import": batch}
+        shapes = {"/v1/batch": batch}
         for call in segment.CALLS:
             shape = of_segment(partial(segment.single, call))
             # Segment's script for browsers posts to the first letter.
             shapes |= {f"/v1/{call}": shape, f"/v1/{call[0]}": shape}
+        shapes["/v1/import"] = batch
         # The answer that Plausible's script waits for.
         told_ok = partial(Shape, status=202, media_type=b"text/plain", body=b"ok")
         shapes |= {
@@ -122,11 +124,15 @@ class Collector:
         """
         if head.declared_bytes > shape.limit:
             raise too_large(shape.limit)
-        body = b""
+        task, body = asyncio.current_task(), b""
         if shape.method == "POST":
-            body = await read_body(receive, shape.limit, self._reading, self._budget)
+            try:
+                with self._reading.limit(task):
+                    body = await read_body(receive, shape.limit, self._budget)
+            except TimeoutError:
+                raise too_slow(self._reading.within_s) from None
         try:
-            with self._accepting.limit():
+            with self._accepting.limit(task):
                 return await self._accept(head, body, shape)
         except (TimeoutError, ServerUnavailable) as error:
             raise unavailable(

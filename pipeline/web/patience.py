@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import TracebackType
 
 _EVERY_S = 0.1
@@ -11,7 +12,7 @@ _EVERY_S = 0.1
 class Patience:
     """Limits what is done within it to so many seconds, give or take a tenth; of one event loop.
 
-    With `with patience.limit(): …` whatever takes longer is cancelled, and TimeoutError raised.
+    With `with patience.limit(task): …` whatever takes longer is cancelled, and TimeoutError raised.
     """
 
     def __init__(self, within_s: float) -> None:
@@ -19,16 +20,16 @@ class Patience:
         self._limits: dict[_Limit, None] = {}  # the oldest first
         self._timer: asyncio.TimerHandle | None = None
 
-    def limit(self) -> _Limit:
-        """The limit for one thing that is done, which begins now."""
-        return _Limit(self)
+    def limit(self, task: asyncio.Task[object] | None) -> _Limit:
+        """The limit for one thing that is done by this task, the current one."""
+        return _Limit(self, task)
 
     def begin(self, limit: _Limit) -> None:
         """Watch it."""
-        loop = asyncio.get_running_loop()
-        limit.until_s = loop.time() + self.within_s
+        limit.until_s = time.monotonic() + self.within_s
         self._limits[limit] = None
         if self._timer is None:
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_EVERY_S, self._look, loop)
 
     def end(self, limit: _Limit) -> None:
@@ -36,7 +37,7 @@ class Patience:
         del self._limits[limit]
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now_s = loop.time()
+        now_s = time.monotonic()
         for limit in self._limits:
             if limit.until_s > now_s:
                 break
@@ -47,8 +48,8 @@ class Patience:
 class _Limit:
     __slots__ = ("_is_over", "_patience", "_task", "until_s")
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, patience: Patience, task: asyncio.Task[object] | None) -> None:
+        self._patience, self._task = patience, task
         self._is_over = False
         self.until_s = 0.0
 
@@ -59,7 +60,6 @@ class _Limit:
             self._task.cancel()
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
         self._patience.begin(self)
 
     def __exit__(

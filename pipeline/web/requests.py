@@ -84,6 +84,7 @@ class Head:
         return ""
 
 
+@lru_cache(maxsize=1_024)
 def _credentials(given: bytes) -> str:
     scheme, _, rest = given.strip().partition(b" ")
     rest = rest.strip()
