@@ -34,7 +34,7 @@ from pipeline.web.reads import Reads
 DESCRIPTION = (
     "Counts of events, exact at any moment, flushed or not. Days and hours are UTC where nothing "
     "else is said; ranges include both ends. Every route needs a read token "
-    "(`analytics keys create --read`), sent as `Authorization: Bearer rt_…`. Tables are answered "
+    "(`analytics keys create read`), sent as `Authorization: Bearer rt_…`. Tables are answered "
     "as CSV too, by `format=csv` or the Accept header."
 )
 

@@ -29,7 +29,7 @@ async def checked(access: Access, token: str) -> AccessKey:
     if key is None:
         raise unauthorised(
             "this needs a valid read token, sent as `Authorization: Bearer rt_…`; "
-            "`analytics keys create` makes one"
+            "`analytics keys create read` makes one"
         )
     return key
 
@@ -61,6 +61,6 @@ def may_forget(request: Request) -> None:
         raise Refused(
             403,
             "forbidden",
-            "this token may read only; `analytics keys create` with `--allow-forget` makes one "
+            "this token may read only; `analytics keys create read` with `--allow-forget` makes one "
             "that may forget users",
         )
