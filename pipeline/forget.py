@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine, delete, select, text
 
 from pipeline import forgotten
 from pipeline.counters import Counters
+from pipeline.events import Event
 from pipeline.held import held
 from pipeline.keys import Keys, UserCounter
 from pipeline.tables import dead_letters, user_daily
@@ -59,9 +60,11 @@ class Removed:
 def forget(counters: Counters, engine: Engine, user_id: str) -> Removed:
     """Remove a user. A repeat removes what is new since.
 
-    Waits for a flush that runs, and holds off others meanwhile. Raises redis.RedisError or
-    sqlalchemy.exc.OperationalError when a server is away: then repeat it.
+    Waits for a flush that runs, and holds off others meanwhile. Raises `InvalidEvent` for what can
+    be no user's id, and redis.RedisError or sqlalchemy.exc.OperationalError when a server is away:
+    then repeat it.
     """
+    Event.create("forget", user_id, now=datetime.now(UTC))  # checks the id
     with held(engine) as connection:
         at_ms, live = _drop_counters(counters, user_id)
         stored = connection.execute(delete(user_daily).where(user_daily.c.user_id == user_id))

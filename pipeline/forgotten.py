@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 class Forgotten:
     """The forgotten users as of a version: digest of the id -> moment (Unix ms)."""
 
-    version: int = 0
+    version: str = "0"
     at_ms: Mapping[str, int] = field(default_factory=dict)
 
     def drops(self, event: Event) -> bool:
@@ -100,9 +100,14 @@ def read(client: redis.Redis, keys: Keys) -> Forgotten:
     pipeline.hget(keys.totals, VERSION)
     pipeline.hgetall(keys.forgotten)
     version, at_ms = pipeline.execute()
+    # A moment that is no number is somebody else's, and must not make messages unreadable.
     return Forgotten(
-        int(version or 0),
-        {name.decode(): int(ms) for name, ms in cast("dict[bytes, bytes]", at_ms).items()},
+        (version or b"0").decode(errors="replace"),
+        {
+            name.decode(errors="replace"): int(ms)
+            for name, ms in cast("dict[bytes, bytes]", at_ms).items()
+            if ms.isdigit()
+        },
     )
 
 

@@ -58,8 +58,7 @@ local function positions_seen(prefix, ids)
 end
 
 -- 1. Look, and change nothing. Reading every structure also refuses one of the wrong type before the first write.
-local version = redis.call('HGET', totals, 'forgotten_version')
-if (version and tonumber(version) or 0) ~= batch.forgotten then return { 2 } end
+if (redis.call('HGET', totals, 'forgotten_version') or '0') ~= batch.forgotten then return { 2 } end
 local gone = {}
 for position, tag in ipairs(batch.tags) do
     if redis.call('HEXISTS', unacked, tag) == 0 then gone[#gone + 1] = position end

@@ -14,7 +14,9 @@ import redis
 from sqlalchemy import text
 
 from pipeline import forgotten
+from pipeline.archive import ArchiveOptions, archive
 from pipeline.deliveries import BadEvent, Delivery
+from pipeline.errors import InvalidEvent
 from pipeline.event_log import GROUP
 from pipeline.events import Event
 from pipeline.forget import concerns
@@ -192,7 +194,7 @@ def test_entries_that_another_consumer_held_name_the_user_no_longer_when_archive
     services.event_log.open()
     client.xreadgroup(GROUP, "died", {services.keys.events(0): ">"})
     removed = services.forget(ANN)
-    from pipeline.archive import ArchiveOptions, archive
+    assert agree(services)  # with the entry as it waits
 
     archived = archive(services.event_log, services.archive, ArchiveOptions(idle_s=0))
 
@@ -220,6 +222,12 @@ def test_dead_letters_of_the_user_are_dropped_wherever_they_are(
     assert services.status()["dead_letters"] == 2
     assert services.status()["books"]["balanced"]
     assert traces(services, client, ANN) == []
+
+
+@pytest.mark.parametrize("user_id", ["", "a\x00b", "x" * 257])
+def test_what_can_be_no_id_is_refused(services: Services, user_id: str) -> None:
+    with pytest.raises(InvalidEvent, match="user_id"):
+        services.forget(user_id)
 
 
 @pytest.mark.parametrize(
