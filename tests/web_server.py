@@ -17,6 +17,7 @@ from pipeline.redis_connection import redis_client
 from pipeline.services import Services
 from pipeline.web.access import Access
 from pipeline.web.app import create_app
+from pipeline.web.connections import PromptProtocol
 from pipeline.web.parts import WebOptions, WebParts
 from tests.support import eventually
 
@@ -75,7 +76,13 @@ def serving(
     client = redis_client(redis_url, 1)
     parts = WebParts(services, client, Access(client, services.keys), WebOptions(**options))
     config = uvicorn.Config(
-        create_app(parts), port=0, access_log=False, ws="none", log_config=None, lifespan="on"
+        create_app(parts),
+        port=0,
+        access_log=False,
+        http=PromptProtocol,
+        ws="none",
+        log_config=None,
+        lifespan="on",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -19,6 +19,7 @@ from pipeline.redis_connection import redis_client
 from pipeline.services import connect
 from pipeline.web.access import Access
 from pipeline.web.app import create_app
+from pipeline.web.connections import PromptProtocol
 from pipeline.web.parts import WebOptions, WebParts
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def serve(parts: WebParts, host: str, port: int) -> None:
         server_header=False,
         proxy_headers=bool(parts.options.trusted_proxies),
         forwarded_allow_ips=list(parts.options.trusted_proxies),
+        http=PromptProtocol,
         ws="none",
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_S,

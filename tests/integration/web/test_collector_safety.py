@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
+from pipeline.web import connections
 from tests.support import eventually, sent
 from tests.web_server import Answer, WebServer, basic
 
@@ -301,6 +302,43 @@ def test_bodies_that_do_not_come_take_no_more_memory_than_is_allowed(make_web: M
         statuses = eventually(lambda: [s for c in (one, other) if (s := c.status(0.05))])
         assert statuses == [503]
     eventually(lambda: web.post("/track", {"event_type": "sale"}).status == 200)
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /tr", b"POST /track HTTP/1.1\r\nHost: x\r\n"])
+def test_a_client_that_does_not_say_what_it_wants_is_not_waited_for(
+    make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.3)
+    web = make_web()
+    with socket.create_connection(("127.0.0.1", web.port), timeout=20) as silent:
+        silent.sendall(begun)
+        assert silent.recv(100) == b""
+
+
+def test_a_connection_that_is_used_again_must_go_on_in_time_too(
+    make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.3)
+    web = make_web()
+    with Slow(web.port, "/track", basic(web.key), length=21) as slow:
+        slow.connection.sendall(b'{"event_type":"sale"}')
+        assert slow.status() == 200
+        slow.connection.sendall(b"POST /track HTTP/1.1\r\n")
+        assert slow.connection.recv(100) == b""
+
+
+@pytest.mark.parametrize("where", ["head", "trailers"])
+def test_headers_without_end_are_not_kept(web: WebServer, client: redis.Redis, where: str) -> None:
+    line = b"X-Filler: " + b"x" * 8_000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", web.port), timeout=20) as endless:
+        endless.sendall(b"POST /track HTTP/1.1\r\nHost: x\r\n")
+        if where == "trailers":
+            endless.sendall(b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n")
+        with pytest.raises(OSError):  # noqa: PT011 - reset, or a broken pipe
+            for _ in range(10_000):
+                endless.sendall(line)
+    assert web.post("/track", {"event_type": "sale"}).status == 200
+    assert len(sent(client)) == 1
 
 
 # Everything else
