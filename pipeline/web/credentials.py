@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request
+from fastapi.security import HTTPBearer
 
 from pipeline.errors import ServerUnavailable
 from pipeline.web.access import Access, AccessKey
 from pipeline.web.answers import Refused, unauthorised, unavailable
-
-_BEARER = HTTPBearer(auto_error=False, description="A read token, `rt_…`")
 
 
 def token_of(request: Request) -> str:
@@ -34,20 +30,18 @@ async def checked(access: Access, token: str) -> AccessKey:
     return key
 
 
-class Reader:
+class Reader(HTTPBearer):
     """Lets a request with a valid read token pass, and says whose it is in `request.state.key`.
 
-    In the path `also_in_query` the token may stand in the query.
+    In the path `also_in_query` the token may stand in the query. As one of FastAPI's security
+    schemes it is part of the OpenAPI document.
     """
 
     def __init__(self, access: Access, also_in_query: str = "") -> None:
+        super().__init__(scheme_name="read_token", description="A read token, `rt_…`")
         self._access, self._also_in_query = access, also_in_query
 
-    async def __call__(
-        self,
-        request: Request,
-        _: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-    ) -> None:
+    async def __call__(self, request: Request) -> None:  # type: ignore[override]
         """FastAPI calls this before it looks at the parameters."""
         token = token_of(request)
         if not token and request.url.path == self._also_in_query:
@@ -61,6 +55,6 @@ def may_forget(request: Request) -> None:
         raise Refused(
             403,
             "forbidden",
-            "this token may read only; `analytics keys create read` with `--allow-forget` makes one "
+            "this token may only read; `analytics keys create read --allow-forget` makes one "
             "that may forget users",
         )
