@@ -19,7 +19,7 @@ it counts.
 | `totals`                                  | hash       | permanent: the books              |
 | `access`                                  | hash       | permanent: write keys, read tokens |
 | `producer:{id}`                            | string     | 1 day                             |
-| `forgotten`                               | hash       | permanent; entries 30 days: digests of forgotten users |
+| `forgotten`                               | hash       | permanent; entries 30 days        |
 | `workers`                                 | sorted set | an hour after the last heartbeat  |
 | `flush_requested`                         | string     | a few seconds                     |
 | `limit:…`                                 | string     | 20 seconds: what was sent of late |
