@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
 from pipeline.services import Services
-from tests.browser.site import Site, counts, give_key, need_chromium
+from tests.browser.site import PERSON, Site, counts, give_key, need_chromium
 from tests.support import Workers, eventually
 from tests.web_process import WebProcess, wait_until_consumed
 
@@ -27,10 +27,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    # A browser without a window calls itself HeadlessChrome, and is counted as a bot. Said here and
-    # not of a page, since it holds too for what is sent when the page is gone.
-    agent = "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0.0.0"
-    with playwright.chromium.launch(executable_path=need_chromium(), args=[agent]) as browser:
+    with playwright.chromium.launch(executable_path=need_chromium(), args=[PERSON]) as browser:
         yield browser
 
 

@@ -16,6 +16,10 @@ from pipeline.services import Services
 from pipeline.web.access import Access
 from tests.web_process import lately
 
+# A browser without a window calls itself HeadlessChrome, and is counted as a bot. Said of the whole
+# browser and not of a page, since it holds too for what is sent when the page is gone.
+PERSON = "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0.0.0"
+
 PAGE = """<!doctype html>
 <html lang="en">
 <title>Shop</title>

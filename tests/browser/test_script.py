@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Playwright
 
 from pipeline.services import Services
-from tests.browser.site import Site, counts, give_key, need_chromium, wait_until_taken
+from tests.browser.site import PERSON, Site, counts, give_key, need_chromium, wait_until_taken
 from tests.support import eventually
 from tests.web_process import WebProcess, lately, wait_until_consumed
 
@@ -108,6 +108,29 @@ def test_a_script_that_is_included_twice_counts_once(
     page.close()
 
     once_each(page_view=1, time_on_page=1)
+
+
+def test_a_page_that_comes_back_from_the_browsers_cache_is_viewed_again(
+    web: WebProcess, site: Site, playwright: Playwright, services: Services
+) -> None:
+    with playwright.chromium.launch(
+        executable_path=need_chromium(),
+        args=[PERSON],
+        ignore_default_args=["--disable-back-forward-cache"],
+    ) as caching:
+        page = caching.new_page()
+        page.goto(f"{site.origin}/one")
+        wait_until_taken(page)
+        page.evaluate("window.kept = true")
+        page.click("a")
+        page.wait_for_url("**/next")
+        page.go_back(wait_until="commit")  # nothing is loaded
+        assert page.evaluate("window.kept"), "the page was loaded again"
+        page.close()
+
+    eventually(lambda: counts(services) == {"page_view": 3, "time_on_page": 3}, 20)
+    wait_until_consumed(services)
+    assert counts(services) == {"page_view": 3, "time_on_page": 3}
 
 
 # What a page and its visitor may forbid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http.client import HTTPConnection
 
 from playwright.sync_api import BrowserContext
 
@@ -98,6 +99,69 @@ def test_an_event_whose_reply_was_lost_is_sent_again_and_counted_once(
     once_each(page_view=1, time_on_page=1, add_to_cart=1)
     assert services.status()["books"]["duplicate"]
     way.close()
+
+
+def test_an_event_that_came_too_often_is_sent_when_the_collector_says(
+    web: WebProcess,
+    site: Site,
+    context: BrowserContext,
+    once_each: Callable[..., None],
+) -> None:
+    web.kill()
+    web.start(ADDRESS_REQUESTS_PER_S="1")
+    page = context.new_page()
+    page.goto(site.origin)
+    wait_until_taken(page)
+
+    while ask(web) != 429:  # the limit is one of all that come from here
+        pass
+    with page.expect_response(lambda reply: reply.status == 429):
+        page.click("button")
+    assert waits(page) == ["add_to_cart"]
+    wait_until_taken(page)
+    page.close()
+
+    once_each(page_view=1, time_on_page=1, add_to_cart=1)
+
+
+def ask(web: WebProcess) -> int:
+    """The status of an answer to an event without a key."""
+    connection = HTTPConnection("127.0.0.1", web.port)
+    try:
+        connection.request("POST", "/v1/track", b"{}")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_what_the_collector_would_no_longer_know_is_dropped(
+    web: WebProcess, site: Site, context: BrowserContext, once_each: Callable[..., None]
+) -> None:
+    page = context.new_page()
+    page.goto(site.origin)
+    wait_until_taken(page)
+
+    web.kill()
+    page.evaluate("analytics.track('signup', {n: 1}); analytics.track('signup', {n: 2})")
+    page.close()
+    page, html = context.new_page(), site.html
+    site.html = "<title>A page without the script</title>"
+    page.goto(site.origin)
+    page.evaluate(
+        """for (const [name, text] of Object.entries(localStorage)) {
+            const event = JSON.parse(text);
+            const hours = event.properties.n === 1 ? 21 : 19;
+            event.timestamp = new Date(Date.now() - hours * 3600e3);
+            localStorage.setItem(name, JSON.stringify(event));
+        }"""
+    )
+    web.start()
+    site.html = html
+    page.reload()
+    wait_until_taken(page)
+    page.close()
+
+    once_each(page_view=2, time_on_page=2, signup=1)
 
 
 def test_of_what_waits_the_oldest_is_dropped_past_a_hundred(
