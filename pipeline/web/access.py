@@ -21,7 +21,7 @@ from typing import Literal, cast
 import msgspec
 import redis
 
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError, PipelineError, ServerUnavailable
 from pipeline.keys import Keys
 from pipeline.redis_connection import reported_redis_errors
 
@@ -67,6 +67,7 @@ class Access:
         self._held: tuple[dict[str, AccessKey], dict[str, AccessKey]] = ({}, {})
         self._origins: frozenset[str] = frozenset()
         self._read_at_s = self._tried_at_s = -_TOO_OLD_S
+        self._failed: PipelineError | None = None  # what came of the last try
         self._lock = threading.Lock()
         self._reading: asyncio.Task[None] | None = None
 
@@ -165,6 +166,8 @@ class Access:
     async def _read_again_async(self) -> None:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(asyncio.to_thread(self._read_again))
+            # Looked at, should nobody be waiting any more when it fails.
+            self._reading.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(self._reading)
 
     def _read_again(self) -> None:
@@ -172,15 +175,16 @@ class Access:
         with self._lock:
             began_s = time.monotonic()
             is_old = began_s - self._read_at_s > _TOO_OLD_S
-            if began_s - self._tried_at_s <= _LOOK_AGAIN_S and not is_old:
-                return
-            try:
-                self._read()
-            except PipelineError:
-                if is_old:
-                    raise
-            finally:
+            # Whoever has waited meanwhile for somebody's try is told what came of it.
+            if began_s - self._tried_at_s > _LOOK_AGAIN_S:
+                try:
+                    self._read()
+                    self._failed = None
+                except PipelineError as error:
+                    self._failed = error
                 self._tried_at_s = time.monotonic()
+            if is_old and self._failed is not None:
+                raise ServerUnavailable(str(self._failed)) from self._failed
 
     def _read(self) -> None:
         began_s = time.monotonic()

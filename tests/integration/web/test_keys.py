@@ -133,7 +133,8 @@ def test_while_redis_is_away_known_keys_are_believed_for_a_moment_and_new_ones_a
         own_servers.redis.kill()
         assert access.check("write", key) is not None
         assert access.check("write", "wk_unknown_secret") is None
-        with pytest.raises(ServerUnavailable):
-            other.check("write", key)
+        for _ in range(3):
+            with pytest.raises(ServerUnavailable):
+                other.check("write", key)
         with pytest.raises(ServerUnavailable):
             access.create("write", "")
