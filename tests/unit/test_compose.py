@@ -115,7 +115,9 @@ def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
                 assert (ROOT / source).is_file(), source
 
 
-def test_only_flower_and_the_web_server_are_published_and_only_on_loopback(services: dict[str, Service]) -> None:
+def test_flower_and_web_alone_are_published_and_only_on_loopback(
+    services: dict[str, Service],
+) -> None:
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert ports == {"flower": ["127.0.0.1:5555:5555"], "web": ["127.0.0.1:8080:8080"]}
 
