@@ -13,6 +13,7 @@ from benchmarks import (
     flushing,
     raw_log,
     reading,
+    web,
     workers,
     writing,
 )
@@ -279,6 +280,7 @@ CONTESTS = (
             ),
         ),
     ),
+    Contest("web", web.measure, web.COMPARISONS),
 )
 GROWTH = "growth"
 """The name under which growth is chosen: it has points, not rows."""

@@ -57,6 +57,9 @@ class Sizes:
     upserted: int = 20_000
     flushed_while_read: int = 200_000
     archived: int = 200_000
+    requests: int = 20_000
+    batch_requests: int = 1_000
+    api_reads: int = 2_000
     quiet_s: float = 8
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
 
@@ -81,6 +84,9 @@ QUICK = Sizes(
     upserted=5_000,
     flushed_while_read=50_000,
     archived=40_000,
+    requests=5_000,
+    batch_requests=300,
+    api_reads=500,
     quiet_s=3,
     growth=(10_000, 100_000),
 )

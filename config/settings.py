@@ -9,11 +9,10 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     Field,
@@ -22,11 +21,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config import event_types, urls
+from config import event_types, networks, urls
+from config.rules import rule
 
 PREFIX = "ANALYTICS_"
 # Variables of the test suite; they configure tests, not the pipeline.
@@ -34,6 +33,7 @@ TEST_PREFIX = "ANALYTICS_TEST_"
 
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
 _SHOWN_CHARACTERS = 80
+_SECRET_CHARACTERS = 16
 
 
 class SettingsError(ValueError):
@@ -163,6 +163,32 @@ class Settings(BaseSettings):
         le=65_535,
         description="Port of Flower under `analytics up`. 0: no Flower",
     )
+    web_port: int = Field(
+        default=8_080,
+        ge=0,
+        le=65_535,
+        description="Port of the web server; under `analytics up` 0: no web server",
+    )
+    user_id_secret: SecretStr | None = Field(
+        default=None,
+        description="What the collector makes user ids pseudonyms with (HMAC-SHA256). Unset: user "
+        "ids are kept as they come",
+    )
+    key_events_per_s: int = Field(
+        default=50_000,
+        ge=0,
+        description="Events a second that the collector takes with one write key. 0: any number",
+    )
+    address_requests_per_s: int = Field(
+        default=1_000,
+        ge=0,
+        description="Requests a second that the collector takes from one address. 0: any number",
+    )
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Proxies whose X-Forwarded-For is believed, as JSON: "
+        '["10.0.0.7", "192.168.0.0/16"]',
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="Least severe messages that are logged"
     )
@@ -231,6 +257,21 @@ class Settings(BaseSettings):
             if len(set(properties)) < len(properties):
                 raise ValueError(f"{event_type!r} names a property twice")
         return value
+
+    @field_validator("user_id_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < _SECRET_CHARACTERS:
+            raise ValueError(
+                f"must have {_SECRET_CHARACTERS} characters or more, such as what "
+                "`openssl rand -hex 32` prints; user ids could be guessed otherwise"
+            )
+        return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        return networks.decode(value)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -329,37 +370,14 @@ def _line(details: ErrorDetails) -> str:
     name = str(details["loc"][0])
     field = Settings.model_fields[name]
     given = os.environ.get(variable(name), details["input"])
-    return f"{variable(name)}={_shown(name, given)}: {reason or _rule(field)}"
-
-
-def _rule(field: FieldInfo) -> str:
-    """What a field's annotation and bounds ask for, in words."""
-    default = field.get_default(call_default_factory=True)
-    types = [kind for kind in get_args(field.annotation) if kind is not NoneType]
-    bounds = {
-        name: getattr(item, name)
-        for item in field.metadata
-        for name in ("ge", "gt", "le", "max_length")
-        if hasattr(item, name)
-    }
-    if isinstance(default, int | float):
-        kind = "a whole number" if field.annotation is int else "a number"
-        return f"must be {kind} {_range(bounds)} (default {default})"
-    if types and all(isinstance(kind, str) for kind in types):
-        return f"must be one of: {', '.join(types)} (default {default})"
-    if "max_length" in bounds:
-        return f"must have at most {bounds['max_length']} characters (default {default})"
-    return 'must be a JSON object of lists of names, such as {"page_view": ["path"]}'
-
-
-def _range(bounds: Mapping[str, float]) -> str:
-    lowest = f"above {bounds['gt']}" if "gt" in bounds else f"of {bounds['ge']} or more"
-    return f"{lowest}, at most {bounds['le']}" if "le" in bounds else lowest
+    return f"{variable(name)}={_shown(name, given)}: {reason or rule(field)}"
 
 
 def _shown(name: str, value: object) -> str:
     if value is None:
-        return "(Redis)" if name == "broker_url" else "(private server)"
+        return {"broker_url": "(Redis)", "user_id_secret": "(none)"}.get(name, "(private server)")
+    if name.endswith("_secret"):
+        return "***" if value else ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if name.endswith("_url"):

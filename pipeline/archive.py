@@ -27,7 +27,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from pipeline import partitions
+from pipeline.counting import CountBy
 from pipeline.event_log import Entry, EventLog
+from pipeline.forgotten import NOBODY, Forgotten
 from pipeline.raw_events import RawEvents
 from pipeline.store import ROW_REFUSED, SESSION
 from pipeline.tables import dead_letters, events
@@ -83,8 +85,16 @@ Unreadable = tuple[Entry, str]
 class Archive:
     """Where raw events are kept: the table `events`, and its ledger."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        who_is_forgotten: Callable[[], Forgotten] = Forgotten,
+        count_by: CountBy | None = None,
+    ) -> None:
+        """`who_is_forgotten` is asked in every transaction; of events of these users only the
+        properties named in `count_by` are kept."""
         self.engine = engine
+        self._who_is_forgotten, self._count_by = who_is_forgotten, count_by or {}
 
     def store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:
         """Store the events of the entries that the ledger does not hold; returns how many, and the
@@ -108,7 +118,13 @@ class Archive:
         """The same as `store`, in an open transaction."""
         read, unreadable = _read_all(entries)
         new = self.enter(connection, read) if read else set()
-        found = [one.events for one in read if one.name in new]
+        # Asked after the lock was taken, which whoever forgets a user holds: none is missed.
+        known = self._who_is_forgotten() if new else NOBODY
+        found = [
+            known.anonymised(one.events, one.entry.written_ms, self._count_by)
+            for one in read
+            if one.name in new
+        ]
         self._make_partitions({day for one in found for day in _days(one)})
         if found:
             _copy(connection, map(copy_text, found))
@@ -136,7 +152,7 @@ class Archive:
 
     def bury(self, entry: Entry, reason: str) -> None:
         """Keep an entry that cannot be read as a dead letter. May be repeated."""
-        written_s = int(entry.entry_id.split("-")[0]) / 1000
+        written_s = entry.written_ms / 1000
         letter = {
             # With a digest, since a stream that was made anew may use its ids again.
             "id": f"event-log-{entry.partition}-{entry.entry_id}-{_digest(entry.blob)}",

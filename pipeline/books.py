@@ -7,7 +7,9 @@ from typing import Any
 
 from pipeline.deliveries import TAG_PREFIX
 
-_FIELDS = ("published", "consumed", "counted", "duplicate", "dead")
+OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
+"""What becomes of a consumed event; `forgotten`: dropped, since its user was forgotten."""
+_FIELDS = ("published", "consumed", *OUTCOMES)
 
 
 def books(
@@ -17,7 +19,7 @@ def books(
 
     `totals` is the hash as Redis holds it, `waiting` the number of messages in the events queue and
     `unacked` the delivery tags of those being worked on, all of one instant. `balanced` says that
-    consumed = counted + duplicate + dead, in all and of every type (what names none is
+    consumed = counted + duplicate + dead + forgotten, in all and of every type (what names none is
     `__unknown__`), and that no message of our producers is missing:
     `missing_messages` = published - consumed - waiting - unacknowledged. That number is below zero
     while messages of other producers wait in the queue.
@@ -46,5 +48,5 @@ def books(
 
 
 def _agree(row: Mapping[str, int]) -> bool:
-    outcomes = (row.get(outcome, 0) for outcome in ("counted", "duplicate", "dead"))
+    outcomes = (row.get(outcome, 0) for outcome in OUTCOMES)
     return row.get("consumed", 0) == sum(outcomes)

@@ -14,6 +14,7 @@ from typing import cast
 import msgspec
 import redis
 
+from pipeline import forgotten
 from pipeline.counting import CountBy
 from pipeline.deliveries import Applied, Batch, Delivery
 from pipeline.errors import RedisWentBack
@@ -65,8 +66,8 @@ class CounterOptions:
 
 
 class Counters:
-    """Counters of one Redis under one prefix. Holds no state but the client; safe to share between
-    threads."""
+    """Counters of one Redis under one prefix. Holds no state but the client, and who was forgotten
+    as last read; safe to share between threads."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, options: CounterOptions | None = None
@@ -74,6 +75,7 @@ class Counters:
         self.client = client
         self.keys = keys
         self.options = options or CounterOptions()
+        self.forgotten = forgotten.NOBODY
         self._take_over = script(client, "take_over")
         self._settle = script(client, "settle")
         self._repair = script(client, "repair")
@@ -263,7 +265,11 @@ class Applying:
             reply = self._call.answer()
             if reply[0] == 1:
                 return self._batch.applied(pending=reply[1], unlogged=reply[2])
-            self._batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
+            if reply[0] == 2:
+                counters = self._counters
+                counters.forgotten = forgotten.read(counters.client, counters.keys)
+            else:
+                self._batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
             self._call = self._send()
 
     def drop(self) -> None:
@@ -272,7 +278,7 @@ class Applying:
 
     def _send(self) -> Call:
         keys, options = self._counters.keys, self._counters.options
-        message = self._batch.message(options.count_by, keys, self._now)
+        message = self._batch.message(options.count_by, keys, self._now, self._counters.forgotten)
         return Call(
             self._counters.client,
             "apply",

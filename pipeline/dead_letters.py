@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pipeline.errors import PipelineError
@@ -17,6 +17,7 @@ from pipeline.keys import Keys
 from pipeline.tables import dead_letters
 
 _MOVED_AT_ONCE = 500
+_SHARED = text("SELECT pg_advisory_xact_lock_shared(hashtext('analytics:hold'))")
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,20 @@ def move(client: redis.Redis, keys: Keys, engine: Engine) -> int:
     """Move dead letters from Redis to Postgres and return how many; exact when repeated: the id is
     the same."""
     moved = 0
-    while entries := cast("list[tuple[bytes, dict[bytes, bytes]]]", _oldest(client, keys)):
+    while True:
         with engine.begin() as connection:
+            # Before the letters are read: whoever forgets a user holds it, and finds every letter
+            # in one place.
+            connection.execute(_SHARED)
+            entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", _oldest(client, keys))
+            if not entries:
+                return moved
             connection.execute(
                 insert(dead_letters).on_conflict_do_nothing(),
                 [_row(entry_id, fields) for entry_id, fields in entries],
             )
         client.xdel(keys.dead, *[entry_id for entry_id, _ in entries])
         moved += len(entries)
-    return moved
 
 
 def waiting(client: redis.Redis, keys: Keys) -> int:

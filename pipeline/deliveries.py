@@ -20,6 +20,7 @@ import msgspec
 from pipeline.counting import CountBy, count
 from pipeline.errors import InvalidEvent
 from pipeline.events import Event, named_type
+from pipeline.forgotten import NOBODY, Forgotten
 from pipeline.keys import Keys
 from pipeline.raw_events import EventLogOptions, by_partition, entries, pack, switched_off
 
@@ -58,14 +59,16 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of a batch: events counted, duplicates and dead letters among them, counters now
-    pending, and events counted that found no room in the event log."""
+    """What became of a batch: events counted, duplicates, dead letters and events of forgotten
+    users among them, counters now pending, and events counted that found no room in the event
+    log."""
 
     counted: int = 0
     duplicate: int = 0
     dead: int = 0
     pending: int = 0
     unlogged: int = 0
+    forgotten: int = 0
 
 
 class Batch:
@@ -78,7 +81,9 @@ class Batch:
         self._seen_tasks: set[int] = set()
         self._seen_events: set[str] = set()
 
-    def message(self, count_by: CountBy, keys: Keys, now: datetime) -> dict[str, Any]:
+    def message(
+        self, count_by: CountBy, keys: Keys, now: datetime, forgotten: Forgotten = NOBODY
+    ) -> dict[str, Any]:
         """What the script is to do, as `apply.lua` describes it."""
         self._tags: list[tuple[str, int]] = []
         self._tasks: list[tuple[str, int]] = []
@@ -94,6 +99,8 @@ class Batch:
                 continue
             if delivery.tag is not None:
                 self._tags.append((delivery.tag, position))
+            if forgotten.at_ms:
+                delivery = _without(forgotten, delivery, outcomes)
             repeated = position in self._seen_tasks
             if delivery.task_id is not None and not repeated:
                 digest = _digest(delivery.task_id)
@@ -134,6 +141,7 @@ class Batch:
             "values": increments.values,
             "log": entries(logged, increments.hours, self._log, keys),
             "dead": dead,
+            "forgotten": forgotten.version,
             "books": {name: n for name, n in books.items() if n},
         }
 
@@ -153,6 +161,7 @@ class Batch:
             dead=self._outcome["dead"],
             pending=pending,
             unlogged=unlogged,
+            forgotten=self._outcome["forgotten"],
         )
 
     def _is_duplicate(self, event: Event) -> bool:
@@ -163,6 +172,23 @@ class Batch:
             return True
         self._ids[digest] = None
         return False
+
+
+def _without(
+    forgotten: Forgotten, delivery: Delivery, outcomes: Counter[tuple[str, str]]
+) -> Delivery:
+    """The delivery without what is of forgotten users, which `outcomes` notes."""
+    events = [event for event in delivery.events if not forgotten.drops(event)]
+    bad = [one for one in delivery.bad if not forgotten.names(one.raw)]
+    if len(events) == len(delivery.events) and len(bad) == len(delivery.bad):
+        return delivery
+    left = Counter(event.event_type for event in delivery.events)
+    left.subtract(event.event_type for event in events)
+    for one in delivery.bad:
+        if one not in bad:
+            left[one.event_type] += one.events
+    outcomes.update({("forgotten", event_type): n for event_type, n in left.items() if n})
+    return msgspec.structs.replace(delivery, events=events, bad=bad)
 
 
 def _digest(identifier: str) -> str:

@@ -41,6 +41,11 @@ class Entry:
         return cls(partition, entry_id.decode(), fields)
 
     @property
+    def written_ms(self) -> int:
+        """When it was written, by Redis's clock (Unix ms): ids begin with that."""
+        return int(self.entry_id.split("-")[0])
+
+    @property
     def blob(self) -> bytes:
         """The compressed events."""
         return self.fields.get(b"blob", b"")

@@ -8,15 +8,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, Text, cast, func, select
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Text,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+)
 
 from pipeline.events import Event
 from pipeline.tables import events
 
 _ROWS_AT_ONCE = 5_000
+_BEHIND = text(
+    "(events.timestamp < :at OR "
+    "(events.tableoid, events.ctid) < (CAST(:table AS OID), CAST(:row AS TID)))"
+)
 _decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
@@ -76,6 +92,45 @@ def newest(engine: Engine, wanted: Wanted, limit: int) -> list[Event]:
 def newest_statement(wanted: Wanted, limit: int) -> Select[Any]:
     """The query of `newest`."""
     return wanted.select().order_by(events.c.timestamp.desc()).limit(limit)
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Where an event stands among all, so that one can go on behind it: its time, and its row,
+    which tells events of the same instant apart for as long as nobody rewrites the table."""
+
+    at: datetime
+    table: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    row: Annotated[str, msgspec.Meta(pattern=r"^\([0-9]{1,9},[0-9]{1,4}\)$")]
+
+
+def page(
+    engine: Engine, wanted: Wanted, limit: int, after: Position | None = None
+) -> tuple[list[Event], Position | None]:
+    """The newest events that come `after` a position, newest first, and the position of the last of
+    them; None when no more follow.
+
+    Whatever is archived meanwhile, going on from page to page leaves no event out and gives none
+    twice.
+    """
+    table: ColumnClause[int] = literal_column("events.tableoid")
+    row: ColumnClause[str] = literal_column("events.ctid")
+    statement = (
+        wanted.select()
+        .add_columns(table.label("table"), cast(row, Text).label("row"))
+        .order_by(events.c.timestamp.desc(), table.desc(), row.desc())
+        .limit(limit + 1)
+    )
+    if after is not None:
+        behind = _BEHIND.bindparams(at=after.at, table=after.table, row=after.row)
+        statement = statement.where(events.c.timestamp <= after.at, behind)
+    with engine.connect() as connection:
+        rows = connection.execute(statement).all()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    last = None
+    if more:
+        last = Position(rows[-1].at.replace(tzinfo=UTC), rows[-1].table, rows[-1].row)
+    return [_event(row) for row in rows], last
 
 
 def how_many(engine: Engine, wanted: Wanted) -> int:

@@ -116,13 +116,14 @@ def encode_event(
     which also words the errors. Raises `InvalidEvent`.
     """
     if (
-        timestamp is None
+        (timestamp is None or _is_past(timestamp))
         and _is_usual(event_type, MAX_EVENT_TYPE_CHARACTERS)
         and (user_id is None or _is_usual(user_id, MAX_USER_ID_CHARACTERS))
         and (event_id is None or _is_usual(event_id, MAX_EVENT_ID_CHARACTERS))
         and (properties is None or type(properties) is dict)
     ):
-        event = _Stamped(event_type, time.time(), user_id, properties, event_id)
+        at = time.time() if timestamp is None else timestamp
+        event = _Stamped(event_type, at, user_id, properties, event_id)
         try:
             encoded = _encode(event)
         except (TypeError, ValueError, OverflowError, RecursionError):
@@ -137,10 +138,10 @@ def encode_event(
 
 
 class _Stamped(msgspec.Struct, omit_defaults=True, gc=False):
-    """An event on its way, its timestamp in Unix seconds."""
+    """An event on its way, its timestamp in Unix seconds, or a past time in UTC."""
 
     event_type: Any
-    timestamp: float
+    timestamp: Any
     user_id: Any = None
     properties: Any = None
     event_id: Any = None
@@ -187,6 +188,13 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
         if at is None:
             return now
         return at if isinstance(at, datetime) else datetime.fromtimestamp(at, UTC)
+
+
+def _is_past(timestamp: object) -> bool:
+    """Whether this is a time in UTC that is over."""
+    return (
+        type(timestamp) is datetime and timestamp.tzinfo is UTC and timestamp <= datetime.now(UTC)
+    )
 
 
 def _is_usual(text: object, longest: int) -> bool:

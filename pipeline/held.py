@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, Engine, select, text
 
+from pipeline import forgotten
 from pipeline.counters import Counters
 from pipeline.errors import PipelineError
 from pipeline.event_log import Entry, EventLog
@@ -90,11 +91,14 @@ class Unstored:
                 self.unreadable += 1
         ledger = select(archived_entries.c.name).where(archived_entries.c.name.in_(list(named)))
         archived = set(self._connection.execute(ledger).scalars()) if named else set()
+        # Nobody is forgotten meanwhile: that needs the same lock.
+        known = forgotten.read(self._counters.client, self._counters.keys)
+        by = self._counters.options.count_by
         events: list[Event] = []
         for name, entry in named.items():
             if name not in archived:
                 try:
-                    events += as_events(entry.unpack())
+                    events += as_events(known.anonymised(entry.unpack(), entry.written_ms, by))
                 except ValueError:
                     self.unreadable += 1
         return events

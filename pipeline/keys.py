@@ -17,8 +17,13 @@ it counts.
 | `events:{n}`                              | stream     | permanent; entries until archived |
 | `events:sizes`                            | hash       | permanent: what the streams hold  |
 | `totals`                                  | hash       | permanent: the books              |
+| `access`                                  | hash       | permanent: write keys, read tokens |
 | `producer:{id}`                            | string     | 1 day                             |
+| `forgotten`                               | hash       | permanent; entries 30 days        |
+| `workers`                                 | sorted set | an hour after the last heartbeat  |
 | `flush_requested`                         | string     | a few seconds                     |
+| `limit:…`                                 | string     | 20 seconds: what was sent of late |
+| `salt`                                    | string     | 1 day: hashes addresses in `limit` |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
@@ -111,6 +116,11 @@ class Keys:
         self.batches = f"{prefix}batches"
         self.totals = f"{prefix}totals"
         self.dead = f"{prefix}dead"
+        self.access = f"{prefix}access"
+        self.salt = f"{prefix}salt"
+        self.limit = f"{prefix}limit"
+        self.forgotten = f"{prefix}forgotten"
+        self.workers = f"{prefix}workers"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"
         self.unacked = f"{prefix}unacked"

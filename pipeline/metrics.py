@@ -58,6 +58,7 @@ NUMBERS = (
     _book("counted", "events counted"),
     _book("duplicate", "events not counted, since their id was seen before"),
     _book("dead", "events that became dead letters"),
+    _book("forgotten", "events dropped, since their user was forgotten"),
     _book("unlogged", "events counted for which the event log had no room"),
     Number("claims", "claims of flushes", ("books", "claims"), "counter"),
     Number(

@@ -92,6 +92,12 @@ class Outlet:
             raise OperationalError(f"{self._spool_dir} holds all it may, and is not sent yet")
         self._numbered = None
 
+    def send_once(self, events: Sequence[bytes]) -> None:
+        """Send `track_events` with these, and give them up when that fails: they may have been
+        taken then, and are not to be sent by this outlet again. Never spools."""
+        self._last_number += 1
+        self._publish(self._producer_id, self._last_number, str(uuid4()), events, retry=True)
+
     def send_spooled(self, for_s: float = _SLICE_S) -> bool:
         """Send what waits on disk, for so long; returns whether none is left."""
         until_s = time.monotonic() + for_s
@@ -151,7 +157,13 @@ class Outlet:
         self._try_again_at_s = time.monotonic() + _PAUSE_S
 
     def _publish(
-        self, producer_id: str, number: int, task_id: str, events: Sequence[bytes]
+        self,
+        producer_id: str,
+        number: int,
+        task_id: str,
+        events: Sequence[bytes],
+        *,
+        retry: bool = False,
     ) -> None:
         eager = self._app.conf.task_always_eager
         if eager or not producer.publishes_itself():
@@ -160,7 +172,7 @@ class Outlet:
             if eager:
                 producer.track_events.apply(args, task_id=task_id, throw=True)
             else:
-                producer.track_events.apply_async(args, task_id=task_id, retry=False)
+                producer.track_events.apply_async(args, task_id=task_id, retry=retry)
         else:
             publisher = self._publisher_of(producer_id)
             envelope = producer.envelope(producer.TRACK_EVENTS, os.getpid())

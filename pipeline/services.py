@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import redis
 from sqlalchemy import Engine
 
-from pipeline import dead_letters, partitions
+from pipeline import dead_letters, forgotten, partitions
 from pipeline.archive import KEPT_DAYS, Archive, archive
 from pipeline.audit import Difference, audit
 from pipeline.books import books
@@ -19,6 +20,7 @@ from pipeline.counters import CounterOptions, Counters
 from pipeline.errors import ServerUnavailable
 from pipeline.event_log import EventLog
 from pipeline.flush import flush
+from pipeline.forget import Removed, forget
 from pipeline.keys import Keys
 from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
 from pipeline.raw_events import EventLogOptions
@@ -132,6 +134,12 @@ class Services:
         with self._reported():
             return prune(self.engine, today, events_days, counters_days, dry_run=dry_run)
 
+    def forget(self, user_id: str) -> Removed:
+        """Remove a user from Redis, tables and archive; totals stay. See `pipeline.forget`."""
+        self.archive_events()  # what waits in the event log names the user until then
+        with self._reported():
+            return forget(self.counters, self.engine, user_id)
+
     def move_dead_letters(self) -> int:
         """Move dead letters from Redis to Postgres; returns how many."""
         with self._reported():
@@ -148,6 +156,7 @@ class Services:
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
             self.store.forget_batches(oldest, self.counters.listed)
+            forgotten.expire(self.redis, self.keys)
             self.archive.forget_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
 
     def accept_redis_state(self) -> int:
@@ -245,6 +254,6 @@ def connect(
         store=Store(engine, keys),
         stats=Stats(counters, engine),
         event_log=EventLog(counters.client, keys),
-        archive=Archive(engine),
+        archive=Archive(engine, partial(forgotten.read, counters.client, keys), settings.count_by),
         broker_url=broker_url,
     )

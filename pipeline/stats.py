@@ -10,16 +10,18 @@ does meanwhile. Rankings alone are as of the last flush, and say so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     CompoundSelect,
     Engine,
     Select,
+    Text,
     bindparam,
     func,
     null,
@@ -61,6 +63,12 @@ def _in_range(column: ColumnElement[Any]) -> ColumnElement[bool]:
 _DAYS = _with_ledger(
     select(daily.c.date, daily.c.count).where(
         daily.c.event_type == bindparam("event_type"), _in_range(daily.c.date)
+    )
+)
+_TYPES_OF_DAY = _with_ledger(
+    select(daily.c.event_type, daily.c.count).where(
+        daily.c.date == bindparam("day"),
+        daily.c.event_type == func.any(bindparam("event_types", type_=ARRAY(Text))),
     )
 )
 _HOURS = _with_ledger(
@@ -124,6 +132,17 @@ class Stats:
         """How often the event happened from `first` to `last`."""
         return sum(count for _, count in self._by_day(event_type, first, last))
 
+    def daily_counts(self, event_types: Collection[str], day: date) -> dict[str, int]:
+        """How often each of these events happened on a day, all of one instant."""
+        names = {event_type: self._keys.daily(event_type, f"{day}") for event_type in event_types}
+        found = self._read_named(
+            _TYPES_OF_DAY,
+            {"event_types": list(names), "day": day},
+            lambda event_type: self._keys.daily(event_type, f"{day}"),
+            list(names.values()),
+        )
+        return {event_type: found[name] for event_type, name in names.items()}
+
     def hourly_counts(self, event_type: str, day: date) -> list[int]:
         """24 counts, one for each hour of a day."""
         return [count for _, count in self._by_hour(event_type, day, day)]
@@ -151,6 +170,14 @@ class Stats:
         self, event_type: str, property_name: str, value: str, first: date, last: date
     ) -> int:
         """How often the event happened with a value of one of its counted properties."""
+        return sum(
+            n for _, n in self.property_counts(event_type, property_name, value, first, last)
+        )
+
+    def property_counts(
+        self, event_type: str, property_name: str, value: str, first: date, last: date
+    ) -> list[tuple[date, int]]:
+        """The same for every day of the range, zeros included."""
         value = counted_value(value)
 
         def name(day: date) -> str:
@@ -163,8 +190,9 @@ class Stats:
             "first": first,
             "last": last,
         }
-        names = [name(day) for day in _days(first, last)]
-        return sum(self._read(_VALUE_DAYS, wanted, name, names))
+        days = _days(first, last)
+        counts = self._read(_VALUE_DAYS, wanted, name, [name(day) for day in days])
+        return list(zip(days, counts, strict=True))
 
     def user_counts(
         self, user_id: str, first: date | None = None, last: date | None = None

@@ -10,9 +10,10 @@ from tasks.app import app
 from tasks.archive import archive_events
 from tasks.consumer import EventsStep
 from tasks.flush import flush_counters
+from tasks.heartbeat import HeartbeatStep
 from tasks.maintenance import audit, maintain, move_dead_letters, prune, repair_counters
 
-app.steps["consumer"].add(EventsStep)
+app.steps["consumer"].update((EventsStep, HeartbeatStep))
 
 __all__ = [
     "app",

@@ -102,6 +102,8 @@ def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
         keys.pending_flush,
         keys.batches,
         keys.totals,
+        keys.access,
+        keys.forgotten,
         keys.dead,
         # The event log is a stream for each partition, empty when all is archived.
         *(keys.events(partition) for partition in range(MAX_LOG_PARTITIONS)),

@@ -15,14 +15,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.cli import (
+    access,
     archiving,
     dead_letters,
     events,
+    forgetting,
     operating,
     processes,
     reading,
     stats,
     up,
+    web,
 )
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain
@@ -59,7 +62,20 @@ def root(
         use_data_dir(data_dir)
 
 
-for module in (up, events, stats, reading, archiving, operating, dead_letters, processes):
+_MODULES = (
+    up,
+    events,
+    stats,
+    reading,
+    archiving,
+    operating,
+    dead_letters,
+    forgetting,
+    processes,
+    web,
+    access,
+)
+for module in _MODULES:
     module.register(app)
 
 

@@ -68,7 +68,8 @@ def flush(as_json: Json = False) -> None:
 def status(as_json: Json = False) -> None:
     """Show what waits where, and the books.
 
-    The books are the running totals of events: published, consumed, counted, duplicate, dead.
+    The books are the running totals of events: published, consumed, counted, duplicate, dead,
+    forgotten.
     """
     with open_services() as services:
         state = services.status()

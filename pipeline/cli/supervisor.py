@@ -7,6 +7,7 @@ kills them, and the next start finds everything as the append-only file and Post
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import shlex
 import socket
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 READY_WITHIN_S = 60.0
 # With the servers' five seconds this stays under the ten that are promised.
 CHILDREN_END_WITHIN_S = 4.0
-FLOWER_PORTS_TRIED = 20
+PORTS_TRIED = 20
 
-WORKER, BEAT, FLOWER = "worker ", "beat", "flower"
+WORKER, BEAT, FLOWER, WEB = "worker ", "beat", "flower", "web"
 
 _POLL_S = 0.05
 _PING_TIMEOUT_S = 0.5
@@ -69,7 +70,7 @@ class Supervisor:
         self._children: list[Child] = []
         self._hurry = False
         self.stopping = False
-        self.flower_port = 0
+        self.ports: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -87,15 +88,17 @@ class Supervisor:
         self._hurry = True
 
     def wait_until_ready(self) -> None:
-        """Return when every worker answers and Flower listens. Raises `NotReadyError`."""
+        """Return when every worker answers, and Flower and the web server listen.
+
+        Raises `NotReadyError`.
+        """
         app = context.celery_app()
         deadline = time.monotonic() + READY_WITHIN_S
         while True:
             self.keep_running()
             names = {node.partition("@")[0] for node in _answering(app)}
             missing = [child.name for child in self._children if not _answers(child.name, names)]
-            if self.flower_port and not _listens(self.flower_port):
-                missing.append(FLOWER)
+            missing += [name for name, port in self.ports.items() if not _listens(port)]
             if not missing:
                 return
             if time.monotonic() > deadline:
@@ -125,7 +128,8 @@ class Supervisor:
         if broker is not None:
             rows.insert(0, Running("rabbitmq", None, urls.mask(broker), None))
         for child in self._children:
-            where = f"http://127.0.0.1:{self.flower_port}" if child.name == FLOWER else ""
+            port = self.ports.get(child.name)
+            where = f"http://127.0.0.1:{port}" if port else ""
             rows.append(Running(child.name, child.pid, where, child.program.log))
         return rows
 
@@ -196,15 +200,20 @@ class Supervisor:
             (WORKER + "flush", ["worker", "flush"]),
             (BEAT, ["beat"]),
         ]
-        if self._settings.flower_port:
-            self.flower_port = _free_port(self._settings.flower_port)
-            if self.flower_port != self._settings.flower_port:
-                self._tell(
-                    f"flower: port {self._settings.flower_port} is taken, so it listens on "
-                    f"{self.flower_port}"
-                )
-            programs.append((FLOWER, [FLOWER, "--port", str(self.flower_port)]))
+        for name, wanted in self._listeners():
+            port = self.ports[name] = _free_port(wanted, f"ANALYTICS_{name.upper()}_PORT")
+            if port != wanted:
+                self._tell(f"{name}: port {wanted} is taken, so it listens on {port}")
+            programs.append((name, [name, "--port", str(port)]))
         return programs
+
+    def _listeners(self) -> list[tuple[str, int]]:
+        """Name and port, as the settings want it, of what answers over HTTP."""
+        wanted = [(FLOWER, self._settings.flower_port), (WEB, self._settings.web_port)]
+        if self._settings.web_port and importlib.util.find_spec("uvicorn") is None:
+            self._tell("web: not installed (pip install analytics-pipeline[web])")
+            wanted.pop()
+        return [(name, port) for name, port in wanted if port]
 
     def _program(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> Program:
         logs = self._data_dir / "logs"
@@ -292,15 +301,15 @@ def _answering(app: Any) -> list[str]:
 
 
 def _answers(child: str, nodes: set[str]) -> bool:
-    """Whether the Celery node of a child is among those that answer; Flower has none."""
-    if child == FLOWER:
+    """Whether the Celery node of a child is among those that answer; some have none."""
+    if child in (FLOWER, WEB):
         return True
     return ("celerybeat" if child == BEAT else child.removeprefix(WORKER)) in nodes
 
 
-def _free_port(wanted: int) -> int:
+def _free_port(wanted: int, setting: str) -> int:
     """`wanted`, or the first port after it that is free on loopback."""
-    for port in range(wanted, min(wanted + FLOWER_PORTS_TRIED, 65_536)):
+    for port in range(wanted, min(wanted + PORTS_TRIED, 65_536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -309,8 +318,8 @@ def _free_port(wanted: int) -> int:
                 continue
             return port
     raise NotReadyError(
-        f"ports {wanted} to {wanted + FLOWER_PORTS_TRIED - 1} are taken; set ANALYTICS_FLOWER_PORT "
-        "to a free one, or to 0 to do without Flower"
+        f"ports {wanted} to {wanted + PORTS_TRIED - 1} are taken; set {setting} to a free one, or "
+        "to 0 to do without"
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.cli.output import print_table, say
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
+    from config.settings import Settings
     from pipeline.cli.supervisor import Supervisor
 
 _WATCH_EVERY_S = 0.5
@@ -58,9 +59,9 @@ def up(
 ) -> None:
     """Run everything on this machine until Ctrl-C.
 
-    That is Redis, Postgres, event workers, a flush worker, beat and Flower. Redis and Postgres are
-    private servers in the data directory, unless ANALYTICS_REDIS_URL or ANALYTICS_POSTGRES_URL name
-    others.
+    That is Redis, Postgres, event workers, a flush worker, beat, Flower and the web server. Redis
+    and Postgres are private servers in the data directory, unless ANALYTICS_REDIS_URL or
+    ANALYTICS_POSTGRES_URL name others.
     """
     from pipeline.cli.supervisor import Supervisor, data_dir_hint
 
@@ -72,6 +73,7 @@ def up(
         with _stopping_on_signals(supervisor), supervisor:
             supervisor.wait_until_ready()
             _show(supervisor)
+            _show_keys(settings, supervisor)
             if example:
                 _send_examples()
             _tell_how_to_go_on(data_dir_hint(settings))
@@ -109,6 +111,24 @@ def _show(supervisor: Supervisor) -> None:
         (row.name, row.pid and str(row.pid), row.where, row.log) for row in supervisor.running()
     ]
     print_table("What runs", ["what", "process", "where", "log"], rows)
+
+
+def _show_keys(settings: Settings, supervisor: Supervisor) -> None:
+    """The keys of the web server, which a private Redis is given with the first start."""
+    from pipeline.cli.access import first_keys
+    from pipeline.cli.supervisor import WEB
+
+    if WEB not in supervisor.ports:
+        return
+    if settings.redis_url is not None:
+        _tell("Make a key for the web server:  analytics keys create write")
+        return
+    keys = first_keys(settings)
+    _tell(
+        f"Write key of the web server:  {keys.write}\n"
+        f"Read token:                   {keys.read}\n"
+        f"Both are kept in {keys.path}."
+    )
 
 
 def _send_examples() -> None:

@@ -12,11 +12,13 @@
 --           dead      [[kind, reason], …]  dead letters; their bodies, which may be any bytes, follow from ARGV[9] on,
 --                     and then the blobs of the log's entries
 --           books     {field of totals: increment}
+--           forgotten version of the forgotten users that the worker has left out
 --       2 prefix of the event id sets   3 prefix of the task id sets   4 half the duplicate window (s)
 --       5 cap on distinct values        6 lifetime of a counter (s), 0 for none
 --       7 entries and 8 bytes that a stream of the event log may hold             9… bodies of dead letters, blobs
 -- Returns {1, number of pending counters, events that found no room in the event log}, or, with nothing changed,
---         {0, [positions of tags that are gone], [… of event ids seen], [… of task ids seen]}, from 1.
+--         {0, [positions of tags that are gone], [… of event ids seen], [… of task ids seen]}, from 1;
+--         {2} when other users are forgotten than the worker knows.
 
 local unacked, unacked_index, pending, totals, dead = unpack(KEYS)
 local batch = cmsgpack.unpack(ARGV[1])
@@ -56,6 +58,7 @@ local function positions_seen(prefix, ids)
 end
 
 -- 1. Look, and change nothing. Reading every structure also refuses one of the wrong type before the first write.
+if (redis.call('HGET', totals, 'forgotten_version') or '0') ~= batch.forgotten then return { 2 } end
 local gone = {}
 for position, tag in ipairs(batch.tags) do
     if redis.call('HEXISTS', unacked, tag) == 0 then gone[#gone + 1] = position end
@@ -65,7 +68,6 @@ local seen_tasks = positions_seen(ARGV[3], batch.tasks)
 if #gone + #seen_events + #seen_tasks > 0 then return { 0, gone, seen_events, seen_tasks } end
 redis.call('ZCARD', unacked_index)
 local were_pending = redis.call('SCARD', pending)
-redis.call('HLEN', totals)
 redis.call('XLEN', dead)
 
 local fits = {} -- per entry of the event log, whether its stream has room

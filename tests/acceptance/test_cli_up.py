@@ -83,7 +83,8 @@ def test_it_shows_what_runs_where_and_the_counts_of_the_example_events(
     said = up.said()
 
     names = [row[0] for row in rows_of(said)]
-    assert names[:6] == ["redis", "postgres", "worker events1", "worker flush", "beat", "flower"]
+    expected = ["redis", "postgres", "worker events1", "worker flush", "beat", "flower", "web"]
+    assert names[:7] == expected
     assert ["example_page_view", "3", "3"] in rows_of(said)
     assert ["example_product_click", "2", "2"] in rows_of(said)
     assert f"port {taken_port} is taken" in said
@@ -95,6 +96,26 @@ def test_flower_is_where_it_says(up: Up) -> None:
 
     with urllib.request.urlopen(where, timeout=10) as answer:
         assert "Flower" in answer.read().decode()
+
+
+def test_the_web_server_takes_events_with_the_key_of_the_first_start(
+    up: Up, analytics: Analytics
+) -> None:
+    where = next(row[2] for row in rows_of(up.said()) if row[0] == "web")
+    file = analytics.data_dir / "web-keys.json"
+    keys = json.loads(file.read_text())
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"Write key of the web server:  {keys['write']}" in up.said()
+    assert f"Read token:                   {keys['read']}" in up.said()
+
+    request = urllib.request.Request(
+        f"{where}/track",
+        b'{"event_type": "web_signup"}',
+        {"Authorization": f"Bearer {keys['write']}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.loads(answer.read()) == {"success": True}
+    eventually(lambda: count(analytics, "web_signup") == 1)
 
 
 def test_the_commands_of_the_readme_run(
@@ -331,7 +352,9 @@ def test_what_is_killed_is_started_again_and_nothing_is_lost(up: Up, analytics: 
 def test_killed_it_takes_everything_along_and_the_next_start_has_every_count(
     tmp_path: Path,
 ) -> None:
-    analytics = Analytics(tmp_path / "home", {"FLOWER_PORT": "0", "VISIBILITY_TIMEOUT_S": "2"})
+    analytics = Analytics(
+        tmp_path / "home", {"FLOWER_PORT": "0", "WEB_PORT": "0", "VISIBILITY_TIMEOUT_S": "2"}
+    )
     first = analytics.up()
     send(analytics, *[{"event_type": "kept", "timestamp": f"{DAY}T00:00:00Z"}] * 7)
 

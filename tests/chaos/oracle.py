@@ -11,6 +11,7 @@ from random import Random
 from sqlalchemy import text
 
 from pipeline.archive import ArchiveOptions, archive
+from pipeline.books import OUTCOMES
 from pipeline.services import Services
 from tests.chaos.account import DEAD, PROPERTY, UNSTAMPED, Bounds, Key
 
@@ -204,7 +205,7 @@ def judge_books(services: Services, bounds: Bounds, verdict: Verdict) -> None:
     for name in ("queue_depth", "unacknowledged", "pending_counters", "inflight_batches"):
         if status[name]:
             verdict.note(f"{name} is {status[name]} at the end")
-    if books["consumed"] != books["counted"] + books["duplicate"] + books["dead"]:
+    if books["consumed"] != sum(books[outcome] for outcome in OUTCOMES):
         verdict.note(f"the books do not balance: {books}")
     if books["missing_messages"] or not books["balanced"]:
         verdict.note(f"{books['missing_messages']} messages are missing in the books")

@@ -21,6 +21,7 @@ import msgspec
 import redis
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.books import OUTCOMES
 from pipeline.errors import ServerUnavailable
 from pipeline.services import Services
 from tasks.app import services
@@ -93,12 +94,12 @@ class Reader:
 
     def _check_books(self) -> None:
         books = self._services.status()["books"]
-        for field in ("consumed", "counted", "duplicate", "dead"):
+        for field in ("consumed", *OUTCOMES):
             key = ("books", field)
             if books[field] < self._highest[key]:
                 self._wrong(f"{key} fell from {self._highest[key]} to {books[field]}")
             self._highest[key] = books[field]
-        if books["consumed"] != books["counted"] + books["duplicate"] + books["dead"]:
+        if books["consumed"] != sum(books[outcome] for outcome in OUTCOMES):
             self._wrong(f"the books do not balance: {books}")
         counted = sum(of_type.get("counted", 0) for of_type in books["by_type"].values())
         if books["counted"] != counted:

@@ -19,7 +19,8 @@ from pipeline.producer import track_event, track_events
 from pipeline.publisher import PublishUnconfirmed
 from pipeline.services import Services
 from tests.integration.rabbitmq_server import RabbitMQ, need_rabbitmq
-from tests.support import NOW, TODAY, Workers, eventually, stored_total
+from tests.support import NOW, TODAY, Workers, counted_here, eventually, stored_total
+from tests.web_server import serving
 
 QUEUES = ("analytics.events", "analytics.flush", "analytics.maintenance")
 EVENTS = QUEUES[0]
@@ -232,3 +233,23 @@ def test_beat_flush_worker_and_control_commands_work_through_rabbitmq(
     assert inspect.wait(timeout_s=60) == 0
     assert "events1@tests" in inspect.said()
     assert "flush2@tests" in inspect.said()
+
+
+def test_events_taken_over_http_count_once_and_while_it_is_away_clients_are_told_to_come_back(
+    services: Services, workers: Workers, server: RabbitMQ, broker_url: str, redis_url: str
+) -> None:
+    producer.configure(publish_timeout_s=1)  # as the web server has it
+    workers.start("events", BROKER_URL=broker_url)
+    with serving(services, redis_url) as web:
+        batch = [{"type": "track", "event": "sale", "messageId": f"m{n}"} for n in range(50)]
+        for _ in range(2):
+            assert web.post("/v1/batch", {"batch": batch}).status == 200
+        eventually(lambda: books(services)["consumed"] == 100)
+        server.remember_queues()
+        server.kill()
+        away = web.post("/v1/batch", {"batch": batch})
+        assert (away.status, away.json["code"]) == (503, "unavailable")
+        server.start()
+        eventually(lambda: web.post("/v1/batch", {"batch": batch}).status == 200, 60)
+    eventually(lambda: books(services)["duplicate"] >= 100)
+    assert counted_here(services.redis) == {"sale": 50}

@@ -115,9 +115,11 @@ def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
                 assert (ROOT / source).is_file(), source
 
 
-def test_only_flower_is_published_and_only_on_loopback(services: dict[str, Service]) -> None:
+def test_flower_and_web_alone_are_published_and_only_on_loopback(
+    services: dict[str, Service],
+) -> None:
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert ports == {"flower": ["127.0.0.1:5555:5555"]}
+    assert ports == {"flower": ["127.0.0.1:5555:5555"], "web": ["127.0.0.1:8080:8080"]}
 
 
 def test_workers_start_after_redis_is_healthy_and_the_tables_are_there(
@@ -146,7 +148,7 @@ def test_every_queue_has_a_worker(services: dict[str, Service]) -> None:
 def test_every_command_of_ours_exists(services: dict[str, Service]) -> None:
     ours = [command[1] for command in commands(services).values() if command[0] == "analytics"]
     known = get_command(command_line)
-    assert ours == ["migrate"]
+    assert ours == ["migrate", "web"]
     assert set(ours) <= set(getattr(known, "commands", {}))
 
 

@@ -1,0 +1,121 @@
+"""Health: whether this process lives, whether it can serve, and which version it is.
+
+No token is needed, so nothing is told but which part is missing. Every answer is bounded in time,
+and however often it is asked for, the servers are asked once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.metadata import version
+
+import redis
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipeline import schema
+from pipeline.heartbeats import SEEN_WITHIN_S, silent_s
+from pipeline.services import Services
+from pipeline.web.answers import RETRY_AFTER_S, json_response
+from pipeline.web.parts import WebParts
+
+OK = "ok"
+WITHIN_S = 2.0
+_ASKED_EVERY_S = 1.0
+_NO_STORE = {"Cache-Control": "no-store"}
+
+Checks = dict[str, str]
+logger = logging.getLogger(__name__)
+
+
+def health_routes(parts: WebParts) -> list[Route]:
+    """`/livez`, `/readyz` and `/version`."""
+    ready = _Ready(parts.redis, parts.services)
+
+    async def livez(_: Request) -> Response:
+        return json_response({"status": OK}, headers=_NO_STORE)
+
+    async def readyz(_: Request) -> Response:
+        checks = await ready.checks()
+        if all(said == OK for said in checks.values()):
+            return json_response({"status": OK, "checks": checks}, headers=_NO_STORE)
+        headers = {**_NO_STORE, "Retry-After": str(RETRY_AFTER_S)}
+        return json_response({"status": "not ready", "checks": checks}, 503, headers)
+
+    async def version_(_: Request) -> Response:
+        return json_response(_versions(), headers={"Cache-Control": "public, max-age=60"})
+
+    return [
+        Route("/livez", livez, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+        Route("/version", version_, methods=["GET"]),
+    ]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"version": version("analytics-pipeline"), "schema": schema.newest_version()}
+
+
+class _Ready:
+    """The checks, each in a thread of its own, so that one server which stalls hides no other."""
+
+    def __init__(self, client: redis.Redis, services: Services) -> None:
+        self._client, self._services = client, services
+        # Two each: what a stalled server holds must not keep the other checks waiting.
+        self._of_redis = ThreadPoolExecutor(2, "redis-health")
+        self._of_postgres = ThreadPoolExecutor(2, "postgres-health")
+        self._asked_at_s = -_ASKED_EVERY_S
+        self._newest: asyncio.Task[Checks] | None = None
+
+    async def checks(self) -> Checks:
+        """What is said of Redis, Postgres, the migrations and the workers: `ok`, or what is
+        wrong."""
+        now_s = time.monotonic()
+        is_old = now_s - self._asked_at_s >= _ASKED_EVERY_S
+        if self._newest is None or (is_old and self._newest.done()):
+            self._asked_at_s = now_s
+            self._newest = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._newest)
+
+    async def _ask(self) -> Checks:
+        of_redis, of_postgres = await asyncio.gather(
+            self._within(self._of_redis, self._look_at_redis, ("redis", "worker")),
+            self._within(self._of_postgres, self._look_at_postgres, ("postgres", "migrations")),
+        )
+        return of_redis | of_postgres
+
+    async def _within(
+        self, pool: ThreadPoolExecutor, look: Callable[[], Checks], names: tuple[str, str]
+    ) -> Checks:
+        server, other = names
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                return await asyncio.get_running_loop().run_in_executor(pool, look)
+        except TimeoutError:
+            return {server: f"no answer within {WITHIN_S:g} s", other: "unknown"}
+        except (redis.RedisError, SQLAlchemyError) as error:
+            logger.warning("not ready: %s", error)
+            return {server: "does not answer", other: "unknown"}
+
+    def _look_at_redis(self) -> Checks:
+        silent = silent_s(self._client, self._services.keys).get("events")
+        if silent is None or silent > SEEN_WITHIN_S:
+            seen = f"no event worker was seen for {SEEN_WITHIN_S} s; start one"
+        else:
+            seen = OK
+        return {"redis": OK, "worker": seen}
+
+    def _look_at_postgres(self) -> Checks:
+        with self._services.engine.connect() as connection:
+            found = schema.current_version(connection)
+        if found == schema.newest_version():
+            return {"postgres": OK, "migrations": OK}
+        return {"postgres": OK, "migrations": "not at this version; run `analytics migrate`"}

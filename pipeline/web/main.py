@@ -1,0 +1,121 @@
+"""The composition root of the web application: from settings to a server.
+
+`analytics web` calls `serve`; any ASGI server can run `pipeline.web.main:app` as a factory.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.applications import Starlette
+
+from pipeline import address, producer
+from pipeline.errors import ConfigurationError
+from pipeline.redis_connection import redis_client
+from pipeline.services import connect
+from pipeline.web.access import Access
+from pipeline.web.app import create_app
+from pipeline.web.connections import PromptProtocol
+from pipeline.web.parts import WebOptions, WebParts
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+REPLY_WITHIN_S = 1.0
+GRACE_S = 3
+"""How long requests under way may take when the server is told to stop."""
+_CONNECTIONS = 10_000
+_GC_THRESHOLD = 20_000
+"""Objects after which Python looks for cycles: its 700 come with every few requests."""
+
+
+def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebParts:
+    """The parts for these servers; opens no connection. Has this process's producer publish to
+    them."""
+    broker_url = settings.broker_url.get_secret_value() if settings.broker_url else None
+    producer.configure(
+        redis_url=redis_url,
+        broker_url=broker_url,
+        prefix=settings.prefix,
+        publish_timeout_s=REPLY_WITHIN_S,
+    )
+    services = connect(settings, redis_url, postgres_url, broker_url)
+    client = redis_client(redis_url, REPLY_WITHIN_S)
+    secret = settings.user_id_secret
+    options = WebOptions(
+        user_id_secret=secret.get_secret_value() if secret else "",
+        key_events_per_s=settings.key_events_per_s,
+        address_requests_per_s=settings.address_requests_per_s,
+        trusted_proxies=tuple(settings.trusted_proxies),
+        log_level=settings.log_level,
+    )
+    return WebParts(services, client, Access(client, services.keys), options)
+
+
+def app() -> Starlette:
+    """The application for the settings of the environment, for ASGI servers."""
+    from config import settings
+
+    loaded = settings.load()
+    redis_url, postgres_url = (
+        url.get_secret_value() if url else None for url in (loaded.redis_url, loaded.postgres_url)
+    )
+    return create_app(
+        make_parts(
+            loaded,
+            address.redis_url(redis_url, loaded.data_dir),
+            address.postgres_url(postgres_url, loaded.data_dir),
+        )
+    )
+
+
+def serve(parts: WebParts, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; then requests under way are finished first.
+
+    Raises `ConfigurationError` when another program has the port.
+    """
+    config = uvicorn.Config(
+        create_app(parts),
+        host=host,
+        port=port,
+        # Addresses of visitors are not kept, and the access log would keep them.
+        access_log=False,
+        log_level=parts.options.log_level.lower(),
+        server_header=False,
+        proxy_headers=bool(parts.options.trusted_proxies),
+        forwarded_allow_ips=list(parts.options.trusted_proxies),
+        http=PromptProtocol,
+        ws="none",
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    # What is there now stays; and what a request leaves behind needs no collector.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
+    server = _Server(config, parts)
+    try:
+        server.run()
+    except SystemExit as ended:  # uvicorn has logged why
+        raise ConfigurationError(
+            f"nothing can be served on {host}:{port}, see above: give another --host or --port"
+        ) from ended
+
+
+class _Server(uvicorn.Server):
+    """Tells what streams without end that it is to stop, which uvicorn would wait for in vain."""
+
+    def __init__(self, config: uvicorn.Config, parts: WebParts) -> None:
+        super().__init__(config)
+        self._parts = parts
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT has come. uvicorn would raise it again at the end; to have stopped as
+        asked is no failure."""
+        self._parts.stopping.set()
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True

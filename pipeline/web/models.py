@@ -1,0 +1,173 @@
+"""The shapes of the stats API's answers, for its OpenAPI document. Answers are not checked against
+them at run time; the tests do that."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+Count = Annotated[int, Field(ge=0, description="Events, exact at this moment, flushed or not")]
+
+
+class ErrorDetails(BaseModel):
+    """What was wrong."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer that is an error."""
+
+    error: ErrorDetails
+
+
+class CountAnswer(BaseModel):
+    """A count over a range."""
+
+    event_type: str
+    first: dt.date = Field(alias="from")
+    last: dt.date = Field(alias="to")
+    count: Count
+
+
+class HourlyAnswer(BaseModel):
+    """The hours of a day, UTC."""
+
+    event_type: str
+    date: dt.date
+    counts: Annotated[list[Count], Field(min_length=24, max_length=24)]
+
+
+class SeriesPoint(BaseModel):
+    """A point of a series."""
+
+    at: str = Field(
+        description="The hour (ISO 8601), the day, the Monday of the week, the first of the month"
+    )
+    count: Count
+
+
+class Period(BaseModel):
+    """A range and what happened in it."""
+
+    first: dt.date = Field(alias="from")
+    last: dt.date = Field(alias="to")
+    count: Count
+    series: list[SeriesPoint]
+
+
+class SeriesAnswer(Period):
+    """A series, and that of the period before where it was asked for."""
+
+    event_type: str
+    granularity: str
+    time_zone: str
+    previous: Period | None
+
+
+class Ranked(BaseModel):
+    """One line of a ranking."""
+
+    value: str
+    count: Count
+
+
+class TopAnswer(BaseModel):
+    """A ranking as of the last flush."""
+
+    event_type: str
+    of: str
+    as_of: dt.datetime | None = Field(description="Of the last flush; null: there was none yet")
+    top: list[Ranked]
+
+
+class UserAnswer(BaseModel):
+    """All that a user did."""
+
+    user_id: str
+    count: Count
+    first_day: dt.date | None
+    last_day: dt.date | None
+    event_types: dict[str, Count]
+
+
+class UserCountsAnswer(BaseModel):
+    """All that a user did, by event type and day; days without events are left out."""
+
+    user_id: str
+    counts: dict[str, dict[dt.date, Count]]
+
+
+class DayCount(BaseModel):
+    """A day's count."""
+
+    date: dt.date
+    count: Count
+
+
+class PropertyAnswer(BaseModel):
+    """How often a property had a value."""
+
+    event_type: str
+    property: str
+    value: str
+    first: dt.date = Field(alias="from")
+    last: dt.date = Field(alias="to")
+    count: Count
+    days: list[DayCount]
+    counted: bool = Field(description="Whether values of this property are counted at present")
+
+
+class RawEvent(BaseModel):
+    """An archived event."""
+
+    event_type: str
+    timestamp: dt.datetime
+    user_id: str | None = None
+    properties: dict[str, Any] | None = None
+    event_id: str | None = None
+
+
+class EventsAnswer(BaseModel):
+    """A page of events, newest first."""
+
+    events: list[RawEvent]
+    next: str | None = Field(description="`cursor` of the next page; null: this is the last")
+
+
+class ForgottenAnswer(BaseModel):
+    """What was removed of a user this time."""
+
+    user_id: str
+    forgotten_at: dt.datetime
+    counters: int = Field(ge=0, description="Counters of the user that were removed")
+    events: int = Field(ge=0, description="Archived events that no longer name the user")
+    dead_letters: int = Field(ge=0, description="Dead letters of the user that were dropped")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that every route may answer, and those named, for OpenAPI."""
+    meanings = {
+        401: "No valid read token was given",
+        403: "The token may not do this",
+        422: "A parameter cannot be used; the error names it",
+        503: "Redis or Postgres does not answer; come back after `Retry-After` seconds",
+    }
+    return {
+        status: {"model": ErrorAnswer, "description": meanings[status]}
+        for status in (401, *statuses, 503)
+    }
+
+
+TABLE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "JSON, or a table as CSV",
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    },
+    304: {"description": "What the client has (`If-None-Match`) is what there is"},
+}
+"""Of routes that answer CSV too."""

@@ -1,0 +1,48 @@
+"""What the web application is made of: clients and values, given by a composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Event
+
+import redis
+
+from pipeline.services import Services
+from pipeline.web.access import Access
+
+
+@dataclass(frozen=True)
+class WebOptions:
+    """The values that the web application needs; the first five are settings."""
+
+    user_id_secret: str = field(default="", repr=False)
+    """What user ids are made pseudonyms with; empty: they are kept as they come."""
+    key_events_per_s: int = 0
+    """Events a second that one write key may send; 0: any number."""
+    address_requests_per_s: int = 0
+    """Requests a second to the collector from one address; 0: any number."""
+    trusted_proxies: Sequence[str] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For is believed; empty: none."""
+    log_level: str = "INFO"
+
+    body_within_s: float = 10.0
+    """How long a client may take to send a request's body."""
+    accepted_within_s: float = 1.5
+    """How long a request waits for its message to be published before it is told to come back."""
+    waiting_bytes: int = 64 * 1024 * 1024
+    """Events that wait to be published, at most; past that a request is told to come back."""
+
+
+@dataclass(frozen=True)
+class WebParts:
+    """Everything that the routes work with. The collector publishes with `pipeline.producer`, as
+    that is configured."""
+
+    services: Services
+    redis: redis.Redis
+    """A client that takes a server without an answer within a second to be away."""
+    access: Access
+    options: WebOptions
+    stopping: Event = field(default_factory=Event)
+    """Set when the server is to stop: what streams without end then ends."""

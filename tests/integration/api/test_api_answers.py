@@ -1,0 +1,261 @@
+"""What all routes have in common: tokens, errors, CSV, tags, and servers that are away."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from config.settings import Settings
+from pipeline import producer
+from pipeline.embedded import PrivateServers
+from pipeline.schema import migrate
+from pipeline.services import Services, connect
+from pipeline.web.api import stats_api
+from tests.api_server import served
+from tests.integration.api.conftest import Api, parts_of
+from tests.support import count_events, event
+
+ROUTES = [
+    ("GET", "/api/stats/count?event_type=page_view"),
+    ("GET", "/api/stats/hourly?event_type=page_view"),
+    ("GET", "/api/stats/series?event_type=page_view"),
+    ("GET", "/api/stats/top?event_type=page_view"),
+    ("GET", "/api/stats/live?event_type=page_view"),
+    ("GET", "/api/users/u1"),
+    ("DELETE", "/api/users/u1"),
+    ("GET", "/api/users/u1/counts"),
+    ("GET", "/api/properties/path/x/counts?event_type=page_view"),
+    ("GET", "/api/events"),
+]
+TABLES = [path for method, path in ROUTES if method == "GET" and "live" not in path]
+
+
+def error(response: httpx.Response) -> dict[str, str]:
+    assert response.headers["content-type"] == "application/json"
+    found: dict[str, str] = response.json()["error"]
+    assert "Traceback" not in response.text
+    return found
+
+
+def test_the_list_of_routes_here_is_complete(services: Services, redis_url: str) -> None:
+    document = stats_api(parts_of(services, redis_url)).openapi()
+    documented = {
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    }
+    names = {"u1": "{user_id}", "path": "{name}", "x": "{value}"}
+    listed = {
+        (method, "/".join(names.get(part, part) for part in path.partition("?")[0].split("/")))
+        for method, path in ROUTES
+    }
+    assert listed == documented
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_no_route_answers_without_a_read_token(api: Api, method: str, path: str) -> None:
+    _, write_key = api.parts.access.create("write", "page")
+    revoked, was_valid = api.parts.access.create("read", "old")
+    api.parts.access.revoke(revoked.id)
+    presented = [None, "rt_", "nonsense", write_key, was_valid, f"{api.token}x", "rt_ä_ö"]
+
+    for token in presented:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
+        response = api.stranger.request(method, path, headers=headers)
+        assert response.status_code == 401, token
+        assert error(response)["code"] == "unauthorised"
+        assert "WWW-Authenticate" in response.headers
+
+
+def test_only_the_live_stream_takes_its_token_from_the_query(api: Api) -> None:
+    response = api.stranger.get(f"/api/stats/count?event_type=x&token={api.token}")
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "said"),
+    [
+        ("/api/stats/count", "event_type", "is required"),
+        ("/api/stats/count?event_type=", "event_type", "at least 1 character"),
+        ("/api/stats/count?event_type=x%00", "event_type", "pattern"),
+        ("/api/stats/count?event_type=x&from=2025-02-30", "from", "'2025-02-30' is not a day"),
+        ("/api/stats/count?event_type=x&from=20250201", "from", "is not a day"),
+        ("/api/stats/count?event_type=x&from=9999-12-31", "from", "out of bounds"),
+        ("/api/stats/count?event_type=x&to=2025-01-01", "to", "no beginning"),
+        ("/api/stats/count?event_type=x&from=2025-01-02&to=2025-01-01", "from", "earlier day"),
+        ("/api/stats/count?event_type=x&from=1990-01-01", "from", "at most 3660 days"),
+        ("/api/stats/count?event_type=x&form=2025-01-01", "form", "no such parameter"),
+        ("/api/stats/count?event_type=x&format=xml", "format", "'json' or 'csv'"),
+        ("/api/stats/series?event_type=x&granularity=year", "granularity", "'hour'"),
+        ("/api/stats/series?event_type=x&time_zone=Mars/Base", "time_zone", "no time zone"),
+        ("/api/stats/series?event_type=x&time_zone=../../etc/passwd", "time_zone", "no time zone"),
+        (
+            "/api/stats/series?event_type=x&granularity=hour&from=2020-01-01&to=2023-01-01",
+            "from",
+            "at most 800 days",
+        ),
+        (
+            "/api/stats/series?event_type=x&from=0001-01-02&to=0001-01-05&compare=previous",
+            "compare",
+            "no period before",
+        ),
+        ("/api/stats/top?event_type=x&limit=0", "limit", "greater than or equal to 1"),
+        ("/api/stats/top?event_type=x&fresh=maybe", "fresh", "boolean"),
+        ("/api/users/%FF", "user_id", "is no UTF-8"),
+        ("/api/users/%00", "user_id", "pattern"),
+        ("/api/users/" + "u" * 257, "user_id", "at most 256 characters"),
+        ("/api/properties/path/x/counts", "event_type", "is required"),
+        ("/api/events?cursor=nonsense", "cursor", "none of ours"),
+        ("/api/events?cursor=WyJ4Iiwx", "cursor", "none of ours"),
+        ("/api/events?limit=5000", "limit", "less than or equal to 1000"),
+        ("/api/stats/live?event_type=", "event_type", "at least 1 character"),
+    ],
+)
+def test_a_wrong_parameter_is_named(api: Api, path: str, field: str, said: str) -> None:
+    response = api.reader.get(path)
+
+    assert response.status_code == 422
+    assert error(response)["code"] == "invalid"
+    assert error(response)["field"] == field
+    assert said in error(response)["message"]
+
+
+def test_unknown_paths_and_methods_are_answered_in_json(api: Api) -> None:
+    unknown, wrong = api.reader.get("/api/nothing"), api.reader.post("/api/stats/count")
+
+    assert (unknown.status_code, wrong.status_code) == (404, 405)
+    assert error(unknown)["code"] == "not_found"
+    assert error(wrong)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_every_table_is_answered_as_csv(services: Services, api: Api, path: str) -> None:
+    count_events(services, event(user_id="u1", properties={"path": "x"}))
+    by_format = api.reader.get(path + ("&" if "?" in path else "?") + "format=csv")
+    by_accept = api.reader.get(path, headers={"Accept": "text/html, text/csv;q=0.9"})
+    preferred = api.reader.get(path, headers={"Accept": "application/json, text/csv;q=0.9"})
+
+    assert by_format.status_code == 200, by_format.text
+    assert by_format.headers["content-type"] == "text/csv; charset=utf-8"
+    assert by_format.headers["content-disposition"].startswith("attachment")
+    assert by_accept.content == by_format.content
+    rows = list(csv.reader(io.StringIO(by_format.text)))
+    assert len({len(row) for row in rows}) == 1
+    assert preferred.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_of_a_csv_is_a_formula(services: Services, api: Api, formula: str) -> None:
+    count_events(services, event(user_id=formula))
+
+    table = api.reader.get(
+        "/api/stats/top?event_type=page_view&of=user&fresh=true&format=csv"
+    ).content.decode()
+
+    rows = list(csv.reader(io.StringIO(table, newline="")))
+    assert rows == [["value", "count"], [f"'{formula}", "1"]]
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_an_answer_that_the_client_has_is_not_sent_again(
+    services: Services, api: Api, path: str
+) -> None:
+    first = api.reader.get(path)
+    tag = first.headers["etag"]
+    same = api.reader.get(path, headers={"If-None-Match": f'"x", W/{tag}'})
+    as_csv = api.reader.get(path, headers={"If-None-Match": tag, "Accept": "text/csv"})
+
+    assert (same.status_code, same.content) == (304, b"")
+    assert same.headers["etag"] == tag
+    assert as_csv.status_code == 200
+    assert first.headers["cache-control"].startswith("private, ")
+    assert "Accept" in first.headers["vary"]
+
+
+def test_a_changed_count_has_another_tag(services: Services, api: Api) -> None:
+    path = "/api/stats/count?event_type=page_view&from=2025-03-14"
+    tag = api.reader.get(path).headers["etag"]
+    count_events(services, event())
+
+    response = api.reader.get(path, headers={"If-None-Match": tag})
+
+    assert response.status_code == 200
+    assert response.json()["count"] == 1
+    assert response.headers["cache-control"] == "private, no-cache"
+
+
+def test_the_documentation_loads_nothing_from_elsewhere(api: Api) -> None:
+    page = api.stranger.get("/docs")
+
+    assert page.status_code == 200
+    assert "://" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css", "docs.js"):
+        assert f"docs/{name}" in page.text
+        assert api.stranger.get(f"/docs/{name}").status_code == 200
+    assert api.stranger.get("/openapi.json").json()["info"]["title"] == "Analytics"
+    assert api.stranger.get("/docs/nothing").status_code == 404
+
+
+@pytest.fixture
+def alone(own_servers: PrivateServers) -> Iterator[tuple[PrivateServers, Services]]:
+    """Services on servers that the test may stop."""
+    assert own_servers.redis_url is not None
+    assert own_servers.postgres_url is not None
+    services = connect(Settings(), own_servers.redis_url, own_servers.postgres_url)
+    producer.configure(producer.ProducerSettings(redis_url=own_servers.redis_url))
+    migrate(services.engine)
+    yield own_servers, services
+    services.close()
+
+
+@pytest.mark.parametrize("which", ["redis", "postgres"])
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_server_that_is_away_is_answered_with_503_in_seconds(
+    alone: tuple[PrivateServers, Services], which: str, how: str
+) -> None:
+    import os
+    import signal
+    import time
+
+    servers, services = alone
+    assert servers.redis_url is not None
+    parts = parts_of(services, servers.redis_url)
+    _, token = parts.access.create("read", "reader", may_forget=True)
+    headers = {"Authorization": f"Bearer {token}"}
+    server = getattr(servers, which)
+    with (
+        served(parts) as origin,
+        httpx.Client(base_url=origin, headers=headers, timeout=30) as client,
+    ):
+        assert client.get("/api/stats/count?event_type=x").json()["count"] == 0
+        pids = [server.pid]
+        if which == "postgres":
+            pids += _children(server.pid)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+        try:
+            for method, path in ROUTES:
+                if which == "redis" and path in (ROUTES[3][1], ROUTES[-1][1]):
+                    continue  # they read Postgres only
+                began_s = time.monotonic()
+                response = client.request(method, path)
+                took_s = time.monotonic() - began_s
+                assert response.status_code == 503, path
+                assert int(response.headers["retry-after"]) >= 1
+                assert error(response)["code"] == "unavailable"
+                assert "127.0.0.1" not in response.text
+                assert took_s < 20, path  # "a few seconds", on a machine that is busy
+        finally:
+            if how == "stopped":
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+    parts.redis.close()
+
+
+def _children(pid: int) -> list[int]:
+    from pathlib import Path
+
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,60 @@
+"""`DELETE /api/users/{id}`, and user ids that are kept as pseudonyms."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+
+from pipeline.services import Services
+from pipeline.web.pseudonyms import pseudonym
+from tests.integration.api.conftest import Api
+from tests.support import TODAY, count_events, event
+
+SECRET = "a secret of the tests"
+
+
+def test_a_token_that_may_only_read_is_refused(services: Services, api: Api) -> None:
+    count_events(services, event(user_id="u1"))
+
+    response = api.reader.delete("/api/users/u1")
+
+    assert response.status_code == 403
+    assert response.json()["error"]["code"] == "forbidden"
+    assert "--allow-forget" in response.json()["error"]["message"]
+    assert api.reader.get("/api/users/u1").json()["count"] == 1
+
+
+def test_a_user_is_forgotten_by_a_token_that_may(services: Services, api: Api) -> None:
+    user_id = "a/b ü"
+    count_events(services, event(user_id=user_id), event(user_id=user_id, event_id="e"))
+    services.flush()
+    path = f"/api/users/{quote(user_id, safe='')}"
+
+    first, again = api.forgetter.delete(path), api.forgetter.delete(path)
+
+    assert first.status_code == again.status_code == 200
+    assert first.json()["user_id"] == user_id
+    assert (first.json()["counters"], first.json()["events"]) == (1, 2)
+    assert (again.json()["counters"], again.json()["events"]) == (0, 0)
+    assert api.reader.get(path).json()["count"] == 0
+    days = {"event_type": "page_view", "from": f"{TODAY}"}
+    assert api.reader.get("/api/stats/count", params=days).json()["count"] == 2
+    assert api.reader.get("/api/events").json()["events"][0].get("user_id") is None
+
+
+@pytest.mark.parametrize("web_options", [{"user_id_secret": SECRET}])
+def test_a_user_is_found_and_forgotten_under_the_pseudonym(services: Services, api: Api) -> None:
+    kept = pseudonym(SECRET, "u1")
+    count_events(services, event(user_id=kept), event(user_id="u1"))
+    services.archive_events()
+
+    by_id = api.reader.get("/api/users/u1").json()
+    by_pseudonym = api.reader.get(f"/api/users/{kept}?pseudonym=true").json()
+    events = api.reader.get("/api/events?user_id=u1").json()["events"]
+    api.forgetter.delete("/api/users/u1")
+
+    assert by_id["count"] == by_pseudonym["count"] == 1
+    assert [one["user_id"] for one in events] == [kept]
+    assert services.stats.user_counts(kept) == {}
+    assert services.stats.user_counts("u1") != {}
