@@ -93,16 +93,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone (`analytics … | head`): the rest has no reader.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read it has gone (`analytics … | head`)
         sys.exit(1)
     except Exception as error:
         line = explain(error)
         if line is None:
             raise
         warn(line)
+        try:
+            sys.stdout.flush()
+        except OSError:  # which is what was told; Python would tell it again, and exit with 120
+            _drop_output()
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_usage_error(message: str) -> None:
