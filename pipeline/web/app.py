@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.web import answers
 from pipeline.web.api import stats_api
@@ -14,6 +15,18 @@ from pipeline.web.collector import Collector
 from pipeline.web.health import health_routes
 from pipeline.web.parts import WebParts
 from pipeline.web.script import script_routes
+
+
+class _Application(Starlette):
+    """Starlette, but for the collector's routes: its layers would be a tenth of what an event
+    costs, and those routes answer for what goes wrong themselves."""
+
+    doors: Mapping[str, ASGIApp] = {}
+    """By path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        door = self.doors.get(scope["path"]) if scope["type"] == "http" else None
+        await (door or super().__call__)(scope, receive, send)
 
 
 def create_app(parts: WebParts) -> Starlette:
@@ -30,8 +43,9 @@ def create_app(parts: WebParts) -> Starlette:
         async with collector.running(), stats.router.lifespan_context(stats):
             yield
 
-    app = Starlette(
-        routes=[*collector.routes(), *script_routes(), *health_routes(parts)],
+    doors = collector.routes()
+    app = _Application(
+        routes=[*doors, *script_routes(), *health_routes(parts)],
         exception_handlers={
             answers.Refused: answers.refused,
             HTTPException: answers.http_error,
@@ -39,6 +53,7 @@ def create_app(parts: WebParts) -> Starlette:
         },
         lifespan=lifespan,
     )
+    app.doors = {door.path: door.app for door in doors}
     # Not mounted: Starlette's mounts do not match a path that holds a newline, as a value may.
     app.router.default = stats
     app.router.redirect_slashes = False

@@ -7,6 +7,7 @@ event should cost little more than the parsing of its body.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from pipeline.errors import ServerUnavailable
@@ -41,6 +42,8 @@ _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _encode = msgspec.json.Encoder().encode
 
 Tell = Callable[[Refused], object]
+
+logger = logging.getLogger(__name__)
 
 
 def _told(refused: Refused) -> object:
@@ -89,7 +92,7 @@ class Collector:
         self._of_address = Limit(parts.redis, keys, "address", options.address_requests_per_s)
         self._of_key = Limit(parts.redis, keys, "key", options.key_events_per_s)
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         """The routes that take events."""
         of_segment = partial(Shape, tell=_told_segment)
         batch = of_segment(segment.batch, MAX_BATCH_BYTES)
@@ -219,7 +222,8 @@ class _Door:
             arrivals = await self._collector.take(head, receive, shape)
         except ClientGone:
             return
-        except Refused as refused:
+        except Exception as raised:
+            refused = raised if isinstance(raised, Refused) else _fault(raised)
             body = _encode(shape.tell(refused))
             headers = [(b"content-type", _JSON), _length(body), _NO_STORE, _NO_SNIFFING]
             headers += [(k.lower().encode(), v.encode()) for k, v in refused.headers.items()]
@@ -264,6 +268,12 @@ class _Door:
             (b"access-control-max-age", lasts_s),
         ]
         await self._answer(head, send, 204, headers, b"")
+
+
+def _fault(raised: Exception) -> Refused:
+    """The log has the traceback, the client has none."""
+    logger.error("a request ended in a fault", exc_info=raised)
+    return Refused(500, "fault", "a fault of this server; its log says more")
 
 
 def _length(body: bytes) -> tuple[bytes, bytes]:
