@@ -222,18 +222,23 @@ class _Door:
             arrivals = await self._collector.take(head, receive, shape)
         except ClientGone:
             return
-        except Exception as raised:
-            refused = raised if isinstance(raised, Refused) else _fault(raised)
-            body = _encode(shape.tell(refused))
-            headers = [(b"content-type", _JSON), _length(body), _NO_STORE, _NO_SNIFFING]
-            headers += [(k.lower().encode(), v.encode()) for k, v in refused.headers.items()]
-            await self._answer(head, send, refused.status, headers, body)
+        except Refused as refused:
+            await self._refuse(head, send, refused)
+        except Exception:
+            logger.exception("a request ended in a fault")
+            await self._refuse(head, send, _fault())
         else:
             headers, body = self._headers, shape.body
             if arrivals.rejected:
                 body = _encode({"success": True, "rejected": arrivals.rejected})
                 headers = [(b"content-type", _JSON), _length(body)]
             await self._answer(head, send, shape.status, headers, body)
+
+    async def _refuse(self, head: Head, send: Send, refused: Refused) -> None:
+        body = _encode(self._shape.tell(refused))
+        headers = [(b"content-type", _JSON), _length(body), _NO_STORE, _NO_SNIFFING]
+        headers += [(k.lower().encode(), v.encode()) for k, v in refused.headers.items()]
+        await self._answer(head, send, refused.status, headers, body)
 
     async def _answer(
         self,
@@ -270,9 +275,8 @@ class _Door:
         await self._answer(head, send, 204, headers, b"")
 
 
-def _fault(raised: Exception) -> Refused:
+def _fault() -> Refused:
     """The log has the traceback, the client has none."""
-    logger.error("a request ended in a fault", exc_info=raised)
     return Refused(500, "fault", "a fault of this server; its log says more")
 
 
