@@ -149,11 +149,17 @@ class Collector:
         presented = head.key()
         key = await self._checked(presented, head.origin) if presented else None
         sender = head.sender(self._options.user_id_secret)
-        if shape.method == "POST":
-            encoding = head.headers.get(b"content-encoding", b"")
-            arrivals = shape.read(unpacked(body, encoding, shape.limit), sender)
-        else:
-            arrivals = shape.read(head.query, sender)
+        content = head.query
+        try:
+            if shape.method == "POST":
+                encoding = head.headers.get(b"content-encoding", b"")
+                content = unpacked(body, encoding, shape.limit)
+            arrivals = shape.read(content, sender)
+        except Refused:
+            # What is wrong with the events is told only to who may send some.
+            if key is None:
+                await self._checked(segment.write_key(content), head.origin)
+            raise
         if key is None:
             key = await self._checked(arrivals.write_key, head.origin)
         arrivals.check()

@@ -73,9 +73,14 @@ class _RawBatch(msgspec.Struct, rename="camel", gc=False):
     write_key: str | None = None
 
 
+class _Key(msgspec.Struct, rename="camel"):
+    write_key: str = ""
+
+
 _decode_call = msgspec.json.Decoder(_Call).decode
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_raw_batch = msgspec.json.Decoder(_RawBatch).decode
+_decode_key = msgspec.json.Decoder(_Key).decode
 
 # How an event's fields are called in a call.
 _NAMES = {"event_type": "event", "user_id": "userId", "event_id": "messageId"}
@@ -115,6 +120,14 @@ def batch(body: bytes, sender: Sender) -> Arrivals:
     except (ValueError, RecursionError) as error:
         raise _no_batch(error) from None
     return _arrivals(raw.batch, raw, sender)
+
+
+def write_key(body: bytes) -> str:
+    """The key in a body, also where the rest of it is no call and no batch; empty if it has none."""
+    try:
+        return _decode_key(body).write_key
+    except (ValueError, RecursionError):
+        return ""
 
 
 def _no_batch(error: Exception) -> Refused:

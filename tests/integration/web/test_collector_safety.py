@@ -70,6 +70,22 @@ def test_no_route_takes_an_event_without_a_valid_key(
     assert sent(client) == []
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["", "no json", "[1]", '{"event": 5}', '{"writeKey": 5}', "[" * 9_000],
+)
+def test_without_a_key_nobody_is_told_what_is_wrong_with_a_body(web: WebServer, body: str) -> None:
+    for path in BODIES:
+        assert web.send("POST", path, body.encode()).status == 401, path
+        assert web.post(path, body.encode()).status == 400, path
+
+
+def test_with_a_key_in_the_body_its_sender_is_told_what_is_wrong(web: WebServer) -> None:
+    body = json.dumps({"event": 5, "writeKey": web.key}).encode()
+    answer = web.send("POST", "/v1/track", body)
+    assert (answer.status, answer.json["field"]) == (400, "event")
+
+
 def test_a_key_with_another_secret_is_none(web: WebServer, client: redis.Redis) -> None:
     for wrong in (web.key[:-1], web.key + "A", web.key.rpartition("_")[0], web.key.swapcase()):
         for path, body in BODIES.items():
@@ -250,7 +266,9 @@ def test_a_gzip_bomb_is_refused(web: WebServer, client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"no gzip", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") + b"x"]
+    "body",
+    [b"no gzip", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") + b"x"],
+    ids=["no gzip", "cut short", "with a byte behind"],
 )
 def test_a_damaged_gzip_body_is_refused(web: WebServer, body: bytes) -> None:
     answer = web.post("/track", body, Content_Encoding="gzip")
