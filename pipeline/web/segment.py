@@ -123,7 +123,7 @@ def batch(body: bytes, sender: Sender) -> Arrivals:
 
 
 def write_key(body: bytes) -> str:
-    """The key in a body, also where the rest of it is no call and no batch; empty if it has none."""
+    """The key in a body, also where the rest is no call and no batch; empty if it has none."""
     try:
         return _decode_key(body).write_key
     except (ValueError, RecursionError):
