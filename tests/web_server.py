@@ -21,6 +21,18 @@ from pipeline.web.connections import PromptProtocol
 from pipeline.web.parts import WebOptions, WebParts
 from tests.support import eventually
 
+CALLS = ("track", "page", "screen", "identify", "group", "alias")
+BODIES: dict[str, object] = {
+    **{f"/v1/{call}": {"event": "sale"} for call in CALLS},
+    **{f"/v1/{call[0]}": {"event": "sale"} for call in CALLS},
+    "/v1/batch": {"batch": [{"type": "track", "event": "sale"}]},
+    "/v1/import": {"batch": [{"type": "track", "event": "sale"}]},
+    "/api/event": {"name": "pageview", "url": "https://a.example/"},
+    "/track": {"event_type": "sale"},
+    "/click": {},
+}
+"""For every route that takes a body, one that it takes."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -98,3 +110,8 @@ def serving(
         thread.join(20)
         client.close()
         assert not thread.is_alive()
+
+
+def pixel(web: WebServer, key: str) -> Answer:
+    """Load the pixel with this key."""
+    return web.send("GET", f"/pixel.gif?{urlencode({'key': key})}")
