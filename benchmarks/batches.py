@@ -4,11 +4,12 @@ others are sent."""
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 
 from benchmarks import sides
-from benchmarks.processes import Worker, celery_worker, running
+from benchmarks.processes import Cores, Worker, celery_worker, running
 from benchmarks.report import Measured
 from benchmarks.rivals import asyncio_service
 from benchmarks.stage import EVENT_TYPE, PROPERTIES, Stage, users, wait_until
@@ -39,17 +40,18 @@ def measure(stage: Stage) -> Measured:
     plain = celery_worker(
         "benchmarks.rivals.celery_task", celery.queue[0], stage.directory / "plain.log"
     )
+    cores = Cores({"tracker": os.getpid(), "worker": worker.pid, "Redis": stage.redis_pid})
     with running(worker, plain):
         ours.hold_when_ready(worker)
         celery.hold_when_ready(plain)
         samples = stage.interleave(
             {
-                "tracker": _rate(track_all, sizes.our_batched_events, ours.counted, worker),
+                "tracker": _rate(track_all, sizes.our_batched_events, ours.counted, worker, cores),
                 "celery": _rate(delay_all, sizes.celery_events, celery.counted, plain),
                 "asyncio": _rate(count_all, sizes.asyncio_events, sides.done(stage)),
             }
         )
-    return Measured(samples)
+    return Measured(samples, {"batches-asyncio": f"CPU used with ours: {cores}."})
 
 
 def _rate(
@@ -57,6 +59,7 @@ def _rate(
     events: int,
     counted: Callable[[], int],
     worker: Worker | None = None,
+    cores: Cores | None = None,
 ) -> Callable[[], float]:
     who = users(events)
 
@@ -64,10 +67,13 @@ def _rate(
         if worker:
             worker.resume()
         target = counted() + events
+        used_s = cores.used_s() if cores else {}
         began = time.perf_counter()
         send_all(who)
         wait_until(lambda: counted() >= target, "all that was sent is counted")
         elapsed_s = time.perf_counter() - began
+        if cores:
+            cores.note(used_s, elapsed_s)
         if worker:
             worker.hold()
         return events / elapsed_s

@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _STOP_LIMIT_S = 15
@@ -61,6 +63,31 @@ class Worker:
         except subprocess.TimeoutExpired:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
+
+
+@dataclass
+class Cores:
+    """The share of a core that processes, and the rest of this machine, used while something was
+    measured."""
+
+    pids: dict[str, int]
+    rest: str = "everything else"
+    shares: dict[str, list[float]] = field(default_factory=dict)
+
+    def used_s(self) -> dict[str, float]:
+        """CPU time so far, by process."""
+        used = {name: cpu_s(pid) for name, pid in self.pids.items()}
+        return {**used, self.rest: busy_s() - sum(used.values())}
+
+    def note(self, before_s: dict[str, float], elapsed_s: float) -> None:
+        """Note what was used since."""
+        for name, used_s in self.used_s().items():
+            self.shares.setdefault(name, []).append((used_s - before_s[name]) / elapsed_s)
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {statistics.median(shares):.0%}" for name, shares in self.shares.items()
+        )
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import psycopg
 from benchmarks.report import Samples
 from config.settings import Settings
 from pipeline import producer, schema
+from pipeline.counters import Applying
 from pipeline.deliveries import Delivery
 from pipeline.embedded import PrivateServers
 from pipeline.events import Event
@@ -60,11 +61,11 @@ class Sizes:
     requests: int = 20_000
     batch_requests: int = 1_000
     api_reads: int = 2_000
-    quiet_s: float = 8
+    quiet_s: float = 12
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
 
 
-FULL = Sizes(rounds=5, rounds_with_always=3, rounds_of_flush=3, rounds_of_writers=2)
+FULL = Sizes(rounds=4, rounds_with_always=2, rounds_of_flush=2, rounds_of_writers=1)
 QUICK = Sizes(
     rounds=2,
     rounds_with_always=1,
@@ -103,6 +104,12 @@ class Stage:
     sizes: Sizes
     say: Callable[[str], None]
 
+    @property
+    def redis_pid(self) -> int:
+        """The process of Redis."""
+        pid: int = self.services.redis.info("server")["process_id"]
+        return pid
+
     def interleave(
         self, measures: Mapping[str, Callable[[], float]], rounds: int | None = None
     ) -> Samples:
@@ -126,12 +133,18 @@ class Stage:
     def fill(self, counters: int, prefix: str = "user") -> None:
         """Make so many counters of different users pending, as workers do, by applying events."""
         now = datetime.now(UTC)
+        under_way: Applying | None = None
         for first in range(0, counters, _FILLED_AT_ONCE):
             events = [
                 Event(EVENT_TYPE, now, f"{prefix}{number}")
                 for number in range(first, min(first + _FILLED_AT_ONCE, counters))
             ]
-            self.services.counters.apply([Delivery(events)], now)
+            begun = self.services.counters.begin_apply([Delivery(events)], now)
+            if under_way:
+                under_way.finish()
+            under_way = begun
+        if under_way:
+            under_way.finish()
 
     def connect_postgres(self) -> psycopg.Connection:
         """A connection of its own, without the transactions that psycopg would open by itself."""

@@ -137,7 +137,7 @@ def measure(stage: Stage) -> Measured:
     sizes = stage.sizes
     stage.say("starting the web servers and a worker")
     with _open_hall(stage) as hall:
-        redis_pid = stage.services.redis.info("server")["process_id"]
+        redis_pid = stage.redis_pid
         alone = Cores({"web": hall.web.pid, "Redis": redis_pid})
         together = Cores({"web": hall.web.pid, "worker": hall.worker.pid, "Redis": redis_pid})
         hall.singles(hall.web_port, 500)  # keys are read, connections made, code is warm

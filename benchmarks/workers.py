@@ -3,38 +3,14 @@ queue until the last event of it is counted."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from dataclasses import dataclass, field
 
 from benchmarks import sides
-from benchmarks.processes import Worker, celery_worker, cpu_s, dramatiq_worker, running
+from benchmarks.processes import Cores, Worker, celery_worker, dramatiq_worker, running
 from benchmarks.report import Measured
 from benchmarks.sides import Side
 from benchmarks.stage import USERS, Stage, users
 from pipeline.producer import EVENTS_QUEUE
-
-
-@dataclass
-class Cores:
-    """The share of a core that processes used while they were measured."""
-
-    pids: dict[str, int]
-    shares: dict[str, list[float]] = field(default_factory=dict)
-
-    def used_s(self) -> dict[str, float]:
-        """CPU time so far, by process."""
-        return {name: cpu_s(pid) for name, pid in self.pids.items()}
-
-    def note(self, before_s: dict[str, float], elapsed_s: float) -> None:
-        """Note what was used since."""
-        for name, used_s in self.used_s().items():
-            self.shares.setdefault(name, []).append((used_s - before_s[name]) / elapsed_s)
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{name} {statistics.median(shares):.0%}" for name, shares in self.shares.items()
-        )
 
 
 def measure(stage: Stage) -> Measured:
@@ -60,7 +36,7 @@ def measure(stage: Stage) -> Measured:
             ours.hold_when_ready(second)
             celery.hold_when_ready(plain)
             dramatiq.hold_when_ready(other)
-            server = {"Redis": stage.services.redis.info("server")["process_id"]}
+            server = {"Redis": stage.redis_pid}
             one = Cores({"worker": first.pid, **server})
             two = Cores({"worker": first.pid, "worker 2": second.pid, **server})
             samples = stage.interleave(
