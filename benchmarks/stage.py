@@ -57,7 +57,7 @@ class Sizes:
     flushed: int = 1_000_000
     upserted: int = 20_000
     flushed_while_read: int = 200_000
-    archived: int = 200_000
+    archived: int = 150_000
     requests: int = 20_000
     batch_requests: int = 1_000
     api_reads: int = 2_000
@@ -65,7 +65,7 @@ class Sizes:
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
 
 
-FULL = Sizes(rounds=4, rounds_with_always=2, rounds_of_flush=2, rounds_of_writers=1)
+FULL = Sizes(rounds=3, rounds_with_always=1, rounds_of_flush=2, rounds_of_writers=1)
 QUICK = Sizes(
     rounds=2,
     rounds_with_always=1,
