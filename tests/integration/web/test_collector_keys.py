@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
+from pipeline.web.collector import Collector
 from tests.support import eventually, sent
 from tests.web_server import BODIES, WebServer, basic, pixel
 
@@ -25,15 +26,9 @@ BAD_KEYS: dict[str, dict[str, str]] = {
 }
 
 
-def routes_of(web: WebServer) -> set[str]:
-    """Every path of the collector."""
-    from pipeline.web.collector import Collector
-
-    return {getattr(route, "path", "") for route in Collector(web.parts).routes()}
-
-
 def test_every_route_of_the_collector_is_among_those_tested(web: WebServer) -> None:
-    assert routes_of(web) == {*BODIES, "/pixel.gif"}
+    paths = {route.path for route in Collector(web.parts).routes()}
+    assert paths == {*BODIES, "/pixel.gif"}
 
 
 @pytest.mark.parametrize("given", list(BAD_KEYS))
@@ -54,10 +49,13 @@ def test_no_route_takes_an_event_without_a_valid_key(
     "body",
     ["", "no json", "[1]", '{"event": 5}', '{"writeKey": 5}', "[" * 9_000],
 )
-def test_without_a_key_nobody_is_told_what_is_wrong_with_a_body(web: WebServer, body: str) -> None:
+def test_without_a_key_nobody_is_told_what_is_wrong_with_a_body(
+    web: WebServer, client: redis.Redis, body: str
+) -> None:
     for path in BODIES:
         assert web.send("POST", path, body.encode()).status == 401, path
         assert web.post(path, body.encode()).status == 400, path
+    assert sent(client) == []
 
 
 def test_with_a_key_in_the_body_its_sender_is_told_what_is_wrong(web: WebServer) -> None:
