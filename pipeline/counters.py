@@ -106,6 +106,11 @@ class Counters:
         """Redis's clock (Unix seconds)."""
         return self.client.time()[0]
 
+    def requests(self) -> int | None:
+        """How many requests Redis has read from all its clients; None where it does not say."""
+        found: int | None = self.client.info("stats").get("total_reads_processed")
+        return found
+
     # -- flush --
 
     def claim(

@@ -18,10 +18,9 @@ from uuid import uuid4
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.counters import Claim, Counters
+from pipeline.pace import CLAIMED_AT_ONCE, Pace
 from pipeline.store import Store
 
-CLAIMED_AT_ONCE = 100
-"""Counters in a part of a batch: Redis does nothing else for a millisecond."""
 LANES = 2
 """While Postgres stores one lane's batch, the other claims its next."""
 _WORTH_LANES = 20_000
@@ -45,7 +44,8 @@ def flush(counters: Counters, store: Store, batch_size: int) -> int:
     lanes = LANES if pending > _WORTH_LANES else 1
     # Traffic goes on, so twice what was pending is taken before the flush lets it be.
     budget = 2 * pending // lanes + batch_size
-    lane = partial(store_pending, counters, store, batch_size, budget, Lock())
+    pace = Pace(counters.requests)
+    lane = partial(store_pending, counters, store, batch_size, budget, Lock(), pace)
     with ThreadPoolExecutor(lanes, "flush") as pool:
         running = [pool.submit(lane) for _ in range(lanes)]
     stored += sum(one.result() for one in running)
@@ -56,15 +56,15 @@ def flush(counters: Counters, store: Store, batch_size: int) -> int:
 
 
 def store_pending(
-    counters: Counters, store: Store, batch_size: int, budget: int, turn: Lock
+    counters: Counters, store: Store, batch_size: int, budget: int, turn: Lock, pace: Pace
 ) -> int:
-    """Claim, store and settle until nothing is pending or `budget` counters were taken; returns how
-    many were stored. Postgres works on one lane at a time: in its `turn`."""
+    """Claim at this pace, store and settle until nothing is pending or `budget` counters were
+    taken; returns how many were stored. Postgres works on one lane at a time: in its `turn`."""
     stored = 0
     pending = True
     while pending and budget > 0:
         with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
-            batch = claim_batch(counters, batch_size, transaction.newest_claim())
+            batch = claim_batch(counters, batch_size, transaction.newest_claim(), pace)
             if batch.number:
                 stored += transaction.save([batch], turn)
         if batch.number:
@@ -74,12 +74,15 @@ def store_pending(
     return stored
 
 
-def claim_batch(counters: Counters, size: int, newest_stored: tuple[int, int]) -> Claim:
-    """A new batch of up to `size` counters."""
+def claim_batch(
+    counters: Counters, size: int, newest_stored: tuple[int, int], pace: Pace | None = None
+) -> Claim:
+    """A new batch of up to `size` counters, claimed in small parts or at this pace."""
     batch_id, counts, part = uuid4().hex, Counter[str](), 0
     while True:
         part += 1
-        limit = min(CLAIMED_AT_ONCE, size - len(counts))
+        at_once = pace.at_once() if pace else CLAIMED_AT_ONCE
+        limit = min(at_once, size - len(counts))
         claim = counters.claim(batch_id, limit, newest_stored, part)
         counts.update(claim.counts)  # adds
         if not claim.counts or not claim.pending or len(counts) >= size:

@@ -226,8 +226,9 @@ class _Day:
             some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
             by_table, _ = rows_of(some, self._keys)
             for table in _REBUILT:
-                if rows := by_table[table.name]:
-                    self._connection.execute(UPSERTS[table.name], joined_columns(table, rows))
+                columns = by_table[table.name]
+                if columns[0]:
+                    self._connection.execute(UPSERTS[table.name], joined_columns(table, columns))
         for table in _REBUILT if deltas else ():
             self._connection.execute(delete(table).where(self._of_day(table), table.c.count == 0))
 

@@ -1,7 +1,8 @@
 """From counters' names to rows of the counter tables, quickly: a flush may bring a million.
 
-A row is the text of its columns, the count last. Postgres takes the rows of a statement as one text
-a column, which it cuts at a separator: arrays cost several times as much to write and to read.
+Rows are kept by column, as texts: a tuple for each would be one more object for Python's garbage
+collector to look through. Postgres takes them as one text a column, which it cuts at a separator:
+arrays cost several times as much to write and to read.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from pipeline.tables import (
     user_daily,
 )
 
-Row = tuple[str, ...]
-"""The columns of a table's primary key in their order, then the count."""
+Columns = Sequence[list[str]]
+"""Rows of a table: the columns of its primary key in their order, then the counts."""
 
 _SEPARATOR = "\x1f"
 
@@ -49,14 +50,16 @@ class Refused:
     reason: str
 
 
-def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[dict[str, list[Row]], list[Refused]]:
+def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[dict[str, Columns], list[Refused]]:
     """The rows by table, and the names that are no counters of ours.
 
     In the order of the names, which is the same in every flush: two of them that meet in the same
     rows wait for each other, and do not block each other for ever.
     """
-    by_table: dict[str, list[Row]] = {table.name: [] for table in COUNTER_TABLES}
-    add_user = by_table[user_daily.name].append
+    by_table: dict[str, Columns] = {
+        table.name: [[] for _ in (*key_columns(table), "count")] for table in COUNTER_TABLES
+    }
+    add_day, add_type, add_user, add_count = (one.append for one in by_table[user_daily.name])
     of_users = f"{keys.prefix}user:"
     refused: list[Refused] = []
     for name in sorted(counts):
@@ -66,14 +69,18 @@ def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[dict[str, list[Row]]
             user_id, _, rest = name[len(of_users) :].partition(":")
             event_type, _, day = rest.partition(":")
             if user_id and event_type and _is_day(day):
-                add_user((day, event_type, user_id, str(count)))
+                add_day(day)
+                add_type(event_type)
+                add_user(user_id)
+                add_count(str(count))
                 continue
         try:
             table, key = _row(keys.parse(name))
         except ValueError as error:
             refused.append(Refused(name, count, str(error)))
         else:
-            by_table[table.name].append((*key, str(count)))
+            for column, text in zip(by_table[table.name], (*key, str(count)), strict=True):
+                column.append(text)
     return by_table, refused
 
 
@@ -85,7 +92,8 @@ def _is_day(text: str) -> bool:
         return False
 
 
-def _row(counter: Counter) -> tuple[Table, Row]:
+def _row(counter: Counter) -> tuple[Table, tuple[str, ...]]:
+    """The table of a counter, and the row's primary key."""
     if isinstance(counter, DailyCounter):
         return daily, (counter.event_type, f"{counter.day}")
     if isinstance(counter, HourlyCounter):
@@ -102,8 +110,8 @@ def _row(counter: Counter) -> tuple[Table, Row]:
     )
 
 
-def counter_name(table: Table, row: Row, keys: Keys) -> str:
-    """The name of the counter that made the row."""
+def counter_name(table: Table, row: Sequence[str], keys: Keys) -> str:
+    """The name of the counter that made the row, which begins with its primary key."""
     if table is daily:
         return keys.daily(row[0], row[1])
     if table is hourly:
@@ -115,13 +123,12 @@ def counter_name(table: Table, row: Row, keys: Keys) -> str:
     return keys.value(row[1], row[2], row[3], row[0])
 
 
-def joined_columns(table: Table, rows: Sequence[Row]) -> dict[str, Any]:
+def joined_columns(table: Table, columns: Columns) -> dict[str, Any]:
     """The parameters of the table's additive upsert."""
-    names = [*key_columns(table), "count"]
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    joined = {name: _SEPARATOR.join(column) for name, column in columns.items()}
+    by_name = dict(zip([*key_columns(table), "count"], columns, strict=True))
+    joined = {name: _SEPARATOR.join(column) for name, column in by_name.items()}
     separator = _SEPARATOR
-    if any(text.count(separator) != len(rows) - 1 for text in joined.values()):
+    if any(text.count(separator) != len(columns[0]) - 1 for text in joined.values()):
         separator = f"{_SEPARATOR}{secrets.token_hex(8)}"  # which nobody can have put into a name
-        joined = {name: separator.join(column) for name, column in columns.items()}
+        joined = {name: separator.join(column) for name, column in by_name.items()}
     return {**joined, "separator": separator}

@@ -3,6 +3,7 @@ proves it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pipeline import partitions
 from pipeline.counters import Claim
 from pipeline.errors import RedisWentBack
 from pipeline.keys import Keys
-from pipeline.rows import Refused, Row, counter_name, joined_columns, rows_of
+from pipeline.rows import Columns, Refused, counter_name, joined_columns, rows_of
 from pipeline.tables import (
     COUNTER_TABLES,
     ENTER_BATCHES,
@@ -101,14 +102,13 @@ class FlushTransaction:
         """
         ordered = sorted(claims, key=lambda claim: claim.batch_id)
         new = self._enter(ordered)
-        counts: dict[str, int] = {}
+        counts = Counter[str]()
         for claim in ordered:
             if claim.batch_id in new:
-                for name, count in claim.counts.items():
-                    counts[name] = counts.get(name, 0) + count
+                counts.update(claim.counts)  # adds
         by_table, refused = rows_of(counts, self.store.keys)
         for table in PARTITIONED_BY_MONTH:
-            days = {date.fromisoformat(day) for day in {row[0] for row in by_table[table.name]}}
+            days = {date.fromisoformat(day) for day in set(by_table[table.name][0])}
             partitions.ensure_months(self.store.engine, table, days)
         with turn or nullcontext():
             for table in COUNTER_TABLES:
@@ -145,23 +145,26 @@ class FlushTransaction:
                 )
         return new
 
-    def _add(self, table: Table, rows: Sequence[Row]) -> list[Refused]:
+    def _add(self, table: Table, columns: Columns) -> list[Refused]:
         """Upsert the rows; where Postgres refuses some, halve until each of those stands alone."""
+        rows = len(columns[0])
         if not rows:
             return []
-        columns = joined_columns(table, rows)
+        joined = joined_columns(table, columns)
         try:
             with self.connection.begin_nested():
-                self.connection.execute(UPSERTS[table.name], columns)
+                self.connection.execute(UPSERTS[table.name], joined)
         except DBAPIError as error:
             sqlstate = getattr(error.orig, "sqlstate", None) or ""
             if sqlstate[:2] not in ROW_REFUSED:
                 raise
-            if len(rows) == 1:
-                name = counter_name(table, rows[0], self.store.keys)
-                return [Refused(name, int(rows[0][-1]), str(error.orig))]
-            middle = len(rows) // 2
-            return self._add(table, rows[:middle]) + self._add(table, rows[middle:])
+            if rows == 1:
+                row = [column[0] for column in columns]
+                name = counter_name(table, row, self.store.keys)
+                return [Refused(name, int(row[-1]), str(error.orig))]
+            halves = slice(None, rows // 2), slice(rows // 2, None)
+            first, second = ([column[half] for column in columns] for half in halves)
+            return self._add(table, first) + self._add(table, second)
         return []
 
     def _bury(self, refused: Sequence[Refused]) -> None:
