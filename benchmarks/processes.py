@@ -9,12 +9,15 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 _STOP_LIMIT_S = 15
+_WORTH_TELLING = 0.05
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,26 +71,46 @@ class Worker:
 @dataclass
 class Cores:
     """The share of a core that processes, and the rest of this machine, used while something was
-    measured."""
+    measured, and the share of the time that a process was ready to run and had none.
+
+    A context around each measurement; the medians of all of them are told.
+    """
 
     pids: dict[str, int]
     rest: str = "everything else"
-    shares: dict[str, list[float]] = field(default_factory=dict)
+    used: dict[str, list[float]] = field(default_factory=dict)
+    waited: dict[str, list[float]] = field(default_factory=dict)
 
-    def used_s(self) -> dict[str, float]:
-        """CPU time so far, by process."""
+    def __enter__(self) -> Self:
+        self._began_s, self._before = time.monotonic(), self._so_far_s()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        elapsed_s = time.monotonic() - self._began_s
+        shares = (self.used, self.waited)
+        for noted, before, now in zip(shares, self._before, self._so_far_s(), strict=True):
+            for name, at_s in now.items():
+                noted.setdefault(name, []).append((at_s - before[name]) / elapsed_s)
+
+    def _so_far_s(self) -> tuple[dict[str, float], dict[str, float]]:
         used = {name: cpu_s(pid) for name, pid in self.pids.items()}
-        return {**used, self.rest: busy_s() - sum(used.values())}
+        waited = {name: waited_s(pid) for name, pid in self.pids.items()}
+        return {**used, self.rest: busy_s() - sum(used.values())}, waited
 
-    def note(self, before_s: dict[str, float], elapsed_s: float) -> None:
-        """Note what was used since."""
-        for name, used_s in self.used_s().items():
-            self.shares.setdefault(name, []).append((used_s - before_s[name]) / elapsed_s)
+    @property
+    def in_all(self) -> float:
+        """How many cores were in use."""
+        return sum(statistics.median(shares) for shares in self.used.values())
 
     def __str__(self) -> str:
         return ", ".join(
-            f"{name} {statistics.median(shares):.0%}" for name, shares in self.shares.items()
+            f"{name} {statistics.median(shares):.0%}" + self._waiting(name)
+            for name, shares in self.used.items()
         )
+
+    def _waiting(self, name: str) -> str:
+        share = statistics.median(self.waited.get(name, [0]))
+        return f" (and waited {share:.0%} for one)" if share >= _WORTH_TELLING else ""
 
 
 @contextmanager
@@ -121,6 +144,14 @@ def cpu_s(pid: int) -> float:
     except OSError:
         return float("nan")
     return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+
+
+def waited_s(pid: int) -> float:
+    """How long the main thread of a process was ready to run and had no core; NaN as above."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return float("nan")
 
 
 def busy_s() -> float:

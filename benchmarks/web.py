@@ -8,18 +8,17 @@ import json
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import quantiles
 from uuid import uuid4
 
 from benchmarks import load, sides
-from benchmarks.processes import Worker, celery_worker, running
+from benchmarks.processes import Cores, Worker, celery_worker, running
 from benchmarks.report import Comparison, Measured, Sense
 from benchmarks.sides import Side
 from benchmarks.stage import EVENT_TYPE, PROPERTIES, Stage, users, wait_until
-from benchmarks.workers import Cores
 from pipeline.producer import EVENTS_QUEUE
 from pipeline.web.access import Access
 
@@ -82,12 +81,10 @@ class _Hall:
             load.request("POST", "/v1/track", self.write, _encode(_call(user, f"{stamp}-{at}")))
             for at, user in enumerate(users(requests))
         ]
-        used_s = cores.used_s() if cores else {}
-        began = time.perf_counter()
-        load.send_all(port, prepared, _CONNECTIONS)
-        elapsed_s = time.perf_counter() - began
-        if cores:
-            cores.note(used_s, elapsed_s)
+        with cores or nullcontext():
+            began = time.perf_counter()
+            load.send_all(port, prepared, _CONNECTIONS)
+            elapsed_s = time.perf_counter() - began
         self.drain()
         return requests / elapsed_s
 
@@ -99,12 +96,11 @@ class _Hall:
         events = requests * _EVENTS_IN_A_BATCH
         target = self.counting.counted() + events
         self.worker.resume()
-        used_s = cores.used_s()
-        began = time.perf_counter()
-        load.send_all(self.web_port, prepared, _CONNECTIONS_OF_BATCHES)
-        self.counting.wait_until_counted(target)
-        elapsed_s = time.perf_counter() - began
-        cores.note(used_s, elapsed_s)
+        with cores:
+            began = time.perf_counter()
+            load.send_all(self.web_port, prepared, _CONNECTIONS_OF_BATCHES)
+            self.counting.wait_until_counted(target)
+            elapsed_s = time.perf_counter() - began
         self.drain()
         return events / elapsed_s
 

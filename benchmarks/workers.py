@@ -3,7 +3,9 @@ queue until the last event of it is counted."""
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import nullcontext
 
 from benchmarks import sides
 from benchmarks.processes import Cores, Worker, celery_worker, dramatiq_worker, running
@@ -48,8 +50,13 @@ def measure(stage: Stage) -> Measured:
                 }
             )
     used = f"CPU used with one worker: {one}"
+    cpus = os.cpu_count() or 1
+    limit = (
+        f"One with its Redis uses {one.in_all:.2f} of {cpus} cores, so that all there is would give "
+        f"{cpus / one.in_all:.2f} times its rate"
+    )
     return Measured(
-        samples, {"worker-celery": f"{used}.", "two-workers": f"{used}; with two: {two}."}
+        samples, {"worker-celery": f"{used}.", "two-workers": f"{limit}. {used}; with two: {two}."}
     )
 
 
@@ -57,14 +64,12 @@ def _rate(side: Side, messages: int, workers: list[Worker], cores: Cores | None 
     for worker in workers:
         worker.resume()
     target = side.counted() + messages
-    used_s = cores.used_s() if cores else {}
-    began = time.perf_counter()
-    for key in side.queue:
-        side.client.copy(_kept(key), key)
-    side.wait_until_counted(target)
-    elapsed_s = time.perf_counter() - began
-    if cores:
-        cores.note(used_s, elapsed_s)
+    with cores or nullcontext():
+        began = time.perf_counter()
+        for key in side.queue:
+            side.client.copy(_kept(key), key)
+        side.wait_until_counted(target)
+        elapsed_s = time.perf_counter() - began
     side.wait_until_settled()
     for worker in workers:
         worker.hold()
