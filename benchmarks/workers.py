@@ -52,7 +52,7 @@ def measure(stage: Stage) -> Measured:
     used = f"CPU used with one worker: {one}"
     cpus = os.cpu_count() or 1
     limit = (
-        f"One with its Redis uses {one.in_all:.2f} of {cpus} cores, so that all there is would give "
+        f"One with its Redis uses {one.in_all:.2f} of {cpus} cores, so that all of them would give "
         f"{cpus / one.in_all:.2f} times its rate"
     )
     return Measured(

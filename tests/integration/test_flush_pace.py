@@ -15,7 +15,7 @@ from pipeline.pace import CLAIMED_AT_ONCE, CLAIMED_AT_ONCE_IN_QUIET
 from pipeline.services import Services
 from tests.support import count_events, event, stored_total
 
-USERS = 40_000
+USERS = 24_000
 
 
 class NotingCounters(Counters):
