@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks import sides
 from benchmarks.flusher import Flusher
-from benchmarks.stage import EVENT_TYPE, USERS, Stage, users
+from benchmarks.stage import EVENT_TYPE, USERS, Stage, users, wait_until
 from pipeline.producer import EVENTS_QUEUE
 from pipeline.scripts import script
 
@@ -74,6 +74,7 @@ def _measure(stage: Stage, counters: int) -> Point:
         empty_bytes = _used_bytes(stage)
         stage.fill(counters)
         counters_bytes = _used_bytes(stage) - empty_bytes
+        wait_until(lambda: not _is_rewriting(stage), "the append-only file is rewritten")
         reads_us = []
         for _ in range(_READS):
             began = time.perf_counter()
@@ -113,6 +114,11 @@ def _unacknowledged_bytes(stage: Stage, events: int) -> int:
     used_bytes = _used_bytes(stage) - empty_bytes
     stage.clear()
     return used_bytes
+
+
+def _is_rewriting(stage: Stage) -> bool:
+    # It takes a core for seconds, and what made it due was the filling.
+    return bool(stage.services.redis.info("persistence")["aof_rewrite_in_progress"])
 
 
 def _used_bytes(stage: Stage) -> int:
