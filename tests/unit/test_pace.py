@@ -83,3 +83,11 @@ def test_claims_stay_small_where_redis_does_not_say(redis: Redis) -> None:
     redis.tells = False
     under = Pace(redis.requests)
     assert {redis.claim(under) for _ in range(100)} == {CLAIMED_AT_ONCE}
+
+
+def test_claims_are_small_again_once_redis_says_no_more(redis: Redis) -> None:
+    under = Pace(redis.requests)
+    for _ in range(30):
+        redis.claim(under)
+    redis.tells = False
+    assert [redis.claim(under) for _ in range(30)][-1] == CLAIMED_AT_ONCE
