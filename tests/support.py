@@ -73,6 +73,12 @@ def count_events(services: Services, *events: Event) -> Applied:
     return services.counters.apply([message(*events)], datetime.now(UTC))
 
 
+def count_users(services: Services, users: int) -> None:
+    """Count an event of each of so many users, a multiple of a thousand."""
+    for first in range(0, users, 1_000):
+        count_events(services, *[event(user_id=f"u{first + n}") for n in range(1_000)])
+
+
 def rows(services: Services, table: str) -> list[tuple[Any, ...]]:
     """The key columns and the count of a counter table, sorted."""
     with services.engine.connect() as connection:

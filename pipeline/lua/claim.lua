@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Move up to `limit` counters out of the live keys into the journal of a named batch. A batch is claimed part by part, so
--- that Redis is held for less than a millisecond at a time.
+-- that Redis is held for a millisecond at a time, or for ten where nobody else uses it: see pipeline/pace.py.
 -- A part that was taken before returns all that the batch holds and takes nothing more, so the call can be repeated.
 --
 -- KEYS  1 pending_flush   2 journal of this batch   3 batches   4 totals   5 dead

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.services import Services
 from tests.acceptance.flushers import Flushers
-from tests.support import TODAY, count_events, event, execute, stored_total
+from tests.support import TODAY, count_users, execute, stored_total
 
 USERS = 40_000
 BATCH_SIZE = 10_000
@@ -17,11 +17,6 @@ def flushers(redis_url: str, postgres_url: str) -> Flushers:
     return Flushers(redis_url, postgres_url, BATCH_SIZE)
 
 
-def count_some(services: Services, users: int) -> None:
-    for first in range(0, users, 1_000):
-        count_events(services, *[event(user_id=f"u{first + n}") for n in range(1_000)])
-
-
 @pytest.mark.parametrize(
     ("moment", "nth"),
     [("after claim", 55), ("before commit", 3), ("after commit", 3)],
@@ -30,12 +25,12 @@ def count_some(services: Services, users: int) -> None:
 def test_a_flush_killed_in_a_large_batch_and_run_again_stores_exact_counts(
     services: Services, flushers: Flushers, moment: str, nth: int
 ) -> None:
-    count_some(services, USERS)
+    count_users(services, USERS)
 
     flushers.killed(moment, nth)
 
     assert services.stats.daily_count("page_view", TODAY) == USERS
-    count_some(services, USERS // 4)
+    count_users(services, USERS // 4)
     events = USERS + USERS // 4
     assert services.stats.daily_count("page_view", TODAY) == events
     flushers.whole()

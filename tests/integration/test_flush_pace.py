@@ -13,7 +13,7 @@ from pipeline.counters import Claim, Counters
 from pipeline.flush import flush
 from pipeline.pace import CLAIMED_AT_ONCE, CLAIMED_AT_ONCE_IN_QUIET
 from pipeline.services import Services
-from tests.support import count_events, event, stored_total
+from tests.support import count_users, stored_total
 
 USERS = 24_000
 
@@ -34,8 +34,7 @@ class NotingCounters(Counters):
 
 def limits_of_a_flush(services: Services) -> list[int]:
     """Flush many counters; returns how much each claim might take."""
-    for first in range(0, USERS, 1_000):
-        count_events(services, *[event(user_id=f"u{first + n}") for n in range(1_000)])
+    count_users(services, USERS)
     counters = NotingCounters(services.counters)
     assert flush(counters, services.store, batch_size=10_000) == USERS + 2
     assert stored_total(services) == USERS

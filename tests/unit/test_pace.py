@@ -28,6 +28,9 @@ class Redis:
         self.others += 0.02 * self.others_per_s
         return at_once
 
+    def claims(self, under: Pace, times: int) -> list[int]:
+        return [self.claim(under) for _ in range(times)]
+
     def requests(self) -> int | None:
         self.asked += 1
         return self.ours + self.asked + round(self.others) if self.tells else None
@@ -42,14 +45,12 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Redis]:
 
 def test_a_flush_begins_with_small_claims(redis: Redis) -> None:
     under = Pace(redis.requests)
-    assert {redis.claim(under) for _ in range(20)} == {CLAIMED_AT_ONCE}
+    assert set(redis.claims(under, 20)) == {CLAIMED_AT_ONCE}
 
 
 def test_claims_are_large_while_nobody_else_is_heard(redis: Redis) -> None:
     under = Pace(redis.requests)
-    for _ in range(20):
-        redis.claim(under)
-    assert {redis.claim(under) for _ in range(100)} == {CLAIMED_AT_ONCE_IN_QUIET}
+    assert set(redis.claims(under, 120)[20:]) == {CLAIMED_AT_ONCE_IN_QUIET}
     assert redis.asked <= 13, "looks at the traffic now and then only"
 
 
@@ -63,31 +64,26 @@ def test_claims_are_small_while_others_are_heard(
 ) -> None:
     redis.others_per_s = others_per_s
     under = Pace(redis.requests)
-    claims = [redis.claim(under) for _ in range(200)]
-    assert set(claims[20:]) == {at_once}
+    assert set(redis.claims(under, 200)[20:]) == {at_once}
 
 
 def test_claims_follow_the_traffic(redis: Redis) -> None:
     under = Pace(redis.requests)
-    for _ in range(30):
-        redis.claim(under)
+    assert redis.claims(under, 30)[-1] == CLAIMED_AT_ONCE_IN_QUIET
     redis.others_per_s = 200
-    claims = [redis.claim(under) for _ in range(30)]
-    assert set(claims[:1] + claims[11:]) == {CLAIMED_AT_ONCE_IN_QUIET, CLAIMED_AT_ONCE}
-    assert claims[-1] == CLAIMED_AT_ONCE
+    assert set(redis.claims(under, 40)[20:]) == {CLAIMED_AT_ONCE}
     redis.others_per_s = 0
-    assert [redis.claim(under) for _ in range(30)][-1] == CLAIMED_AT_ONCE_IN_QUIET
+    assert set(redis.claims(under, 40)[20:]) == {CLAIMED_AT_ONCE_IN_QUIET}
 
 
 def test_claims_stay_small_where_redis_does_not_say(redis: Redis) -> None:
     redis.tells = False
     under = Pace(redis.requests)
-    assert {redis.claim(under) for _ in range(100)} == {CLAIMED_AT_ONCE}
+    assert set(redis.claims(under, 100)) == {CLAIMED_AT_ONCE}
 
 
 def test_claims_are_small_again_once_redis_says_no_more(redis: Redis) -> None:
     under = Pace(redis.requests)
-    for _ in range(30):
-        redis.claim(under)
+    assert redis.claims(under, 30)[-1] == CLAIMED_AT_ONCE_IN_QUIET
     redis.tells = False
-    assert [redis.claim(under) for _ in range(30)][-1] == CLAIMED_AT_ONCE
+    assert redis.claims(under, 30)[-1] == CLAIMED_AT_ONCE
