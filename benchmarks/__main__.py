@@ -15,12 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import growth, plots, report
-from benchmarks.growth import Point
-from benchmarks.processes import busy_s, used_s
-from benchmarks.report import Row
+from benchmarks.contests import growth
+from benchmarks.contests.growth import Point
+from benchmarks.report import plots, report
+from benchmarks.report.report import Row
 from benchmarks.rows import CONTESTS, GROWTH, Contest, chosen
-from benchmarks.stage import FULL, QUICK, Sizes, Stage, open_stage
+from benchmarks.stage.processes import busy_s, used_s
+from benchmarks.stage.stage import FULL, QUICK, Sizes, Stage, open_stage
 
 HERE = Path(__file__).parent
 ELSEWHERE = HERE.parent / "build" / "benchmarks"

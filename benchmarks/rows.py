@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks import (
+from benchmarks.contests import (
     applying,
     archiving,
     batches,
-    caller,
     flushing,
     raw_log,
     reading,
@@ -17,8 +16,9 @@ from benchmarks import (
     workers,
     writing,
 )
-from benchmarks.report import Comparison, Measured, Row, Sense, row
-from benchmarks.stage import Stage
+from benchmarks.report.report import Comparison, Measured, Row, Sense, row
+from benchmarks.stage import caller
+from benchmarks.stage.stage import Stage
 
 
 @dataclass(frozen=True)

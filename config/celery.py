@@ -145,7 +145,7 @@ _TASKS: dict[str, Any] = {
 
 _WORKERS: dict[str, Any] = {
     # Celery's own, which would lose what it cannot read.
-    "worker_consumer": "tasks.celery_consumer:Consumer",
+    "worker_consumer": "tasks.consumer.celery_consumer:Consumer",
     # One at a time on flush workers, so that a second worker gets the next flush.
     "worker_prefetch_multiplier": 1,
     # Flower shows workers and tasks from these events. Not task_send_sent_event: a second message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-# The rule of the wire contract, as in pipeline/events.py, which config must not import.
+# The rule of the wire contract, as in pipeline/event/model.py, which config must not import.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 

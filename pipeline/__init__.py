@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.async_tracker import AsyncTracker
-    from pipeline.events import Event
-    from pipeline.producer import configure, track_event, track_events
-    from pipeline.tracker import Tracker
+    from pipeline.event.model import Event
+    from pipeline.producer.async_tracker import AsyncTracker
+    from pipeline.producer.celery_tasks import configure, track_event, track_events
+    from pipeline.producer.tracker import Tracker
 
 __all__ = ["AsyncTracker", "Event", "Tracker", "configure", "track_event", "track_events"]
 
@@ -22,19 +22,19 @@ __all__ = ["AsyncTracker", "Event", "Tracker", "configure", "track_event", "trac
 def __getattr__(name: str) -> Any:
     # Loaded on use: `analytics --help` and the reading side need no Celery.
     if name == "Event":
-        from pipeline.events import Event
+        from pipeline.event.model import Event
 
         return Event
     if name == "Tracker":
-        from pipeline.tracker import Tracker
+        from pipeline.producer.tracker import Tracker
 
         return Tracker
     if name == "AsyncTracker":
-        from pipeline.async_tracker import AsyncTracker
+        from pipeline.producer.async_tracker import AsyncTracker
 
         return AsyncTracker
     if name in __all__:
-        from pipeline import producer
+        from pipeline.producer import celery_tasks
 
-        return getattr(producer, name)
+        return getattr(celery_tasks, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,24 +12,26 @@ from typing import Any, Protocol
 import redis
 from sqlalchemy import Engine
 
-from pipeline import dead_letters, forgotten, partitions
-from pipeline.archive import KEPT_DAYS, Archive, archive
-from pipeline.audit import Difference, audit
-from pipeline.books import books
-from pipeline.counters import CounterOptions, Counters
+from pipeline.counting import erased_users
+from pipeline.counting.counters import CounterOptions, Counters
+from pipeline.counting.log_entries import EventLogOptions
 from pipeline.errors import ServerUnavailable
-from pipeline.event_log import EventLog
-from pipeline.flush import flush
-from pipeline.forget import Removed, forget
-from pipeline.keys import Keys
-from pipeline.postgres_connection import postgres_engine, reported_postgres_errors
-from pipeline.raw_events import EventLogOptions
-from pipeline.rebuild import Rebuilder, Rebuilt
-from pipeline.redis_connection import redis_client, reported_redis_errors
-from pipeline.retention import Pruned, prune
-from pipeline.scripts import script
-from pipeline.stats import Stats
-from pipeline.store import Store, newest_claim
+from pipeline.event_log.archive import KEPT_DAYS, Archive, archive
+from pipeline.event_log.streams import EventLog
+from pipeline.flushing.flush import flush
+from pipeline.flushing.store import Store, newest_claim
+from pipeline.postgres import partitions
+from pipeline.postgres.engine import postgres_engine, reported_postgres_errors
+from pipeline.reading.stats import Stats
+from pipeline.reading.totals import books
+from pipeline.redis.client import redis_client, reported_redis_errors
+from pipeline.redis.keys import Keys
+from pipeline.redis.scripts import script
+from pipeline.upkeep import dead_letters
+from pipeline.upkeep.audit import Difference, audit
+from pipeline.upkeep.erase import Removed, forget
+from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
+from pipeline.upkeep.retention import Pruned, prune
 
 EVENTS_QUEUE = "analytics.events"
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
@@ -86,7 +88,7 @@ class Services:
     """RabbitMQ's; None where Redis is the broker."""
 
     def flush(self) -> int:
-        """Store every pending counter; returns how many were stored. See `pipeline.flush.flush`.
+        """Store every pending counter; returns how many were stored. See `pipeline.flushing`.
 
         This and the other methods raise `ServerUnavailable` when Redis or Postgres does not answer.
         """
@@ -94,12 +96,12 @@ class Services:
             return flush(self.counters, self.store, self.settings.flush_batch_size)
 
     def archive_events(self) -> int:
-        """Archive what waits in the event log; returns how many events. See `pipeline.archive`."""
+        """Archive what waits in the event log; returns how many events. See `archive`."""
         with self._reported():
             return archive(self.event_log, self.archive)
 
     def audit(self, first: date, last: date) -> list[Difference]:
-        """What differs between archive and counters; see `pipeline.audit`. Archives first what
+        """What differs between archive and counters; see `audit`. Archives first what
         waits, and notes the sum of the differences as `audit_drift` in the books.
 
         Raises `TooMuchWaiting` when others hold too much of what waits.
@@ -118,7 +120,7 @@ class Services:
         self, days: Sequence[date], now: datetime, *, dry_run: bool = False
     ) -> list[Rebuilt]:
         """Make the counters of closed days anew from the archive, each in a transaction; see
-        `pipeline.rebuild`. When one of them cannot be rebuilt, none is."""
+        `pipeline.upkeep.rebuild`. When one of them cannot be rebuilt, none is."""
         self.flush()
         self.archive_events()
         rebuilder = Rebuilder(self.counters, self.event_log, self.engine)
@@ -128,14 +130,14 @@ class Services:
             return [rebuilder.rebuild(day, now, dry_run=dry_run) for day in days]
 
     def prune(self, today: date, *, dry_run: bool = False) -> Pruned:
-        """Drop partitions that are older than the settings say; see `pipeline.retention`."""
+        """Drop partitions that are older than the settings say; see `pipeline.upkeep.retention`."""
         events_days = self.settings.events_retention_days
         counters_days = self.settings.counters_retention_days
         with self._reported():
             return prune(self.engine, today, events_days, counters_days, dry_run=dry_run)
 
     def forget(self, user_id: str) -> Removed:
-        """Remove a user from Redis, tables and archive; totals stay. See `pipeline.forget`."""
+        """Remove a user from Redis, tables and archive; totals stay. See `erase`."""
         self.archive_events()  # what waits in the event log names the user until then
         with self._reported():
             return forget(self.counters, self.engine, user_id)
@@ -156,7 +158,7 @@ class Services:
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
             self.store.forget_batches(oldest, self.counters.listed)
-            forgotten.expire(self.redis, self.keys)
+            erased_users.expire(self.redis, self.keys)
             self.archive.forget_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
 
     def accept_redis_state(self) -> int:
@@ -181,7 +183,7 @@ class Services:
         except ServerUnavailable as error:
             status["postgres"] = str(error)
         if self.broker_url is not None:
-            from pipeline import rabbitmq
+            from pipeline.producer import rabbitmq
 
             # What workers hold of its messages RabbitMQ shows in its own tools only.
             depth = rabbitmq.queue_depth(self.broker_url, EVENTS_QUEUE)
@@ -191,7 +193,9 @@ class Services:
     def _status(self) -> dict[str, Any]:
         keys = [self.keys.unacked, self.keys.pending_flush, self.keys.batches, self.keys.totals]
         keys += [EVENTS_QUEUE + suffix for suffix in PRIORITY_SUFFIXES]
-        waiting, unacked, pending, open_batches, found = script(self.redis, "status")(keys=keys)
+        waiting, unacked, pending, open_batches, found = script(
+            self.redis, "pipeline.reading.status"
+        )(keys=keys)
         totals = dict(zip(found[::2], found[1::2], strict=True))
         return {
             "queue_depth": waiting,
@@ -254,6 +258,8 @@ def connect(
         store=Store(engine, keys),
         stats=Stats(counters, engine),
         event_log=EventLog(counters.client, keys),
-        archive=Archive(engine, partial(forgotten.read, counters.client, keys), settings.count_by),
+        archive=Archive(
+            engine, partial(erased_users.read, counters.client, keys), settings.count_by
+        ),
         broker_url=broker_url,
     )

@@ -5,13 +5,13 @@ say.
 """
 
 import tasks.track  # noqa: F401 - registers what workers run
-from pipeline.producer import track_event, track_events
+from pipeline.producer.celery_tasks import track_event, track_events
 from tasks.app import app
 from tasks.archive import archive_events
-from tasks.consumer import EventsStep
+from tasks.consumer.batch_consumer import EventsStep
 from tasks.flush import flush_counters
-from tasks.heartbeat import HeartbeatStep
 from tasks.maintenance import audit, maintain, move_dead_letters, prune, repair_counters
+from tasks.worker.heartbeat import HeartbeatStep
 
 app.steps["consumer"].update((EventsStep, HeartbeatStep))
 

@@ -19,14 +19,16 @@ from config.celery import (
     celery_config,
 )
 from config.settings import Settings, SettingsError
-from pipeline import address, rabbitmq
-from pipeline.counters import Counters
+from pipeline import address
+from pipeline.counting.counters import Counters
 from pipeline.errors import PipelineError, RedisWentBack
-from pipeline.postgres_connection import check_postgres
-from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
-from pipeline.redis_connection import check_redis
+from pipeline.postgres.engine import check_postgres
+from pipeline.producer import rabbitmq
+from pipeline.producer.celery_tasks import TRACK_EVENT, TRACK_EVENTS
+from pipeline.redis.client import check_redis
 from pipeline.services import Services, connect, connect_counters
-from tasks import stopping, transport
+from tasks.transport import transport
+from tasks.worker import stopping
 
 logger = logging.getLogger(__name__)
 

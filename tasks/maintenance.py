@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pipeline.errors import ServerUnavailable
-from pipeline.held import TooMuchWaiting
+from pipeline.upkeep.snapshot import TooMuchWaiting
 from tasks.app import app, services
 from tasks.archive import report_audit
 

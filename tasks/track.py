@@ -1,5 +1,5 @@
 """Events: `track_event` and `track_events` as workers run them. Producers use those of
-`pipeline.producer`."""
+`pipeline.producer.celery_tasks`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from celery import Task
 from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
-from pipeline.deliveries import BadEvent, Delivery, read_delivery
-from pipeline.events import FIELDS, MAX_EVENTS_PER_MESSAGE
-from pipeline.producer import TRACK_EVENT, TRACK_EVENTS
+from pipeline.counting.batch import BadEvent, Delivery, read_delivery
+from pipeline.event.model import FIELDS, MAX_EVENTS_PER_MESSAGE
+from pipeline.producer.celery_tasks import TRACK_EVENT, TRACK_EVENTS
 from tasks.app import app, counters, settings
-from tasks.applying import apply_patiently
+from tasks.consumer.applying import apply_patiently
 from tasks.flush import flush_counters
 
 _FLUSH_ASKED_FOR_S = 10

@@ -21,12 +21,13 @@ import redis
 from sqlalchemy import create_engine, make_url, text
 
 from config.settings import Settings
-from pipeline import producer, schema
 from pipeline.embedded import PrivateServers
-from pipeline.keys import MAX_LOG_PARTITIONS, Keys
-from pipeline.postgres_connection import postgres_engine
+from pipeline.postgres import schema
+from pipeline.postgres.engine import postgres_engine
+from pipeline.producer import celery_tasks
+from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
 from pipeline.services import Services, connect
-from tests.support import Workers
+from tests.helpers.support import Workers
 
 _TEMPLATE = "analytics_template"
 _LOG_TAIL_CHARACTERS = 8_000
@@ -196,13 +197,13 @@ def services(make_services: MakeServices) -> Services:
 @pytest.fixture
 def sending(redis_url: str) -> None:
     """This process's producer sends to the test's Redis, and counts there what it counts itself."""
-    producer.configure(producer.ProducerSettings(redis_url=redis_url, publish_timeout_s=5))
+    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=redis_url, publish_timeout_s=5))
 
 
 @pytest.fixture
 def unreachable(sending: None) -> None:
     """This process's producer sends to a port where nobody listens."""
-    producer.configure(redis_url="redis://127.0.0.1:1/0", publish_timeout_s=0.1)
+    celery_tasks.configure(redis_url="redis://127.0.0.1:1/0", publish_timeout_s=0.1)
 
 
 @pytest.fixture

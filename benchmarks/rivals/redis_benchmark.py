@@ -11,7 +11,7 @@ import time
 from urllib.parse import urlsplit
 
 from benchmarks.rivals.bare_redis import BareRedis, command
-from benchmarks.stage import USERS
+from benchmarks.stage.stage import USERS
 
 DEPTH = 500
 """Commands in a pipeline. One connection with this depth is the fastest of those tried; more of

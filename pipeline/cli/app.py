@@ -14,12 +14,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.cli import (
-    access,
+from pipeline.cli.commands import (
     archiving,
     dead_letters,
+    erasing,
     events,
-    forgetting,
+    keys,
     operating,
     processes,
     reading,
@@ -70,10 +70,10 @@ _MODULES = (
     archiving,
     operating,
     dead_letters,
-    forgetting,
+    erasing,
     processes,
     web,
-    access,
+    keys,
 )
 for module in _MODULES:
     module.register(app)

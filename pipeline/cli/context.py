@@ -76,14 +76,14 @@ def configure_producer() -> None:
     Raises `ServerUnavailable` at once when Redis does not answer, which a publish would be tried
     for half a minute to overcome.
     """
-    from pipeline import producer
-    from pipeline.redis_connection import redis_client, reported_redis_errors
+    from pipeline.producer import celery_tasks
+    from pipeline.redis.client import redis_client, reported_redis_errors
 
     settings = load_settings()
     url = redis_url(settings)
     with redis_client(url) as client, reported_redis_errors(client):
         client.ping()
-    producer.configure(redis_url=url, broker_url=broker_url(settings), prefix=settings.prefix)
+    celery_tasks.configure(redis_url=url, broker_url=broker_url(settings), prefix=settings.prefix)
 
 
 @contextmanager

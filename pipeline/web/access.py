@@ -22,8 +22,8 @@ import msgspec
 import redis
 
 from pipeline.errors import ConfigurationError, PipelineError, ServerUnavailable
-from pipeline.keys import Keys
-from pipeline.redis_connection import reported_redis_errors
+from pipeline.redis.client import reported_redis_errors
+from pipeline.redis.keys import Keys
 
 Kind = Literal["write", "read"]
 _PREFIXES: dict[Kind, str] = {"write": "wk", "read": "rt"}

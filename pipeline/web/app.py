@@ -10,11 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.web import answers
-from pipeline.web.api import stats_api
-from pipeline.web.collector import Collector
+from pipeline.web.api.app import stats_api
+from pipeline.web.collector.collector import Collector
+from pipeline.web.collector.script import script_routes
 from pipeline.web.health import health_routes
 from pipeline.web.parts import WebParts
-from pipeline.web.script import script_routes
 
 
 class _Application(Starlette):

@@ -20,9 +20,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline import schema
-from pipeline.heartbeats import SEEN_WITHIN_S, silent_s
+from pipeline.postgres import schema
 from pipeline.services import Services
+from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, silent_s
 from pipeline.web.answers import RETRY_AFTER_S, json_response
 from pipeline.web.parts import WebParts
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.applications import Starlette
 
-from pipeline import address, producer
+from pipeline import address
 from pipeline.errors import ConfigurationError
-from pipeline.redis_connection import redis_client
+from pipeline.producer import celery_tasks
+from pipeline.redis.client import redis_client
 from pipeline.services import connect
 from pipeline.web.access import Access
 from pipeline.web.app import create_app
@@ -37,7 +38,7 @@ def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebPart
     """The parts for these servers; opens no connection. Has this process's producer publish to
     them."""
     broker_url = settings.broker_url.get_secret_value() if settings.broker_url else None
-    producer.configure(
+    celery_tasks.configure(
         redis_url=redis_url,
         broker_url=broker_url,
         prefix=settings.prefix,

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwr
 
 from pipeline.services import Services
 from tests.browser.site import PERSON, Site, counts, give_key, need_chromium
-from tests.support import Workers, eventually
-from tests.web_process import WebProcess, wait_until_consumed
+from tests.helpers.support import Workers, eventually
+from tests.helpers.web_process import WebProcess, wait_until_consumed
 
 COUNT_BY = {"page_view": ["path"], "add_to_cart": ["product_id"], "time_on_page": ["path"]}
 

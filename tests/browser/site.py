@@ -14,7 +14,7 @@ from playwright.sync_api import Page
 
 from pipeline.services import Services
 from pipeline.web.access import Access
-from tests.web_process import lately
+from tests.helpers.web_process import lately
 
 # A browser without a window calls itself HeadlessChrome, and is counted as a bot. Said of the whole
 # browser and not of a page, since it holds too for what is sent when the page is gone.

@@ -10,8 +10,8 @@ from playwright.sync_api import BrowserContext, Playwright
 
 from pipeline.services import Services
 from tests.browser.site import PERSON, Site, counts, give_key, need_chromium, wait_until_taken
-from tests.support import eventually
-from tests.web_process import WebProcess, lately, wait_until_consumed
+from tests.helpers.support import eventually
+from tests.helpers.web_process import WebProcess, lately, wait_until_consumed
 
 
 def test_views_routes_clicks_and_time_are_counted_once_each(

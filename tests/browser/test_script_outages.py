@@ -9,9 +9,9 @@ from playwright.sync_api import BrowserContext
 
 from pipeline.services import Services
 from tests.browser.site import Site, counts, give_key, wait_until_taken, waits
-from tests.reply_cutter import ReplyCutter
-from tests.support import eventually
-from tests.web_process import WebProcess, wait_until_consumed
+from tests.helpers.reply_cutter import ReplyCutter
+from tests.helpers.support import eventually
+from tests.helpers.web_process import WebProcess, wait_until_consumed
 
 
 def test_what_was_counted_while_the_collector_was_down_arrives_after_a_reload(

@@ -7,8 +7,8 @@ import asyncio
 import random
 import sys
 
-from tests.chaos import report
 from tests.chaos.campaign import CampaignFailed, Outcome, run
+from tests.chaos.checks import report
 from tests.chaos.stage import Plan
 
 _EVENTS_PER_KILL = 420

@@ -15,17 +15,18 @@ from time import monotonic
 import redis
 
 from config.settings import Settings
-from pipeline import schema
 from pipeline.embedded import PrivateServers, Server
+from pipeline.postgres import schema
 from pipeline.services import EVENTS_QUEUE, connect
-from tests.chaos import control, oracle
-from tests.chaos.account import Account
 from tests.chaos.cards import Card, deal
-from tests.chaos.oracle import Verdict
+from tests.chaos.checks import oracle
+from tests.chaos.checks.account import Account
+from tests.chaos.checks.oracle import Verdict
+from tests.chaos.checks.tally import Tally
 from tests.chaos.points import POINTS
-from tests.chaos.reader import Seen
+from tests.chaos.processes import control
+from tests.chaos.processes.reader import Seen
 from tests.chaos.stage import SETTINGS, VISIBILITY_TIMEOUT_S, Plan, Stage
-from tests.chaos.tally import Tally
 from tests.conftest import chosen_programs
 
 _BETWEEN_FAULTS_S = 1.5

@@ -8,15 +8,20 @@ read from a few bytes that the campaign shares with the process (`Fate`).
 from __future__ import annotations
 
 import enum
-import hashlib
 import mmap
 import os
 import signal
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-SCRIPTS = ("publish", "fetch", "apply", "claim", "settle", "restore")
+SCRIPTS = (
+    "pipeline.producer.publish",
+    "tasks.transport.fetch",
+    "pipeline.counting.apply",
+    "pipeline.flushing.claim",
+    "pipeline.flushing.settle",
+    "tasks.transport.restore",
+)
 STATEMENTS = ("ledger", "upserts", "commit")
 _OF_SCRIPT = ("before", "sent", "after")
 """Not sent; sent, and the answer not read; answer read, and nothing done with it."""
@@ -120,10 +125,9 @@ def install() -> Points:
 def _watch_scripts(points: Points) -> None:
     from redis.connection import AbstractConnection
 
-    steps = {
-        hashlib.sha1(files("pipeline.lua").joinpath(f"{name}.lua").read_bytes()).hexdigest(): name
-        for name in SCRIPTS
-    }
+    from pipeline.redis.scripts import sha1
+
+    steps = {sha1(name): name.rpartition(".")[2] for name in SCRIPTS}
     connection: Any = AbstractConnection
     send, read = connection.send_command, connection.read_response
 

@@ -15,15 +15,15 @@ from random import Random
 import msgspec
 
 from pipeline.embedded import Server
-from tests.chaos.account import PROPERTY, UNSTAMPED
-from tests.chaos.control import EVENTS_QUEUE as CONTROL_QUEUE
-from tests.chaos.producer import TYPES, Work
-from tests.chaos.proxy import Proxy
-from tests.chaos.reader import Seen
-from tests.chaos.roles import ForkedSlot, ServerSlot, Slot, Zygotes
-from tests.chaos.tally import Tally
-from tests.chaos.zygote import Order
-from tests.support import ROOT, environment_without_settings
+from tests.chaos.checks.account import PROPERTY, UNSTAMPED
+from tests.chaos.checks.tally import Tally
+from tests.chaos.processes.control import EVENTS_QUEUE as CONTROL_QUEUE
+from tests.chaos.processes.producer import TYPES, Work
+from tests.chaos.processes.proxy import Proxy
+from tests.chaos.processes.reader import Seen
+from tests.chaos.processes.roles import ForkedSlot, ServerSlot, Slot, Zygotes
+from tests.chaos.processes.zygote import Order
+from tests.helpers.support import ROOT, environment_without_settings
 
 VISIBILITY_TIMEOUT_S = 2
 SETTINGS: dict[str, object] = {
@@ -138,7 +138,7 @@ class Stage:
         with (self._directory / "reader.output").open("wb") as output:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "tests.chaos.reader", self.logs, self._directory / "reader"),
+                *("-m", "tests.chaos.processes.reader", self.logs, self._directory / "reader"),
                 env=environment_without_settings() | self._environment("reader"),
                 cwd=ROOT,
                 stdout=output,
@@ -187,7 +187,7 @@ class Stage:
 
     def _arguments(self, role: str, name: str, random: Random) -> list[str]:
         """As in the README; but most workers do not wait a second for others at their start."""
-        app = "tests.chaos.control" if self._plan.control else "tasks"
+        app = "tests.chaos.processes.control" if self._plan.control else "tasks"
         if role == "beat":
             return ["-A", app, "beat", "--pidfile="]
         queues = {

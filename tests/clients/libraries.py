@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import environment_without_settings
+from tests.helpers.support import environment_without_settings
 
 HERE = Path(__file__).parent
 _NODE = HERE / "node"

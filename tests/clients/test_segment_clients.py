@@ -10,9 +10,9 @@ import pytest
 from pipeline.services import Services
 from pipeline.web.access import Access
 from tests.clients.libraries import Send, node_client, python_client
-from tests.reply_cutter import ReplyCutter
-from tests.support import Workers, eventually
-from tests.web_process import WebProcess, lately, wait_until_consumed
+from tests.helpers.reply_cutter import ReplyCutter
+from tests.helpers.support import Workers, eventually
+from tests.helpers.web_process import WebProcess, lately, wait_until_consumed
 
 EVENTS = 1_500
 KILLS = 3

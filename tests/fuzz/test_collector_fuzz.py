@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from pipeline.services import Services
 from pipeline.web.access import Access
 from tests.fuzz.collector_strategies import pixel_queries, requests
-from tests.support import Workers
-from tests.web_process import WebProcess, lately, wait_until_consumed
+from tests.helpers.support import Workers
+from tests.helpers.web_process import WebProcess, lately, wait_until_consumed
 
 EXAMPLES = 400
 ANSWERS = {200, 202, 204, 400, 403, 405, 413, 415}

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from pipeline.events import Event
+from pipeline.event.model import Event
 from pipeline.services import Services
 from pipeline.web.access import Access
-from tests.support import Workers, count_events
-from tests.web_process import WebProcess
+from tests.helpers.support import Workers, count_events
+from tests.helpers.web_process import WebProcess
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of schemathesis about its own dependencies

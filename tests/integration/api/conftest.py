@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from pipeline.redis_connection import redis_client
+from pipeline.redis.client import redis_client
 from pipeline.services import Services
 from pipeline.web.access import Access
 from pipeline.web.parts import WebOptions, WebParts
-from tests.api_server import served
+from tests.helpers.api_server import served
 
 
 @dataclass(frozen=True)

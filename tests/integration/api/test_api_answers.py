@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from config.settings import Settings
-from pipeline import producer
 from pipeline.embedded import PrivateServers
-from pipeline.schema import migrate
+from pipeline.postgres.schema import migrate
+from pipeline.producer import celery_tasks
 from pipeline.services import Services, connect
-from pipeline.web.api import stats_api
-from tests.api_server import served
+from pipeline.web.api.app import stats_api
+from tests.helpers.api_server import served
+from tests.helpers.support import count_events, event
 from tests.integration.api.conftest import Api, parts_of
-from tests.support import count_events, event
 
 ROUTES = [
     ("GET", "/api/stats/count?event_type=page_view"),
@@ -205,7 +205,7 @@ def alone(own_servers: PrivateServers) -> Iterator[tuple[PrivateServers, Service
     assert own_servers.redis_url is not None
     assert own_servers.postgres_url is not None
     services = connect(Settings(), own_servers.redis_url, own_servers.postgres_url)
-    producer.configure(producer.ProducerSettings(redis_url=own_servers.redis_url))
+    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=own_servers.redis_url))
     migrate(services.engine)
     yield own_servers, services
     services.close()

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from pipeline.events import Event
+from pipeline.event.model import Event
 from pipeline.services import Services
+from tests.helpers.support import TODAY, count_events, event, eventually, execute
 from tests.integration.api.conftest import Api
-from tests.support import TODAY, count_events, event, eventually, execute
 
 DAY = TODAY.isoformat()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pipeline.services import Services
+from tests.helpers.support import NOW, count_events, event
 from tests.integration.api.conftest import Api
-from tests.support import NOW, count_events, event
 
 
 def ids(page: dict[str, object]) -> list[str]:

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import pytest
 
+from pipeline.event.pseudonyms import pseudonym
 from pipeline.services import Services
-from pipeline.web.pseudonyms import pseudonym
+from tests.helpers.support import TODAY, count_events, event
 from tests.integration.api.conftest import Api
-from tests.support import TODAY, count_events, event
 
 SECRET = "a secret of the tests"
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from pipeline.events import Event
+from pipeline.event.model import Event
 from pipeline.services import Services
-from tests.api_server import sse
+from tests.helpers.api_server import sse
+from tests.helpers.support import Workers, count_events, eventually
+from tests.helpers.web_process import WebProcess
 from tests.integration.api.conftest import Api
-from tests.support import Workers, count_events, eventually
-from tests.web_process import WebProcess
 
 
 def now(event_type: str = "page_view") -> Event:

@@ -9,13 +9,14 @@ import httpx
 import pytest
 
 from config.settings import Settings
-from pipeline import heartbeats, producer
 from pipeline.embedded import PrivateServers
-from pipeline.schema import migrate
+from pipeline.postgres.schema import migrate
+from pipeline.producer import celery_tasks
 from pipeline.services import Services, connect
-from tests.api_server import served
+from pipeline.upkeep import heartbeats
+from tests.helpers.api_server import served
+from tests.helpers.support import Workers, eventually, execute
 from tests.integration.api.conftest import Api, parts_of
-from tests.support import Workers, eventually, execute
 
 
 def test_a_process_that_answers_lives(api: Api) -> None:
@@ -87,7 +88,7 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
     assert own_servers.postgres_url is not None
     services = connect(Settings(), own_servers.redis_url, own_servers.postgres_url)
     migrate(services.engine)
-    producer.configure(producer.ProducerSettings(redis_url=own_servers.redis_url))
+    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=own_servers.redis_url))
     heartbeats.beat(services.redis, services.keys, "events", "worker@here")
     parts = parts_of(services, own_servers.redis_url)
     server = getattr(own_servers, which)

@@ -9,7 +9,7 @@ import pytest
 import redis
 from kombu import Connection
 
-from tasks import transport
+from tasks.transport import transport
 from tests.integration.transport.support import KEYS, Connect
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from tests.support import eventually
+from tests.helpers.support import eventually
 
 MASTER_NAME = "main"
 KEEPS_EVERYTHING = {"appendonly": "yes", "appendfsync": "always", "save": '""'}

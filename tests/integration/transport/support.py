@@ -10,8 +10,8 @@ from typing import Any
 import redis
 from kombu import Connection, Consumer, Queue
 
-from pipeline.keys import Keys
-from tests.support import eventually
+from pipeline.redis.keys import Keys
+from tests.helpers.support import eventually
 
 QUEUE = "analytics.maintenance"
 OTHER = "analytics.flush"

@@ -14,7 +14,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis.exceptions import OutOfMemoryError
 
-from tasks.full_redis import MOST_WAITING
+from tasks.transport.full_redis import MOST_WAITING
 from tests.integration.transport.support import (
     KEYS,
     QUEUE,

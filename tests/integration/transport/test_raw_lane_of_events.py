@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import redis
 
-from pipeline import dead_letters
 from pipeline.services import Services
+from pipeline.upkeep import dead_letters
+from tests.helpers.support import Workers, counted_here, eventually
 from tests.integration.transport.support import raw_message
-from tests.support import Workers, counted_here, eventually
 
 EVENTS = "analytics.events"
 PARSERS_LIMIT = 1_000

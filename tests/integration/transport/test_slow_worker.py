@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline.deliveries import Delivery
+from pipeline.counting.batch import Delivery
 from pipeline.services import Services
-from tests.aging import grow_older
+from tests.helpers.aging import grow_older
+from tests.helpers.support import TODAY, event
 from tests.integration.transport.support import KEYS, QUEUE, Connect, consume, drain, publish
-from tests.support import TODAY, event
 
 MESSAGES = 30
 VISIBILITY_TIMEOUT_S = 60

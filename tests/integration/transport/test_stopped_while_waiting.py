@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import redis
 
-from pipeline.producer import track_event
+from pipeline.producer.celery_tasks import track_event
 from pipeline.services import Services
+from tests.helpers.support import Workers, counted_here, eventually
 from tests.integration.transport.support import waiting
-from tests.support import Workers, counted_here, eventually
 
 EVENTS = "analytics.events"
 

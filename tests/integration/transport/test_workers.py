@@ -15,8 +15,8 @@ import redis
 from celery import Celery
 
 from pipeline.embedded import PrivateServers
+from tests.helpers.support import ROOT, environment_without_settings, eventually
 from tests.integration.transport.support import KEYS
-from tests.support import ROOT, environment_without_settings, eventually
 
 QUEUE = "transport.test"
 APP = "tests.integration.transport.worker_app"

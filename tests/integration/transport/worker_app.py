@@ -15,7 +15,7 @@ from typing import Any
 import redis
 from celery import Celery
 
-from tasks import transport
+from tasks.transport import transport
 
 UNACKED, INDEX = "analytics:unacked", "analytics:unacked_index"
 QUEUE = "transport.test"  # a queue of ours would want its servers checked at the start

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.services import Services
-from tests.web_server import WebServer, serving
+from tests.helpers.web_server import WebServer, serving
 
 
 @pytest.fixture

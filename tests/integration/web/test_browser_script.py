@@ -6,8 +6,8 @@ import gzip
 
 import pytest
 
-from tests.support import ROOT
-from tests.web_server import WebServer
+from tests.helpers.support import ROOT
+from tests.helpers.web_server import WebServer
 
 SOURCE = ROOT / "pipeline" / "web" / "static" / "analytics.js"
 LARGEST_BYTES = 3 * 1024

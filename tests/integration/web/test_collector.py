@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from pipeline.services import Services
-from tests.support import Workers, arguments, counted_here, eventually, sent
-from tests.web_server import WebServer
+from tests.helpers.support import Workers, arguments, counted_here, eventually, sent
+from tests.helpers.web_server import WebServer
 
 TRACK = {"type": "track", "event": "sale", "userId": "u1"}
 

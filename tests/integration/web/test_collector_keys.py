@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
-from pipeline.web.collector import Collector
-from tests.support import eventually, sent
-from tests.web_server import BODIES, WebServer, basic, pixel
+from pipeline.web.collector.collector import Collector
+from tests.helpers.support import eventually, sent
+from tests.helpers.web_server import BODIES, WebServer, basic, pixel
 
 MakeWeb = Callable[..., WebServer]
 

@@ -17,13 +17,13 @@ import pytest
 import redis
 
 from config.settings import Settings
-from pipeline import producer
 from pipeline.embedded import PrivateServers
+from pipeline.producer import celery_tasks
 from pipeline.services import Services, connect
 from pipeline.web.access import Access
-from tests.support import Workers, arguments, counted_here, eventually, sent
-from tests.web_process import WebProcess, wait_until_consumed
-from tests.web_server import Answer, WebServer, basic, serving
+from tests.helpers.support import Workers, arguments, counted_here, eventually, sent
+from tests.helpers.web_process import WebProcess, wait_until_consumed
+from tests.helpers.web_server import Answer, WebServer, basic, serving
 
 SALE = {"type": "track", "event": "sale"}
 
@@ -34,7 +34,7 @@ def web(own_servers: PrivateServers) -> Iterator[WebServer]:
     url = own_servers.redis_url
     assert url is not None
     assert own_servers.postgres_url is not None
-    producer.configure(producer.ProducerSettings(redis_url=url))
+    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=url))
     services = connect(Settings(), url, own_servers.postgres_url)
     options = {"key_events_per_s": 1_000_000, "address_requests_per_s": 100_000}
     with serving(services, url, **options) as web:
@@ -102,7 +102,7 @@ def test_the_server_starts_without_redis_and_works_when_it_is_there(
     url, postgres_url = own_servers.redis_url, own_servers.postgres_url
     assert url is not None
     assert postgres_url is not None
-    producer.configure(producer.ProducerSettings(redis_url=url))
+    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=url))
     services = connect(Settings(), url, postgres_url)
     with serving(services, url) as web:
         own_servers.redis.kill()

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from pipeline.web import connections
-from tests.support import eventually, sent
-from tests.web_server import BODIES, WebServer, basic
+from tests.helpers.support import eventually, sent
+from tests.helpers.web_server import BODIES, WebServer, basic
 
 MakeWeb = Callable[..., WebServer]
 

@@ -13,8 +13,8 @@ import redis
 from pipeline.cli import main
 from pipeline.embedded import PrivateServers
 from pipeline.errors import ConfigurationError, ServerUnavailable
-from pipeline.keys import Keys
-from pipeline.redis_connection import redis_client
+from pipeline.redis.client import redis_client
+from pipeline.redis.keys import Keys
 from pipeline.web.access import Access, NoSuchKey
 
 Command = Callable[..., tuple[int, str, str]]

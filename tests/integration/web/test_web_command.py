@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.services import Services
 from pipeline.web.access import Access
-from tests.support import ROOT, Worker, Workers, eventually
-from tests.web_process import WebProcess
-from tests.web_server import basic
+from tests.helpers.support import ROOT, Worker, Workers, eventually
+from tests.helpers.web_process import WebProcess
+from tests.helpers.web_server import basic
 
 
 @pytest.fixture

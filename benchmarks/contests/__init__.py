@@ -1,0 +1,1 @@
+"""The contests: a module measures one thing beside its rivals."""

@@ -1,0 +1,1 @@
+"""The stage: servers, processes and load that the contests share."""

@@ -1,0 +1,80 @@
+"""What a call costs its caller: the mean of some hundred calls a round, with no worker running."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from benchmarks.report.report import Measured
+from benchmarks.rivals.bare_redis import BareRedis, command
+from benchmarks.stage import sides
+from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users
+from pipeline import Tracker
+from pipeline.producer.celery_tasks import EVENTS_QUEUE
+
+_WARM_UP_CALLS = 20
+_TIMED_ONE_BY_ONE = 1_000
+_BARE_QUEUE = "rival.bare"
+
+
+def measure(stage: Stage) -> Measured:
+    """Microseconds a call of ours, of both rivals, and of a bare LPUSH of the bytes we send."""
+    ours, celery, dramatiq = sides.ours(stage), sides.celery(stage), sides.dramatiq(stage)
+    client, calls = stage.services.redis, stage.sizes.calls
+    ours.send("first")
+    message = cast("bytes", client.lindex(EVENTS_QUEUE, 0))
+    push = command(b"LPUSH", _BARE_QUEUE.encode(), message)
+    single_calls_us: list[float] = []
+
+    def mean_of(call: Callable[[str], object], queue: Sequence[str]) -> Callable[[], float]:
+        def sample() -> float:
+            _mean_us(call, users(_WARM_UP_CALLS))
+            mean_us = _mean_us(call, users(calls))
+            client.delete(*queue)
+            return mean_us
+
+        return sample
+
+    def tracker() -> float:
+        """Calls as fast as they go. The sending thread runs at the same time, and what it takes
+        from the caller is in the figure."""
+        with Tracker() as tracker:
+
+            def track(user: str) -> None:
+                tracker.track(EVENT_TYPE, user, PROPERTIES)
+
+            mean_us = _mean_us(track, users(stage.sizes.tracked))
+            single_calls_us.extend(_mean_us(track, [user]) for user in users(_TIMED_ONE_BY_ONE))
+        client.delete(*ours.queue)
+        return mean_us
+
+    with BareRedis(stage.redis_url) as bare:
+        samples = stage.interleave(
+            {
+                "delay": mean_of(ours.send, ours.queue),
+                "celery": mean_of(celery.send, celery.queue),
+                "dramatiq": mean_of(dramatiq.send, dramatiq.queue),
+                "bare": mean_of(lambda _: bare.ask(push), [_BARE_QUEUE]),
+                "tracker": tracker,
+            }
+        )
+    floor = statistics.median(samples["bare"])
+    notes = {
+        f"delay-{rival}": f"A bare LPUSH of the same bytes takes {floor:.0f} µs, so that with one "
+        f"round trip no more than {statistics.median(samples[rival]) / floor:.1f} is in reach."
+        for rival in ("celery", "dramatiq")
+    }
+    notes["tracker-celery"] = (
+        "The mean of calls as fast as they go, with what the sending thread takes; half of the "
+        f"calls take less than {statistics.median(single_calls_us):.1f} µs."
+    )
+    return Measured(samples, notes)
+
+
+def _mean_us(call: Callable[[str], object], who: Sequence[str]) -> float:
+    began = time.perf_counter()
+    for user in who:
+        call(user)
+    return (time.perf_counter() - began) / len(who) * 1e6

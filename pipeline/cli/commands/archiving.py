@@ -1,0 +1,150 @@
+"""Commands about the archive of raw events: archive, audit, rebuild, prune."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.context import open_services
+from pipeline.cli.options import First, Json, Last, read_days, today
+from pipeline.cli.output import print_json, print_table, say, warn
+
+if TYPE_CHECKING:
+    from pipeline.upkeep.audit import Difference
+    from pipeline.upkeep.rebuild import Rebuilt
+
+_AUDITED_DAYS = 7
+_SHOWN = 20
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: analytics archive")(archive)
+    app.command(epilog="Example: analytics audit --from 2026-01-01 --to 2026-01-31")(audit)
+    app.command(epilog="Example: analytics rebuild --from 2026-01-30 --dry-run")(rebuild)
+    app.command(epilog="Example: analytics prune --dry-run")(prune)
+
+
+def archive(as_json: Json = False) -> None:
+    """Move logged raw events into the table `events` now.
+
+    Beat asks for it every minute. Repeats and parallel runs store every event once.
+    """
+    with open_services() as services:
+        archived = services.archive_events()
+    if as_json:
+        print_json({"archived": archived})
+    else:
+        say(f"Archived {archived:,} events.")
+
+
+def audit(first: First = None, last: Last = None, as_json: Json = False) -> None:
+    """Compare the archive with the counters, by event type and hour.
+
+    Changes nothing. Without days, the last seven. Exits with 1 when something differs.
+    """
+    days = read_days(first, last) or (today() - timedelta(days=_AUDITED_DAYS - 1), today())
+    with open_services() as services:
+        found = services.audit(*days)
+    if as_json:
+        print_json({"differences": [_as_object(one) for one in found]})
+    elif found:
+        rows = [
+            (one.event_type, _when(one), one.counted, one.logged, one.gap, one.drift)
+            for one in found
+        ]
+        columns = ["event type", "when (UTC)", "counted", "logged", "not logged", "drift"]
+        print_table("Archive and counters differ", columns, rows)
+        say("`analytics rebuild` makes the counters of closed days anew from the archive.")
+    else:
+        say(f"Archive and counters agree from {days[0]} to {days[1]}.")
+    if found:
+        raise typer.Exit(1)
+
+
+def rebuild(
+    first: Annotated[
+        str, typer.Option("--from", metavar="DATE", help="First day, UTC: YYYY-MM-DD.")
+    ],
+    last: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="DATE", help="Last day, UTC, included; yesterday when left out."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Make the counters of closed days anew from the archive.
+
+    Counting goes on meanwhile; flush and archive wait. A period with events that were not logged
+    is refused.
+    """
+    yesterday = today() - timedelta(days=1)
+    days = read_days(first, last or f"{max(yesterday, date.min)}")
+    assert days is not None  # --from is required
+    every = [days[0] + timedelta(days=n) for n in range((days[1] - days[0]).days + 1)]
+    with open_services() as services:
+        found = services.rebuild(every, datetime.now(UTC), dry_run=dry_run)
+    if as_json:
+        print_json({"days": [_rebuilt(one) for one in found]})
+        return
+    for one in found:
+        _show(one)
+    changed = sum(len(one.changed) for one in found)
+    say(f"{changed:,} counters {'would change' if dry_run else 'were put right'}.")
+
+
+def prune(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Drop raw events, user and property counters that are older than the settings say.
+
+    Daily and hourly totals are kept. Whole partitions go, so it takes no time.
+    """
+    with open_services() as services:
+        found = services.prune(today(), dry_run=dry_run)
+    if as_json:
+        print_json({"dropped": found.dropped, "busy": found.busy})
+        return
+    print_table("Dropped" if not dry_run else "To be dropped", ["partition"], zip(found.dropped))
+    for name in found.busy:
+        warn(f"{name} is being read and stays for now; run `analytics prune` again")
+
+
+def _when(one: Difference) -> str:
+    return f"{one.day}" if one.hour is None else f"{one.day} {one.hour:02}:00"
+
+
+def _as_object(one: Difference) -> dict[str, object]:
+    return {
+        "event_type": one.event_type,
+        "day": one.day.isoformat(),
+        "hour": one.hour,
+        "counted": one.counted,
+        "logged": one.logged,
+        "not_logged": one.gap,
+        "drift": one.drift,
+    }
+
+
+def _rebuilt(one: Rebuilt) -> dict[str, object]:
+    return {
+        "day": one.day.isoformat(),
+        "changed": {name: list(counts) for name, counts in one.changed.items()},
+        "left_alone": list(one.left_alone),
+    }
+
+
+def _show(one: Rebuilt) -> None:
+    if one.left_alone:
+        say(f"{one.day}: not all events are logged of {', '.join(one.left_alone)}: left alone.")
+    if not one.changed:
+        say(f"{one.day}: every counter is right.")
+        return
+    rows = [(name, *counts) for name, counts in list(one.changed.items())[:_SHOWN]]
+    print_table(f"{one.day}", ["counter", "was", "is"], rows)
+    if len(one.changed) > _SHOWN:
+        say(f"… and {len(one.changed) - _SHOWN:,} more; --json lists them all.")

@@ -1,0 +1,238 @@
+"""Commands that send events: `track` and `import`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.context import configure_producer
+from pipeline.cli.errors import explain
+from pipeline.cli.options import Json
+from pipeline.cli.output import one_line, print_json, print_table, say, warn
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.cli.files.importing import Report
+    from pipeline.cli.files.line_source import Line, LineSource
+
+_REJECTED_LINES_SHOWN = 20
+_LINES_PER_REFRESH = 500
+
+
+class ImportStoppedError(PipelineError):
+    """An import did not reach its end; the message says how far it came and how to go on."""
+
+
+class Format(StrEnum):
+    """What the lines of a file are."""
+
+    combined = "combined"
+    ndjson = "ndjson"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: analytics track page_view --user u1 -p path=/pricing")(track)
+    app.command(
+        name="import",
+        epilog="Example: analytics import access.log.gz --format combined --event page_view",
+    )(import_)
+
+
+def track(
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="Event type, such as page_view.")],
+    user: Annotated[str | None, typer.Option("--user", help="The user's id.")] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            "--property",
+            metavar="KEY=VALUE",
+            help="A property with a text as its value; may be repeated.",
+        ),
+    ] = None,
+    timestamp: Annotated[
+        str | None,
+        typer.Option(help="When it happened: ISO 8601 with a zone, or Unix seconds; else now."),
+    ] = None,
+    event_id: Annotated[
+        str | None,
+        typer.Option(help="Your own key: a second event with it is a duplicate, not counted."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send one event."""
+    from pipeline.producer.celery_tasks import track_event
+
+    configure_producer()
+    read = dict(_property(text) for text in properties or [])
+    sent = track_event.delay(
+        event,
+        user_id=user,
+        properties=read or None,
+        timestamp=_timestamp(timestamp),
+        event_id=event_id,
+    )
+    if as_json:
+        print_json({"task_id": str(sent.id)})
+    else:
+        say(f"Sent {one_line(event)}. Its count: analytics stats count {one_line(event)}")
+
+
+def import_(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file, plain or gzipped; - for standard input.")
+    ],
+    lines: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="combined: a log of Apache or nginx. ndjson: one event object on each line.",
+        ),
+    ] = Format.combined,
+    event: Annotated[
+        str, typer.Option("--event", metavar="NAME", help="The event type of log lines.")
+    ] = "page_view",
+    event_ids: Annotated[
+        bool,
+        typer.Option(
+            "--event-ids",
+            help="Give each event an id made of the file's content up to its line, so that "
+            "importing the file again within the duplicate window counts nothing twice.",
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 when a line was rejected.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Send the events of a file.
+
+    Lines that are no event are reported and left out; the others are sent. Of a combined log line
+    the address becomes the user, and path (with its query), method, status, bytes, referrer and
+    agent become properties.
+    """
+    from pipeline.cli.files.importing import Importer, LineIds, Report
+    from pipeline.cli.files.line_source import open_lines
+    from pipeline.cli.files.log_formats import combined, ndjson
+    from pipeline.producer.celery_tasks import track_events
+
+    configure_producer()
+    parse = combined(event) if lines is Format.combined else ndjson
+    ids = LineIds(f"{lines.value} {event}") if event_ids else None
+    with closing(Report()) as report, _stopping_told(report, event_ids):
+        with open_lines(file) as source, _progress(source, report) as watched:
+            Importer(parse, track_events.delay, report, ids).run(watched)
+        if as_json:
+            _print_report(report)
+        else:
+            _show_report(source.name, report)
+        if strict and report.rejected_count:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _stopping_told(report: Report, event_ids: bool) -> Iterator[None]:
+    """Say how far an import came that is stopped by a fault or by Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        warn(f"stopped; {_how_far(report, event_ids)}")
+        raise
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        raise ImportStoppedError(f"{line}; {_how_far(report, event_ids)}") from error
+
+
+def _property(text: str) -> tuple[str, str]:
+    """`path=/a=b` is the property path with the text "/a=b"."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE, such as path=/", param_hint="-p")
+    return name, value
+
+
+def _timestamp(text: str | None) -> str | float | None:
+    """Unix seconds are given as a number; the producer checks the rest."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _how_far(report: Report, event_ids: bool) -> str:
+    if not report.sent:
+        return "nothing was sent"
+    again = (
+        "import the file again: what was sent is not counted twice"
+        if event_ids
+        else "what was sent would be counted again, which --event-ids prevents"
+    )
+    return f"{report.lines} lines were read and {report.sent} events sent; {again}"
+
+
+def _print_report(report: Report) -> None:
+    """`{"lines", "sent", "rejected": […]}`, written bit by bit: it may be as long as the file."""
+    sys.stdout.write(f'{{"lines": {report.lines}, "sent": {report.sent}, "rejected": [')
+    for position, row in enumerate(report.rejected()):
+        sys.stdout.write((", " if position else "") + json.dumps(row))
+    sys.stdout.write("]}\n")
+
+
+def _show_report(name: str, report: Report) -> None:
+    rows = [(report.lines, report.sent, report.rejected_count)]
+    print_table(one_line(name), ["lines", "events sent", "lines rejected"], rows)
+    if not report.rejected_count:
+        return
+    shown = [
+        (row["line"], row["reason"])
+        for row, _ in zip(report.rejected(), range(_REJECTED_LINES_SHOWN), strict=False)
+    ]
+    print_table("Rejected", ["line", "reason"], shown)
+    if report.rejected_count > len(shown):
+        say(f"… and {report.rejected_count - len(shown):,} more; --json lists them all.")
+
+
+@contextmanager
+def _progress(source: LineSource, report: Report) -> Iterator[Iterator[Line]]:
+    """The lines of `source`, with a bar on standard error when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield iter(source)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[lines]:,} lines, {task.fields[rate]:,.0f} a second"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(one_line(source.name, 40), total=source.size_bytes, lines=0, rate=0.0)
+
+        def watched() -> Iterator[Line]:
+            for line in source:
+                yield line
+                if line.number % _LINES_PER_REFRESH == 0:
+                    elapsed_s = bar.tasks[0].elapsed or 1.0
+                    rate = line.number / elapsed_s
+                    bar.update(task, completed=source.read_bytes, lines=line.number, rate=rate)
+
+        yield watched()

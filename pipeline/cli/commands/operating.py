@@ -1,0 +1,187 @@
+"""Commands for whoever keeps the pipeline running: flush, status, settings, migrate and so on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.context import celery_app, load_settings, open_services, postgres_url
+from pipeline.cli.options import Json
+from pipeline.cli.output import print_json, print_table, say
+from pipeline.errors import ConfigurationError
+
+_PING_TIMEOUT_S = 1.0
+_LABELS = {
+    "queue_depth": "messages waiting",
+    "unacknowledged": "messages being worked on",
+    "pending_counters": "counters not yet stored",
+    "oldest_pending_s": "seconds the oldest may have waited",
+    "inflight_batches": "batches being stored",
+    "dead_letters": "dead letters",
+    "expired_counters": "counters expired",
+    "repaired_counters": "counters repaired",
+    "missing_messages": "messages missing",
+    "unlogged": "events counted and not logged for want of room",
+    "audit_drift": "events by which the last audit differed",
+}
+_LOG_LABELS = {
+    "entries": "entries not archived",
+    "events": "events in them",
+    "bytes": "bytes",
+    "pending": "entries that a consumer has",
+    "lag": "entries that none has yet",
+    "oldest_s": "age of the oldest (s)",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: analytics flush")(flush)
+    app.command(epilog="Example: analytics status --json")(status)
+    app.command(epilog="Example: analytics settings")(settings)
+    app.command(epilog="Example: analytics migrate")(migrate)
+    app.command(epilog="Example: analytics metrics --port 9464")(metrics)
+    app.command("accept-redis-state", epilog="Example: analytics accept-redis-state")(
+        accept_redis_state
+    )
+
+
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to serve them on.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
+Once = Annotated[bool, typer.Option("--once", help="Print them once, and end.")]
+
+
+def flush(as_json: Json = False) -> None:
+    """Store all counted events in Postgres now.
+
+    Counts do not change by it: they are exact before, meanwhile and after.
+    """
+    with open_services() as services:
+        flushed = services.flush()
+    if as_json:
+        print_json({"flushed": flushed})
+    else:
+        say(f"Stored {flushed:,} counters in Postgres.")
+
+
+def status(as_json: Json = False) -> None:
+    """Show what waits where, and the books.
+
+    The books are the running totals of events: published, consumed, counted, duplicate, dead,
+    forgotten.
+    """
+    with open_services() as services:
+        state = services.status()
+    answering = sorted(name for reply in _ping() for name in reply)
+    # Beat answers too, but works on nothing.
+    workers = [name for name in answering if not name.startswith("celerybeat@")]
+    if as_json:
+        print_json({**state, "workers": len(workers)})
+        return
+    books = state.pop("books")
+    log = state.pop("event_log")
+    consumers = log.pop("consumers")
+    by_type: dict[str, dict[str, int]] = books.pop("by_type", {})
+    rows: list[tuple[str, object]] = [(_LABELS.get(name, name), state[name]) for name in state]
+    rows.append(("workers", ", ".join(workers) or "none answers"))
+    rows.append(("beat", "answers" if len(answering) > len(workers) else "does not answer"))
+    print_table("Status", ["what", "value"], rows)
+    print_table(
+        "Books", ["what", "number"], [(_LABELS.get(name, name), books[name]) for name in books]
+    )
+    print_table("Event log", ["what", "value"], [(_LOG_LABELS[name], log[name]) for name in log])
+    if consumers:
+        rows_of_consumers = [tuple(one.values()) for one in consumers]
+        print_table("Its consumers", ["stream", "name", "entries", "idle s"], rows_of_consumers)
+    columns = list(dict.fromkeys(field for row in by_type.values() for field in row))
+    print_table(
+        "Events by type",
+        ["event type", *columns],
+        [(name, *(row.get(field, 0) for field in columns)) for name, row in by_type.items()],
+    )
+
+
+def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> None:
+    """Serve the pipeline's metrics for Prometheus, at /metrics, until Ctrl-C.
+
+    One such process answers for the whole pipeline. While Redis or Postgres does not answer,
+    `analytics_up` is 0.
+    """
+    from prometheus_client import generate_latest, start_http_server
+
+    from pipeline.upkeep.metrics import registry
+
+    with open_services() as services:
+        found = registry(services.status)
+        if once:
+            typer.echo(generate_latest(found).decode(), nl=False)
+            return
+        try:
+            _, thread = start_http_server(port, host, found)
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {port} of {host} cannot be listened on ({error.strerror}): choose another "
+                "with --port"
+            ) from error
+        say(f"Metrics at http://{host}:{port}/metrics, Ctrl-C ends.")
+        thread.join()
+
+
+def settings(as_json: Json = False) -> None:
+    """Show every setting: value, default and meaning.
+
+    Passwords are masked.
+    """
+    from config.settings import describe
+
+    rows = describe(load_settings())
+    if as_json:
+        listed = [
+            {
+                "name": row.name,
+                "value": row.value,
+                "default": row.default,
+                "meaning": row.meaning,
+            }
+            for row in rows
+        ]
+        print_json({"settings": listed})
+    else:
+        table = [(row.name, row.value, row.default, row.meaning) for row in rows]
+        print_table("Settings", ["variable", "value", "default", "meaning"], table)
+
+
+def migrate(as_json: Json = False) -> None:
+    """Bring the tables in Postgres up to date. May be repeated, also by several at once."""
+    from pipeline.postgres.engine import postgres_engine
+    from pipeline.postgres.schema import migrate as migrate_schema
+
+    engine = postgres_engine(postgres_url(load_settings()))
+    try:
+        version = migrate_schema(engine)
+    finally:
+        engine.dispose()
+    if as_json:
+        print_json({"version": version})
+    else:
+        say(f"The tables in Postgres are at version {version}.")
+
+
+def accept_redis_state(as_json: Json = False) -> None:
+    """Go on flushing after Redis went back in time.
+
+    A Redis that was restored from an older copy may hold counts again that Postgres has stored
+    already. Flushing stops then; this command accepts what Redis holds and lets it go on.
+    """
+    with open_services() as services:
+        epoch = services.accept_redis_state()
+    if as_json:
+        print_json({"epoch": epoch})
+    else:
+        say(f"Flushing goes on from what Redis holds now (epoch {epoch}).")
+
+
+def _ping() -> list[dict[str, object]]:
+    replies: list[dict[str, object]] = celery_app().control.ping(timeout=_PING_TIMEOUT_S) or []
+    return replies

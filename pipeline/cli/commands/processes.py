@@ -1,0 +1,108 @@
+"""`analytics worker`, `beat` and `flower`: the Celery processes, each with the options it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.context import celery_app, load_settings
+from pipeline.cli.local.children import end_with_parent
+from pipeline.errors import ConfigurationError
+
+ParentPid = Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")]
+
+
+class Kind(StrEnum):
+    """What a worker works on."""
+
+    events = "events"
+    flush = "flush"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: analytics worker events")(worker)
+    app.command(epilog="Example: analytics beat")(beat)
+    app.command(epilog="Example: analytics flower --port 5555")(flower)
+
+
+def worker(
+    kind: Annotated[
+        Kind,
+        typer.Argument(help="events: counts events. flush: flushes and maintains."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(help="The worker's name, which must differ from others on this machine."),
+    ] = None,
+    parent_pid: ParentPid = None,
+) -> None:
+    """Run a Celery worker until it is stopped.
+
+    The same as `celery -A tasks worker -Q analytics.events -P solo`, of which as many may run as
+    there are cores or machines, and as `celery -A tasks worker -Q
+    analytics.flush,analytics.maintenance`.
+    """
+    from config.celery import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
+
+    if kind is Kind.events:
+        options = ["-Q", EVENTS_QUEUE, "-P", "solo"]
+    else:
+        # Two, so that maintenance does not hold up a flush.
+        options = ["-Q", f"{FLUSH_QUEUE},{MAINTENANCE_QUEUE}", "-c", "2"]
+    # Workers need not know of each other, and start a second sooner without asking (mingle).
+    options += ["--without-gossip", "--without-mingle", "-n", f"{name or kind.value}@%h"]
+    _run("worker", options, parent_pid)
+
+
+def beat(parent_pid: ParentPid = None) -> None:
+    """Run Celery beat, which asks for the flushes.
+
+    And for the maintenance. One is enough.
+    """
+    _run("beat", ["--pidfile="], parent_pid)
+
+
+def flower(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; else ANALYTICS_FLOWER_PORT.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--address", help="Address to listen on. Flower asks for no password.")
+    ] = "127.0.0.1",
+    parent_pid: ParentPid = None,
+) -> None:
+    """Run Flower: a page of queues, workers and tasks."""
+    chosen = port or load_settings().flower_port
+    if not chosen:
+        raise ConfigurationError("ANALYTICS_FLOWER_PORT=0 turns Flower off; give --port to run it")
+    _run("flower", [f"--address={host}", f"--port={chosen}"], parent_pid, level=False)
+
+
+def _run(
+    command: str, options: Sequence[str], parent_pid: int | None, *, level: bool = True
+) -> None:
+    if parent_pid is not None:
+        end_with_parent(parent_pid)
+    app = celery_app()
+    if parent_pid is not None:
+        from celery.signals import worker_process_init
+
+        # A pool process does not inherit it.
+        worker_process_init.connect(_end_with_worker, weak=False)
+    arguments = [command, *options]
+    if level:
+        arguments += ["-l", load_settings().log_level]
+    sys.argv = ["celery", "-A", "tasks", *arguments]
+    code = app.start(arguments)
+    if code:
+        raise typer.Exit(code)
+
+
+def _end_with_worker(**_: object) -> None:
+    end_with_parent(os.getppid())

@@ -1,0 +1,47 @@
+"""`analytics web`: the collector and the stats API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import context
+from pipeline.cli.local.children import end_with_parent
+from pipeline.errors import ConfigurationError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(epilog="Example: analytics web --port 8080")(web)
+
+
+def web(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; else ANALYTICS_WEB_PORT.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine's.")
+    ] = "127.0.0.1",
+    parent_pid: Annotated[
+        int | None, typer.Option(hidden=True, help="End when this process ends.")
+    ] = None,
+) -> None:
+    """Serve the collector and the stats API over HTTP until stopped.
+
+    Put a proxy with TLS before it where it is reached from outside.
+    """
+    if parent_pid is not None:
+        end_with_parent(parent_pid)
+    settings = context.load_settings()
+    chosen = port or settings.web_port
+    if not chosen:
+        raise ConfigurationError("ANALYTICS_WEB_PORT=0 turns the web server off; give --port")
+    try:
+        from pipeline.web import main
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the web server needs the package {error.name!r}: pip install analytics-pipeline[web]"
+        ) from error
+    urls = context.redis_url(settings), context.postgres_url(settings)
+    main.serve(main.make_parts(settings, *urls), host, chosen)

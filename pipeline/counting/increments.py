@@ -1,0 +1,113 @@
+"""From events to increments: which counters an event adds to. Pure; no server, no clock.
+
+An event counts its type per day and per hour, its user per day, and for each property named in
+`count_by` the property's value per day.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from pipeline.event.model import Event
+from pipeline.redis.keys import Keys, hour_text
+
+MAX_VALUE_CHARACTERS = 200
+CUT_MARK = "…"
+OTHER = "__other__"
+VALUES_LIFETIME = timedelta(days=2)
+
+CountBy = Mapping[str, Sequence[str]]
+
+
+class ValueIncrements(msgspec.Struct, array_like=True):
+    """The increments of one property on one day, apart from the others because of the cap on
+    distinct values."""
+
+    values_key: str
+    other_key: str
+    expire_at_s: int
+    counters: list[tuple[str, str, int]]
+    """(value, counter key, increment)"""
+
+
+class Increments(msgspec.Struct):
+    """What a batch of events adds to the counters, summed: one entry a counter, however many
+    events."""
+
+    counters: dict[str, int]
+    values: list[ValueIncrements]
+    hours: dict[tuple[str, str], int] = {}
+    """Events by (event type, hour)."""
+
+    def __len__(self) -> int:
+        return len(self.counters) + sum(len(group.counters) for group in self.values)
+
+
+def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime) -> Increments:
+    """Sum what `events` add to the counters.
+
+    `count_by` names for an event type the properties whose values are counted. `now` bounds the
+    lifetime of the sets of distinct values of days long past.
+    """
+    hours: defaultdict[tuple[str, str], int] = defaultdict(int)
+    users: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    values: dict[tuple[str, str, str], Counter[str]] = {}
+    for event in events:
+        hour = hour_text(event.timestamp)
+        day = hour[:10]
+        hours[event.event_type, hour] += 1
+        if event.user_id is not None:
+            users[event.user_id, event.event_type, day] += 1
+        for name in count_by.get(event.event_type, ()):
+            value = _value(event.properties, name)
+            if value is not None:
+                values.setdefault((event.event_type, name, day), Counter())[value] += 1
+
+    counters: defaultdict[str, int] = defaultdict(int)
+    for (event_type, hour), n in hours.items():
+        counters[keys.daily(event_type, hour[:10])] += n
+        counters[keys.hourly(event_type, hour)] += n
+    for user, n in users.items():
+        counters[keys.user(*user)] = n
+    return Increments(
+        hours=hours,
+        counters=counters,
+        values=[
+            ValueIncrements(
+                values_key=keys.values(event_type, name, day),
+                other_key=keys.value(event_type, name, OTHER, day),
+                expire_at_s=_values_expire_at_s(day, now),
+                counters=[(v, keys.value(event_type, name, v, day), n) for v, n in found.items()],
+            )
+            for (event_type, name, day), found in values.items()
+        ],
+    )
+
+
+def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
+    """The text under which a property's value is counted; None when the event does not have the
+    property.
+
+    Text counts as it is, everything else as its JSON (`true`, `12`, `{"a":1}`); null counts as
+    absent.
+    """
+    found = properties.get(name) if properties else None
+    if found is None:
+        return None
+    text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
+    return counted_value(text)
+
+
+def counted_value(text: str) -> str:
+    """The value as it is counted: cut and marked when it is too long."""
+    return text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + CUT_MARK
+
+
+def _values_expire_at_s(day: str, now: datetime) -> int:
+    end_of_day = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() + 86_400
+    return int(max(end_of_day, now.timestamp()) + VALUES_LIFETIME.total_seconds())

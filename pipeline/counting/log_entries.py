@@ -1,0 +1,174 @@
+"""Raw events as the event log carries them: which are logged, and the form of an entry.
+
+Pure: no server. An entry holds the events of one batch by column, as JSON, compressed. Columns
+compress better and faster than objects. Measured on a real log, zlib at its fastest takes 1 µs for
+an event and leaves 35 of 306 bytes; a thread that compresses while the batch is added up gains
+nothing where every core has a worker, and loses by handing over Python's lock.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from pipeline.event.model import Event
+from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
+
+FORMAT = "1"
+"""The form of what `pack` makes; an entry says which it has, so that a later one can be told."""
+LEVEL = 1
+
+OFF = "off"
+FULL = "full"
+"""Why an event was counted and not logged: its type is switched off, or the log is full."""
+
+
+class RawEvents(msgspec.Struct, array_like=True, gc=False):
+    """Events by column. Timestamps are ISO 8601 text in UTC; properties are JSON text, or null."""
+
+    event_types: list[str]
+    timestamps: list[str]
+    user_ids: list[str | None]
+    properties: list[msgspec.Raw]
+    event_ids: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.event_types)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_properties = msgspec.json.Decoder(dict[str, Any] | None).decode
+_decode = msgspec.json.Decoder(RawEvents).decode
+
+
+@dataclass(frozen=True)
+class EventLogOptions:
+    """What is logged: see the settings of the same names with `event_log` before them.
+
+    The bounds hold for each partition.
+    """
+
+    types: str | Collection[str] = "all"
+    """`all`, `none`, or a collection of event types."""
+    partitions: int = 1
+    max_entries: int = 1_000_000
+    max_bytes: int = 512 * 1024 * 1024
+
+    def logs(self, event_type: str) -> bool:
+        """Whether events of the type are logged."""
+        if isinstance(self.types, str):
+            return self.types == "all"
+        return event_type in self.types
+
+    def partition(self, event_type: str) -> int:
+        """The partition of the type's events."""
+        return zlib.crc32(event_type.encode()) % min(self.partitions, MAX_LOG_PARTITIONS)
+
+
+class LogEntry(msgspec.Struct, array_like=True, gc=False):
+    """What the apply script appends to a stream, beside the blob; `gap` are the counters to add to
+    in its place when the stream is full."""
+
+    stream: str
+    sizes: str
+    partition: int
+    name: str
+    events: int
+    gap: dict[str, int]
+
+
+def pack(events: Sequence[Event]) -> bytes:
+    """The events as an entry's blob."""
+    columns = (
+        [event.event_type for event in events],
+        [event.timestamp for event in events],
+        [event.user_id for event in events],
+        [event.properties for event in events],
+        [event.event_id for event in events],
+    )
+    return zlib.compress(_encode(columns), LEVEL)
+
+
+def unpack(blob: bytes, form: str = FORMAT) -> RawEvents:
+    """The events of a blob. Raises ValueError when it is none."""
+    if form != FORMAT:
+        raise ValueError(f"its format is {form!r}, and this version reads {FORMAT!r}")
+    try:
+        events = _decode(zlib.decompress(blob))
+    except (zlib.error, msgspec.DecodeError, UnicodeError) as error:
+        raise ValueError(f"it cannot be read: {error}") from error
+    columns: list[Any] = list(msgspec.structs.astuple(events))
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError("its columns differ in length")
+    return events
+
+
+def as_events(raw: RawEvents) -> Iterator[Event]:
+    """The events one by one."""
+    columns = (raw.event_types, raw.timestamps, raw.user_ids, raw.properties, raw.event_ids)
+    for event_type, at, user_id, properties, event_id in zip(*columns, strict=True):
+        decoded = _decode_properties(properties)
+        yield Event(event_type, datetime.fromisoformat(at), user_id, decoded, event_id)
+
+
+Hours = Mapping[tuple[str, str], int]
+"""Events counted by (event type, hour)."""
+
+
+def by_partition(events: Sequence[Event], options: EventLogOptions) -> dict[int, Sequence[Event]]:
+    """The events that are logged, by partition."""
+    if options.types == "all" and options.partitions == 1:
+        return {0: events} if events else {}
+    partitions = {
+        event_type: options.partition(event_type)
+        for event_type in {event.event_type for event in events}
+        if options.logs(event_type)
+    }
+    found: dict[int, list[Event]] = {}
+    for event in events:
+        partition = partitions.get(event.event_type)
+        if partition is not None:
+            found.setdefault(partition, []).append(event)
+    return dict(found)
+
+
+def entries(
+    logged: Mapping[int, Sequence[Event]], hours: Hours, options: EventLogOptions, keys: Keys
+) -> list[LogEntry]:
+    """The entries of these partitions, without their blobs.
+
+    Each has a random name of its own. The ledger of the archive knows entries by that: a stream
+    that was deleted, or a server that took over with a slower clock, gives ids out again.
+    """
+    return [
+        LogEntry(
+            stream=keys.events(partition),
+            sizes=keys.events_sizes,
+            partition=partition,
+            name=uuid4().hex,
+            events=len(events),
+            gap={
+                keys.gap(event_type, FULL, hour): n
+                for (event_type, hour), n in hours.items()
+                if options.logs(event_type) and options.partition(event_type) == partition
+            },
+        )
+        for partition, events in logged.items()
+    ]
+
+
+def switched_off(hours: Hours, options: EventLogOptions, keys: Keys) -> dict[str, int]:
+    """The gap counters of the events whose types are not logged."""
+    if options.types == "all":
+        return {}
+    return {
+        keys.gap(event_type, OFF, hour): n
+        for (event_type, hour), n in hours.items()
+        if not options.logs(event_type)
+    }

@@ -1,0 +1,159 @@
+"""Reading the archive: the events of a type, a user or a time, newest first or as a stream of all.
+
+All is as of the last archive run; what waits in the event log is not among it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Text,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+)
+
+from pipeline.event.model import Event
+from pipeline.postgres.tables import events
+
+_ROWS_AT_ONCE = 5_000
+_BEHIND = text(
+    "(events.timestamp < :at OR "
+    "(events.tableoid, events.ctid) < (CAST(:table AS OID), CAST(:row AS TID)))"
+)
+_decode = msgspec.json.Decoder(dict[str, Any] | None).decode
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events: of a type, of a user, from a moment on and before another (UTC)."""
+
+    event_type: str | None = None
+    user_id: str | None = None
+    first: datetime | None = None
+    end: datetime | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether the event is one of them."""
+        return (
+            self.event_type in (None, event.event_type)
+            and self.user_id in (None, event.user_id)
+            and (self.first is None or event.timestamp >= self.first)
+            and (self.end is None or event.timestamp < self.end)
+        )
+
+    def select(self) -> Select[Any]:
+        """The columns of the events, in no order."""
+        found = select(
+            events.c.event_type,
+            # Without a zone, so that every year can be read whatever the session's zone is.
+            func.timezone("UTC", events.c.timestamp).label("at"),
+            events.c.user_id,
+            cast(events.c.properties, Text).label("properties"),
+            events.c.event_id,
+        )
+        return found.where(*self._conditions())
+
+    def count(self) -> Select[Any]:
+        """How many there are."""
+        return select(func.count()).select_from(events).where(*self._conditions())
+
+    def _conditions(self) -> list[Any]:
+        conditions = []
+        if self.event_type is not None:
+            conditions.append(events.c.event_type == self.event_type)
+        if self.user_id is not None:
+            conditions.append(events.c.user_id == self.user_id)
+        if self.first is not None:
+            conditions.append(events.c.timestamp >= self.first)
+        if self.end is not None:
+            conditions.append(events.c.timestamp < self.end)
+        return conditions
+
+
+def newest(engine: Engine, wanted: Wanted, limit: int) -> list[Event]:
+    """The newest events, newest first."""
+    with engine.connect() as connection:
+        return [_event(row) for row in connection.execute(newest_statement(wanted, limit))]
+
+
+def newest_statement(wanted: Wanted, limit: int) -> Select[Any]:
+    """The query of `newest`."""
+    return wanted.select().order_by(events.c.timestamp.desc()).limit(limit)
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Where an event stands among all, so that one can go on behind it: its time, and its row,
+    which tells events of the same instant apart for as long as nobody rewrites the table."""
+
+    at: datetime
+    table: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    row: Annotated[str, msgspec.Meta(pattern=r"^\([0-9]{1,9},[0-9]{1,4}\)$")]
+
+
+def page(
+    engine: Engine, wanted: Wanted, limit: int, after: Position | None = None
+) -> tuple[list[Event], Position | None]:
+    """The newest events that come `after` a position, newest first, and the position of the last of
+    them; None when no more follow.
+
+    Whatever is archived meanwhile, going on from page to page leaves no event out and gives none
+    twice.
+    """
+    table: ColumnClause[int] = literal_column("events.tableoid")
+    row: ColumnClause[str] = literal_column("events.ctid")
+    statement = (
+        wanted.select()
+        .add_columns(table.label("table"), cast(row, Text).label("row"))
+        .order_by(events.c.timestamp.desc(), table.desc(), row.desc())
+        .limit(limit + 1)
+    )
+    if after is not None:
+        behind = _BEHIND.bindparams(at=after.at, table=after.table, row=after.row)
+        statement = statement.where(events.c.timestamp <= after.at, behind)
+    with engine.connect() as connection:
+        rows = connection.execute(statement).all()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    last = None
+    if more:
+        last = Position(rows[-1].at.replace(tzinfo=UTC), rows[-1].table, rows[-1].row)
+    return [_event(row) for row in rows], last
+
+
+def how_many(engine: Engine, wanted: Wanted) -> int:
+    """How many events there are; takes a while where there are millions."""
+    with engine.connect() as connection:
+        return int(connection.execute(wanted.count()).scalar_one())
+
+
+def stream(engine: Engine, wanted: Wanted) -> Iterator[Sequence[Event]]:
+    """All events, oldest first, some thousand at a time; however many, little memory is used."""
+    with engine.connect() as connection:
+        yield from on_connection(connection, wanted)
+
+
+def on_connection(connection: Connection, wanted: Wanted) -> Iterator[Sequence[Event]]:
+    """The same within a transaction."""
+    statement = wanted.select().order_by(events.c.timestamp)
+    streamed = statement.execution_options(yield_per=_ROWS_AT_ONCE)
+    for rows in connection.execute(streamed).partitions():
+        yield [_event(row) for row in rows]
+
+
+def _event(row: Row[Any]) -> Event:
+    properties = None if row.properties is None else _decode(row.properties)
+    at = row.at.replace(tzinfo=UTC)
+    return Event(row.event_type, at, row.user_id, properties, row.event_id)

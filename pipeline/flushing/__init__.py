@@ -1,0 +1,1 @@
+"""Flushing: counters from Redis to Postgres, exactly once."""

@@ -1,0 +1,1 @@
+"""Postgres: engines, tables, partitions, and the migrations that make them."""

@@ -1,0 +1,173 @@
+"""Engines of Postgres, and the checks made before one is trusted."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
+from pipeline.postgres import schema
+
+OLDEST_POSTGRES = 15
+_CONNECT_TIMEOUT_S = 5
+_IDLE_S = 0.02
+_Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def postgres_engine(url: str) -> Engine:
+    """An engine whose connections are checked before use. Opens none. Raises `ConfigurationError`
+    on a wrong URL."""
+    try:
+        address = make_url(url)
+        if address.get_backend_name() not in ("postgresql", "postgres"):
+            raise ValueError(f"{address.drivername} is another database")
+        engine = create_engine(
+            address.set(drivername="postgresql+psycopg"),
+            pool_size=5,
+            max_overflow=10,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "analytics"},
+        )
+        event.listen(engine, "connect", _plan_once)
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _check_idle)
+        return engine
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(
+            f"the Postgres URL {without_password(url)} is wrong ({error}): "
+            "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from error
+
+
+def _plan_once(connection: Any, _: ConnectionPoolEntry) -> None:
+    """Our statements have one good plan each, but for a prepared one Postgres would make a new plan
+    every time, which takes it longer than to answer."""
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+    connection.commit()
+
+
+def _note_use(_: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used_at_s"] = time.monotonic()
+
+
+def _check_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+    """Ask a connection that was idle for a while whether it is still there; SQLAlchemy's own check
+    costs every read a round trip."""
+    if time.monotonic() - record.info.get("used_at_s", time.monotonic()) < _IDLE_S:
+        return
+    try:
+        connection.execute("")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError(str(error)) from error  # the pool takes another
+
+
+class Reader:
+    """Single SELECTs on connections of an engine, outside transactions; for any number of threads.
+
+    For reads that are over in less time than SQLAlchemy takes to lend a connection and to prepare
+    and end a statement. Its connections are closed when the engine is disposed of.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Opens no connection yet."""
+        self._engine = engine
+        self._idle: deque[_Connection] = deque()
+        event.listen(engine, "engine_disposed", lambda _: self.close())
+
+    def rows(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement with psycopg's placeholders.
+
+        Raises what SQLAlchemy would, such as sqlalchemy.exc.OperationalError when Postgres is away.
+        """
+        try:
+            while True:
+                connection, is_new = self._lend()
+                try:
+                    rows = connection.execute(statement, values).fetchall()
+                except psycopg.Error:
+                    was_cut = connection.broken
+                    connection.close()
+                    if is_new or not was_cut:
+                        raise
+                else:
+                    self._idle.append(connection)
+                    return rows
+        except psycopg.Error as error:
+            raise DBAPIError.instance(statement, values, error, psycopg.Error) from error
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _lend(self) -> tuple[_Connection, bool]:
+        with suppress(IndexError):
+            return self._idle.pop(), False
+        pooled = self._engine.raw_connection()
+        connection = cast("_Connection", pooled.driver_connection)
+        pooled.detach()
+        connection.autocommit = True
+        return connection, True
+
+
+def check_postgres(engine: Engine) -> None:
+    """Refuse a Postgres that is too old or not migrated. Raises `ConfigurationError` or
+    `ServerUnavailable`."""
+    with reported_postgres_errors(engine), engine.connect() as connection:
+        number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
+        version = schema.current_version(connection)
+    if number // 10_000 < OLDEST_POSTGRES:
+        raise ConfigurationError(
+            f"Postgres {number // 10_000} is too old: {OLDEST_POSTGRES} is the oldest that works"
+        )
+    if version != schema.newest_version():
+        found = f"at version {version}" if version else "not set up"
+        raise ConfigurationError(
+            f"the database is {found}, this program needs {schema.newest_version()}: "
+            "run `analytics migrate`"
+        )
+
+
+@contextmanager
+def reported_postgres_errors(engine: Engine) -> Iterator[None]:
+    """Turn the ways in which Postgres can be out of reach into one clear error each."""
+    where = f"{engine.url.host}:{engine.url.port or 5432}"
+    try:
+        yield
+    except OperationalError as error:
+        reason = _first_line(error)
+        if "password" in reason or "does not exist" in reason or "authentication" in reason:
+            raise ConfigurationError(
+                f"Postgres at {where} refuses the connection ({reason}): "
+                "correct ANALYTICS_POSTGRES_URL"
+            ) from error
+        raise ServerUnavailable(
+            f"Postgres at {where} does not answer ({reason}): "
+            "start it, or correct ANALYTICS_POSTGRES_URL"
+        ) from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.UndefinedTable):
+            raise
+        raise ConfigurationError(
+            f"the database at {where} lacks our tables ({_first_line(error)}): "
+            "run `analytics migrate`"
+        ) from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0].strip() if lines else type(error.orig).__name__

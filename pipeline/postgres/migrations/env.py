@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the migrations on the connection that `schema.migrate` hands over."""
+
+from alembic import context
+
+from pipeline.postgres.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table="analytics_schema_version",
+)
+with context.begin_transaction():
+    context.run_migrations()

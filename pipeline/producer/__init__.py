@@ -1,0 +1,1 @@
+"""What an application imports: `track_event`, `Tracker`, and how events reach the broker."""

@@ -1,0 +1,83 @@
+"""`AsyncTracker`: a `Tracker` for asyncio, that holds up no event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from pipeline.event.model import encode_event
+from pipeline.producer.tracker import Tracker
+
+
+class AsyncTracker:
+    """The same for asyncio: whatever may take time is awaited. Options as for `Tracker`."""
+
+    def __init__(self, **options: Any) -> None:
+        """Starts nothing yet. Raises ValueError."""
+        self._tracker = Tracker(**options)
+
+    @property
+    def dropped(self) -> int:
+        """How many events were dropped because the buffer was full."""
+        return self._tracker.dropped
+
+    async def track(
+        self,
+        event_type: str,
+        user_id: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        timestamp: datetime | str | float | None = None,
+        event_id: str | None = None,
+    ) -> None:
+        """Put an event into the buffer, as `Tracker.track`."""
+        event = encode_event(event_type, user_id, properties, timestamp, event_id)
+        if not self._tracker._put_at_once(event):
+            await self._until(lambda: self._tracker._put_at_once(event))
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Wait until all that was put in before is accepted, as `Tracker.flush`."""
+        target = self._tracker._hurry()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._until(lambda: self._tracker._is_settled(target))
+        self._tracker._check_out(target)
+
+    async def close(self, timeout_s: float = 30) -> None:
+        """Send what is in the buffer and end, as `Tracker.close`."""
+        await asyncio.to_thread(self._tracker.close, timeout_s)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait without a thread: whoever waits for room must not keep a `close` from running."""
+        loop = asyncio.get_running_loop()
+        while True:
+            progress = asyncio.Event()
+            wake = partial(_wake, loop, progress)
+            with self._tracker._lock:
+                if condition():
+                    return
+                self._tracker._callbacks[wake] = None
+            try:
+                await progress.wait()
+            finally:
+                self._tracker._callbacks.pop(wake, None)
+
+    async def __aenter__(self) -> AsyncTracker:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, progress: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # that loop has been closed
+        loop.call_soon_threadsafe(progress.set)

@@ -1,0 +1,189 @@
+"""Messages kept on disk while the broker is away, so that they are sent once and none is forgotten.
+
+A file holds the messages of one producer id, a line each, in the order of their numbers: the broker
+takes a number once, so whoever finds the file after a crash may send again what is not marked as
+sent. It remembers the number of a producer for a day: where the reply to the message that was being
+sent at the crash was lost, and nobody comes within the day, that message counts twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from pipeline.address import sync_directory
+from pipeline.event.model import MAX_MESSAGE_BYTES
+
+_WAITING, _SENT = b"-", b"+"
+_SUFFIX = ".spool"
+_LONGEST_LINE_BYTES = 2 * MAX_MESSAGE_BYTES
+_CHUNK_BYTES = 64 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """A message that waits: `end` is where its line ends in the file."""
+
+    number: int
+    task_id: str
+    events: list[msgspec.Raw]
+    end: int = 0
+
+
+_read_entry = msgspec.json.Decoder(Entry).decode
+
+
+class Spool:
+    """The file of one producer id; locked as long as it is open and this process lives."""
+
+    def __init__(self, path: Path, flags: int = 0) -> None:
+        """Open the file. Raises BlockingIOError when another process, or this one, has it open."""
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        _open_spools.add(self)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._end = self._end_of_whole_lines()
+            os.ftruncate(self._file, self._end)
+        except OSError:
+            self.close()
+            raise
+        self._sent_up_to = 0
+        self._is_damaged = False
+
+    @classmethod
+    def of(cls, directory: Path, producer_id: str) -> Spool:
+        """A new file for the messages of a producer id."""
+        with _locked(directory):
+            spool = cls(directory / f"{producer_id}{_SUFFIX}", os.O_CREAT)
+        sync_directory(directory)
+        return spool
+
+    @classmethod
+    def left_over(cls, directory: Path, at_most: int) -> list[Spool]:
+        """Spools that dead processes have left. One that cannot be opened is said and stays."""
+        found: list[Spool] = []
+        with _locked(directory):
+            for path in sorted(directory.glob(f"*{_SUFFIX}")):
+                if len(found) == at_most:
+                    break
+                try:
+                    found.append(cls(path))
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    logger.warning("%s waits for a tracker that can open it: %s", path, error)
+        return found
+
+    @property
+    def producer_id(self) -> str:
+        return self.path.name.removesuffix(_SUFFIX)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self._end
+
+    def append(self, number: int, task_id: str, events: Sequence[bytes]) -> None:
+        """Write a message, and have it on the disk when this returns.
+
+        Raises OSError, such as that the disk is full, and has then written nothing.
+        """
+        line = b'%b[%d,"%b",[%b]]\n' % (_WAITING, number, task_id.encode(), b",".join(events))
+        view, at = memoryview(line), self._end
+        try:
+            while view:
+                written = os.pwrite(self._file, view, at)
+                view, at = view[written:], at + written
+            os.fsync(self._file)
+        except BaseException:
+            os.ftruncate(self._file, self._end)
+            raise
+        self._end = at
+
+    def first(self) -> Entry | None:
+        """The first message not sent yet; None when all are."""
+        while self._sent_up_to < self._end:
+            line = self._line(self._sent_up_to)
+            end = self._sent_up_to + len(line)
+            if not line.startswith(_SENT):
+                try:
+                    entry = _read_entry(line.removeprefix(_WAITING))
+                except msgspec.DecodeError as error:
+                    self._is_damaged = True
+                    logger.error(
+                        "a message in %s cannot be read and is not sent: %s", self.path, error
+                    )
+                else:
+                    entry.end = end
+                    return entry
+            self._sent_up_to = end
+        return None
+
+    def mark_sent(self, first: Entry) -> None:
+        """Remember that the broker has taken the first message."""
+        os.pwrite(self._file, _SENT, self._sent_up_to)
+        self._sent_up_to = first.end
+
+    def delete(self) -> None:
+        """All is sent: remove the file. One with a line that could not be read is set aside."""
+        with _locked(self.path.parent):
+            if self._is_damaged:
+                self.path.rename(self.path.with_suffix(f".{secrets.token_hex(4)}.damaged"))
+            else:
+                self.path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file; it stays."""
+        _open_spools.discard(self)
+        os.close(self._file)
+
+    def _line(self, at: int) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            chunk = os.pread(self._file, _CHUNK_BYTES, at + len(line))
+            if not chunk:
+                raise OSError(f"{self.path} was cut by somebody else")
+            line += chunk[: chunk.find(b"\n") + 1 or None]
+        return line
+
+    def _end_of_whole_lines(self) -> int:
+        """Where the last whole line ends; what a crash left after it was never promised."""
+        size = os.fstat(self._file).st_size
+        tail_at = max(0, size - _LONGEST_LINE_BYTES)
+        tail = os.pread(self._file, size - tail_at, tail_at)
+        return tail_at + tail.rfind(b"\n") + 1
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Nobody else opens, makes or removes a spool meanwhile: what is removed is open nowhere."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has it too
+        os.close(descriptor)
+
+
+# A lock belongs to the open file, which a forked child shares: there it would outlive the parent.
+_open_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+
+
+def _let_go_of_all() -> None:
+    for spool in list(_open_spools):
+        spool.close()
+
+
+os.register_at_fork(after_in_child=_let_go_of_all)

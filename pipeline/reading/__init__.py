@@ -1,0 +1,1 @@
+"""Reading: counts that are exact at any moment, flushed or not, and the books."""

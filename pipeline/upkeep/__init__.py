@@ -1,0 +1,1 @@
+"""Upkeep: what audits, rebuilds, prunes, erases and watches."""

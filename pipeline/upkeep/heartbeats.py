@@ -1,0 +1,43 @@
+"""Which workers live: each says so every few seconds, in Redis, by Redis's clock.
+
+A worker that counts, flushes or waits says it; one that hangs or is gone does not. Unlike a ping of
+Celery's, reading it costs one command and no waiting, and works with RabbitMQ too.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import redis
+
+from pipeline.redis.keys import Keys
+from pipeline.redis.scripts import script
+
+Kind = Literal["events", "flush"]
+
+EVERY_S = 5.0
+SEEN_WITHIN_S = 60
+"""A flush in the worker's own process may hold it up for half a minute."""
+_REMEMBERED_S = 3_600
+
+
+def beat(client: redis.Redis, keys: Keys, kind: Kind, name: str) -> None:
+    """Say that a worker lives. May be repeated. Raises redis.RedisError."""
+    script(client, "pipeline.upkeep.seen")(
+        keys=[keys.workers], args=[f"{kind}:{name}", _REMEMBERED_S]
+    )
+
+
+def silent_s(client: redis.Redis, keys: Keys) -> dict[str, int]:
+    """For each kind of which a worker was seen within the last hour, how long the one that was seen
+    last has been silent (seconds)."""
+    pipeline = client.pipeline(transaction=False)
+    pipeline.time()
+    pipeline.zrange(keys.workers, 0, -1, withscores=True)
+    (now_s, _), workers = pipeline.execute()
+    found: dict[str, int] = {}
+    for name, seen_s in cast("list[tuple[bytes, float]]", workers):
+        kind = name.decode(errors="replace").partition(":")[0]
+        silent = max(0, int(now_s - seen_s))
+        found[kind] = min(silent, found.get(kind, silent))
+    return found

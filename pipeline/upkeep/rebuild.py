@@ -1,0 +1,240 @@
+"""Counters of closed days, made anew from the archive while counting goes on.
+
+All that was logged of a day is in the archive or waits in the event log. With flush and archive
+held off, what Postgres should hold of a counter is that, less what Redis still holds of it: the
+flush will add this later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, delete, func, select
+
+from pipeline.counting.counters import Counters
+from pipeline.counting.increments import OTHER, count
+from pipeline.counting.log_entries import FULL, OFF
+from pipeline.errors import PipelineError
+from pipeline.event.model import Event
+from pipeline.event_log import queries
+from pipeline.event_log.queries import Wanted
+from pipeline.event_log.streams import EventLog
+from pipeline.flushing.rows import counter_name, joined_columns, rows_of
+from pipeline.flushing.store import UPSERTS
+from pipeline.postgres import partitions
+from pipeline.postgres.tables import (
+    PARTITIONED_BY_MONTH,
+    daily,
+    dimension_daily,
+    hourly,
+    user_daily,
+)
+from pipeline.redis.keys import ValueCounter
+from pipeline.upkeep.audit import bounds, kept_since, stored_counts, types_ever_counted
+from pipeline.upkeep.snapshot import Unstored, held
+
+_COUNTERS_AT_ONCE = 1_000
+_ROWS_AT_ONCE = 10_000
+_REBUILT = (daily, hourly, user_daily, dimension_daily)
+
+
+class CannotRebuild(PipelineError):
+    """The archive does not have all events of a day, so its counters cannot be made from it."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild changed, or would change: by counter, the count that reads gave before and the
+    one they give now. `left_alone` are event types that are not, or were not always, logged."""
+
+    day: date
+    changed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    left_alone: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Rebuilder:
+    """Rebuilds on these servers."""
+
+    counters: Counters
+    log: EventLog
+    engine: Engine
+
+    def rebuild(self, day: date, now: datetime, *, dry_run: bool = False) -> Rebuilt:
+        """Make the counters of a closed day anew, in one transaction; `now` says what is closed.
+
+        Flush before, so that little is left in Redis. A repeat changes nothing. Raises
+        `CannotRebuild` when the day is not over, was pruned, or has a gap.
+        """
+        self.check(day, now)
+        for table in PARTITIONED_BY_MONTH:
+            partitions.ensure_months(self.engine, table, [day])
+        with held(self.engine) as connection:
+            work = _Day(self, connection, day, now)
+            return work.run(write=not dry_run)
+
+    def check(self, day: date, now: datetime) -> None:
+        """Raise `CannotRebuild` for a day that cannot be rebuilt; changes nothing."""
+        if day >= now.date():
+            raise CannotRebuild(f"{day} is not over yet (UTC): rebuild the days before it")
+        with held(self.engine) as connection:
+            _Day(self, connection, day, now).check()
+
+
+class _Day:
+    """The work on one day, all held off."""
+
+    def __init__(self, parts: Rebuilder, connection: Connection, day: date, now: datetime) -> None:
+        self._counters, self._connection = parts.counters, connection
+        self._keys, self._options = parts.counters.keys, parts.counters.options
+        self._day, self._now = day, now
+        self._unstored = Unstored(parts.counters, parts.log, connection)
+        self._logged: Counter[str] = Counter()
+        """What was logged, by counter; it grows by what is logged meanwhile."""
+        self._left: set[str] = set()
+        self._values: dict[str, set[str]] = {}
+        """Of each property, under the counter of the rest: the counters of its values."""
+
+    def check(self) -> None:
+        """Refuse a day of which the archive does not have all."""
+        since = kept_since(self._connection)
+        if self._day < since:
+            raise CannotRebuild(
+                f"raw events of days before {since} have been pruned: {self._day} cannot be "
+                "rebuilt from them"
+            )
+        self._left, waiting = self._unlogged_types()
+        self._add(waiting)
+
+    def run(self, *, write: bool) -> Rebuilt:
+        """Compare, and write what differs."""
+        self.check()
+        stored = self._stored()
+        begin, end = bounds(self._day, self._day)
+        for some in queries.on_connection(self._connection, Wanted(first=begin, end=end)):
+            self._add(some)
+        changed = self._compare(stored)
+        # Gaps only grow while all is held off: none now, none before.
+        if self._unlogged_types()[0] != self._left:
+            raise CannotRebuild(
+                f"the event log was switched off meanwhile: rebuild {self._day} again"
+            )
+        if self._unstored.unreadable:
+            raise CannotRebuild(
+                f"{self._unstored.unreadable} entries of the event log cannot be read; they become "
+                "dead letters after some more runs of `analytics archive`"
+            )
+        if write:
+            self._write({name: right - shown for name, (shown, right) in changed.items()})
+        return Rebuilt(self._day, changed, sorted(self._left))
+
+    def _compare(self, stored: Counter[str]) -> dict[str, tuple[int, int]]:
+        """What reads show now of each counter, and what is right, where these differ."""
+        _, waiting = self._unstored.read([])
+        self._add(waiting)
+        names = sorted({*self._logged, *stored})
+        changed: dict[str, tuple[int, int]] = {}
+        for first in range(0, len(names), _COUNTERS_AT_ONCE):
+            some = names[first : first + _COUNTERS_AT_ONCE]
+            live, waiting = self._unstored.read(some)
+            self._add(waiting)  # of the same instant
+            for name, unflushed in zip(some, live, strict=True):
+                shown, right = stored[name] + unflushed, self._logged[name]
+                if shown != right:
+                    changed[name] = (shown, right)
+        return changed
+
+    def _unlogged_types(self) -> tuple[set[str], list[Event]]:
+        """Types that were not always logged, and what was logged since the last look. Raises
+        `CannotRebuild` when the log was full."""
+        keys, day = self._keys, self._day
+        counts = stored_counts(self._connection, keys, day, day)
+        types = sorted(counts.types | types_ever_counted(self._counters))
+        left: set[str] = set()
+        logged: list[Event] = []
+        for event_type in types:
+            hours = [f"{day}:{hour:02}" for hour in range(24)]
+            names = [keys.gap(event_type, reason, at) for reason in (OFF, FULL) for at in hours]
+            live, waiting = self._unstored.read(names)
+            logged += waiting
+            found = [n + counts.counts[name] for name, n in zip(names, live, strict=True)]
+            off, full = sum(found[:24]), sum(found[24:])
+            if full:
+                at = [hour for hour, n in zip(hours, found[24:], strict=True) if n]
+                raise CannotRebuild(
+                    f"{full} events of {event_type!r} were counted and not logged, because the "
+                    f"event log was full ({', '.join(at)}): {day} cannot be rebuilt"
+                )
+            if off:
+                left.add(event_type)
+        return left, logged
+
+    def _stored(self) -> Counter[str]:
+        """What Postgres holds of the day's counters that are rebuilt."""
+        stored: Counter[str] = Counter()
+        for table in _REBUILT:
+            columns = [
+                cast(func.timezone("UTC", column) if column.name == "hour" else column, Text)
+                for column in (*table.primary_key, table.c.count)
+            ]
+            of_day = select(*columns).where(self._of_day(table))
+            rows = self._connection.execute(of_day.execution_options(yield_per=_ROWS_AT_ONCE))
+            for row in rows:
+                name = counter_name(table, tuple(row), self._keys)
+                if self._is_rebuilt(name):
+                    stored[name] = int(row[-1])
+        return stored
+
+    def _is_rebuilt(self, name: str) -> bool:
+        counter = self._keys.parse(name)
+        if counter.event_type in self._left:
+            return False
+        if isinstance(counter, ValueCounter):
+            if counter.property not in self._options.count_by.get(counter.event_type, ()):
+                return False
+            if counter.value != OTHER:
+                rest = self._keys.value(
+                    counter.event_type, counter.property, OTHER, f"{counter.day}"
+                )
+                self._values.setdefault(rest, set()).add(name)
+        return True
+
+    def _add(self, found: Iterable[Event]) -> None:
+        """Add up events of the day, as a worker does. Of values past the cap those are counted one
+        by one that are so already, and else the first."""
+        of_day = [
+            one
+            for one in found
+            if one.timestamp.date() == self._day and one.event_type not in self._left
+        ]
+        increments = count(of_day, self._options.count_by, self._keys, self._now)
+        self._logged.update(increments.counters)
+        for group in increments.values:
+            known = self._values.setdefault(group.other_key, set())
+            for _, name, n in group.counters:
+                if name not in known and len(known) >= self._options.values_cap:
+                    self._logged[group.other_key] += n
+                else:
+                    known.add(name)
+                    self._logged[name] += n
+
+    def _write(self, deltas: dict[str, int]) -> None:
+        names = sorted(deltas)
+        for first in range(0, len(names), _ROWS_AT_ONCE):
+            some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
+            by_table, _ = rows_of(some, self._keys)
+            for table in _REBUILT:
+                columns = by_table[table.name]
+                if columns[0]:
+                    self._connection.execute(UPSERTS[table.name], joined_columns(table, columns))
+        for table in _REBUILT if deltas else ():
+            self._connection.execute(delete(table).where(self._of_day(table), table.c.count == 0))
+
+    def _of_day(self, table: Table) -> ColumnElement[bool]:
+        if "date" in table.c:
+            return table.c.date == self._day
+        begin, end = bounds(self._day, self._day)
+        return (table.c.hour >= begin) & (table.c.hour < end)

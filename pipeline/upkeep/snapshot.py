@@ -1,0 +1,111 @@
+"""Looking at Redis and Postgres as they were at one instant, for those who compare or mend them.
+
+Counts and raw events leave Redis by a flush and by the archive only. While both are held off, by a
+lock that each of their transactions shares, what Postgres has stays as it is, and one script says
+what it does not have: both together are the truth of that instant, while counting goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Engine, select, text
+
+from pipeline.counting import erased_users
+from pipeline.counting.counters import Counters
+from pipeline.counting.log_entries import as_events
+from pipeline.errors import PipelineError
+from pipeline.event.model import Event
+from pipeline.event_log.streams import Entry, EventLog
+from pipeline.postgres.tables import archived_entries, flush_batches
+from pipeline.redis.scripts import script
+
+MOST_WAITING_BYTES = 16 * 1024 * 1024
+"""Compressed; half a million events perhaps. One script answers with all of it."""
+
+_HOLD = text("SELECT pg_advisory_xact_lock(hashtext('analytics:hold'))")
+
+
+class TooMuchWaiting(PipelineError):
+    """More waits in the event log than can be looked at in one step."""
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[Connection]:
+    """A transaction during which no flush and no archive stores anything; they wait for its end.
+
+    Waits for those that run.
+    """
+    with engine.begin() as connection:
+        connection.execute(_HOLD)
+        yield connection
+
+
+class Unstored:
+    """What Postgres does not have, read bit by bit while all is held off.
+
+    Each `read` is of one instant, at which `events` are all logged events that were not archived.
+    """
+
+    def __init__(self, counters: Counters, log: EventLog, connection: Connection) -> None:
+        self._counters, self._log, self._connection = counters, log, connection
+        self._script = script(counters.client, "pipeline.upkeep.unstored")
+        if log.waiting_bytes() > MOST_WAITING_BYTES:
+            raise TooMuchWaiting(
+                f"{log.waiting_bytes()} bytes wait in the event log, more than can be looked at "
+                f"({MOST_WAITING_BYTES}): let `analytics archive` end first"
+            )
+        open_ = counters.open_batches()
+        ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
+        self._stored = list(connection.execute(ledger).scalars())
+        self._after = ["0-0"] * len(log.streams)
+        self.unreadable = 0
+        """Entries that no version of ours can read: their events are not among `events`."""
+
+    def read(self, names: Sequence[str]) -> tuple[list[int], list[Event]]:
+        """The counts of these counters that are not stored, and the events logged since the last
+        call that are not archived."""
+        question = [list(names), self._stored, self._after]
+        lists, streams = self._script(
+            keys=[self._counters.keys.batches, *self._log.streams],
+            args=[self._counters.keys.inflight, msgspec.msgpack.encode(question)],
+        )
+        entries = [
+            Entry.parse(partition, raw) for partition, found in enumerate(streams) for raw in found
+        ]
+        for entry in entries:
+            self._after[entry.partition] = entry.entry_id
+        counts = [sum(_count(one[i]) for one in lists) for i in range(len(names))]
+        return counts, self._events(entries)
+
+    def _events(self, entries: Sequence[Entry]) -> list[Event]:
+        named: dict[UUID, Entry] = {}
+        for entry in entries:
+            try:
+                named[entry.name()] = entry
+            except ValueError:
+                self.unreadable += 1
+        ledger = select(archived_entries.c.name).where(archived_entries.c.name.in_(list(named)))
+        archived = set(self._connection.execute(ledger).scalars()) if named else set()
+        # Nobody is forgotten meanwhile: that needs the same lock.
+        known = erased_users.read(self._counters.client, self._counters.keys)
+        by = self._counters.options.count_by
+        events: list[Event] = []
+        for name, entry in named.items():
+            if name not in archived:
+                try:
+                    events += as_events(known.anonymised(entry.unpack(), entry.written_ms, by))
+                except ValueError:
+                    self.unreadable += 1
+        return events
+
+
+def _count(text: Any) -> int:
+    try:
+        return int(text) if text else 0
+    except ValueError:  # somebody else's value; it reaches no table either
+        return 0

@@ -1,0 +1,1 @@
+"""The collector: takes events from browsers and servers over HTTP."""

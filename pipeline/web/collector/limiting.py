@@ -1,0 +1,138 @@
+"""How much one key and one address may send, over all web processes: counted in Redis.
+
+A process takes a share of what is allowed in advance and spends it in memory, so that most requests
+need no round trip. No address is kept: what Redis holds for twenty seconds is a keyed hash, and the
+key of the hash is made anew every day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import secrets
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import cast
+
+import redis
+from limits import RateLimitItemPerSecond
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from pipeline.errors import ServerUnavailable
+from pipeline.redis.keys import Keys
+
+WINDOW_S = 10
+"""Rates are averaged over so many seconds: a burst of ten seconds' worth is let through."""
+_SHARE = 50
+"""A share is this part of what a window allows."""
+_SHARE_LASTS_S = WINDOW_S
+_SALT_LASTS_S = 86_400
+_KNOWN = 20_000
+"""Buckets held in memory; those used longest ago are forgotten, and ask Redis again."""
+_TRY_AGAIN_S = 0.5
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """What is left of a share, and until when nothing more is to be asked for."""
+
+    left: int = 0
+    until_s: float = 0.0
+    refused_until_s: float = 0.0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Limit:
+    """One limit, so much a second for each of many names; 0: no limit."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, name: str, per_s: int) -> None:
+        self._client = client
+        self._salt_key = keys.salt
+        self._name = name
+        self._amount = per_s * WINDOW_S
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._thread = ThreadPoolExecutor(1, f"analytics-limit-{name}")
+        self._salt, self._salt_read_at_s = b"", -math.inf
+        self._away_until_s = -math.inf
+        if per_s:
+            storage = RedisStorage("redis://", client.connection_pool, key_prefix=keys.limit)
+            self._limiter = SlidingWindowCounterRateLimiter(storage)
+            self._item = RateLimitItemPerSecond(self._amount, WINDOW_S)
+
+    async def take(self, name: str, cost: int) -> float:
+        """Take so much; returns 0, or after how many seconds to try again, with nothing taken.
+
+        Raises `ServerUnavailable`.
+        """
+        if not self._amount:
+            return 0
+        bucket = self._bucket(name)
+        now_s = time.monotonic()
+        if _spend(bucket, cost, now_s):
+            return 0
+        if now_s < bucket.refused_until_s:
+            return bucket.refused_until_s - now_s
+        async with bucket.asking:
+            now_s = time.monotonic()
+            if _spend(bucket, cost, now_s):
+                return 0
+            if now_s < bucket.refused_until_s:
+                return bucket.refused_until_s - now_s
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._ask, bucket, name, cost)
+
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _bucket(self, name: str) -> _Bucket:
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = _Bucket()
+            if len(self._buckets) > _KNOWN:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(name)
+        return bucket
+
+    def _ask(self, bucket: _Bucket, name: str, cost: int) -> float:
+        """Take a share from Redis, or no more than is needed; in the thread."""
+        if time.monotonic() < self._away_until_s:
+            raise ServerUnavailable("Redis does not answer")
+        try:
+            return self._asked(bucket, self._hashed(name), min(cost, self._amount))
+        except redis.RedisError as error:
+            self._away_until_s = time.monotonic() + _TRY_AGAIN_S
+            raise ServerUnavailable(f"Redis does not answer ({error})") from error
+
+    def _asked(self, bucket: _Bucket, name: str, cost: int) -> float:
+        share = max(cost, self._amount // _SHARE)
+        for amount in dict.fromkeys((share, cost)):
+            if self._limiter.hit(self._item, self._name, name, cost=amount):
+                bucket.left = amount - cost
+                bucket.until_s = time.monotonic() + _SHARE_LASTS_S
+                return 0
+        stats = self._limiter.get_window_stats(self._item, self._name, name)
+        wait_s = min(max(stats.reset_time - time.time(), 0.2), WINDOW_S)
+        # Not asked again for a moment, however often the client tries.
+        bucket.refused_until_s = time.monotonic() + min(wait_s, 1.0)
+        return wait_s
+
+    def _hashed(self, name: str) -> str:
+        now_s = time.monotonic()
+        if now_s - self._salt_read_at_s > WINDOW_S:
+            self._client.set(self._salt_key, secrets.token_hex(16), ex=_SALT_LASTS_S, nx=True)
+            self._salt = cast("bytes", self._client.get(self._salt_key) or b"")
+            self._salt_read_at_s = now_s
+        return hashlib.blake2b(name.encode(), key=self._salt, digest_size=16).hexdigest()
+
+
+def _spend(bucket: _Bucket, cost: int, now_s: float) -> bool:
+    if bucket.left >= cost and now_s < bucket.until_s:
+        bucket.left -= cost
+        return True
+    return False

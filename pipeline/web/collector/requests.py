@@ -1,0 +1,111 @@
+"""What the collector reads from a request's head: who sent it, from where, with which key."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import IPv6Network
+from urllib.parse import parse_qs
+
+from starlette.types import Scope
+
+from pipeline.web.collector.arrivals import Sender
+
+_READ = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"origin",
+        b"referer",
+        b"sec-fetch-mode",
+        b"user-agent",
+    }
+)
+_NETWORK_BITS = 64
+_LONGEST_KEY = 200
+
+
+@dataclass(slots=True)
+class Head:
+    """The head of a request."""
+
+    method: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    address: str
+
+    @classmethod
+    def of(cls, scope: Scope) -> Head:
+        """Read it; of a header that comes twice the last one counts."""
+        client = scope.get("client")
+        return cls(
+            method=scope["method"],
+            query=scope["query_string"],
+            headers={name: value for name, value in scope["headers"] if name in _READ},
+            address=limited_address(client[0]) if client else "",
+        )
+
+    @property
+    def origin(self) -> str:
+        """The origin of the page that sent it, "" for none."""
+        return self.headers.get(b"origin", b"").decode("latin-1")
+
+    @property
+    def declared_bytes(self) -> int:
+        """The length of the body, as far as it was said."""
+        try:
+            return int(self.headers.get(b"content-length", b"0"))
+        except ValueError:
+            return 0
+
+    def sender(self, user_id_secret: str) -> Sender:
+        """Who sent it, now."""
+        headers = self.headers
+        return Sender(
+            user_id_secret,
+            headers.get(b"user-agent", b"").decode("latin-1"),
+            b"origin" in headers or b"sec-fetch-mode" in headers,
+            headers.get(b"referer", b"").decode("latin-1"),
+            datetime.now(UTC),
+        )
+
+    def key(self) -> str:
+        """What was presented beside the body: the user name of HTTP Basic, a bearer token, or the
+        parameter `key`; "" when there is none."""
+        given = self.headers.get(b"authorization")
+        if given is not None:
+            return _credentials(given)
+        if b"key=" in self.query:
+            return parse_qs(self.query.decode("latin-1")).get("key", [""])[-1]
+        return ""
+
+
+@lru_cache(maxsize=1_024)
+def _credentials(given: bytes) -> str:
+    scheme, _, rest = given.strip().partition(b" ")
+    rest = rest.strip()
+    match scheme.lower():
+        case b"bearer":
+            return rest.decode("latin-1")
+        case b"basic" if len(rest) <= _LONGEST_KEY:
+            try:
+                return b64decode(rest, validate=True).partition(b":")[0].decode("latin-1")
+            except binascii.Error:
+                pass
+    return "no key"
+
+
+@lru_cache(maxsize=8_192)
+def limited_address(address: str) -> str:
+    """What is limited for an address: itself, or the network of an IPv6 one, all of which is
+    usually one customer's."""
+    if ":" not in address:
+        return address
+    try:
+        return str(IPv6Network((address.partition("%")[0], _NETWORK_BITS), strict=False))
+    except ValueError:
+        return address

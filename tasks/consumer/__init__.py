@@ -1,0 +1,1 @@
+"""The batch consumer: how an event worker takes messages and counts them."""

@@ -1,0 +1,198 @@
+"""Reading a Celery message of `track_event` or `track_events` without building Celery's objects.
+
+What our own producers send is decoded straight into events. Everything else a Celery client may
+send takes the longer way, which finds the same in it and words what is wrong. What is unusual (an
+eta, an expiry, callbacks) is for Celery itself, and what cannot be read is a dead letter.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from binascii import a2b_base64
+from collections.abc import Container
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pipeline.counting.batch import TAG_PREFIX, BadEvent, Delivery
+from pipeline.event.model import MAX_AHEAD, MAX_EVENTS_PER_MESSAGE, Event, WireEvent
+from pipeline.producer.celery_tasks import TRACK_EVENT, TRACK_EVENTS
+from tasks.track import several_events, single_event
+
+
+class _Headers(msgspec.Struct, gc=False):
+    task: str = ""
+    id: str = ""
+    eta: Any = None
+    expires: Any = None
+    compression: Any = None
+    timelimit: tuple[Any, Any] | None = None
+
+
+class _Properties(msgspec.Struct, gc=False):
+    body_encoding: str | None = None
+
+
+class _Message(msgspec.Struct, rename={"content_type": "content-type"}):
+    body: str
+    headers: _Headers
+    properties: _Properties
+    content_type: str = ""
+
+
+class _Embedded(msgspec.Struct):
+    callbacks: Any = None
+    errbacks: Any = None
+    chain: Any = None
+    chord: Any = None
+
+
+class _FirstProtocol(msgspec.Struct):
+    """The body of a message in Celery's first protocol, which clients in other languages speak."""
+
+    task: str
+    id: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    eta: Any = None
+    expires: Any = None
+    callbacks: Any = None
+    errbacks: Any = None
+    chord: Any = None
+
+
+class _NoCallbacks(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    callbacks: None = None
+    errbacks: None = None
+    chain: None = None
+    chord: None = None
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """No keyword arguments."""
+
+
+_read_message = msgspec.json.Decoder(_Message).decode
+_read_first_protocol = msgspec.json.Decoder(_FirstProtocol).decode
+_read_body = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _Embedded]).decode
+_read_usual_one = msgspec.json.Decoder(tuple[tuple[str], WireEvent, _NoCallbacks]).decode
+_read_usual_many = msgspec.json.Decoder(
+    tuple[tuple[list[WireEvent]], _Nothing, _NoCallbacks]
+).decode
+_PLAIN = _Embedded()
+
+
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """A message read: its events, and what is needed to report it."""
+
+    delivery: Delivery
+    task: str = ""
+    task_id: str = ""
+
+
+def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> Read | None:  # noqa: PLR0911
+    """The events in a message, or None when it is for Celery itself.
+
+    `tasks` are the names of the tasks there are. Raises whatever reading nonsense may raise.
+    """
+    try:
+        message = _read_message(raw)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        return unreadable(tag, raw, f"is not a Celery message: {error}")
+    if not message.headers.task:
+        message = _second_protocol(message)
+    headers = message.headers
+    if headers.task not in tasks:
+        return unreadable(tag, raw, f"there is no task {headers.task!r}")
+    if message.content_type != "application/json":
+        reason = f"content type {message.content_type!r} is not accepted; send JSON"
+        return unreadable(tag, raw, reason)
+    if (
+        headers.compression
+        or headers.eta is not None
+        or headers.expires is not None
+        or headers.task not in (TRACK_EVENT, TRACK_EVENTS)
+    ):
+        return None
+    task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
+    events = _usual_events(message, now)
+    if events is not None:
+        return Read(Delivery(events, (), tag, task_id, raw), headers.task, headers.id)
+    try:
+        args, kwargs, embedded = _arguments(message)
+    except (ValueError, TypeError, RecursionError) as error:
+        return unreadable(tag, raw, f"the arguments cannot be read: {error}")
+    if embedded != _PLAIN:
+        return None
+    read = single_event if headers.task == TRACK_EVENT else several_events
+    delivery = msgspec.structs.replace(read(args, kwargs, task_id, now), tag=tag, raw=raw)
+    return Read(delivery, headers.task, headers.id)
+
+
+def unreadable(tag: str, raw: bytes, reason: str) -> Read:
+    """A message that is a dead letter as it is."""
+    bad = BadEvent(raw, f"message: {reason}", kind="message")
+    return Read(Delivery((), [bad], tag=tag))
+
+
+def _usual_events(message: _Message, now: datetime) -> list[Event] | None:
+    """The events of a message without anything unusual about it; None for all others."""
+    try:
+        if message.properties.body_encoding != "base64":
+            return None
+        body = a2b_base64(message.body, strict_mode=True)
+        if message.headers.task == TRACK_EVENT:
+            (event_type,), wire, _ = _read_usual_one(body)
+            if wire.event_type:
+                return None  # given twice
+            wire.event_type = event_type
+            wires = [wire]
+        else:
+            ((wires,), _, _) = _read_usual_many(body)
+    except (ValueError, RecursionError):
+        return None
+    if len(wires) > MAX_EVENTS_PER_MESSAGE:
+        return None
+    latest = now + MAX_AHEAD
+    events: list[Event] = []
+    for wire in wires:
+        event = wire.usual(now, latest)
+        if event is None:
+            return None
+        events.append(event)
+    return events
+
+
+def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]:
+    body = _body(message)
+    try:
+        return _read_body(body)
+    except (msgspec.DecodeError, UnicodeError):
+        # What the standard library's JSON takes besides (NaN, long numbers, lone surrogates) is
+        # for the rules of an event to judge.
+        args, kwargs, embedded = json.loads(body)
+        if not isinstance(args, list) or not isinstance(kwargs, dict):
+            raise TypeError("they must be a list, an object and an object") from None
+        return args, kwargs, _Embedded(**(embedded or {}))
+
+
+def _body(message: _Message) -> bytes:
+    encoded = message.properties.body_encoding == "base64"
+    return b64decode(message.body, validate=True) if encoded else message.body.encode()
+
+
+def _second_protocol(message: _Message) -> _Message:
+    """A message of the first protocol in the form of the second; any other as it is."""
+    try:
+        old = _read_first_protocol(_body(message))
+    except ValueError:
+        return message
+    embedded = _Embedded(old.callbacks, old.errbacks, chord=old.chord)
+    return _Message(
+        msgspec.json.encode([old.args, old.kwargs, embedded]).decode(),
+        _Headers(old.task, old.id, old.eta, old.expires),
+        _Properties(),
+        message.content_type,
+    )

@@ -1,0 +1,1 @@
+"""What every worker process does besides its tasks: heartbeats, and a stop in time."""

@@ -1,0 +1,53 @@
+"""Workers say in Redis that they live, for `/readyz`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import redis
+from celery import bootsteps
+
+from config.celery import EVENTS_QUEUE, FLUSH_QUEUE
+from pipeline.upkeep import heartbeats
+from pipeline.upkeep.heartbeats import Kind
+from tasks.app import counters
+
+_KINDS: dict[str, Kind] = {EVENTS_QUEUE: "events", FLUSH_QUEUE: "flush"}
+
+logger = logging.getLogger(__name__)
+
+
+class HeartbeatStep(bootsteps.StartStopStep):
+    """Beats while the worker takes messages of our queues."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        """Celery calls this once for a worker."""
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Beat now and from now on."""
+        queues = [queue.name for queue in consumer.task_consumer.queues]
+        kinds = [_KINDS[name] for name in queues if name in _KINDS]
+        beat(kinds, consumer.hostname)
+        self._timer = consumer.timer.call_repeatedly(
+            heartbeats.EVERY_S, beat, (kinds, consumer.hostname)
+        )
+
+    def stop(self, consumer: Any) -> None:
+        """No more: the connection is gone, or the worker ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def beat(kinds: list[Kind], name: str) -> None:
+    """Say that this worker lives; while Redis is away it says nothing."""
+    try:
+        for kind in kinds:
+            heartbeats.beat(counters().client, counters().keys, kind, name)
+    except redis.RedisError as error:
+        logger.debug("no heartbeat: %s", error)

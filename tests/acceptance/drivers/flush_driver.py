@@ -1,0 +1,123 @@
+"""One flush in a process of its own that kills itself, or pauses, at a chosen moment.
+
+    python -m tests.acceptance.flush_driver REDIS_URL POSTGRES_URL --at "after commit" --then kill
+
+The steps of a flush, in their order: claim (of each batch), ledger, upsert (into each table),
+commit, settle (of each batch); each has a "before" and an "after". `--nth 3` is the third time that
+the moment comes. A pause prints the moment and ends with the next line of standard input.
+`--without-ledger` takes every batch for a new one: the version without what makes a flush exact. At
+the end prints how many counters were stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import sqlalchemy
+
+from pipeline.counting.counters import Counters
+from pipeline.flushing import store
+from pipeline.flushing.flush import flush
+from pipeline.flushing.store import Store
+from pipeline.redis.client import redis_client
+from pipeline.redis.keys import Keys
+
+MOMENTS = [
+    f"{when} {step}"
+    for step in ("claim", "ledger", "upsert", "commit", "settle")
+    for when in ("before", "after")
+]
+
+
+class Stop:
+    """Acts the `nth` time that the moment `at` comes."""
+
+    def __init__(self, at: str | None, nth: int, act: Callable[[str], None]) -> None:
+        self._at, self._nth, self._act = at, nth, act
+        self._come: Counter[str] = Counter()
+
+    def reach(self, moment: str) -> None:
+        self._come[moment] += 1
+        if moment == self._at and self._come[moment] == self._nth:
+            self._act(moment)
+
+    def around(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def stopping(*args: Any, **kwargs: Any) -> Any:
+            self.reach(f"before {step}")
+            result = function(*args, **kwargs)
+            self.reach(f"after {step}")
+            return result
+
+        return stopping
+
+
+def kill(moment: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def pause(moment: str) -> None:
+    print(moment, flush=True)
+    sys.stdin.readline()
+
+
+def install(stop: Stop) -> None:
+    """Wrap the product's functions at the steps of a flush."""
+    product: Any = Counters
+    product.claim = stop.around("claim", Counters.claim)
+    product.settle = stop.around("settle", Counters.settle)
+    product = sqlalchemy.Connection
+    execute = sqlalchemy.Connection.execute
+    steps = dict.fromkeys(map(id, store.UPSERTS.values()), "upsert")
+    steps[id(store.ENTER_BATCHES)] = "ledger"
+
+    def stopping_execute(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        step = steps.get(id(statement))
+        run = stop.around(step, execute) if step else execute
+        return run(self, statement, *args, **kwargs)
+
+    product.execute = stopping_execute
+    product = Store
+    transaction = Store.transaction
+
+    @contextmanager
+    def stopping_transaction(self: Store, *args: Any) -> Iterator[store.FlushTransaction]:
+        with transaction(self, *args) as opened:
+            yield opened
+            stop.reach("before commit")
+        stop.reach("after commit")
+
+    product.transaction = stopping_transaction
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("redis_url")
+    parser.add_argument("postgres_url")
+    parser.add_argument("--at", choices=MOMENTS)
+    parser.add_argument("--nth", type=int, default=1)
+    parser.add_argument("--then", choices=["kill", "pause"], default="kill")
+    parser.add_argument("--batch-size", type=int, default=1_000)
+    parser.add_argument("--without-ledger", action="store_true")
+    options = parser.parse_args()
+    if options.without_ledger:
+        sabotaged: Any = store.FlushTransaction
+        sabotaged._enter = lambda _, claims: {claim.batch_id for claim in claims}
+    install(Stop(options.at, options.nth, kill if options.then == "kill" else pause))
+    keys, client = Keys(), redis_client(options.redis_url)
+    engine = sqlalchemy.create_engine(options.postgres_url)
+    print(flush(Counters(client, keys), Store(engine, keys), options.batch_size), flush=True)
+    client.close()
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

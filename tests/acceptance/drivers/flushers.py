@@ -1,0 +1,79 @@
+"""Starting `flush_driver`: flushes in processes of their own that die or pause at a moment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.helpers.support import ROOT, environment_without_settings
+
+_LIMIT_S = 60
+
+
+@dataclass(frozen=True)
+class Flushers:
+    """Flushes of one Redis into one Postgres, `batch_size` counters a batch."""
+
+    redis_url: str
+    postgres_url: str
+    batch_size: int
+
+    def killed(self, at: str, nth: int, *options: str) -> None:
+        """Run a flush that must die at this moment."""
+        with self._started("--at", at, "--nth", f"{nth}", "--then", "kill", *options) as process:
+            said, errors = process.communicate(timeout=_LIMIT_S)
+            assert process.returncode == -9, f"{at} {nth} never came: {said}{errors}"
+
+    def whole(self, *options: str) -> int:
+        """Run a flush to its end; returns how many counters it stored."""
+        with self.running(*options) as process:
+            return finish(process)
+
+    @contextmanager
+    def paused(self, at: str, nth: int = 1) -> Iterator[subprocess.Popen[str]]:
+        """A flush that has come to this moment and waits there for `finish`."""
+        with self._started("--at", at, "--nth", f"{nth}", "--then", "pause") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == at, process.communicate()
+            yield process
+
+    @contextmanager
+    def running(self, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """A flush that runs beside the test until `finish`."""
+        with self._started(*options) as process:
+            yield process
+
+    @contextmanager
+    def _started(self, *options: str) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "tests.acceptance.drivers.flush_driver"]
+        command += [self.redis_url, self.postgres_url, "--batch-size", f"{self.batch_size}"]
+        with subprocess.Popen(
+            [*command, *options],
+            cwd=ROOT,
+            env=environment_without_settings(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    """End the pause of a flush."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    """Let a flush go on to its end; returns how many counters it stored."""
+    said, errors = process.communicate(timeout=_LIMIT_S)  # closes its input, which ends a pause
+    assert process.returncode == 0, errors
+    return int(said)

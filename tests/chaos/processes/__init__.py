@@ -1,0 +1,1 @@
+"""The processes of a campaign: what is killed, and what kills and watches."""

@@ -1,0 +1,247 @@
+"""What tests share: waiting on conditions, events and messages to count, worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import redis
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from sqlalchemy import text
+
+from pipeline.counting.batch import Applied, Delivery
+from pipeline.event.model import Event
+from pipeline.redis.scripts import script
+from pipeline.services import Services
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = datetime(2025, 3, 14, 15, 9, 26, tzinfo=UTC)
+"""The clock of tests that do not ask for the real one."""
+TODAY = NOW.date()
+
+Found = TypeVar("Found")
+
+
+def eventually(condition: Callable[[], Found], timeout_s: float = 45, what: str = "") -> Found:
+    """Wait until `condition` returns something true, and return it; fail after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not (found := condition()):
+        message = what or "the condition did not come true"
+        assert time.monotonic() < deadline, f"{message} within {timeout_s:g} s; last: {found!r}"
+        pause.wait(0.02)
+    return found
+
+
+def event(event_type: str = "page_view", user_id: str | None = None, **fields: Any) -> Event:
+    """A valid event, of `NOW` unless it brings a timestamp."""
+    return Event.create(event_type, user_id, now=NOW, **fields)
+
+
+def json_values_of(texts: SearchStrategy[str]) -> SearchStrategy[Any]:
+    """JSON that has every kind of value, with these texts."""
+    finite = st.floats(allow_nan=False, allow_infinity=False)
+    return st.recursive(
+        st.none() | st.booleans() | st.integers() | finite | texts,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+        max_leaves=9,
+    )
+
+
+def message(*events: Event, task_id: str | None = None, **delivery: Any) -> Delivery:
+    """A message of a producer without numbers: its task id is remembered."""
+    return Delivery(events=events, task_id=task_id or uuid4().hex, **delivery)
+
+
+def count_events(services: Services, *events: Event) -> Applied:
+    """Count the events as one message."""
+    return services.counters.apply([message(*events)], datetime.now(UTC))
+
+
+def count_users(services: Services, users: int) -> None:
+    """Count an event of each of so many users, a multiple of a thousand."""
+    for first in range(0, users, 1_000):
+        count_events(services, *[event(user_id=f"u{first + n}") for n in range(1_000)])
+
+
+def rows(services: Services, table: str) -> list[tuple[Any, ...]]:
+    """The key columns and the count of a counter table, sorted."""
+    with services.engine.connect() as connection:
+        found = connection.execute(text(f"SELECT * FROM {table}"))
+        counted = slice(0, -1)  # without updated_at
+        return sorted(tuple(row)[counted] for row in found)
+
+
+def stored_total(services: Services) -> int:
+    """The sum of all daily counts in Postgres."""
+    return sum(row[-1] for row in rows(services, "analytics_daily"))
+
+
+def execute(services: Services, statement: str) -> Any:
+    """Run one SQL statement; returns the rows, if it has any."""
+    with services.engine.begin() as connection:
+        found = connection.execute(text(statement))
+        return found.all() if found.returns_rows else None
+
+
+QUEUE = "analytics.events"
+
+
+def sent(client: redis.Redis) -> list[dict[str, Any]]:
+    """The messages in the events queue, in the order in which they were sent."""
+    return [json.loads(text) for text in reversed(client.lrange(QUEUE, 0, -1))]
+
+
+def fetch(services: Services) -> list[tuple[str, bytes]]:
+    """Take what waits in the events queue, as a worker does; returns delivery tags and texts."""
+    keys = [*_transport_keys(services), services.keys.totals, QUEUE]
+    args = [500, _MAX_BYTES, json.dumps(QUEUE)]
+    found = script(services.redis, "tasks.transport.fetch")(keys=keys, args=args)
+    return [(tag.decode(), text) for _, *parts in found for tag, text in _pairs(parts)]
+
+
+def restore(services: Services, older_than_s: int = -1) -> int:
+    """Give back what was fetched so long ago, as a worker does; returns how many messages."""
+    args = ["RPUSH", _MAX_BYTES, "\x06\x16", "0,3,6,9", "older", older_than_s, 500]
+    keys = _transport_keys(services)
+    return int(script(services.redis, "tasks.transport.restore")(keys=keys, args=args)[1])
+
+
+_MAX_BYTES = 4 * 1024 * 1024
+
+
+def _transport_keys(services: Services) -> list[str]:
+    return [services.keys.unacked, services.keys.unacked_index, services.keys.dead]
+
+
+def _pairs(parts: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(parts[::2], parts[1::2], strict=True)
+
+
+def arguments(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of the task that a message asks for."""
+    args, kwargs, _ = json.loads(b64decode(message["body"]))
+    return args, kwargs
+
+
+def counted_here(client: redis.Redis) -> dict[str, int]:
+    """Live daily counts by event type, all days together."""
+    counts: Counter[str] = Counter()
+    for name in client.scan_iter("analytics:counter:*:????-??-??"):
+        counts[name.decode().split(":")[2]] += int(client.get(name) or 0)
+    return dict(counts)
+
+
+def environment_without_settings() -> dict[str, str]:
+    """This process's environment without any `ANALYTICS_…` variable."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ANALYTICS_")}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process of the `celery` command in a process group of its own."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace")
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL the process and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 15) -> int:
+        """End it warmly, as SIGTERM does; returns the exit code."""
+        self.ask_to_stop()
+        return self.wait(timeout_s)
+
+    def ask_to_stop(self) -> None:
+        """Begin a warm end."""
+        if self.alive():
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for the end and kill what is left of the group; returns the exit code."""
+        try:
+            return self.process.wait(timeout_s)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Workers:
+    """Starts workers with the settings of one test; all of them end with it."""
+
+    OPTIONS: Mapping[str, tuple[str, ...]] = {
+        "events": ("-Q", "analytics.events", "-P", "solo"),
+        "flush": ("-Q", "analytics.flush,analytics.maintenance", "-c", "1"),
+    }
+
+    def __init__(self, environment: Mapping[str, str], directory: Path) -> None:
+        self.environment = {**environment_without_settings(), **environment}
+        self.directory = directory
+        self.started: list[Worker] = []
+
+    def start(self, kind: str, *options: str, ready: bool = True, **settings: str) -> Worker:
+        """Start an "events" or "flush" worker and wait until it is ready.
+
+        `settings` are environment variables without their prefix, such as COUNT_BY='{…}'.
+        """
+        name = f"{kind}{len(self.started) + 1}"
+        arguments = ["worker", *self.OPTIONS[kind], "-n", f"{name}@tests", "-l", "INFO"]
+        arguments += ["--without-gossip", "--without-mingle", *options]
+        worker = self.celery(name, *arguments, **settings)
+        if ready:
+            eventually(
+                lambda: "ready." in worker.said() or not worker.alive(), 30, f"{name} is not ready"
+            )
+            assert worker.alive(), f"worker {name} ended:\n{worker.said()}"
+        return worker
+
+    def celery(self, name: str, *arguments: str, **settings: str) -> Worker:
+        """Start `celery -A tasks` with any arguments."""
+        log = self.directory / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "tasks", *arguments],
+                cwd=ROOT,
+                env=self.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(Worker(name, process, log))
+        return self.started[-1]
+
+    def stop(self) -> None:
+        """End all that still run, at the same time."""
+        for worker in self.started:
+            worker.ask_to_stop()
+        for worker in self.started:
+            worker.wait(timeout_s=15)

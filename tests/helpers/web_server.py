@@ -1,0 +1,118 @@
+"""The web application on a socket of this process, and a client that says exactly what it sends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import uvicorn
+
+from pipeline.redis.client import redis_client
+from pipeline.services import Services
+from pipeline.web.access import Access
+from pipeline.web.app import create_app
+from pipeline.web.connections import PromptProtocol
+from pipeline.web.parts import WebOptions, WebParts
+from tests.helpers.support import eventually
+
+CALLS = ("track", "page", "screen", "identify", "group", "alias")
+BODIES: dict[str, object] = {
+    **{f"/v1/{call}": {"event": "sale"} for call in CALLS},
+    **{f"/v1/{call[0]}": {"event": "sale"} for call in CALLS},
+    "/v1/batch": {"batch": [{"type": "track", "event": "sale"}]},
+    "/v1/import": {"batch": [{"type": "track", "event": "sale"}]},
+    "/api/event": {"name": "pageview", "url": "https://a.example/"},
+    "/track": {"event_type": "sale"},
+    "/click": {},
+}
+"""For every route that takes a body, one that it takes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class WebServer:
+    """A server that runs; `key` is a write key that pages of any origin may use."""
+
+    def __init__(self, parts: WebParts, port: int, key: str) -> None:
+        self.parts, self.port, self.key = parts, port, key
+
+    def send(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send a request, as it is given, and read the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return Answer(
+                answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            )
+        finally:
+            connection.close()
+
+    def post(self, path: str, content: object, key: str | None = None, **headers: str) -> Answer:
+        """Send JSON with a write key as HTTP Basic; `headers` have underscores for dashes."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return self.send("POST", path, body, {**basic(self.key if key is None else key), **given})
+
+
+def basic(key: str) -> dict[str, str]:
+    """HTTP Basic with the key as user name, as Segment's clients send it."""
+    return {"Authorization": "Basic " + b64encode(f"{key}:".encode()).decode()}
+
+
+@contextmanager
+def serving(
+    services: Services, redis_url: str, key: str = "", **options: Any
+) -> Iterator[WebServer]:
+    """A server on a free port of loopback; publishes as this process's producer does. Makes a write
+    key unless it is given one."""
+    client = redis_client(redis_url, 1)
+    parts = WebParts(services, client, Access(client, services.keys), WebOptions(**options))
+    config = uvicorn.Config(
+        create_app(parts),
+        port=0,
+        access_log=False,
+        http=PromptProtocol,
+        ws="none",
+        log_config=None,
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive(), 20, "the server has started")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        key = key or parts.access.create("write", "tests", ["*"])[1]
+        yield WebServer(parts, port, key)
+    finally:
+        parts.stopping.set()
+        server.should_exit = True
+        thread.join(20)
+        client.close()
+        assert not thread.is_alive()
+
+
+def pixel(web: WebServer, key: str) -> Answer:
+    """Load the pixel with this key."""
+    return web.send("GET", f"/pixel.gif?{urlencode({'key': key})}")

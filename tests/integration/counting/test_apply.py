@@ -1,0 +1,382 @@
+"""Applying batches: consumption and counts are one step, in Redis."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+import redis
+
+from pipeline.counting.batch import Applied, BadEvent, Delivery
+from pipeline.counting.counters import Counters
+from pipeline.event.model import Event
+from pipeline.redis.keys import Keys
+from pipeline.services import Services
+from tests.conftest import MakeServices
+from tests.helpers.support import NOW, count_events, event, message
+
+DAY = "analytics:counter:page_view:2025-03-14"
+HOUR = "analytics:counter:page_view:2025-03-14:15"
+CLOCK = datetime.now(UTC)
+
+
+@pytest.fixture
+def postgres_url() -> str:
+    """None: nothing here reaches it, and copying a database takes longer than a test."""
+    return "postgresql://nobody@127.0.0.1:1/none"
+
+
+def fetched(services: Services, tag: str, *events: Event, **delivery: Any) -> Delivery:
+    """A message that a worker has fetched and not acknowledged, as kombu keeps it."""
+    [one] = all_fetched(services, Delivery(events=events, tag=tag, **delivery))
+    return one
+
+
+def all_fetched(services: Services, *deliveries: Delivery) -> tuple[Delivery, ...]:
+    tags = [str(delivery.tag) for delivery in deliveries]
+    services.redis.hset(services.keys.unacked, mapping=dict.fromkeys(tags, "[]"))
+    services.redis.zadd(services.keys.unacked_index, dict.fromkeys(tags, NOW.timestamp()))
+    return deliveries
+
+
+def counts(services: Services) -> dict[str, int]:
+    """Every live counter with its count."""
+    names = [
+        name.decode()
+        for kind in ("counter", "user", "dim")
+        for name in services.redis.scan_iter(f"analytics:{kind}:*")
+    ]
+    return dict(zip(names, map(int, services.redis.mget(names)), strict=True)) if names else {}
+
+
+def values(services: Services) -> dict[str, int]:
+    """The live counts of `path`."""
+    return {
+        name.split(":")[-2]: n
+        for name, n in counts(services).items()
+        if name.startswith("analytics:dim:")
+    }
+
+
+def books(services: Services) -> dict[str, int]:
+    return {name.decode(): int(n) for name, n in services.redis.hgetall("analytics:totals").items()}
+
+
+def dead(services: Services) -> list[dict[str, str]]:
+    return [
+        {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+        for _, fields in services.redis.xrange(services.keys.dead)
+    ]
+
+
+def everything(client: redis.Redis) -> dict[bytes, bytes]:
+    """All that Redis holds, in its own form."""
+    return {key: client.dump(key) for key in client.scan_iter()}
+
+
+# Consuming
+
+
+def test_a_message_is_consumed_and_counted_in_one_step(services: Services) -> None:
+    delivery = fetched(services, "t1", event(user_id="u1", properties={"path": "/"}))
+    applied = services.counters.apply([delivery], CLOCK)
+    assert applied == Applied(counted=1, pending=4)
+    assert counts(services) == {
+        DAY: 1,
+        HOUR: 1,
+        "analytics:dim:page_view:path:/:2025-03-14": 1,
+        "analytics:user:u1:page_view:2025-03-14": 1,
+    }
+    assert services.counters.pending() == 4
+    assert not services.redis.exists(services.keys.unacked, services.keys.unacked_index)
+
+
+def test_a_message_delivered_twice_is_counted_once(services: Services) -> None:
+    delivery = fetched(services, "t1", event())
+    services.counters.apply([delivery], CLOCK)
+    again = services.counters.apply([delivery], CLOCK)
+    assert again == Applied(pending=2)
+    assert counts(services) == {DAY: 1, HOUR: 1}
+    assert books(services)["consumed"] == 1
+
+
+def test_messages_that_are_gone_are_left_out_and_the_others_counted(services: Services) -> None:
+    here = fetched(services, "t1", event())
+    gone = Delivery([event(), event()], tag="t2")
+    bad = Delivery([], [BadEvent(b"{}", "reason")], tag="t3")
+    assert services.counters.apply([gone, here, bad], CLOCK).counted == 1
+    assert counts(services)[DAY] == 1
+    assert dead(services) == []
+
+
+def test_a_task_id_applied_twice_counts_once(services: Services) -> None:
+    delivery = message(event(), event())
+    assert services.counters.apply([delivery], CLOCK).counted == 2
+    assert services.counters.apply([delivery], CLOCK) == Applied(duplicate=2, pending=2)
+    assert counts(services)[DAY] == 2
+
+
+def test_a_fetched_message_with_a_seen_task_id_is_consumed_without_a_count(
+    services: Services,
+) -> None:
+    first = fetched(services, "t1", event(), task_id="a")
+    second = fetched(services, "t2", event(), task_id="a")
+    services.counters.apply([first], CLOCK)
+    assert services.counters.apply([second], CLOCK).duplicate == 1
+    assert counts(services)[DAY] == 1
+    assert not services.redis.exists(services.keys.unacked)
+
+
+def test_many_workers_with_the_same_messages_count_each_once(services: Services) -> None:
+    messages = [Delivery([event(), event(event_id=f"{n}")], tag=f"t{n}") for n in range(100)]
+    deliveries = all_fetched(services, *messages)
+    with ThreadPoolExecutor(8) as pool:
+        applied = list(pool.map(lambda _: services.counters.apply(deliveries, CLOCK), range(8)))
+    assert sum(one.counted for one in applied) == 200
+    assert counts(services)[DAY] == 200
+
+
+@pytest.mark.parametrize("known_by", ["task id", "event id"])
+def test_what_was_sent_twice_is_counted_once_by_two_workers_at_the_same_moment(
+    services: Services, known_by: str
+) -> None:
+    rounds = 50
+
+    def copy(number: int, tag: str) -> Delivery:
+        if known_by == "task id":
+            return Delivery([event()], tag=tag, task_id=f"{number}")
+        return Delivery([event(event_id=f"{number}")], tag=tag)
+
+    copies = [
+        all_fetched(services, *(copy(n, f"{n} {worker}") for n in range(rounds)))
+        for worker in range(2)
+    ]
+    both_are_there = Barrier(2, timeout=30)
+
+    def work(deliveries: tuple[Delivery, ...]) -> list[Applied]:
+        applied = []
+        for delivery in deliveries:
+            both_are_there.wait()
+            applied.append(services.counters.apply([delivery], CLOCK))
+        return applied
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(work, copies)
+
+    for one, other in zip(first, second, strict=True):
+        assert sorted([one.counted, other.counted]) == [0, 1]
+        assert sorted([one.duplicate, other.duplicate]) == [0, 1]
+    assert counts(services)[DAY] == rounds
+    assert not services.redis.exists(services.keys.unacked)
+
+
+def test_ten_thousand_increments_are_applied_at_once(services: Services) -> None:
+    events = [event(user_id=f"u{n}", properties={"path": f"/{n}"}) for n in range(5_000)]
+    applied = services.counters.apply([message(*events)], CLOCK)
+    assert applied.pending == services.counters.pending() == 10_002
+    assert len(values(services)) == 5_000
+
+
+def test_ten_thousand_messages_with_ids_are_applied_at_once(services: Services) -> None:
+    deliveries = [Delivery([event(event_id=f"{n}")], tag=f"t{n}") for n in range(10_000)]
+    assert services.counters.apply(all_fetched(services, *deliveries), CLOCK).counted == 10_000
+    assert services.counters.apply(all_fetched(services, *deliveries), CLOCK).duplicate == 10_000
+    assert not services.redis.exists(services.keys.unacked, services.keys.unacked_index)
+
+
+# Duplicates by event id
+
+
+def test_an_event_id_counts_once_within_a_message_and_across_a_batch(services: Services) -> None:
+    same = event(event_id="k")
+    applied = services.counters.apply([message(same, same), message(same)], CLOCK)
+    assert applied == Applied(counted=1, duplicate=2, pending=2)
+    assert counts(services)[DAY] == 1
+
+
+def test_an_event_id_seen_in_the_window_is_not_counted_again(services: Services) -> None:
+    count_events(services, event(event_id="k"))
+    other_type = event("click", event_id="k")
+    applied = count_events(services, other_type, event(event_id="j"), event())
+    assert applied == Applied(counted=2, duplicate=1, pending=2)
+    assert counts(services)[DAY] == 3
+
+
+@pytest.mark.parametrize(("halves_ago", "counted"), [(-1, 0), (1, 0), (2, 0), (3, 1)])
+def test_an_id_is_remembered_for_one_to_one_and_a_half_windows(
+    make_services: MakeServices, halves_ago: int, counted: int
+) -> None:
+    """And where the clock was put back over the end of a half."""
+    services = make_services(dedup_window_s=31 * 86_400)
+    delivery = message(event(event_id="k"))
+    services.counters.apply([delivery], CLOCK)
+    for prefix in (services.keys.seen_event, services.keys.seen_task):
+        [current] = services.redis.keys(f"{prefix}*")
+        number = int(current.decode().removeprefix(prefix))
+        services.redis.rename(current, f"{prefix}{number - halves_ago}")
+    assert services.counters.apply([delivery], CLOCK).counted == counted
+
+
+def test_the_sets_of_ids_live_as_long_as_they_are_looked_at(services: Services) -> None:
+    count_events(services, event(event_id="k"))
+    for prefix in (services.keys.seen_event, services.keys.seen_task):
+        [name] = services.redis.keys(f"{prefix}*")
+        assert 86_400 <= services.redis.ttl(name) <= 3 * 43_200
+        services.redis.expire(name, 1_000)
+    count_events(services, event(event_id="j"))
+    assert services.redis.ttl(name) <= 1_000, "a set that is still filled must end with its window"
+
+
+# Distinct values
+
+
+def test_past_the_cap_new_values_count_as_other_and_known_ones_go_on(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(count_by={"page_view": ["path"]}, values_cap=2)
+    for paths in ("ab", "acd", "bde"):
+        count_events(services, *[event(properties={"path": path}) for path in paths])
+    assert values(services) == {"a": 2, "b": 2, "__other__": 4}
+    assert counts(services)[DAY] == 8
+
+
+def test_the_cap_holds_within_one_batch_and_totals_stay_exact(make_services: MakeServices) -> None:
+    services = make_services(count_by={"page_view": ["path"]}, values_cap=7)
+    count_events(services, *[event(properties={"path": f"{n}"}) for n in range(5_000)])
+    assert len(values(services)) == 8
+    assert values(services)["__other__"] == 4_993
+    assert sum(values(services).values()) == counts(services)[DAY]
+    count_events(services, event(properties={"path": "more"}), event(properties={"path": "new"}))
+    assert values(services)["__other__"] == 4_995
+
+
+def test_the_cap_is_counted_by_day_type_and_property(make_services: MakeServices) -> None:
+    both = {"page_view": ["path", "country"], "click": ["path"]}
+    services = make_services(count_by=both, values_cap=1)
+    yesterday = NOW - timedelta(days=1)
+    count_events(
+        services,
+        event(properties={"path": "a", "country": "CL"}),
+        event("click", properties={"path": "b"}),
+        event(properties={"path": "c"}, timestamp=yesterday),
+    )
+    assert set(values(services)) == {"a", "CL", "b", "c"}
+
+
+def test_the_set_of_values_leaves_two_days_past_its_day(services: Services) -> None:
+    count_events(services, event(properties={"path": "/"}))
+    lifetime_s = services.redis.ttl("analytics:values:page_view:path:2025-03-14")
+    assert 47 * 3_600 < lifetime_s <= 48 * 3_600, "the day is over: two days from now"
+
+
+# What is not as it should be
+
+
+def test_an_increment_that_a_counter_cannot_take_is_kept_and_the_rest_counted(
+    services: Services,
+) -> None:
+    services.redis.sadd(HOUR, "not a counter")
+    count_events(services, event(user_id="u1"), event(user_id="u1"))
+    assert services.redis.get(DAY) == b"2"
+    assert services.redis.get("analytics:user:u1:page_view:2025-03-14") == b"2"
+    [letter] = dead(services)
+    assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", HOUR, "2")
+    assert "WRONGTYPE" in letter["reason"]
+    services.redis.delete(HOUR)
+
+
+def test_a_counter_is_not_taken_past_the_largest_number(services: Services) -> None:
+    count_events(services, event())
+    services.redis.set(DAY, 2**63 - 2)
+    count_events(services, event(), event())
+    assert services.redis.get(DAY) == b"9223372036854775806"
+    assert services.redis.get(HOUR) == b"3"
+    [letter] = dead(services)
+    assert (letter["counter"], letter["count"]) == (DAY, "2")
+    assert "overflow" in letter["reason"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "unacked",
+        "unacked_index",
+        "pending_flush",
+        "totals",
+        "dead",
+        "values:page_view:path:2025-03-14",
+    ],
+)
+def test_a_structure_of_the_wrong_type_refuses_the_batch_and_changes_nothing(
+    services: Services, key: str
+) -> None:
+    fetched(services, "t1")
+    services.redis.delete(f"analytics:{key}")
+    services.redis.set(f"analytics:{key}", "somebody else's", ex=1_000)
+    before = everything(services.redis)
+    bad = BadEvent(b"{}", "reason")
+    delivery = Delivery([event(event_id="k", properties={"path": "/"})], [bad], "t1", "task")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        services.counters.apply([delivery], CLOCK)
+    assert everything(services.redis) == before
+    services.redis.delete(f"analytics:{key}")
+
+
+@pytest.mark.parametrize("key", ["seen_event", "seen_task"])
+def test_a_window_of_the_wrong_type_refuses_the_batch_and_changes_nothing(
+    services: Services, key: str
+) -> None:
+    delivery = message(event(event_id="k"))
+    services.counters.apply([delivery], CLOCK)
+    prefix = getattr(services.keys, key)
+    [name] = services.redis.keys(f"{prefix}*")
+    services.redis.set(name, "somebody else's", ex=1_000)
+    before = everything(services.redis)
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        services.counters.apply([delivery], CLOCK)
+    assert everything(services.redis) == before
+
+
+# The books
+
+
+def test_the_books_balance(services: Services) -> None:
+    bad = BadEvent(b"{}", "reason")
+    first = message(event(event_id="k"), event("click"), bad=[bad])
+    second = message(event(event_id="k"))
+    services.counters.apply([first, second], CLOCK)
+    services.counters.apply([first], CLOCK)
+    found = books(services)
+    assert found["consumed"] == found["counted"] + found["duplicate"] + found["dead"] == 7
+    assert (found["counted"], found["duplicate"], found["dead"]) == (2, 4, 1)
+    assert (found["counted:page_view"], found["duplicate:page_view"]) == (1, 2)
+
+
+# Lifetimes
+
+
+def test_a_live_counter_has_no_lifetime_by_default(services: Services) -> None:
+    count_events(services, event(user_id="u1", properties={"path": "/"}))
+    assert {services.redis.ttl(name) for name in counts(services)} == {-1}
+
+
+def test_with_a_lifetime_set_a_counter_has_it_from_its_first_increment_on(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(counter_ttl_s=1_000)
+    count_events(services, event())
+    services.redis.expire(DAY, 500)
+    count_events(services, event())
+    assert 0 < services.redis.ttl(DAY) <= 500
+    assert 500 < services.redis.ttl(HOUR) <= 1_000
+
+
+def test_two_prefixes_in_one_redis_share_nothing(services: Services) -> None:
+    other = Counters(services.redis, Keys("other:"))
+    delivery = message(event(event_id="k"))
+    assert services.counters.apply([delivery], CLOCK).counted == 1
+    assert other.apply([delivery], CLOCK).counted == 1
+    services.redis.delete(*services.redis.keys("other:*"))

@@ -1,0 +1,343 @@
+"""Flushing: every counter reaches Postgres once, whatever step a crash falls on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from threading import Barrier
+
+import pytest
+
+from pipeline.counting.counters import Claim, Counters
+from pipeline.flushing.flush import CLAIMED_AT_ONCE, claim_batch, flush, store_left_over
+from pipeline.flushing.store import FlushTransaction, Store
+from pipeline.services import Services
+from tests.conftest import MakeServices
+from tests.helpers.support import NOW, TODAY, count_events, event, execute, rows, stored_total
+
+USERS = 20
+"""Of `some_events`, which makes so many counters and two more."""
+
+
+class Crash(BaseException):
+    """The process ends here: nothing catches it, as nothing catches SIGKILL."""
+
+
+class CrashingCounters(Counters):
+    """Ends the process before or after a step in Redis."""
+
+    step = ""
+    after_claims = 1
+
+    def claim(
+        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
+    ) -> Claim:
+        self._reached("before claim")
+        claimed = super().claim(batch_id, limit, newest_stored, part)
+        self.after_claims -= 1
+        if self.after_claims <= 0:
+            self._reached("after claim")
+        return claimed
+
+    def take_over(self, batch_id: str) -> Claim:
+        found = super().take_over(batch_id)
+        self._reached("after reading the journal")
+        return found
+
+    def settle(self, batch_id: str) -> None:
+        self._reached("before settle")
+        super().settle(batch_id)
+        self._reached("after settle")
+
+    def note_flush(self, began_s: int) -> None:
+        self._reached("at the end")
+        super().note_flush(began_s)
+
+    def _reached(self, step: str) -> None:
+        if step == self.step:
+            raise Crash(step)
+
+
+class CrashingStore(Store):
+    """Ends the process before or after the commit."""
+
+    step = ""
+
+    @contextmanager
+    def transaction(self, lock_timeout_s: int = 30) -> Iterator[FlushTransaction]:
+        with super().transaction(lock_timeout_s) as transaction:
+            yield transaction
+            if self.step == "before commit":
+                raise Crash(self.step)
+        if self.step == "after commit":
+            raise Crash(self.step)
+
+
+def crashing_flush(services: Services, step: str, batch_size: int, after_claims: int = 1) -> None:
+    counters = CrashingCounters(services.redis, services.keys, services.counters.options)
+    counters.step, counters.after_claims = step, after_claims
+    store = CrashingStore(services.engine, services.keys)
+    store.step = step
+    with pytest.raises(Crash):
+        flush(counters, store, batch_size)
+
+
+def some_events(services: Services) -> None:
+    count_events(services, *[event(user_id=f"u{n}") for n in range(USERS)])
+
+
+def expected(times: int = 1) -> dict[str, list[tuple[object, ...]]]:
+    hour = NOW.replace(minute=0, second=0)
+    return {
+        "analytics_daily": [("page_view", TODAY, USERS * times)],
+        "analytics_hourly": [("page_view", hour, USERS * times)],
+        "analytics_user_daily": sorted((TODAY, "page_view", f"u{n}", times) for n in range(USERS)),
+        "analytics_dimension_daily": [],
+    }
+
+
+def stored(services: Services) -> dict[str, list[tuple[object, ...]]]:
+    return {table: rows(services, table) for table in expected()}
+
+
+def read(services: Services) -> int:
+    return services.stats.daily_count("page_view", TODAY)
+
+
+def open_batches(services: Services) -> Sequence[str]:
+    return services.counters.open_batches()
+
+
+# What a flush stores
+
+
+def test_a_flush_stores_every_counter_and_says_how_many(services: Services) -> None:
+    count_events(services, event(user_id="u1", properties={"path": "/"}), event("click"))
+    assert services.flush() == 6
+    assert rows(services, "analytics_daily") == [("click", TODAY, 1), ("page_view", TODAY, 1)]
+    hour = NOW.replace(minute=0, second=0)
+    assert rows(services, "analytics_hourly") == [("click", hour, 1), ("page_view", hour, 1)]
+    assert rows(services, "analytics_user_daily") == [(TODAY, "page_view", "u1", 1)]
+    assert rows(services, "analytics_dimension_daily") == [(TODAY, "page_view", "path", "/", 1)]
+    assert (services.counters.pending(), open_batches(services)) == (0, [])
+
+
+def test_counts_of_several_flushes_add_up(services: Services) -> None:
+    for _ in range(3):
+        some_events(services)
+        services.flush()
+    assert stored(services) == expected(times=3)
+
+
+def test_a_flush_of_nothing_stores_nothing(services: Services) -> None:
+    assert services.flush() == 0
+    assert execute(services, "SELECT * FROM flush_batches") == []
+
+
+def test_more_than_one_batch_is_stored_by_one_flush(make_services: MakeServices) -> None:
+    services = make_services(flush_batch_size=1)
+    some_events(services)
+    assert services.flush() == USERS + 2
+    assert stored(services) == expected()
+
+
+def test_events_of_any_age_are_stored(services: Services) -> None:
+    times = [datetime(1, 1, 1, tzinfo=UTC), datetime(1999, 12, 31, 23, tzinfo=UTC)]
+    times += [datetime(2000, 1, 1, tzinfo=UTC), datetime(2015, 5, 17, 10, tzinfo=UTC)]
+    properties = {"path": "/"}
+    events = [event(user_id="u", properties=properties, timestamp=at) for at in times]
+    count_events(services, *events)
+    services.flush()
+    assert rows(services, "analytics_daily") == [("page_view", at.date(), 1) for at in times]
+    stats = services.stats
+    for at in times:
+        assert stats.hourly_counts("page_view", at.date())[at.hour] == 1
+        assert stats.user_count("u", "page_view", at.date(), at.date()) == 1
+        assert stats.property_count("page_view", "path", "/", at.date(), at.date()) == 1
+    assert list(stats.user_counts("u")["page_view"]) == [at.date() for at in times]
+
+
+def test_months_get_their_own_partitions_from_2000_on(services: Services) -> None:
+    days = [date(1999, 12, 31), date(2015, 5, 17), date(2015, 5, 31), date(2015, 6, 1)]
+    at = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days]
+    count_events(services, *[event(user_id="u", timestamp=one) for one in at])
+    services.flush()
+    found = execute(services, "SELECT date, tableoid::regclass::text FROM analytics_user_daily")
+    assert dict(found) == {
+        days[0]: "analytics_user_daily_default",
+        days[1]: "analytics_user_daily_2015_05",
+        days[2]: "analytics_user_daily_2015_05",
+        days[3]: "analytics_user_daily_2015_06",
+    }
+
+
+# Crashes
+
+STEPS = [
+    "before claim",
+    "after claim",
+    "before commit",
+    "after commit",
+    "before settle",
+    "after settle",
+    "at the end",
+]
+
+
+@pytest.mark.parametrize("batch_size", [1_000, 3])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_flush_that_crashes_at_any_step_and_is_repeated_is_exact(
+    services: Services, step: str, batch_size: int
+) -> None:
+    some_events(services)
+    crashing_flush(services, step, batch_size)
+    assert read(services) == USERS
+    some_events(services)
+    assert read(services) == 2 * USERS
+    services.flush()
+    assert stored(services) == expected(times=2)
+    assert read(services) == 2 * USERS
+    assert open_batches(services) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_flush_that_crashes_again_and_again_is_exact(services: Services, step: str) -> None:
+    for _ in range(3):
+        some_events(services)
+        crashing_flush(services, step, batch_size=1_000)
+    services.flush()
+    assert stored(services) == expected(times=3)
+
+
+@pytest.mark.parametrize(
+    "step", ["after reading the journal", "before commit", "after commit", "before settle"]
+)
+def test_the_repair_of_a_crash_may_crash_as_well(services: Services, step: str) -> None:
+    some_events(services)
+    for batch_id in ("b1", "b2", "b3"):
+        services.counters.claim(batch_id, 5, (0, 0))
+    crashing_flush(services, step, batch_size=5)
+    assert read(services) == USERS
+    services.flush()
+    assert stored(services) == expected()
+
+
+def test_counters_claimed_by_a_flush_that_crashed_are_stored_by_the_next(
+    services: Services,
+) -> None:
+    some_events(services)
+    crashing_flush(services, "after claim", batch_size=1_000)
+    assert services.counters.pending() == 0
+    assert services.flush() == USERS + 2
+    assert services.flush() == 0
+
+
+def many_users(services: Services, times: int = 1) -> int:
+    """Events of more users than are claimed at a time; returns how many."""
+    users = 3 * CLAIMED_AT_ONCE
+    count_events(services, *[event(user_id=f"u{n}") for n in range(users)] * times)
+    return users
+
+
+def test_a_batch_is_claimed_part_by_part(services: Services) -> None:
+    users = many_users(services)
+    batch = claim_batch(services.counters, 10_000, (0, 0))
+    assert (len(batch.counts), batch.pending, batch.number) == (users + 2, 0, 4)
+    assert services.counters.take_over(batch.batch_id) == batch
+    assert sum(batch.counts.values()) == 3 * users
+    assert claim_batch(services.counters, 10_000, (0, 0)).number == 0
+
+
+def test_a_batch_takes_no_more_than_its_size(services: Services) -> None:
+    many_users(services)
+    size = CLAIMED_AT_ONCE + 1
+    assert len(claim_batch(services.counters, size, (0, 0)).counts) == size
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 4])
+def test_a_flush_that_crashes_between_the_parts_of_a_batch_is_exact(
+    services: Services, part: int
+) -> None:
+    users = many_users(services)
+    crashing_flush(services, "after claim", batch_size=10_000, after_claims=part)
+    assert read(services) == users
+    many_users(services)
+    assert read(services) == 2 * users
+    services.flush()
+    assert stored_total(services) == read(services) == 2 * users
+
+
+# Several flushes at once
+
+
+@pytest.mark.parametrize("stores_after", [1, 2, 3, None])
+def test_a_batch_that_another_flush_takes_over_while_it_is_claimed_counts_once(
+    services: Services, stores_after: int | None
+) -> None:
+    """The other one finds its first part, and stores that: at once, after a part more, or last."""
+    others: list[Claim] = []
+
+    def store_others() -> None:
+        with services.store.transaction() as transaction:
+            transaction.save(others)
+        services.counters.settle(others[0].batch_id)
+
+    class Interrupted(Counters):
+        def claim(
+            self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
+        ) -> Claim:
+            claimed = super().claim(batch_id, limit, newest_stored, part)
+            if not others:
+                others.append(services.counters.take_over(batch_id))
+            if part == stores_after and batch_id == others[0].batch_id:
+                store_others()
+            return claimed
+
+    users = many_users(services)
+    flush(Interrupted(services.redis, services.keys), services.store, 10_000)
+    if stores_after is None:
+        store_others()
+
+    services.flush()
+    assert stored_total(services) == read(services) == users
+    assert len(rows(services, "analytics_user_daily")) == users
+
+
+def test_parallel_flushes_under_traffic_are_exact(make_services: MakeServices) -> None:
+    services = make_services(count_by={"page_view": ["path"]}, flush_batch_size=7)
+
+    def produce(part: int) -> None:
+        for n in range(10):
+            events = [event(user_id=f"u{n}", properties={"path": f"/{part % 2}"})] * 5
+            count_events(services, *events)
+
+    with ThreadPoolExecutor(6) as pool:
+        producing = [pool.submit(produce, part) for part in range(3)]
+        flushing = [pool.submit(services.flush) for _ in range(9)]
+        for done in [*producing, *flushing]:
+            done.result()
+    services.flush()
+    assert stored_total(services) == read(services) == 150
+    assert [row[-1] for row in rows(services, "analytics_user_daily")] == [15] * 10
+    assert [row[-1] for row in rows(services, "analytics_dimension_daily")] == [100, 50]
+
+
+def test_flushes_that_find_the_same_left_over_batches_store_each_once(services: Services) -> None:
+    for n in range(30):
+        count_events(services, event(f"type {n}"))
+        services.counters.claim(f"b{n}", 1_000, (0, 0))
+    all_have_read_it = Barrier(4, timeout=30)
+
+    class AtTheSameMoment(Counters):
+        def take_over(self, batch_id: str) -> Claim:
+            found = super().take_over(batch_id)
+            all_have_read_it.wait()
+            return found
+
+    counters = AtTheSameMoment(services.redis, services.keys)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store_left_over(counters, services.store), range(4)))
+    assert rows(services, "analytics_daily") == sorted((f"type {n}", TODAY, 1) for n in range(30))
+    assert open_batches(services) == []

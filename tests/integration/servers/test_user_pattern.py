@@ -1,0 +1,30 @@
+"""The pattern of a user's counters, as Redis understands it."""
+
+from __future__ import annotations
+
+import redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.redis.keys import Keys
+
+users = st.text(st.sampled_from("ab*?[]\\^-:% {}é\n"), min_size=1, max_size=5) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20
+)
+
+
+@given(st.lists(users, min_size=1, max_size=8, unique=True), st.sampled_from(["a:", "a-z.x_1:"]))
+@example(["u", "u*", "u?", "[u]", "\\u", "[^u]", "[a-z]", "u1", "uu"], "a:")
+@example(["*", "a"], "a:")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+def test_the_pattern_of_a_user_finds_that_users_counters_and_no_others(
+    client: redis.Redis, names: list[str], prefix: str
+) -> None:
+    keys = Keys(prefix)
+    counters = {name: keys.user(name, "page_view", "2025-03-14").encode() for name in names}
+    client.delete("pending")
+    client.sadd("pending", *counters.values(), keys.daily(names[0], "2025-03-14"))
+    client.expire("pending", 1_000)
+    for name, counter in counters.items():
+        found = list(client.sscan_iter("pending", match=keys.user_pattern(name), count=1_000))
+        assert found == [counter]

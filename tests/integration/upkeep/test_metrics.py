@@ -1,0 +1,110 @@
+"""What Prometheus is told, and that each metric is known and right."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from config.settings import Settings
+from pipeline.services import Services, connect
+from pipeline.upkeep.metrics import CONSUMER_IDLE, NUMBERS, PREFIX, UP, registry
+from tests.conftest import MakeServices
+from tests.helpers.support import ROOT, count_events, environment_without_settings, event
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def scraped(services: Services) -> dict[str, float]:
+    text = generate_latest(registry(services.status)).decode()
+    return {
+        sample.name.removeprefix(PREFIX): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_metric_is_told(services: Services) -> None:
+    names = {f"{one.name}_total" if one.kind == "counter" else one.name for one in NUMBERS}
+    assert scraped(services).keys() == {UP[0], *names}
+
+
+def test_a_metric_shows_what_happened(make_services: MakeServices) -> None:
+    services = make_services(event_log_max_entries=1)
+    count_events(services, event(user_id="u1"), event(event_id="e"))
+    count_events(services, event(event_id="e"), event())  # there is room for one entry in the log
+
+    found = scraped(services)
+
+    assert found["up"] == found["books_balanced"] == 1
+    assert (found["counted_events_total"], found["duplicate_events_total"]) == (3, 1)
+    assert (found["event_log_entries"], found["event_log_lag_entries"]) == (1, 1)
+    assert (found["event_log_events"], found["unlogged_events_total"]) == (2, 1)
+    assert found["event_log_bytes"] > 0
+    assert found["pending_counters"] == services.counters.pending()
+    assert (found["claims_total"], found["audit_drift"]) == (0, 0)
+    services.flush()
+    services.archive_events()
+    found = scraped(services)
+    assert (found["pending_counters"], found["event_log_entries"]) == (0, 0)
+    assert found["claims_total"] == 1
+
+
+def test_a_consumer_of_the_log_is_told_with_the_time_it_was_idle(services: Services) -> None:
+    count_events(services, event())
+    services.event_log.open()
+    services.event_log.read(0, "c1", 10)
+    text = generate_latest(registry(services.status)).decode()
+    assert f'{PREFIX}{CONSUMER_IDLE[0]}{{consumer="c1",partition="0"}} 0.0' in text
+    assert scraped(services)["event_log_pending_entries"] == 1
+
+
+@pytest.mark.parametrize("away", ["redis", "postgres"])
+def test_a_server_that_is_away_is_told(redis_url: str, postgres_url: str, away: str) -> None:
+    if away == "redis":
+        redis_url = "redis://127.0.0.1:1/0"
+    else:
+        postgres_url = "postgresql://nobody@127.0.0.1:1/none"
+    services = connect(Settings(), redis_url, postgres_url)
+    found = scraped(services)
+    services.close()
+    assert found["up"] == 0
+    assert ("pending_counters" in found) == (away == "postgres")
+
+
+def test_the_command_serves_them_until_it_is_told_to_stop(
+    services: Services, redis_url: str, postgres_url: str
+) -> None:
+    count_events(services, event())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    urls = {"ANALYTICS_REDIS_URL": redis_url, "ANALYTICS_POSTGRES_URL": postgres_url}
+    environment = environment_without_settings() | urls
+    command = [sys.executable, "-m", "pipeline.cli", "metrics", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert f":{port}/metrics" in process.stdout.readline().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
+    assert "analytics_counted_events_total 1.0" in text
+    once = subprocess.run(
+        [*command[:4], "--once"], cwd=ROOT, env=environment, capture_output=True, check=True
+    )
+    assert "analytics_counted_events_total 1.0" in once.stdout.decode()
+
+
+@pytest.mark.parametrize("name", [UP[0], CONSUMER_IDLE[0], *(one.name for one in NUMBERS)])
+def test_the_readme_names_every_metric(name: str) -> None:
+    assert f"`{PREFIX}{name}" in README

@@ -1,0 +1,151 @@
+"""From events to increments."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.counting.increments import CUT_MARK, CountBy, Increments, count
+from pipeline.event.model import Event
+from pipeline.redis.keys import Keys
+from tests.helpers.support import NOW, event
+
+PATHS: CountBy = {"page_view": ["path"]}
+
+
+def increments(*events: Event, count_by: CountBy = PATHS) -> Increments:
+    return count(events, count_by, Keys(), NOW)
+
+
+def values(*properties: dict[str, Any] | None, count_by: CountBy = PATHS) -> dict[str, int]:
+    """The counted values, each with its count."""
+    found = increments(*[event(properties=one) for one in properties], count_by=count_by)
+    return {value: n for group in found.values for value, _, n in group.counters}
+
+
+def test_an_event_counts_its_type_for_the_day_and_for_the_hour() -> None:
+    assert increments(event()).counters == {
+        "analytics:counter:page_view:2025-03-14": 1,
+        "analytics:counter:page_view:2025-03-14:15": 1,
+    }
+
+
+def test_an_event_counts_its_user_for_the_day() -> None:
+    assert increments(event(user_id="u1")).counters["analytics:user:u1:page_view:2025-03-14"] == 1
+
+
+def test_many_events_are_summed_into_one_increment_a_counter() -> None:
+    late = NOW.replace(hour=23, minute=59)
+    events = [event(user_id="u1"), event(user_id="u1"), event(user_id="u2", timestamp=late)]
+    assert increments(*events).counters == {
+        "analytics:counter:page_view:2025-03-14": 3,
+        "analytics:counter:page_view:2025-03-14:15": 2,
+        "analytics:counter:page_view:2025-03-14:23": 1,
+        "analytics:user:u1:page_view:2025-03-14": 2,
+        "analytics:user:u2:page_view:2025-03-14": 1,
+    }
+
+
+def test_midnight_belongs_to_the_new_day() -> None:
+    midnight = NOW.replace(hour=0, minute=0, second=0)
+    before = midnight - timedelta(microseconds=1)
+    assert set(increments(event(timestamp=midnight), event(timestamp=before)).counters) == {
+        "analytics:counter:page_view:2025-03-14",
+        "analytics:counter:page_view:2025-03-14:00",
+        "analytics:counter:page_view:2025-03-13",
+        "analytics:counter:page_view:2025-03-13:23",
+    }
+
+
+def test_no_events_count_nothing() -> None:
+    assert len(increments()) == 0
+
+
+def test_the_number_of_increments_includes_those_of_values() -> None:
+    events = [event(user_id="u", properties={"path": path}) for path in "aab"]
+    assert len(increments(*events)) == 3 + 2
+
+
+# Properties
+
+
+def test_a_property_is_counted_by_value_where_the_setting_names_it() -> None:
+    found = increments(*[event(properties={"path": path, "ms": 5}) for path in ("/", "/a", "/")])
+    [group] = found.values
+    assert group.values_key == "analytics:values:page_view:path:2025-03-14"
+    assert group.other_key == "analytics:dim:page_view:path:__other__:2025-03-14"
+    assert group.counters == [
+        ("/", "analytics:dim:page_view:path:/:2025-03-14", 2),
+        ("/a", "analytics:dim:page_view:path:/a:2025-03-14", 1),
+    ]
+
+
+def test_only_the_types_that_the_setting_names_are_counted_by_value() -> None:
+    other = event("click", properties={"path": "/"})
+    assert increments(other).values == []
+    assert increments(event(properties={"path": "/"}), count_by={}).values == []
+
+
+def test_several_properties_and_days_are_kept_apart() -> None:
+    both = {"page_view": ["path", "country"]}
+    properties = {"path": "/", "country": "CL"}
+    yesterday = event(properties=properties, timestamp=NOW - timedelta(days=1))
+    found = increments(event(properties=properties), yesterday, count_by=both)
+    assert {group.values_key for group in found.values} == {
+        "analytics:values:page_view:path:2025-03-14",
+        "analytics:values:page_view:country:2025-03-14",
+        "analytics:values:page_view:path:2025-03-13",
+        "analytics:values:page_view:country:2025-03-13",
+    }
+
+
+@pytest.mark.parametrize("properties", [None, {}, {"other": 1}, {"path": None}], ids=str)
+def test_an_event_without_the_property_or_with_null_is_not_counted_by_it(
+    properties: dict[str, Any] | None,
+) -> None:
+    assert values(properties) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "counted_as"),
+    [
+        ("", ""),
+        ("12", "12"),
+        (12, "12"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (False, "false"),
+        (0, "0"),
+        ([1, "a"], '[1,"a"]'),
+        ({"a": None}, '{"a":null}'),
+        ({"é": "語"}, '{"é":"語"}'),
+    ],
+    ids=str,
+)
+def test_text_counts_as_it_is_and_everything_else_as_its_json(value: Any, counted_as: str) -> None:
+    assert values({"path": value}) == {counted_as: 1}
+
+
+def test_a_value_of_200_characters_is_kept_and_a_longer_one_cut_and_marked() -> None:
+    assert values({"path": "é" * 200}, {"path": "é" * 201}, {"path": "é" * 200 + "x"}) == {
+        "é" * 200: 1,
+        "é" * 200 + CUT_MARK: 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("at", "expires_at"),
+    [
+        (NOW, datetime(2025, 3, 17, tzinfo=UTC)),
+        (datetime(2015, 5, 17, tzinfo=UTC), NOW + timedelta(days=2)),
+        (datetime(1, 1, 1, tzinfo=UTC), NOW + timedelta(days=2)),
+    ],
+    ids=str,
+)
+def test_distinct_values_are_remembered_for_two_days_past_their_day_or_past_now(
+    at: datetime, expires_at: datetime
+) -> None:
+    [group] = increments(event(properties={"path": "/"}, timestamp=at)).values
+    assert group.expire_at_s == int(expires_at.timestamp())

@@ -1,0 +1,174 @@
+"""The campaign's own parts: a deck that is complete, and an oracle that sees what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.chaos.cards import Card, deal
+from tests.chaos.checks.account import DEAD, Account, Bounds, Log
+from tests.chaos.checks.oracle import Verdict, judge, judge_whole
+from tests.chaos.points import POINTS, Fate, State
+
+DAY = "2025-03-14"
+
+
+def deck(kills: int, seed: int = 1) -> list[Card]:
+    return deal(kills, seconds=30, visibility_timeout_s=2, points=POINTS, random=Random(seed))
+
+
+def fields(n: int, **more: Any) -> dict[str, Any]:
+    """An event of publish `n`."""
+    return {
+        "event_type": "a",
+        "user_id": "u",
+        "properties": {"publish": f"p/{n}"},
+        "timestamp": f"{DAY}T15:30:00+00:00",
+        **more,
+    }
+
+
+def bounds(directory: Path) -> Bounds:
+    account = Account(directory)
+    account.read()
+    return account.bounds()
+
+
+def verdict_on(found: Bounds, **counts: int) -> Verdict:
+    """The verdict when the daily, hourly, user and value counters of publish 1 are so many."""
+    keys = {
+        "daily": ("daily", "a", DAY),
+        "hourly": ("hourly", "a", f"{DAY}T15"),
+        "user": ("user", "u", "a", DAY),
+        "value": ("value", "a", "p/1", DAY),
+    }
+    verdict = Verdict()
+    values = {keys[name]: count for name, count in counts.items()}
+    judge(found, found.most, values, "a test", verdict)
+    judge_whole(found, values, verdict)
+    return verdict
+
+
+# The deck
+
+
+@pytest.mark.parametrize("kills", [20, 66, 120, 500])
+def test_a_deck_holds_exactly_the_kills_asked_for(kills: int) -> None:
+    assert sum(card.action == "kill" for card in deck(kills)) == kills
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_from_60_kills_on_every_crash_point_kills(seed: int) -> None:
+    points = {card.point for card in deck(60, seed) if card.action == "kill"}
+    assert points >= {point for names in POINTS.values() for point in names}
+
+
+def test_20_decks_of_120_kills_are_the_long_run_that_is_asked_for() -> None:
+    kills = Counter(card.role for card in deck(120) if card.action == "kill")
+    assert 20 * kills["events"] >= 1_000
+    for role in ("producer", "flush", "redis", "postgres"):
+        assert 20 * kills[role] >= 300
+
+
+def test_the_same_seed_gives_the_same_deck() -> None:
+    assert deck(66, seed=7) == deck(66, seed=7) != deck(66, seed=8)
+
+
+# The account
+
+
+def test_what_was_accepted_must_be_counted_and_what_was_attempted_may_be(tmp_path: Path) -> None:
+    log = Log(tmp_path / "p.log")
+    log.attempt(1, [fields(1), fields(1)], ours=True)
+    log.accepted(1)
+    log.attempt(2, [fields(2)], ours=True)
+    found = bounds(tmp_path)
+    assert (found.least["daily", "a", DAY], found.most["daily", "a", DAY]) == (2, 3)
+    assert (found.accepted_events, found.unknown_events, found.published) == (2, 1, [1, 2])
+
+
+def test_events_with_one_id_are_counted_once_if_any_was_accepted(tmp_path: Path) -> None:
+    log = Log(tmp_path / "p.log")
+    log.attempt(1, [fields(1, event_id="e")], ours=True)
+    log.attempt(2, [fields(1, event_id="e"), fields(1, event_id="f")], ours=True)
+    log.accepted(2)
+    found = bounds(tmp_path)
+    assert (found.least["user", "u", "a", DAY], found.most["user", "u", "a", DAY]) == (2, 2)
+
+
+def test_a_line_that_a_kill_has_cut_short_is_left_for_later(tmp_path: Path) -> None:
+    log = Log(tmp_path / "p.log")
+    log.attempt(1, [fields(1)], ours=True)
+    with (tmp_path / "p.log").open("a") as file:
+        file.write("[1,nu")
+    account = Account(tmp_path)
+    account.read()
+    assert account.accepted == 0
+    with (tmp_path / "p.log").open("a") as file:
+        file.write("ll]\n")
+    account.read()
+    assert account.accepted == 1
+
+
+# The oracle
+
+
+@pytest.fixture
+def two_accepted(tmp_path: Path) -> Bounds:
+    log = Log(tmp_path / "p.log")
+    log.attempt(1, [fields(1), fields(1)], ours=True)
+    log.accepted(1)
+    return bounds(tmp_path)
+
+
+def test_exact_counts_are_good(two_accepted: Bounds) -> None:
+    assert verdict_on(two_accepted, daily=2, hourly=2, user=2, value=2).good
+
+
+def test_an_event_lost_is_found(two_accepted: Bounds) -> None:
+    verdict = verdict_on(two_accepted, daily=1, hourly=1, user=1, value=1)
+    assert (verdict.lost, verdict.doubled, verdict.good) == (1, 0, False)
+
+
+def test_a_counter_that_is_not_there_is_found(two_accepted: Bounds) -> None:
+    assert verdict_on(two_accepted, daily=2, hourly=2, user=2).lost == 2
+
+
+def test_an_event_counted_twice_is_found_in_whichever_counter(two_accepted: Bounds) -> None:
+    verdict = verdict_on(two_accepted, daily=2, hourly=2, user=3, value=2)
+    assert (verdict.lost, verdict.doubled, verdict.good) == (0, 1, False)
+
+
+def test_a_publish_that_is_unknown_is_counted_whole_or_not_at_all(tmp_path: Path) -> None:
+    Log(tmp_path / "p.log").attempt(1, [fields(1), fields(1)], ours=True)
+    found = bounds(tmp_path)
+    for count in (0, 2):
+        assert verdict_on(found, daily=count, hourly=count, user=count, value=count).good
+    assert not verdict_on(found, daily=1, hourly=1, user=1, value=1).good
+
+
+def test_what_is_to_be_a_dead_letter_is_no_event(tmp_path: Path) -> None:
+    log = Log(tmp_path / "p.log")
+    log.attempt(1, [{DEAD: "<p/1>"}], ours=False)
+    log.accepted(1)
+    found = bounds(tmp_path)
+    assert dict(found.least) == {(DEAD, "<p/1>"): 1}
+    assert found.accepted_events == 0
+
+
+# A point
+
+
+def test_a_process_acts_once_at_its_point_after_passing_it(tmp_path: Path) -> None:
+    campaign, process = Fate(tmp_path / "fate"), Fate(tmp_path / "fate")
+    campaign.arm("after apply", State.STOP, passes=1)
+    assert process.reach("after apply") is State.NOTHING
+    assert process.reach("before apply") is State.NOTHING
+    assert not campaign.done
+    assert process.reach("after apply") is State.STOP
+    assert campaign.done
+    assert process.reach("after apply") is State.NOTHING

@@ -1,0 +1,277 @@
+"""The Docker files, as far as they can be checked without Docker: against the published schema of
+the Compose file, and against what they say about the rest of the tree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from typer.main import get_command
+
+from config.celery import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
+from config.settings import Settings, load, variable
+from pipeline.cli.app import app as command_line
+from pipeline.embedded.postgres import find_installation
+from pipeline.embedded.redis import find_binary
+
+ROOT = Path(__file__).parents[3]
+COMPOSE_FILE = ROOT / "docker-compose.yml"
+SECRETS = {"REDIS_PASSWORD", "POSTGRES_PASSWORD", "FLOWER_PASSWORD"}
+RUNS_ONCE = {"migrate"}
+
+Service = dict[str, Any]
+
+
+def interpolated(text: str, values: dict[str, str]) -> str:
+    """What `docker compose` makes of the file: ${NAME:?why} is a value or an error, $$ a dollar."""
+
+    def replacement(found: re.Match[str]) -> str:
+        return "$" if found[0] == "$$" else values[found["name"]]
+
+    return re.sub(r"\$\$|\$\{(?P<name>\w+):\?[^}]+\}", replacement, text)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Service]:
+    text = interpolated(COMPOSE_FILE.read_text(), {name: f"s3cret-{name}" for name in SECRETS})
+    loaded: dict[str, Service] = yaml.safe_load(text)["services"]
+    return loaded
+
+
+def commands(services: dict[str, Service]) -> dict[str, list[str]]:
+    return {
+        name: service["command"]
+        for name, service in services.items()
+        if service["command"][0] in {"celery", "analytics"}
+    }
+
+
+# The Compose file
+
+
+def test_the_compose_file_keeps_to_the_published_schema() -> None:
+    checked = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"),
+            str(COMPOSE_FILE),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_password_must_be_given_and_has_no_default() -> None:
+    text = COMPOSE_FILE.read_text()
+    substitutions = re.findall(r"(?<!\$)\$(?!\$)\{?(\w+)([^}]*)\}?", text)
+    assert {name for name, _ in substitutions} == SECRETS
+    for name, rest in substitutions:
+        assert rest == f":?set {name} in .env"
+
+
+def test_no_password_stands_in_the_file() -> None:
+    for line in COMPOSE_FILE.read_text().splitlines():
+        if re.search(r"PASSWORD|AUTH|requirepass", line) and not line.lstrip().startswith("#"):
+            assert "${" in line or line.strip() == "- --requirepass", line
+
+
+def test_every_service_has_a_health_check_and_comes_back(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        if name in RUNS_ONCE:
+            assert service["restart"] == "no"
+        else:
+            assert service["healthcheck"]["test"], name
+            assert service["restart"] == "unless-stopped", name
+
+
+def test_data_outlives_the_containers(services: dict[str, Service]) -> None:
+    named = yaml.safe_load(COMPOSE_FILE.read_text())["volumes"]
+    kept = {
+        volume.split(":")[0]
+        for service in services.values()
+        for volume in service.get("volumes", ())
+        if not volume.startswith(".")
+    }
+    assert kept == set(named) == {"redis-data", "postgres-data"}
+
+
+def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
+    for service in services.values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (ROOT / source).is_file(), source
+
+
+def test_flower_and_web_alone_are_published_and_only_on_loopback(
+    services: dict[str, Service],
+) -> None:
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert ports == {"flower": ["127.0.0.1:5555:5555"], "web": ["127.0.0.1:8080:8080"]}
+
+
+def test_workers_start_after_redis_is_healthy_and_the_tables_are_there(
+    services: dict[str, Service],
+) -> None:
+    for name in set(commands(services)) - RUNS_ONCE:
+        conditions = {
+            other: how["condition"] for other, how in services[name]["depends_on"].items()
+        }
+        assert conditions == {
+            "redis": "service_healthy",
+            "migrate": "service_completed_successfully",
+        }, name
+
+
+def test_every_queue_has_a_worker(services: dict[str, Service]) -> None:
+    consumed = [
+        queue
+        for command in commands(services).values()
+        if "-Q" in command
+        for queue in command[command.index("-Q") + 1].split(",")
+    ]
+    assert sorted(consumed) == sorted([EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE])
+
+
+def test_every_command_of_ours_exists(services: dict[str, Service]) -> None:
+    ours = [command[1] for command in commands(services).values() if command[0] == "analytics"]
+    known = get_command(command_line)
+    assert ours == ["migrate", "web"]
+    assert set(ours) <= set(getattr(known, "commands", {}))
+
+
+def test_a_health_check_asks_the_process_by_the_name_it_was_given(
+    services: dict[str, Service],
+) -> None:
+    for name, command in commands(services).items():
+        asked = " ".join(services[name].get("healthcheck", {}).get("test", ()))
+        if "worker" in command:
+            assert command[command.index("-n") + 1] == f"{name}@%h"
+            assert asked.endswith(f"-d {name}@$HOSTNAME")
+
+
+def test_the_settings_given_to_containers_are_accepted(
+    services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in os.environ:
+        if name.startswith("ANALYTICS_"):
+            monkeypatch.delenv(name)
+    for name in commands(services):
+        for key, value in services[name]["environment"].items():
+            monkeypatch.setenv(key, value)
+        settings = load()
+        assert settings.redis_url is not None
+        assert settings.postgres_url is not None
+        assert "@redis:6379/0" in settings.redis_url.get_secret_value()
+        assert "@postgres:5432/analytics" in settings.postgres_url.get_secret_value()
+
+
+def test_the_image_carries_the_version_of_the_project(services: dict[str, Service]) -> None:
+    declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert declared is not None
+    assert {services[name]["image"] for name in commands(services)} == {
+        f"analytics-pipeline:{declared[1]}"
+    }
+
+
+# The image
+
+
+def test_the_image_is_built_from_files_that_are_let_into_the_build() -> None:
+    let_in = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    assert let_in == {"pyproject.toml", "requirements.lock", "config", "pipeline", "tasks"}
+    assert all((ROOT / name).exists() for name in let_in)
+
+
+def test_the_image_runs_as_an_ordinary_user() -> None:
+    last_stage = (ROOT / "Dockerfile").read_text().split("\nFROM ")[-1]
+    assert re.search(r"^USER (?!root|0)\w+$", last_stage, re.MULTILINE)
+
+
+def test_every_package_of_the_image_is_checked_by_its_hash() -> None:
+    installs = re.findall(r"^RUN (pip .+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(installs) == 2
+    assert "--require-hashes" in installs[0]
+    assert "--no-index" in installs[1]
+
+
+# The servers' own files
+
+
+def test_redis_starts_with_the_file_and_keeps_what_it_acknowledges(tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    server = subprocess.Popen(
+        [
+            str(find_binary()),
+            str(ROOT / "config/redis/redis.conf"),
+            *("--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)),
+            *("--requirepass", "s3cret"),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        until_it_answers = Retry(ConstantBackoff(0.05), retries=200)
+        with redis.Redis(
+            unix_socket_path=str(socket), password="s3cret", retry=until_it_answers
+        ) as client:
+            options = client.config_get("append*", "maxmemory-policy", "save")
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+    assert options["appendonly"] == "yes"
+    assert options["appendfsync"] == "always"
+    assert options["maxmemory-policy"] == "noeviction"
+    assert options["save"] == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("synchronous_commit", "on"),
+        ("fsync", "on"),
+        ("full_page_writes", "on"),
+        ("TimeZone", "UTC"),
+    ],
+)
+def test_postgres_understands_the_file_and_keeps_what_it_commits(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    postgres = find_installation(None, tmp_path).binary("postgres")
+    asked = subprocess.run(
+        [
+            postgres,
+            *("-C", option, "-D", str(tmp_path)),
+            *("-c", f"config_file={ROOT / 'config/postgres/postgresql.conf'}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.stdout.strip() == value, asked.stderr
+
+
+# The variables
+
+
+def test_no_service_is_given_a_setting_that_does_not_exist(services: dict[str, Service]) -> None:
+    known = {variable(name) for name in Settings.model_fields}
+    for service in services.values():
+        for name in service.get("environment", {}):
+            if name.startswith("ANALYTICS_"):
+                assert name in known

@@ -1,0 +1,134 @@
+"""The shape of the tree: what the design and the house style promise about its files."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("config", "pipeline", "tasks")
+LONGEST_MODULE_LINES = 400
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def files(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+# Modules
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in files(*PACKAGES, "tests", "examples") if path.suffix == ".py"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_module_has_at_most_400_lines(path: Path) -> None:
+    lines = path.read_text().count("\n")
+    assert lines <= LONGEST_MODULE_LINES
+
+
+def test_every_folder_of_a_package_is_a_package_and_so_is_installed() -> None:
+    for path in files(*PACKAGES):
+        if path.suffix == ".py":
+            assert (path.parent / "__init__.py").exists(), path
+
+
+def test_every_file_that_is_no_module_is_installed_with_its_package() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
+    for path in files(*PACKAGES):
+        if path.suffix not in {".py", ".pyc"}:
+            assert any(fnmatch(path.name, pattern) for pattern in patterns), path
+
+
+def test_an_application_with_its_own_tasks_and_config_loads_none_of_ours(tmp_path: Path) -> None:
+    for name in ("tasks", "config"):
+        (tmp_path / f"{name}.py").write_text("")
+    program = (
+        "import sys; from pipeline import track_event; import tasks, config; "
+        "print(tasks.__file__, config.__file__, *sorted(sys.modules), sep='\\n')"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("ANALYTICS_")
+    }
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**environment, "PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    tasks, config, *loaded = ran.stdout.splitlines()
+    assert Path(tasks).parent == Path(config).parent == tmp_path
+    too_much = {"sqlalchemy", "psycopg", "alembic", "pydantic", "typer", "flower", "fastapi"}
+    assert not too_much & set(loaded)
+
+
+# The lock
+
+
+def locked() -> dict[str, str]:
+    """Name -> the lines of its entry."""
+    blocks = re.split(r"^(?=[\w.-]+==)", LOCK, flags=re.MULTILINE)[1:]
+    return {canonicalize_name(block.partition("==")[0]): block for block in blocks}
+
+
+def test_every_locked_package_has_hashes() -> None:
+    for name, block in locked().items():
+        assert "--hash=sha256:" in block, name
+
+
+def test_the_lock_names_no_index_and_no_path() -> None:
+    assert not re.search(r"://|--index|--find-links|--extra|--trusted| @ |file:|^-", LOCK)
+
+
+def test_everything_declared_is_locked_at_a_version_that_is_allowed() -> None:
+    declared = [
+        *PROJECT["project"]["dependencies"],
+        *(
+            requirement
+            for extra in PROJECT["project"]["optional-dependencies"].values()
+            for requirement in extra
+        ),
+        *PROJECT["build-system"]["requires"],
+    ]
+    entries = locked()
+    for text in declared:
+        requirement = Requirement(text)
+        version = re.match(r"[\w.-]+==([^\s;]+)", entries[canonicalize_name(requirement.name)])
+        assert version is not None
+        assert requirement.specifier.contains(version[1]), text
+
+
+# The commands
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony is not None
+    listed = re.findall(r"^([a-z]+):.*## \S", makefile, re.MULTILINE)
+    assert sorted(listed) == sorted(phony[1].split())
+
+
+@pytest.mark.parametrize("script", [".ci/run", ".ci/install"])
+def test_a_script_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)

@@ -1,0 +1,146 @@
+"""Redis keys: no input reaches another key, and every counter's name leads back to what made it."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pipeline.redis.keys import (
+    Counter,
+    DailyCounter,
+    GapCounter,
+    HourlyCounter,
+    Keys,
+    UserCounter,
+    ValueCounter,
+    hour_text,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
+# What could end, split or continue a segment, often.
+tricky = st.text(st.sampled_from(":%{} \n*?[]\\^-a5é\u2028"), min_size=1, max_size=6)
+segments = texts | tricky
+hours = st.datetimes().map(lambda at: at.replace(minute=0, second=0, microsecond=0, tzinfo=UTC))
+counters = (
+    st.builds(DailyCounter, segments, st.dates())
+    | st.builds(HourlyCounter, segments, hours)
+    | st.builds(UserCounter, segments, segments, st.dates())
+    | st.builds(ValueCounter, segments, segments, segments, st.dates())
+    | st.builds(GapCounter, segments, st.sampled_from(["off", "full"]), hours)
+)
+
+
+def name_of(counter: Counter, keys: Keys) -> str:
+    match counter:
+        case DailyCounter(event_type, day):
+            return keys.daily(event_type, f"{day}")
+        case HourlyCounter(event_type, hour):
+            return keys.hourly(event_type, hour_text(hour))
+        case UserCounter(user_id, event_type, day):
+            return keys.user(user_id, event_type, f"{day}")
+        case GapCounter(event_type, reason, hour):
+            return keys.gap(event_type, reason, hour_text(hour))
+        case ValueCounter(event_type, property_name, value, day):
+            return keys.value(event_type, property_name, value, f"{day}")
+
+
+@given(counters, st.sampled_from(["analytics:", "a:b:", "x-1_y.z:"]))
+@example(HourlyCounter("a", datetime(1, 1, 1, tzinfo=UTC)), "analytics:")
+@example(DailyCounter("2025-01-01", date(2025, 1, 1)), "analytics:")
+def test_the_name_of_a_counter_parses_back_to_what_made_it(counter: Counter, prefix: str) -> None:
+    keys = Keys(prefix)
+    assert keys.parse(name_of(counter, keys)) == counter
+
+
+@given(counters, counters)
+@example(UserCounter("a", "b:c", date.min), UserCounter("a:b", "c", date.min))
+@example(DailyCounter("a%3A", date.min), DailyCounter("a:", date.min))
+def test_two_counters_never_share_a_name(one: Counter, other: Counter) -> None:
+    keys = Keys()
+    assert (name_of(one, keys) == name_of(other, keys)) == (one == other)
+
+
+@given(counters)
+def test_no_counter_has_the_name_of_another_key(counter: Counter) -> None:
+    keys = Keys()
+    name = name_of(counter, keys)
+    others = [
+        keys.inflight,
+        keys.seen_event,
+        keys.seen_task,
+        keys.producer(""),
+        "analytics:values:",
+        "analytics:events:",
+    ]
+    assert name not in vars(keys).values()
+    assert not name.startswith(tuple(others))
+
+
+@given(segments)
+def test_a_segment_contains_nothing_that_ends_one_or_chooses_a_cluster_slot(text: str) -> None:
+    name = Keys().daily(text, "2025-01-01")
+    segment = name.removeprefix("analytics:counter:").removesuffix(":2025-01-01")
+    assert not set(segment) & set(":{} \n\t\u2028")
+
+
+def test_names_are_those_of_the_documents() -> None:
+    keys = Keys()
+    assert [
+        keys.daily("page_view", "2025-03-14"),
+        keys.hourly("page_view", "2025-03-14:15"),
+        keys.user("u1", "page_view", "2025-03-14"),
+        keys.value("page_view", "path", "/a b", "2025-03-14"),
+        keys.values("page_view", "path", "2025-03-14"),
+        keys.gap("page_view", "full", "2025-03-14:15"),
+        keys.events(0),
+    ] == [
+        "analytics:counter:page_view:2025-03-14",
+        "analytics:counter:page_view:2025-03-14:15",
+        "analytics:user:u1:page_view:2025-03-14",
+        "analytics:dim:page_view:path:/a%20b:2025-03-14",
+        "analytics:values:page_view:path:2025-03-14",
+        "analytics:gap:page_view:full:2025-03-14:15",
+        "analytics:events:0",
+    ]
+
+
+@pytest.mark.parametrize("days", [0, 1, 999 * 365, 3_000_000])
+def test_the_text_of_an_hour_has_ten_digits_in_any_year(days: int) -> None:
+    at = datetime(1, 1, 1, 7, 30, tzinfo=UTC) + timedelta(days=days)
+    assert hour_text(at) == f"{at.year:04}-{at.month:02}-{at.day:02}:07"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "analytics:",
+        "analytics:counter",
+        "analytics:counter:a",
+        "analytics:counter:a:yesterday",
+        "analytics:counter:a:2025-02-30",
+        "analytics:counter:a:2025-01-01:24",
+        "analytics:counter:a:2025-01-01:05:06",
+        "analytics:user:u:2025-01-01",
+        "analytics:dim:a:p:2025-01-01",
+        "analytics:values:a:p:2025-01-01",
+        "analytics:totals",
+        "analytics:gap:a:other:2025-01-01:05",
+        "analytics:gap:a:full:2025-01-01",
+        "analytics:events:0",
+        "analytics:counter:%FF:2025-01-01",
+        "analytics:counter:\udcff:2025-01-01",
+        "analytics:counter:a%00:2025-01-01",
+        "analytics:counter:a\x00:2025-01-01",
+        "other:counter:a:2025-01-01",
+    ],
+    ids=ascii,
+)
+def test_what_is_no_counter_of_ours_is_refused(name: str) -> None:
+    keys = Keys()
+    with pytest.raises(ValueError, match=r"."):
+        keys.parse(name)
+    assert not keys.is_counter(name)
