@@ -8,16 +8,21 @@ from kombu import Exchange, Queue
 
 from config import urls
 from config.schedule import beat_schedule
-
-EVENTS_QUEUE = "analytics.events"
-FLUSH_QUEUE = "analytics.flush"
-MAINTENANCE_QUEUE = "analytics.maintenance"
+from pipeline.contract import (
+    ARCHIVE_EVENTS,
+    EVENTS_QUEUE,
+    FLUSH_COUNTERS,
+    FLUSH_QUEUE,
+    MAINTENANCE_QUEUE,
+    TRACK_EVENT,
+    TRACK_EVENTS,
+)
 
 ROUTES = {
-    "analytics.track_event": {"queue": EVENTS_QUEUE},
-    "analytics.track_events": {"queue": EVENTS_QUEUE},
-    "analytics.flush_counters": {"queue": FLUSH_QUEUE},
-    "analytics.archive_events": {"queue": FLUSH_QUEUE},
+    TRACK_EVENT: {"queue": EVENTS_QUEUE},
+    TRACK_EVENTS: {"queue": EVENTS_QUEUE},
+    FLUSH_COUNTERS: {"queue": FLUSH_QUEUE},
+    ARCHIVE_EVENTS: {"queue": FLUSH_QUEUE},
     # All other tasks of ours are maintenance, which is also the default queue.
     "analytics.*": {"queue": MAINTENANCE_QUEUE},
 }

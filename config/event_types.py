@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 
-# The rule of the wire contract, as in pipeline/event/model.py, which config must not import.
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+from pipeline.contract import CONTROL_OR_SURROGATE, MAX_EVENT_TYPE_CHARACTERS
 
 
 def decode(value: object, example: str) -> object:
@@ -21,9 +19,11 @@ def decode(value: object, example: str) -> object:
 
 def check(event_type: str) -> None:
     """Raise ValueError unless it can be an event type."""
-    if not 1 <= len(event_type) <= 200 or _FORBIDDEN.search(event_type):
+    longest = MAX_EVENT_TYPE_CHARACTERS
+    if not 1 <= len(event_type) <= longest or CONTROL_OR_SURROGATE.search(event_type):
         raise ValueError(
-            f"{event_type!r} cannot be an event type: 1 to 200 characters, no control characters"
+            f"{event_type!r} cannot be an event type: 1 to {longest} characters, no control "
+            "characters"
         )
 
 

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.contract import (
+    ARCHIVE_EVENTS,
+    AUDIT,
+    FLUSH_COUNTERS,
+    MAINTAIN,
+    MOVE_DEAD_LETTERS,
+    PRUNE,
+    REPAIR_COUNTERS,
+)
+
 # A request that no worker took for so long is dropped, so that a stop of days leaves a short
 # queue. An hour at least: with less, clocks that differ between machines would drop every one.
 _SHORTEST_EXPIRY_S = 3_600.0
@@ -12,14 +22,14 @@ _SHORTEST_EXPIRY_S = 3_600.0
 def intervals_s(flush_interval_s: float) -> dict[str, float]:
     """Task name -> seconds between two runs."""
     return {
-        "analytics.flush_counters": flush_interval_s,
-        "analytics.archive_events": 60.0,
-        "analytics.move_dead_letters": 60.0,
-        "analytics.repair_counters": 600.0,
-        "analytics.maintain": 3_600.0,
+        FLUSH_COUNTERS: flush_interval_s,
+        ARCHIVE_EVENTS: 60.0,
+        MOVE_DEAD_LETTERS: 60.0,
+        REPAIR_COUNTERS: 600.0,
+        MAINTAIN: 3_600.0,
         # Once a day would do, but beat counts from its own start, and may be started daily.
-        "analytics.audit": 6 * 3_600.0,
-        "analytics.prune": 6 * 3_600.0,
+        AUDIT: 6 * 3_600.0,
+        PRUNE: 6 * 3_600.0,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import redis
 from sqlalchemy import Engine
 
+from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting import erased_users
 from pipeline.counting.counters import CounterOptions, Counters
 from pipeline.counting.log_entries import EventLogOptions
@@ -33,7 +34,6 @@ from pipeline.upkeep.erase import Removed, forget
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.retention import Pruned, prune
 
-EVENTS_QUEUE = "analytics.events"
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu's Redis transport keeps a list for each of four priorities of a queue."""
 

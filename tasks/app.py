@@ -10,21 +10,20 @@ from celery import Celery, signals
 
 from config import logging as log_setup
 from config import settings as config_settings
-from config.celery import (
-    EVENTS_PREFETCH,
+from config.celery import EVENTS_PREFETCH, RABBITMQ_PREFETCH, celery_config
+from config.settings import Settings, SettingsError
+from pipeline import address
+from pipeline.contract import (
     EVENTS_QUEUE,
     FLUSH_QUEUE,
     MAINTENANCE_QUEUE,
-    RABBITMQ_PREFETCH,
-    celery_config,
+    TRACK_EVENT,
+    TRACK_EVENTS,
 )
-from config.settings import Settings, SettingsError
-from pipeline import address
 from pipeline.counting.counters import Counters
 from pipeline.errors import PipelineError, RedisWentBack
 from pipeline.postgres.engine import check_postgres
 from pipeline.producer import rabbitmq
-from pipeline.producer.celery_tasks import TRACK_EVENT, TRACK_EVENTS
 from pipeline.redis.client import check_redis
 from pipeline.services import Services, connect, connect_counters
 from tasks.transport import transport

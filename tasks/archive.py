@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import date, timedelta
 
+from pipeline.contract import ARCHIVE_EVENTS
 from pipeline.errors import ServerUnavailable
 from pipeline.services import Services
 from tasks.app import app, services
@@ -15,7 +16,7 @@ _SHOWN = 20
 logger = logging.getLogger(__name__)
 
 
-@app.task(name="analytics.archive_events", shared=False, throws=(ServerUnavailable,))
+@app.task(name=ARCHIVE_EVENTS, shared=False, throws=(ServerUnavailable,))
 def archive_events() -> int:
     """Archive what waits in the event log; returns how many events. Repeats and parallel runs are
     exact."""

@@ -3,11 +3,12 @@ pending."""
 
 from __future__ import annotations
 
+from pipeline.contract import FLUSH_COUNTERS
 from pipeline.errors import RedisWentBack, ServerUnavailable
 from tasks.app import app, services
 
 
-@app.task(name="analytics.flush_counters", shared=False, throws=(ServerUnavailable, RedisWentBack))
+@app.task(name=FLUSH_COUNTERS, shared=False, throws=(ServerUnavailable, RedisWentBack))
 def flush_counters() -> int:
     """Store every pending counter; returns how many. Repeats and parallel runs are exact."""
     return services().flush()

@@ -15,9 +15,9 @@ from celery import Task
 from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.batch import BadEvent, Delivery, read_delivery
-from pipeline.event.model import FIELDS, MAX_EVENTS_PER_MESSAGE
-from pipeline.producer.celery_tasks import TRACK_EVENT, TRACK_EVENTS
+from pipeline.event.model import FIELDS
 from tasks.app import app, counters, settings
 from tasks.consumer.applying import apply_patiently
 from tasks.flush import flush_counters

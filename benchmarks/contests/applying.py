@@ -17,7 +17,8 @@ import pipeline.counting.counters
 from benchmarks.report.report import Measured
 from benchmarks.rivals import redis_benchmark
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users
-from pipeline.counting.batch import TAG_PREFIX, Delivery
+from pipeline.contract import TAG_PREFIX
+from pipeline.counting.batch import Delivery
 from pipeline.event.model import Event
 from pipeline.redis.scripts import Call
 

@@ -15,7 +15,7 @@ from benchmarks.stage import sides
 from benchmarks.stage.processes import Cores, Worker, celery_worker, running
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users, wait_until
 from pipeline import Tracker
-from pipeline.producer.celery_tasks import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 
 
 def measure(stage: Stage) -> Measured:

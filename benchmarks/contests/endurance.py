@@ -23,7 +23,7 @@ from benchmarks.stage.stage import (
     wait_until,
 )
 from pipeline import Tracker
-from pipeline.producer.celery_tasks import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 
 _SINGLES = 500
 _BATCHED = 20_000

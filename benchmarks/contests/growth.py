@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmarks.stage import sides
 from benchmarks.stage.flusher import Flusher
 from benchmarks.stage.stage import EVENT_TYPE, USERS, Stage, users, wait_until
-from pipeline.producer.celery_tasks import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 from pipeline.redis.scripts import script
 
 _READS = 200

@@ -15,11 +15,10 @@ from uuid import uuid4
 from benchmarks.report.report import Measured
 from benchmarks.stage.stage import EVENT_TYPE, Stage, users
 from pipeline import track_events
-from pipeline.counting.batch import TAG_PREFIX
+from pipeline.contract import EVENTS_QUEUE, TAG_PREFIX, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.counters import Counters
 from pipeline.counting.log_entries import EventLogOptions
 from pipeline.event.model import Event
-from pipeline.producer.celery_tasks import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from tasks.consumer.messages import read_message
 
 _TASKS = {TRACK_EVENT, TRACK_EVENTS}

@@ -19,7 +19,7 @@ from benchmarks.stage import load, sides
 from benchmarks.stage.processes import Cores, Worker, celery_worker, running
 from benchmarks.stage.sides import Side
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users, wait_until
-from pipeline.producer.celery_tasks import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 from pipeline.web.access import Access
 
 _CONNECTIONS = 64

@@ -12,7 +12,7 @@ from benchmarks.stage import sides
 from benchmarks.stage.processes import Cores, Worker, celery_worker, dramatiq_worker, running
 from benchmarks.stage.sides import Side
 from benchmarks.stage.stage import USERS, Stage, users
-from pipeline.producer.celery_tasks import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 
 
 def measure(stage: Stage) -> Measured:

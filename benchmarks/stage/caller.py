@@ -12,7 +12,7 @@ from benchmarks.rivals.bare_redis import BareRedis, command
 from benchmarks.stage import sides
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users
 from pipeline import Tracker
-from pipeline.producer.celery_tasks import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 
 _WARM_UP_CALLS = 20
 _TIMED_ONE_BY_ONE = 1_000

@@ -13,7 +13,7 @@ from benchmarks.rivals.counters import DONE
 from benchmarks.stage.processes import Worker
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, wait_until
 from pipeline import track_event
-from pipeline.producer.celery_tasks import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.contract import TAG_PREFIX
 from pipeline.counting.erased_users import NOBODY, Forgotten
 from pipeline.counting.increments import CountBy, count
 from pipeline.counting.log_entries import EventLogOptions, by_partition, entries, pack, switched_off
@@ -25,8 +26,6 @@ from pipeline.event.model import Event, named_type
 from pipeline.redis.keys import Keys
 
 TYPE_UNKNOWN = "__unknown__"
-TAG_PREFIX = "analytics/"
-"""Begins the delivery tag of every message that was published under a producer's number."""
 
 
 @dataclass(frozen=True)

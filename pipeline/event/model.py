@@ -11,29 +11,27 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from pipeline.contract import (
+    CONTROL_OR_SURROGATE,
+    MAX_AHEAD,
+    MAX_EVENT_ID_CHARACTERS,
+    MAX_EVENT_TYPE_CHARACTERS,
+    MAX_PROPERTIES_BYTES,
+    MAX_PROPERTIES_DEPTH,
+    MAX_USER_ID_CHARACTERS,
+    NUL_OR_SURROGATE,
+)
 from pipeline.errors import InvalidEvent
-
-MAX_EVENT_TYPE_CHARACTERS = 200
-MAX_USER_ID_CHARACTERS = 256
-MAX_EVENT_ID_CHARACTERS = 100
-MAX_PROPERTIES_BYTES = 32 * 1024
-MAX_PROPERTIES_DEPTH = 100
-MAX_AHEAD = timedelta(hours=24)
-MAX_EVENTS_PER_MESSAGE = 1_000
-MAX_MESSAGE_BYTES = 1024 * 1024
 
 FIELDS = ("event_type", "user_id", "properties", "timestamp", "event_id")
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-
-_CONTROL_OR_SURROGATE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_NUL_OR_SURROGATE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -232,15 +230,15 @@ def _text(field: str, value: object, longest: int, forbidden: re.Pattern[str]) -
 
 
 def _event_type(value: object) -> str:
-    return _text("event_type", value, MAX_EVENT_TYPE_CHARACTERS, _CONTROL_OR_SURROGATE)
+    return _text("event_type", value, MAX_EVENT_TYPE_CHARACTERS, CONTROL_OR_SURROGATE)
 
 
 def _user_id(value: object) -> str:
-    return _text("user_id", value, MAX_USER_ID_CHARACTERS, _NUL_OR_SURROGATE)
+    return _text("user_id", value, MAX_USER_ID_CHARACTERS, NUL_OR_SURROGATE)
 
 
 def _event_id(value: object) -> str:
-    return _text("event_id", value, MAX_EVENT_ID_CHARACTERS, _NUL_OR_SURROGATE)
+    return _text("event_id", value, MAX_EVENT_ID_CHARACTERS, NUL_OR_SURROGATE)
 
 
 def _timestamp(value: object, now: datetime) -> datetime:

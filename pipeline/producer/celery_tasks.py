@@ -25,20 +25,24 @@ from celery import Celery, Task, current_app, signals
 from celery.result import AsyncResult
 
 from pipeline import address
-from pipeline.counting.batch import TAG_PREFIX, Delivery
+from pipeline.contract import (
+    EVENTS_QUEUE,
+    MAX_EVENTS_PER_MESSAGE,
+    MAX_MESSAGE_BYTES,
+    TAG_PREFIX,
+    TRACK_EVENT,
+    TRACK_EVENTS,
+)
+from pipeline.counting.batch import Delivery
 from pipeline.counting.counters import CounterOptions, Counters
 from pipeline.counting.increments import CountBy
 from pipeline.errors import ConfigurationError, InvalidEvent
-from pipeline.event.model import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Event
+from pipeline.event.model import Event
 from pipeline.producer import rabbitmq
 from pipeline.producer.message import Envelope
 from pipeline.producer.publisher import Publisher, PublisherPool
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
-
-TRACK_EVENT = "analytics.track_event"
-TRACK_EVENTS = "analytics.track_events"
-EVENTS_QUEUE = "analytics.events"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import msgspec
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from pipeline.counting.batch import TAG_PREFIX
+from pipeline.contract import TAG_PREFIX, TRACK_EVENTS
 from pipeline.errors import ConfigurationError
 from pipeline.producer import celery_tasks
 from pipeline.producer.publisher import Publisher
@@ -64,7 +64,7 @@ class Outlet:
     def _prepare(self) -> None:
         """Have all imported, and Celery's options read, that sending needs: see `_no_fork`."""
         if not self._app.conf.task_always_eager and celery_tasks.publishes_itself():
-            celery_tasks.envelope(celery_tasks.TRACK_EVENTS, os.getpid())
+            celery_tasks.envelope(TRACK_EVENTS, os.getpid())
             self._publisher_of(self._producer_id)
 
     def send(self, events: Sequence[bytes]) -> None:
@@ -175,7 +175,7 @@ class Outlet:
                 celery_tasks.track_events.apply_async(args, task_id=task_id, retry=retry)
         else:
             publisher = self._publisher_of(producer_id)
-            envelope = celery_tasks.envelope(celery_tasks.TRACK_EVENTS, os.getpid())
+            envelope = celery_tasks.envelope(TRACK_EVENTS, os.getpid())
             message = envelope.message_of_events(task_id, publisher.tag(TAG_PREFIX, number), events)
             try_s = _TRY_BEFORE_SPOOLING_S if self._spool_dir else TRY_S
             publisher.send(message, len(events), try_s, number)

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.address import sync_directory
-from pipeline.event.model import MAX_MESSAGE_BYTES
+from pipeline.contract import MAX_MESSAGE_BYTES
 
 _WAITING, _SENT = b"-", b"+"
 _SUFFIX = ".spool"

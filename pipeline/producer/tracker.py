@@ -26,14 +26,9 @@ from typing import Any, Literal
 from celery import signals
 from kombu.exceptions import OperationalError
 
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import EventsNotAccepted, InvalidEvent
-from pipeline.event.model import (
-    FIELDS,
-    MAX_EVENTS_PER_MESSAGE,
-    MAX_MESSAGE_BYTES,
-    Event,
-    encode_event,
-)
+from pipeline.event.model import FIELDS, Event, encode_event
 from pipeline.producer.sender import TRY_S, Outlet
 
 WhenFull = Literal["block", "drop", "spool"]

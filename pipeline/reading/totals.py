@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pipeline.counting.batch import TAG_PREFIX
+from pipeline.contract import TAG_PREFIX
 
 OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
 """What becomes of a consumed event; `forgotten`: dropped, since its user was forgotten."""

@@ -21,10 +21,9 @@ import redis
 from celery import Celery, bootsteps
 from celery.worker import state
 
-from config.celery import EVENTS_QUEUE, FLUSH_QUEUE
+from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.batch import Applied
 from pipeline.counting.counters import Applying
-from pipeline.producer.celery_tasks import TRACK_EVENT, TRACK_EVENTS
 from pipeline.redis.scripts import script
 from tasks.app import counters, settings
 from tasks.consumer.applying import apply_or_bury

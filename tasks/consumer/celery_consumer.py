@@ -13,7 +13,8 @@ from typing import Any
 from celery.exceptions import Reject
 from celery.worker import consumer
 
-from pipeline.counting.batch import TAG_PREFIX, BadEvent, Delivery
+from pipeline.contract import TAG_PREFIX
+from pipeline.counting.batch import BadEvent, Delivery
 from tasks.consumer.applying import apply_patiently
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,15 @@ from typing import Any
 
 import msgspec
 
-from pipeline.counting.batch import TAG_PREFIX, BadEvent, Delivery
-from pipeline.event.model import MAX_AHEAD, MAX_EVENTS_PER_MESSAGE, Event, WireEvent
-from pipeline.producer.celery_tasks import TRACK_EVENT, TRACK_EVENTS
+from pipeline.contract import (
+    MAX_AHEAD,
+    MAX_EVENTS_PER_MESSAGE,
+    TAG_PREFIX,
+    TRACK_EVENT,
+    TRACK_EVENTS,
+)
+from pipeline.counting.batch import BadEvent, Delivery
+from pipeline.event.model import Event, WireEvent
 from tasks.track import several_events, single_event
 
 

@@ -17,7 +17,7 @@ from kombu.utils.json import dumps
 from redis.client import Pipeline
 from redis.commands.core import Script
 
-from config.celery import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE
 from pipeline.redis.scripts import script
 
 REFUSED = frozenset({EVENTS_QUEUE})

@@ -61,7 +61,8 @@ them. While it runs they count against the prefetch limit; if it raises, the cha
 when it closes, as far as they are still there.
 """
 
-_FETCH_SHA = sha1("tasks.transport.fetch")
+_FETCH_SCRIPT, _BURY = "tasks.transport.fetch", "tasks.transport.bury"
+_FETCH_SHA = sha1(_FETCH_SCRIPT)
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ class Channel(redis.Channel):
             answer = self.client.parse_response(connection, request)
         except NoScriptError:
             with self.conn_or_acquire() as client:
-                client.script_load(source("tasks.transport.fetch"))
+                client.script_load(source(_FETCH_SCRIPT))
             return []
         except OutOfMemoryError:
             self._ask(_REST, "BLPOP", f"{self.unacked_key}:never", _LOOK_AT_ONE_OF_SEVERAL_S)
@@ -311,9 +312,7 @@ class Channel(redis.Channel):
         logger.error("message %s becomes a dead letter", tag, exc_info=error)
         keys = [self.unacked_key, self.unacked_index_key, self.dead_letters_key, self.totals_key]
         with self.conn_or_acquire() as client:
-            script(client, "tasks.transport.bury")(
-                keys=keys, args=[tag, raw, f"message: {error!r}"]
-            )
+            script(client, _BURY)(keys=keys, args=[tag, raw, f"message: {error!r}"])
         virtual.QoS.ack(self.qos, tag)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
@@ -322,9 +321,7 @@ class Channel(redis.Channel):
             return super().basic_get(queue, no_ack=True, **kwargs)
         with self.conn_or_acquire() as client:
             _, _, count, *rest = self._fetch_command([queue], 1)
-            while answer := script(client, "tasks.transport.fetch")(
-                keys=rest[:count], args=rest[count:]
-            ):
+            while answer := script(client, _FETCH_SCRIPT)(keys=rest[:count], args=rest[count:]):
                 ((tag, raw),) = _pairs(answer[0][1:])
                 if (message := self._message(tag, raw)) is not None:
                     self._maybe_update_queues_expire(client, queue)

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from celery import bootsteps
 
-from config.celery import EVENTS_QUEUE, FLUSH_QUEUE
+from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE
 from pipeline.upkeep import heartbeats
 from pipeline.upkeep.heartbeats import Kind
 from tasks.app import counters

@@ -15,9 +15,10 @@ from time import monotonic
 import redis
 
 from config.settings import Settings
+from pipeline.contract import EVENTS_QUEUE
 from pipeline.embedded import PrivateServers, Server
 from pipeline.postgres import schema
-from pipeline.services import EVENTS_QUEUE, connect
+from pipeline.services import connect
 from tests.chaos.cards import Card, deal
 from tests.chaos.checks import oracle
 from tests.chaos.checks.account import Account

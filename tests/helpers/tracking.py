@@ -15,8 +15,8 @@ from typing import Any
 import redis
 
 from pipeline import Tracker
+from pipeline.contract import TRACK_EVENTS
 from pipeline.embedded import Server
-from pipeline.producer.celery_tasks import TRACK_EVENTS
 from pipeline.services import Services
 from tests.helpers.support import ROOT, arguments, environment_without_settings, fetch, sent
 

@@ -48,7 +48,7 @@ def worker(
     there are cores or machines, and as `celery -A tasks worker -Q
     analytics.flush,analytics.maintenance`.
     """
-    from config.celery import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
+    from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 
     if kind is Kind.events:
         options = ["-Q", EVENTS_QUEUE, "-P", "solo"]

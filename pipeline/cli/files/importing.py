@@ -13,8 +13,9 @@ import msgspec
 
 from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line, UnreadableFileError
 from pipeline.cli.files.log_formats import EventObject, LineParser, RejectedLine
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import InvalidEvent
-from pipeline.event.model import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, Event
+from pipeline.event.model import Event
 
 # What surrounds and separates the events of a message, generously.
 _ENVELOPE_BYTES = 4 * 1024

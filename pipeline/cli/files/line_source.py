@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.contract import MAX_MESSAGE_BYTES
 from pipeline.errors import PipelineError
-from pipeline.event.model import MAX_MESSAGE_BYTES
 
 # No event can be longer than the message that carries it.
 MAX_LINE_BYTES = MAX_MESSAGE_BYTES

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from pipeline.event.model import MAX_EVENT_TYPE_CHARACTERS, MAX_USER_ID_CHARACTERS
+from pipeline.contract import MAX_EVENT_TYPE_CHARACTERS, MAX_USER_ID_CHARACTERS
 from pipeline.web.answers import Refused
 from pipeline.web.api.periods import FIRST_DAY, LAST_DAY, Granularity
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import InvalidEvent
-from pipeline.event.model import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES, encode_event
+from pipeline.event.model import encode_event
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.web.answers import Refused
 from pipeline.web.collector.bots import Agents

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crawleruseragents import is_crawler
 
-from pipeline.event.model import MAX_EVENT_TYPE_CHARACTERS
+from pipeline.contract import MAX_EVENT_TYPE_CHARACTERS
 
 PREFIX = "bot:"
 """What the event types of bots begin with."""

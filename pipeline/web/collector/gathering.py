@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from kombu.exceptions import OperationalError
 
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import ServerUnavailable
-from pipeline.event.model import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.producer.sender import Outlet
 
 logger = logging.getLogger(__name__)

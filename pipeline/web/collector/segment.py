@@ -22,8 +22,8 @@ from typing import Any
 
 import msgspec
 
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE
 from pipeline.errors import InvalidEvent
-from pipeline.event.model import MAX_EVENTS_PER_MESSAGE
 from pipeline.web.answers import Refused
 from pipeline.web.collector.arrivals import (
     MAX_EVENT_BYTES,

@@ -28,7 +28,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.counting.batch import TAG_PREFIX, Delivery
+from pipeline.contract import TAG_PREFIX
+from pipeline.counting.batch import Delivery
 from pipeline.counting.counters import Claim
 from pipeline.event.model import Event
 from pipeline.producer.publisher import Publisher

@@ -11,8 +11,8 @@ import redis
 from celery import Celery, group, signals
 
 from pipeline import track_event, track_events
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE
 from pipeline.errors import ConfigurationError, InvalidEvent
-from pipeline.event.model import MAX_EVENTS_PER_MESSAGE
 from pipeline.producer import celery_tasks
 from tests.helpers.support import NOW, QUEUE, arguments, counted_here, sent
 

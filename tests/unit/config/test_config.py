@@ -11,9 +11,10 @@ import pytest
 from celery import Celery
 
 from config import logging as log_setup
-from config.celery import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE, celery_config
+from config.celery import celery_config
 from config.schedule import beat_schedule, intervals_s
 from config.settings import Settings
+from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 from tasks.transport import transport
 
 URL = "redis://:secret@redis:6379/3"

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.contract import MAX_PROPERTIES_BYTES, MAX_PROPERTIES_DEPTH
 from pipeline.errors import InvalidEvent, PipelineError
-from pipeline.event.model import MAX_PROPERTIES_BYTES, MAX_PROPERTIES_DEPTH, Event
+from pipeline.event.model import Event
 from tests.helpers.support import NOW
 
 

@@ -18,9 +18,9 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from typer.main import get_command
 
-from config.celery import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 from config.settings import Settings, load, variable
 from pipeline.cli.app import app as command_line
+from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 from pipeline.embedded.postgres import find_installation
 from pipeline.embedded.redis import find_binary
 

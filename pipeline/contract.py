@@ -1,0 +1,42 @@
+"""The wire contract: names of tasks and queues, and the limits of events and messages.
+
+Every process imports these from here, settings included, so this module imports nothing. The names
+are fixed strings, not module paths: a producer in any language sends to them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+TRACK_EVENT = "analytics.track_event"
+TRACK_EVENTS = "analytics.track_events"
+FLUSH_COUNTERS = "analytics.flush_counters"
+ARCHIVE_EVENTS = "analytics.archive_events"
+MOVE_DEAD_LETTERS = "analytics.move_dead_letters"
+REPAIR_COUNTERS = "analytics.repair_counters"
+MAINTAIN = "analytics.maintain"
+AUDIT = "analytics.audit"
+PRUNE = "analytics.prune"
+
+EVENTS_QUEUE = "analytics.events"
+FLUSH_QUEUE = "analytics.flush"
+MAINTENANCE_QUEUE = "analytics.maintenance"
+
+TAG_PREFIX = "analytics/"
+"""Begins the delivery tag of every message that was published under a producer's number."""
+
+MAX_EVENT_TYPE_CHARACTERS = 200
+MAX_USER_ID_CHARACTERS = 256
+MAX_EVENT_ID_CHARACTERS = 100
+MAX_PROPERTIES_BYTES = 32 * 1024
+MAX_PROPERTIES_DEPTH = 100
+MAX_AHEAD = timedelta(hours=24)
+"""How far in the future an event's timestamp may lie."""
+MAX_EVENTS_PER_MESSAGE = 1_000
+MAX_MESSAGE_BYTES = 1024 * 1024
+
+CONTROL_OR_SURROGATE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What an event type must not contain."""
+NUL_OR_SURROGATE = re.compile("[\x00\ud800-\udfff]")
+"""What a user id or an event id must not contain."""
