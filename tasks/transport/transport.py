@@ -187,15 +187,7 @@ class Channel(redis.Channel):
             *[self._q_for_pri(queue, step) for queue, step in steps],
         ]
         names = [json.dumps(queue) for queue in self._queues_of_lists]
-        return [
-            "EVALSHA",
-            _FETCH_SHA,
-            len(keys),
-            *keys,
-            limit,
-            MAX_BYTES,
-            *names,
-        ]
+        return ["EVALSHA", _FETCH_SHA, len(keys), *keys, limit, MAX_BYTES, *names]
 
     def _ask(self, request: str, *command: Any) -> None:
         connection = self.client.connection
