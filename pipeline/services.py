@@ -27,7 +27,7 @@ from pipeline.reading.stats import Stats
 from pipeline.reading.totals import books
 from pipeline.redis.client import redis_client, reported_redis_errors
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.audit import Difference, audit
 from pipeline.upkeep.erase import Removed, forget
@@ -193,9 +193,9 @@ class Services:
     def _status(self) -> dict[str, Any]:
         keys = [self.keys.unacked, self.keys.pending_flush, self.keys.batches, self.keys.totals]
         keys += [EVENTS_QUEUE + suffix for suffix in PRIORITY_SUFFIXES]
-        waiting, unacked, pending, open_batches, found = script(
-            self.redis, "pipeline.reading.status"
-        )(keys=keys)
+        waiting, unacked, pending, open_batches, found = Script("pipeline.reading.status").run(
+            self.redis, keys=keys
+        )
         totals = dict(zip(found[::2], found[1::2], strict=True))
         return {
             "queue_depth": waiting,

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
-import pipeline.counting.counters
 from benchmarks.report.report import Measured
 from benchmarks.rivals import redis_benchmark
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users
@@ -82,20 +82,22 @@ def _timed() -> Iterator[list[float]]:
     """The seconds of each call of the apply script."""
     asked: list[float] = []
 
-    class Timed(Call):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._began_s = time.perf_counter()
-            super().__init__(*args, **kwargs)
+    send, answer = Call.send, Call.answer
+    began_s = 0.0
 
-        def answer(self) -> Any:
-            try:
-                return super().answer()
-            finally:
-                asked.append(time.perf_counter() - self._began_s)
+    def timed_send(call: Call) -> None:
+        nonlocal began_s
+        began_s = time.perf_counter()
+        send(call)
 
-    pipeline.counters.Call = Timed  # type: ignore[misc]
-    yield asked
-    pipeline.counters.Call = Call  # type: ignore[misc]
+    def timed_answer(call: Call) -> Any:
+        try:
+            return answer(call)
+        finally:
+            asked.append(time.perf_counter() - began_s)
+
+    with patch.object(Call, "send", timed_send), patch.object(Call, "answer", timed_answer):
+        yield asked
 
 
 def _unacknowledged(stage: Stage, case: Case) -> list[Delivery]:

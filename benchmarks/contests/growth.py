@@ -16,7 +16,7 @@ from benchmarks.stage import sides
 from benchmarks.stage.flusher import Flusher
 from benchmarks.stage.stage import EVENT_TYPE, USERS, Stage, users, wait_until
 from pipeline.contract import EVENTS_QUEUE
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 
 _READS = 200
 _FETCHED_AT_ONCE = 500
@@ -98,7 +98,7 @@ def _unacknowledged_bytes(stage: Stage, events: int) -> int:
     """What Redis needs for so many messages that a worker has fetched, as the transport fetches
     them, and not acknowledged."""
     client, keys = stage.services.redis, stage.services.keys
-    ours, fetch = sides.ours(stage), script(client, "tasks.transport.fetch")
+    ours, fetch = sides.ours(stage), Script("tasks.transport.fetch")
     stage.clear()
     for user in users(min(USERS, events)):
         ours.send(user)
@@ -107,7 +107,8 @@ def _unacknowledged_bytes(stage: Stage, events: int) -> int:
     for _ in range(0, events, USERS):
         client.copy("kept", EVENTS_QUEUE)
         while client.exists(EVENTS_QUEUE):
-            fetch(
+            fetch.run(
+                client,
                 keys=[keys.unacked, keys.unacked_index, keys.dead, keys.totals, EVENTS_QUEUE],
                 args=[_FETCHED_AT_ONCE, _FETCHED_BYTES, f'"{EVENTS_QUEUE}"'],
             )

@@ -20,7 +20,16 @@ from pipeline.counting.increments import CountBy
 from pipeline.counting.log_entries import EventLogOptions
 from pipeline.errors import RedisWentBack
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import Call, script
+from pipeline.redis.scripts import Call, Script
+
+_TAKE_OVER = Script("pipeline.flushing.take_over")
+_SETTLE = Script("pipeline.flushing.settle")
+_REPAIR = Script("pipeline.upkeep.repair")
+_ACCEPT = Script("pipeline.flushing.accept")
+_NOTE_FLUSH = Script("pipeline.flushing.note_flush")
+_APPLY = Script("pipeline.counting.apply")
+_CLAIM = Script("pipeline.flushing.claim")
+_READ = Script("pipeline.reading.read")
 
 BATCH_LISTED_S = 86_400
 _SCANNED_AT_ONCE = 1_000
@@ -76,11 +85,6 @@ class Counters:
         self.keys = keys
         self.options = options or CounterOptions()
         self.forgotten = erased_users.NOBODY
-        self._take_over = script(client, "pipeline.flushing.take_over")
-        self._settle = script(client, "pipeline.flushing.settle")
-        self._repair = script(client, "pipeline.upkeep.repair")
-        self._accept = script(client, "pipeline.flushing.accept")
-        self._note_flush = script(client, "pipeline.flushing.note_flush")
 
     # -- apply --
 
@@ -123,9 +127,8 @@ class Counters:
         `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises
         `RedisWentBack` when Redis is behind it, and then takes nothing.
         """
-        reply = Call(
+        reply = _CLAIM.run(
             self.client,
-            "pipeline.flushing.claim",
             keys=[
                 self.keys.pending_flush,
                 self.keys.inflight + batch_id,
@@ -134,7 +137,7 @@ class Counters:
                 self.keys.dead,
             ],
             args=[batch_id, limit, *newest_stored, part],
-        ).answer()
+        )
         if reply[0] == -1:
             raise RedisWentBack(
                 f"Redis is at claim {reply[2]} of epoch {reply[1]}, but Postgres has stored claim "
@@ -155,7 +158,7 @@ class Counters:
         A flush that is still claiming the batch adds nothing to it after this: whichever of the two
         stores it, the same is stored. May be repeated.
         """
-        found = iter(self._take_over(keys=[self.keys.inflight + batch_id]))
+        found = iter(_TAKE_OVER.run(self.client, keys=[self.keys.inflight + batch_id]))
         fields = dict(zip(found, found, strict=True))
         epoch, number = map(int, fields.get(b"#claim", b"0:0").split(b":"))
         counts = {
@@ -165,7 +168,8 @@ class Counters:
 
     def settle(self, batch_id: str) -> None:
         """Mark a stored batch as settled and let go of its counts. May be repeated."""
-        self._settle(
+        _SETTLE.run(
+            self.client,
             keys=[self.keys.inflight + batch_id, self.keys.batches],
             args=[batch_id, BATCH_LISTED_S],
         )
@@ -184,12 +188,11 @@ class Counters:
 
     def unstored(self, counters: Sequence[str]) -> Unstored:
         """What Redis holds of these counters, at one moment."""
-        epoch, claims, live, open_ = Call(
+        epoch, claims, live, open_ = _READ.run(
             self.client,
-            "pipeline.reading.read",
             keys=[self.keys.batches, self.keys.totals],
             args=[self.keys.inflight, msgspec.msgpack.encode(counters)],
-        ).answer()
+        )
         newest = before = epoch, claims
         claimed = {}
         for batch_id, claim, *found in open_:
@@ -229,7 +232,7 @@ class Counters:
 
     def note_flush(self, began_s: int) -> None:
         """Note that what is pending now came after `began_s` (Redis's clock)."""
-        self._note_flush(keys=[self.keys.totals], args=[began_s])
+        _NOTE_FLUSH.run(self.client, keys=[self.keys.totals], args=[began_s])
 
     def repair(self) -> int:
         """Make counters pending again whose names are not; returns how many, normally 0."""
@@ -248,11 +251,15 @@ class Counters:
 
     def _repair_names(self, names: Sequence[bytes]) -> int:
         keys = [self.keys.pending_flush, self.keys.totals]
-        return cast("int", self._repair(keys=keys, args=names)) if names else 0
+        return cast("int", _REPAIR.run(self.client, keys=keys, args=names)) if names else 0
 
     def start_epoch(self, epoch: int) -> None:
         """Number claims anew under `epoch`; done when an older state of Redis is accepted."""
-        self._accept(keys=[self.keys.batches, self.keys.totals], args=[epoch, self.keys.inflight])
+        _ACCEPT.run(
+            self.client,
+            keys=[self.keys.batches, self.keys.totals],
+            args=[epoch, self.keys.inflight],
+        )
 
 
 class Applying:
@@ -284,9 +291,8 @@ class Applying:
     def _send(self) -> Call:
         keys, options = self._counters.keys, self._counters.options
         message = self._batch.message(options.count_by, keys, self._now, self._counters.forgotten)
-        return Call(
+        return _APPLY.begin(
             self._counters.client,
-            "pipeline.counting.apply",
             keys=[keys.unacked, keys.unacked_index, keys.pending_flush, keys.totals, keys.dead],
             args=[
                 msgspec.msgpack.encode(message),

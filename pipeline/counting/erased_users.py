@@ -22,7 +22,10 @@ from pipeline.counting.increments import CountBy
 from pipeline.counting.log_entries import RawEvents
 from pipeline.event.model import Event
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
+
+_ERASE = Script("pipeline.counting.erase")
+_EXPIRE_ERASED = Script("pipeline.counting.expire_erased")
 
 VERSION = "forgotten_version"
 """The field of the totals."""
@@ -116,7 +119,8 @@ def enter(client: redis.Redis, keys: Keys, user_id: str, counters: Sequence[str]
     of open batches, in the same step; returns the moment (Unix ms). May be repeated."""
     return cast(
         "int",
-        script(client, "pipeline.counting.erase")(
+        _ERASE.run(
+            client,
             keys=[keys.forgotten, keys.totals, keys.pending_flush, keys.batches],
             args=[digest(user_id), keys.inflight, *counters],
         ),
@@ -127,7 +131,7 @@ def expire(client: redis.Redis, keys: Keys) -> int:
     """Let go of entries that are older than `KEPT_DAYS`; returns how many. May be repeated."""
     return cast(
         "int",
-        script(client, "pipeline.counting.expire_erased")(
-            keys=[keys.forgotten, keys.totals], args=[KEPT_DAYS * 86_400_000]
+        _EXPIRE_ERASED.run(
+            client, keys=[keys.forgotten, keys.totals], args=[KEPT_DAYS * 86_400_000]
         ),
     )

@@ -16,9 +16,13 @@ import redis
 
 from pipeline.counting.log_entries import RawEvents, unpack
 from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 
 GROUP = "archive"
+_OPEN_LOG = Script("pipeline.event_log.open_log")
+_ARCHIVED = Script("pipeline.event_log.archived")
+_LOG_STATUS = Script("pipeline.event_log.log_status")
+_FORGET_CONSUMERS = Script("pipeline.event_log.forget_consumers")
 _PENDING_AT_ONCE = 10_000
 _FINISHED_AT_ONCE = 500
 
@@ -83,15 +87,11 @@ class EventLog:
         self.client = client
         self.keys = keys
         self.streams = [keys.events(n) for n in range(MAX_LOG_PARTITIONS)]
-        self._open = script(client, "pipeline.event_log.open_log")
-        self._archived = script(client, "pipeline.event_log.archived")
-        self._status = script(client, "pipeline.event_log.log_status")
-        self._forget = script(client, "pipeline.event_log.forget_consumers")
 
     def open(self) -> list[Waiting]:
         """The streams there are, also those of more partitions than there are now; makes their
         consumer groups."""
-        found = self._open(keys=self.streams, args=[GROUP])
+        found = _OPEN_LOG.run(self.client, keys=self.streams, args=[GROUP])
         return [Waiting(position - 1, entries) for position, entries in found]
 
     def read(self, partition: int, consumer: str, count: int) -> list[Entry]:
@@ -141,8 +141,10 @@ class EventLog:
             args: list[str | int] = [GROUP, some[0].partition]
             for one in some:
                 args += (one.entry_id, len(one.blob), one.events)
-            self._archived(
-                keys=[self.streams[some[0].partition], self.keys.events_sizes], args=args
+            _ARCHIVED.run(
+                self.client,
+                keys=[self.streams[some[0].partition], self.keys.events_sizes],
+                args=args,
             )
 
     def oldest_ms(self) -> list[int]:
@@ -159,7 +161,9 @@ class EventLog:
         """Remove consumers that hold nothing and were idle for so long, or the named one; returns
         how many."""
         args: list[str | int] = [GROUP, int(idle_s * 1000), consumer]
-        return cast("int", self._forget(keys=[self.streams[partition]], args=args))
+        return cast(
+            "int", _FORGET_CONSUMERS.run(self.client, keys=[self.streams[partition]], args=args)
+        )
 
     def follow(self, missed: Callable[[int], None], wait_ms: int = 1_000) -> Iterator[Entry | None]:
         """Entries as they are appended from now on, and None whenever none comes for a while.
@@ -229,7 +233,10 @@ class EventLog:
 
     def _ask(self) -> tuple[int, list[bytes], list[Any]]:
         keys = [self.keys.events_sizes, *self.streams]
-        return cast("tuple[int, list[bytes], list[Any]]", self._status(keys=keys, args=[GROUP]))
+        return cast(
+            "tuple[int, list[bytes], list[Any]]",
+            _LOG_STATUS.run(self.client, keys=keys, args=[GROUP]),
+        )
 
 
 def _consumer(partition: int, info: Any) -> dict[str, Any]:

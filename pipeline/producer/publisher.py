@@ -21,8 +21,9 @@ from redis.exceptions import NoScriptError
 from pipeline.errors import PipelineError
 from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import sha1, source
+from pipeline.redis.scripts import Script
 
+_PUBLISH = Script("pipeline.producer.publish")
 PRODUCER_REMEMBERED_S = 86_400
 _IDLE_S = 1.0
 """A connection unused for so long is looked at first: the server may have closed it."""
@@ -64,7 +65,7 @@ class Publisher:
         self._connection: Any = None
         self._used_at_s = 0.0
         names = (queue, keys.producer(self.id), keys.totals)
-        self._command = ("EVALSHA", sha1("pipeline.producer.publish"), len(names), *names)
+        self._command = ("EVALSHA", _PUBLISH.sha1, len(names), *names)
 
     def next_number(self) -> int:
         """Take the next number."""
@@ -125,7 +126,7 @@ class Publisher:
         try:
             connection.read_response()
         except NoScriptError:
-            connection.send_command("SCRIPT", "LOAD", source("pipeline.producer.publish"))
+            connection.send_command("SCRIPT", "LOAD", _PUBLISH.source)
             connection.read_response()
             connection.send_command(*self._command, *args)
             connection.read_response()

@@ -1,71 +1,93 @@
-"""The Lua scripts, each beside the module that calls it: loaded by name, called by their SHA."""
+"""The Lua scripts, each in the room that calls it: loaded by name, called by their SHA."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from typing import Any, cast
 
 import redis
-from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
 
-@cache
-def source(name: str) -> bytes:
-    """The text of a script, named as a module is: `pipeline.counting.apply`."""
-    package, _, stem = name.rpartition(".")
-    return files(package).joinpath(f"{stem}.lua").read_bytes()
+@dataclass(frozen=True)
+class Script:
+    """A script, named as a module is: `pipeline.counting.apply` is `apply.lua` in that room."""
 
+    name: str
 
-@cache
-def sha1(name: str) -> str:
-    """The name under which a server that has loaded `name` knows it."""
-    return hashlib.sha1(source(name), usedforsecurity=False).hexdigest()
+    @cached_property
+    def source(self) -> bytes:
+        """Its text."""
+        room, _, stem = self.name.rpartition(".")
+        return files(room).joinpath(f"{stem}.lua").read_bytes()
 
+    @cached_property
+    def sha1(self) -> str:
+        """The name under which a server that has loaded the script knows it."""
+        return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
-def script(client: redis.Redis, name: str) -> Script:
-    """The script `name`; a server that does not know it yet is sent its text."""
-    return client.register_script(source(name))
+    def run(self, client: redis.Redis, keys: Sequence[Any], args: Sequence[Any] = ()) -> Any:
+        """Call the script and return its answer. Raises redis.RedisError."""
+        return self.begin(client, keys, args).answer()
+
+    def begin(self, client: redis.Redis, keys: Sequence[Any], args: Sequence[Any] = ()) -> Call:
+        """Send the call; its answer is waited for later. Raises redis.RedisError when it cannot be
+        sent; it may have been, all the same."""
+        pool = cast("Any", client.connection_pool)
+        connection = pool.get_connection()
+        call = Call(self, connection, keys, args, pool)
+        try:
+            call.send()
+        except BaseException:
+            call.drop()
+            raise
+        return call
 
 
 class Call:
-    """A call of the script `name` that was sent, and whose answer is waited for later.
-    Where the answer is small, also the quicker call: the client's own takes a third longer.
-
-    It keeps a connection until `answer` or `drop`, one of which must follow. Raises
-    redis.RedisError when it cannot be sent; it may have been, all the same.
-    """
+    """A call of a script that was sent. One of `answer` and `drop` must follow: until then the call
+    keeps its connection."""
 
     def __init__(
-        self, client: redis.Redis, name: str, keys: Sequence[str], args: Sequence[Any]
+        self,
+        script: Script,
+        connection: Any,
+        keys: Sequence[Any],
+        args: Sequence[Any],
+        pool: Any = None,
     ) -> None:
-        self._name = name
-        self._command = ("EVALSHA", sha1(name), len(keys), *keys, *args)
-        self._connections = cast("Any", client.connection_pool)
-        self._connection = self._connections.get_connection()
-        try:
-            self._connection.send_command(*self._command)
-        except BaseException:
-            self.drop()
-            raise
+        """`connection` goes back to `pool` with the answer; without a pool it is its caller's."""
+        self._command = ("EVALSHA", script.sha1, len(keys), *keys, *args)
+        self._script, self._connection, self._pool = script, connection, pool
+
+    def send(self) -> None:
+        """Send it."""
+        self._connection.send_command(*self._command)
 
     def answer(self) -> Any:
-        """What the script returns. Raises redis.RedisError."""
+        """What the script returns; a server that does not know it yet is sent its text. Raises
+        redis.RedisError."""
+        connection = self._connection
         try:
             try:
-                return self._connection.read_response()
+                return connection.read_response()
             except NoScriptError:
-                self._connection.send_command("SCRIPT", "LOAD", source(self._name))
-                self._connection.read_response()
-                self._connection.send_command(*self._command)
-                return self._connection.read_response()
+                connection.send_command("SCRIPT", "LOAD", self._script.source)
+                connection.read_response()
+                connection.send_command(*self._command)
+                return connection.read_response()
         finally:
-            self._connections.release(self._connection)
+            self._release()
 
     def drop(self) -> None:
         """Wait for no answer; whether the script has run stays unknown."""
         self._connection.disconnect()
-        self._connections.release(self._connection)
+        self._release()
+
+    def _release(self) -> None:
+        if self._pool is not None:
+            self._pool.release(self._connection)

@@ -11,7 +11,9 @@ from typing import Literal, cast
 import redis
 
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
+
+_SEEN = Script("pipeline.upkeep.seen")
 
 Kind = Literal["events", "flush"]
 
@@ -23,9 +25,7 @@ _REMEMBERED_S = 3_600
 
 def beat(client: redis.Redis, keys: Keys, kind: Kind, name: str) -> None:
     """Say that a worker lives. May be repeated. Raises redis.RedisError."""
-    script(client, "pipeline.upkeep.seen")(
-        keys=[keys.workers], args=[f"{kind}:{name}", _REMEMBERED_S]
-    )
+    _SEEN.run(client, keys=[keys.workers], args=[f"{kind}:{name}", _REMEMBERED_S])
 
 
 def silent_s(client: redis.Redis, keys: Keys) -> dict[str, int]:

@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.event.model import Event
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.postgres.tables import archived_entries, flush_batches
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 """Compressed; half a million events perhaps. One script answers with all of it."""
@@ -53,7 +53,6 @@ class Unstored:
 
     def __init__(self, counters: Counters, log: EventLog, connection: Connection) -> None:
         self._counters, self._log, self._connection = counters, log, connection
-        self._script = script(counters.client, "pipeline.upkeep.unstored")
         if log.waiting_bytes() > MOST_WAITING_BYTES:
             raise TooMuchWaiting(
                 f"{log.waiting_bytes()} bytes wait in the event log, more than can be looked at "
@@ -70,7 +69,8 @@ class Unstored:
         """The counts of these counters that are not stored, and the events logged since the last
         call that are not archived."""
         question = [list(names), self._stored, self._after]
-        lists, streams = self._script(
+        lists, streams = Script("pipeline.upkeep.unstored").run(
+            self._counters.client,
             keys=[self._counters.keys.batches, *self._log.streams],
             args=[self._counters.keys.inflight, msgspec.msgpack.encode(question)],
         )

@@ -24,12 +24,14 @@ from celery.worker import state
 from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.batch import Applied
 from pipeline.counting.counters import Applying
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 from tasks.app import counters, settings
 from tasks.consumer.applying import apply_or_bury
 from tasks.consumer.messages import Read, read_message, unreadable
 from tasks.flush import flush_counters
 from tasks.track import ask_for_flush
+
+_ADOPT = Script("tasks.consumer.adopt")
 
 MAX_EVENTS_AT_ONCE = 2_000
 TASK_EVENTS_PER_S = 10
@@ -144,7 +146,8 @@ def adopt() -> None:
         (flush_counters.name, FLUSH_QUEUE),
     ]
     try:
-        script(counters().client, "tasks.consumer.adopt")(
+        _ADOPT.run(
+            counters().client,
             keys=[CELERYS_DEFAULT_QUEUE],
             args=[_ADOPTED_AT_ONCE, *[part for route in routes for part in route]],
         )

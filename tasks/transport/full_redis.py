@@ -15,10 +15,13 @@ import redis as redis_py
 from kombu.transport import redis
 from kombu.utils.json import dumps
 from redis.client import Pipeline
-from redis.commands.core import Script
+from redis.commands.core import Script as RedisScript
 
 from pipeline.contract import EVENTS_QUEUE
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
+
+_PUSH = Script("tasks.transport.push")
+_BIND = Script("tasks.transport.bind")
 
 REFUSED = frozenset({EVENTS_QUEUE})
 """Queues that take nothing while Redis is full."""
@@ -42,7 +45,8 @@ def push(channel: redis.Channel, queue: str, message: dict[str, Any]) -> None:
     priority = channel._get_message_priority(message, reverse=False)
     lists = [channel._q_for_pri(queue, step) for step in channel.priority_steps]
     with channel.conn_or_acquire() as client:
-        script(client, "tasks.transport.push")(
+        _PUSH.run(
+            client,
             keys=[channel._q_for_pri(queue, priority), *lists],
             args=[dumps(message), channel._expires.get(queue, 0), MOST_WAITING],
         )
@@ -53,11 +57,9 @@ def bind(channel: redis.Channel, exchange: str, routing_key: str, pattern: str, 
     member = channel.sep.join([routing_key or "", pattern or "", queue or ""])
     tables = (channel.keyprefix_queue, channel.keyprefix_binding_permanent)
     with channel.conn_or_acquire() as client:
-        script(client, "tasks.transport.bind")(
-            keys=[table % exchange for table in tables], args=[member]
-        )
+        _BIND.run(client, keys=[table % exchange for table in tables], args=[member])
 
 
-def refresh_binding(client: redis_py.Redis) -> Script:
+def refresh_binding(client: redis_py.Redis) -> RedisScript:
     """kombu's own script for queues that expire, allowed past the limit."""
     return client.register_script(f"#!lua flags=allow-oom\n{redis.REFRESH_BINDING}")

@@ -35,11 +35,11 @@ import redis as redis_py
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis, virtual
 from kombu.utils.json import loads
 from redis.backoff import NoBackoff
-from redis.commands.core import Script
+from redis.commands.core import Script as RedisScript
 from redis.exceptions import NoScriptError, OutOfMemoryError
 from redis.retry import Retry
 
-from pipeline.redis.scripts import script, sha1, source
+from pipeline.redis.scripts import Script
 from tasks.transport import full_redis
 from tasks.transport.unacknowledged import MAX_BYTES, SERVER_ERRORS, QoS
 
@@ -61,8 +61,7 @@ them. While it runs they count against the prefetch limit; if it raises, the cha
 when it closes, as far as they are still there.
 """
 
-_FETCH_SCRIPT, _BURY = "tasks.transport.fetch", "tasks.transport.bury"
-_FETCH_SHA = sha1(_FETCH_SCRIPT)
+_FETCH_SCRIPT, _BURY_SCRIPT = Script("tasks.transport.fetch"), Script("tasks.transport.bury")
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +130,7 @@ class Channel(redis.Channel):
             full_redis.bind(self, exchange, routing_key, pattern, queue)
 
     @cached_property
-    def _refresh_binding(self) -> Script:
+    def _refresh_binding(self) -> RedisScript:
         return full_redis.refresh_binding(self._create_client())
 
     # -- consumers --
@@ -187,7 +186,7 @@ class Channel(redis.Channel):
             *[self._q_for_pri(queue, step) for queue, step in steps],
         ]
         names = [json.dumps(queue) for queue in self._queues_of_lists]
-        return ["EVALSHA", _FETCH_SHA, len(keys), *keys, limit, MAX_BYTES, *names]
+        return ["EVALSHA", _FETCH_SCRIPT.sha1, len(keys), *keys, limit, MAX_BYTES, *names]
 
     def _ask(self, request: str, *command: Any) -> None:
         connection = self.client.connection
@@ -220,7 +219,7 @@ class Channel(redis.Channel):
             answer = self.client.parse_response(connection, request)
         except NoScriptError:
             with self.conn_or_acquire() as client:
-                client.script_load(source(_FETCH_SCRIPT))
+                client.script_load(_FETCH_SCRIPT.source)
             return []
         except OutOfMemoryError:
             self._ask(_REST, "BLPOP", f"{self.unacked_key}:never", _LOOK_AT_ONE_OF_SEVERAL_S)
@@ -304,7 +303,7 @@ class Channel(redis.Channel):
         logger.error("message %s becomes a dead letter", tag, exc_info=error)
         keys = [self.unacked_key, self.unacked_index_key, self.dead_letters_key, self.totals_key]
         with self.conn_or_acquire() as client:
-            script(client, _BURY)(keys=keys, args=[tag, raw, f"message: {error!r}"])
+            _BURY_SCRIPT.run(client, keys=keys, args=[tag, raw, f"message: {error!r}"])
         virtual.QoS.ack(self.qos, tag)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
@@ -313,7 +312,7 @@ class Channel(redis.Channel):
             return super().basic_get(queue, no_ack=True, **kwargs)
         with self.conn_or_acquire() as client:
             _, _, count, *rest = self._fetch_command([queue], 1)
-            while answer := script(client, _FETCH_SCRIPT)(keys=rest[:count], args=rest[count:]):
+            while answer := _FETCH_SCRIPT.run(client, keys=rest[:count], args=rest[count:]):
                 ((tag, raw),) = _pairs(answer[0][1:])
                 if (message := self._message(tag, raw)) is not None:
                     self._maybe_update_queues_expire(client, queue)

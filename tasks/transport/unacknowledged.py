@@ -15,7 +15,9 @@ import redis as redis_py
 from kombu.transport import redis, virtual
 from kombu.utils.json import loads
 
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
+
+_RESTORE_FOREIGN = Script("tasks.transport.restore_foreign")
 
 MAX_MESSAGES = 500
 MAX_BYTES = 4 * 1024 * 1024
@@ -107,8 +109,8 @@ class QoS(redis.QoS):
         keys = [self.unacked_key, self.unacked_index_key, self.channel.dead_letters_key]
         priorities = ",".join(str(step) for step in self.channel.priority_steps)
         with self.channel.conn_or_acquire() as client:
-            dealt, _, *foreign = script(client, "tasks.transport.restore")(
-                keys=keys, args=[push, MAX_BYTES, self.channel.sep, priorities, mode, *args]
+            dealt, _, *foreign = Script("tasks.transport.restore").run(
+                client, keys=keys, args=[push, MAX_BYTES, self.channel.sep, priorities, mode, *args]
             )
         for tag in foreign:
             self._restore_foreign(tag.decode(), push)
@@ -132,9 +134,7 @@ class QoS(redis.QoS):
                 self.channel.bury(tag, entry, reason)
                 return
             keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in pushes)]
-            script(client, "tasks.transport.restore_foreign")(
-                keys=keys, args=[tag, push, pushes[0][1]]
-            )
+            _RESTORE_FOREIGN.run(client, keys=keys, args=[tag, push, pushes[0][1]])
 
 
 class _Pushes(list[tuple[str, str]]):

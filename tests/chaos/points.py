@@ -125,9 +125,9 @@ def install() -> Points:
 def _watch_scripts(points: Points) -> None:
     from redis.connection import AbstractConnection
 
-    from pipeline.redis.scripts import sha1
+    from pipeline.redis.scripts import Script
 
-    steps = {sha1(name): name.rpartition(".")[2] for name in SCRIPTS}
+    steps = {Script(name).sha1: name.rpartition(".")[2] for name in SCRIPTS}
     connection: Any = AbstractConnection
     send, read = connection.send_command, connection.read_response
 

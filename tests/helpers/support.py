@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from pipeline.counting.batch import Applied, Delivery
 from pipeline.event.model import Event
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 from pipeline.services import Services
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ def fetch(services: Services) -> list[tuple[str, bytes]]:
     """Take what waits in the events queue, as a worker does; returns delivery tags and texts."""
     keys = [*_transport_keys(services), services.keys.totals, QUEUE]
     args = [500, _MAX_BYTES, json.dumps(QUEUE)]
-    found = script(services.redis, "tasks.transport.fetch")(keys=keys, args=args)
+    found = Script("tasks.transport.fetch").run(services.redis, keys=keys, args=args)
     return [(tag.decode(), text) for _, *parts in found for tag, text in _pairs(parts)]
 
 
@@ -119,7 +119,7 @@ def restore(services: Services, older_than_s: int = -1) -> int:
     """Give back what was fetched so long ago, as a worker does; returns how many messages."""
     args = ["RPUSH", _MAX_BYTES, "\x06\x16", "0,3,6,9", "older", older_than_s, 500]
     keys = _transport_keys(services)
-    return int(script(services.redis, "tasks.transport.restore")(keys=keys, args=args)[1])
+    return int(Script("tasks.transport.restore").run(services.redis, keys=keys, args=args)[1])
 
 
 _MAX_BYTES = 4 * 1024 * 1024

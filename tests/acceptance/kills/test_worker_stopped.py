@@ -20,7 +20,7 @@ from pipeline import track_event
 from pipeline.embedded import PrivateServers, Server
 from pipeline.producer import celery_tasks
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 from pipeline.services import Services
 from tests.conftest import chosen_programs
 from tests.helpers.support import QUEUE, Worker, Workers, eventually
@@ -63,15 +63,14 @@ def fill_queue(client: redis.Redis, redis_url: str, messages: int) -> Counter[st
         ).decode()
         for n in range(USERS)
     ]
-    publish = script(client, "pipeline.producer.publish")
-    publish.sha = client.script_load(publish.script)
+    publish = client.script_load(Script("pipeline.producer.publish").source)
     calls = client.pipeline(transaction=False)
     for number in range(1, messages):
         template["body"] = bodies[number % USERS]
         template["properties"]["delivery_tag"] = f"analytics/backlog/{number}"
         keys = [QUEUE, KEYS.producer("backlog"), KEYS.totals]
         args = [number, json.dumps(template), 1, 3_600]
-        calls.evalsha(publish.sha, len(keys), *keys, *args)
+        calls.evalsha(publish, len(keys), *keys, *args)
     calls.execute()
     return Counter(f"u{number % USERS}" for number in range(messages))
 

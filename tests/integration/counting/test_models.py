@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -33,7 +34,7 @@ from pipeline.counting.batch import Delivery
 from pipeline.counting.counters import Claim
 from pipeline.event.model import Event
 from pipeline.producer.publisher import Publisher
-from pipeline.redis.scripts import script
+from pipeline.redis.scripts import Script
 from pipeline.services import Services
 from tests.helpers.model import COUNTED_BY_PATH, Key, Message, Model
 from tests.helpers.support import NOW, QUEUE, TODAY, event, execute
@@ -109,8 +110,8 @@ class Pipeline(RuleBasedStateMachine):
             "DELETE FROM analytics_user_daily; DELETE FROM analytics_dimension_daily",
         )
         self.publishers = [Publisher(services.redis, services.keys, QUEUE) for _ in range(2)]
-        self.fetch = script(services.redis, "tasks.transport.fetch")
-        self.restore = script(services.redis, "tasks.transport.restore")
+        self.fetch = partial(Script("tasks.transport.fetch").run, services.redis)
+        self.restore = partial(Script("tasks.transport.restore").run, services.redis)
 
     # -- producers --
 

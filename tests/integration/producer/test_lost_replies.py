@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from pipeline import track_event, track_events
 from pipeline.counting.batch import BadEvent, Delivery
 from pipeline.errors import ServerUnavailable
 from pipeline.producer import celery_tasks
-from pipeline.redis.scripts import script, source
+from pipeline.redis.scripts import Script
 from pipeline.services import Services, connect
 from tests.helpers.reply_cutter import ReplyCutter
 from tests.helpers.support import (
@@ -65,7 +64,7 @@ def through(cutter: ReplyCutter, url: str) -> str:
 
 def sha(name: str) -> bytes:
     """What a call of the script holds."""
-    return hashlib.sha1(source(name), usedforsecurity=False).hexdigest().encode()
+    return Script(name).sha1.encode()
 
 
 def read(services: Services) -> int:
@@ -140,8 +139,11 @@ def test_a_burial_whose_reply_was_lost_leaves_one_dead_letter(
     keys += [services.keys.dead, services.keys.totals]
     to_redis.lose_the_answer_to(sha("tasks.transport.bury"))
     with pytest.raises(redis.ConnectionError):
-        script(unlucky.redis, "tasks.transport.bury")(keys=keys, args=[tag, "{}", "reason"])
-    assert script(unlucky.redis, "tasks.transport.bury")(keys=keys, args=[tag, "{}", "reason"]) == 0
+        Script("tasks.transport.bury").run(unlucky.redis, keys=keys, args=[tag, "{}", "reason"])
+    assert (
+        Script("tasks.transport.bury").run(unlucky.redis, keys=keys, args=[tag, "{}", "reason"])
+        == 0
+    )
     assert services.redis.xlen(services.keys.dead) == 1
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from pipeline import Tracker
 from pipeline.errors import ConfigurationError, EventsNotAccepted, InvalidEvent
 from pipeline.producer import celery_tasks
-from pipeline.redis.scripts import sha1
+from pipeline.redis.scripts import Script
 from pipeline.services import Services
 from tests.helpers.reply_cutter import ReplyCutter
 from tests.helpers.support import NOW, eventually, sent
@@ -131,7 +131,7 @@ def test_a_message_whose_reply_was_lost_is_taken_once(
     celery_tasks.configure(redis_url=through)
     tracker = make_tracker()
     for user in users(3):
-        cutter.lose_the_answer_to(sha1("pipeline.producer.publish").encode())
+        cutter.lose_the_answer_to(Script("pipeline.producer.publish").sha1.encode())
         tracker.track("page_view", user)
         tracker.flush()
     assert cutter.cut == 3
