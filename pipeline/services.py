@@ -19,6 +19,7 @@ from pipeline.counting.log_entries import EventLogOptions
 from pipeline.errors import ServerUnavailable
 from pipeline.event_log.archive import KEPT_DAYS, Archive, archive
 from pipeline.event_log.streams import EventLog
+from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store, newest_claim
 from pipeline.postgres import partitions
@@ -80,6 +81,7 @@ class Services:
     engine: Engine
     keys: Keys
     counters: Counters
+    claims: Claims
     store: Store
     stats: Stats
     event_log: EventLog
@@ -93,7 +95,7 @@ class Services:
         This and the other methods raise `ServerUnavailable` when Redis or Postgres does not answer.
         """
         with self._reported():
-            return flush(self.counters, self.store, self.settings.flush_batch_size)
+            return flush(self.claims, self.store, self.settings.flush_batch_size)
 
     def archive_events(self) -> int:
         """Archive what waits in the event log; returns how many events. See `archive`."""
@@ -157,7 +159,7 @@ class Services:
         oldest = now - timedelta(days=self.settings.ledger_days)
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
-            self.store.forget_batches(oldest, self.counters.listed)
+            self.store.forget_batches(oldest, self.claims.listed)
             erased_users.expire(self.redis, self.keys)
             self.archive.forget_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
 
@@ -167,7 +169,7 @@ class Services:
         with self._reported():
             with self.engine.begin() as connection:
                 epoch, _ = newest_claim(connection)
-            self.counters.start_epoch(epoch + 1)
+            self.claims.start_epoch(epoch + 1)
         return epoch + 1
 
     def status(self) -> dict[str, Any]:
@@ -201,7 +203,7 @@ class Services:
             "queue_depth": waiting,
             "unacknowledged": len(unacked),
             "pending_counters": pending,
-            "oldest_pending_s": self.counters.oldest_pending_s(),
+            "oldest_pending_s": self.claims.oldest_pending_s(),
             "inflight_batches": open_batches,
             "event_log": self.event_log.status(),
             "dead_letters": dead_letters.waiting(self.redis, self.keys),
@@ -255,6 +257,7 @@ def connect(
         engine=engine,
         keys=keys,
         counters=counters,
+        claims=Claims(counters.client, keys),
         store=Store(engine, keys),
         stats=Stats(counters, engine),
         event_log=EventLog(counters.client, keys),

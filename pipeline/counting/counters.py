@@ -18,35 +18,15 @@ from pipeline.counting import erased_users
 from pipeline.counting.batch import Applied, Batch, Delivery
 from pipeline.counting.increments import CountBy
 from pipeline.counting.log_entries import EventLogOptions
-from pipeline.errors import RedisWentBack
-from pipeline.redis.keys import Keys
+from pipeline.redis.keys import Keys, key_text
 from pipeline.redis.scripts import Call, Script
 
-_TAKE_OVER = Script("pipeline.flushing.take_over")
-_SETTLE = Script("pipeline.flushing.settle")
 _REPAIR = Script("pipeline.upkeep.repair")
-_ACCEPT = Script("pipeline.flushing.accept")
-_NOTE_FLUSH = Script("pipeline.flushing.note_flush")
 _APPLY = Script("pipeline.counting.apply")
-_CLAIM = Script("pipeline.flushing.claim")
 _READ = Script("pipeline.reading.read")
 
-BATCH_LISTED_S = 86_400
 _SCANNED_AT_ONCE = 1_000
-_PENDING_SINCE = b"pending_since_s"
 _LONGEST_COUNT = 20  # characters of the smallest number that INCRBY can make
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A named batch of counters taken out of the live keys; `number` 0 means that there was nothing
-    to take."""
-
-    batch_id: str
-    epoch: int
-    number: int
-    counts: dict[str, int]
-    pending: int
 
 
 @dataclass(frozen=True)
@@ -102,89 +82,7 @@ class Counters:
         """The same, without waiting until Redis has done it; several may be under way."""
         return Applying(self, deliveries, now)
 
-    def pending(self) -> int:
-        """How many counters wait for a flush."""
-        return self.client.scard(self.keys.pending_flush)
-
-    def now_s(self) -> int:
-        """Redis's clock (Unix seconds)."""
-        return self.client.time()[0]
-
-    def requests(self) -> int | None:
-        """How many requests Redis has read from all its clients; None where it does not say."""
-        found: int | None = self.client.info("stats").get("total_reads_processed")
-        return found
-
-    # -- flush --
-
-    def claim(
-        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
-    ) -> Claim:
-        """Move up to `limit` counters into the journal under `batch_id`, as its first, second …
-        part; returns these.
-
-        To repeat the newest part takes nothing more and returns all that the batch holds.
-        `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises
-        `RedisWentBack` when Redis is behind it, and then takes nothing.
-        """
-        reply = _CLAIM.run(
-            self.client,
-            keys=[
-                self.keys.pending_flush,
-                self.keys.inflight + batch_id,
-                self.keys.batches,
-                self.keys.totals,
-                self.keys.dead,
-            ],
-            args=[batch_id, limit, *newest_stored, part],
-        )
-        if reply[0] == -1:
-            raise RedisWentBack(
-                f"Redis is at claim {reply[2]} of epoch {reply[1]}, but Postgres has stored claim "
-                f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older "
-                "state, or is another server, and what it holds may be counted twice. Nothing was "
-                "flushed. Compare the counts, then run `analytics accept-redis-state` to go on"
-            )
-        pending, epoch, number, *taken = reply
-        return Claim(batch_id, epoch, number, _counts(taken), pending)
-
-    def guard(self, newest_stored: tuple[int, int]) -> None:
-        """Raise `RedisWentBack` when Redis is behind what the ledger has reached; takes nothing."""
-        self.claim("", 0, newest_stored)
-
-    def take_over(self, batch_id: str) -> Claim:
-        """What the journal holds under `batch_id`; number 0 when it is there no longer.
-
-        A flush that is still claiming the batch adds nothing to it after this: whichever of the two
-        stores it, the same is stored. May be repeated.
-        """
-        found = iter(_TAKE_OVER.run(self.client, keys=[self.keys.inflight + batch_id]))
-        fields = dict(zip(found, found, strict=True))
-        epoch, number = map(int, fields.get(b"#claim", b"0:0").split(b":"))
-        counts = {
-            _name(name): int(value) for name, value in fields.items() if not name.startswith(b"#")
-        }
-        return Claim(batch_id, epoch, number, counts, pending=0)
-
-    def settle(self, batch_id: str) -> None:
-        """Mark a stored batch as settled and let go of its counts. May be repeated."""
-        _SETTLE.run(
-            self.client,
-            keys=[self.keys.inflight + batch_id, self.keys.batches],
-            args=[batch_id, BATCH_LISTED_S],
-        )
-
-    def listed(self, batch_ids: Sequence[str]) -> set[str]:
-        """Those of the batches that are open or were settled within a day."""
-        scores = self.client.zmscore(self.keys.batches, list(batch_ids)) if batch_ids else []
-        return {one for one, score in zip(batch_ids, scores, strict=True) if score is not None}
-
     # -- read --
-
-    def open_batches(self) -> list[str]:
-        """Ids of the batches that are claimed and not settled, newest claim first."""
-        found = self.client.zrangebyscore(self.keys.batches, "-inf", 0)
-        return [name.decode() for name in cast("list[bytes]", found)]
 
     def unstored(self, counters: Sequence[str]) -> Unstored:
         """What Redis holds of these counters, at one moment."""
@@ -209,30 +107,16 @@ class Counters:
         """
         pattern = self.keys.user_pattern(user_id)
         names = {
-            _name(cast("bytes", name))
+            key_text(cast("bytes", name))
             for name in self.client.sscan_iter(self.keys.pending_flush, match=pattern, count=10_000)
         }
-        for batch_id in self.open_batches():  # what is settled by now, Postgres has
+        open_ = cast("list[bytes]", self.client.zrangebyscore(self.keys.batches, "-inf", 0))
+        for batch_id in open_:  # what is settled by now, Postgres has
             for name, _ in self.client.hscan_iter(
-                self.keys.inflight + batch_id, match=pattern, count=10_000
+                self.keys.inflight + batch_id.decode(), match=pattern, count=10_000
             ):
-                names.add(_name(cast("bytes", name)))
+                names.add(key_text(cast("bytes", name)))
         return {name for name in names if self.keys.is_counter(name)}
-
-    # -- the books --
-
-    def oldest_pending_s(self) -> int:
-        """Seconds that a counter may have waited for a flush, at most; 0 when none is pending."""
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.time()
-        pipeline.scard(self.keys.pending_flush)
-        pipeline.hget(self.keys.totals, _PENDING_SINCE.decode())
-        (now_s, _), pending, since_s = pipeline.execute()
-        return max(0, now_s - int(since_s)) if pending and since_s else 0
-
-    def note_flush(self, began_s: int) -> None:
-        """Note that what is pending now came after `began_s` (Redis's clock)."""
-        _NOTE_FLUSH.run(self.client, keys=[self.keys.totals], args=[began_s])
 
     def repair(self) -> int:
         """Make counters pending again whose names are not; returns how many, normally 0."""
@@ -252,14 +136,6 @@ class Counters:
     def _repair_names(self, names: Sequence[bytes]) -> int:
         keys = [self.keys.pending_flush, self.keys.totals]
         return cast("int", _REPAIR.run(self.client, keys=keys, args=names)) if names else 0
-
-    def start_epoch(self, epoch: int) -> None:
-        """Number claims anew under `epoch`; done when an older state of Redis is accepted."""
-        _ACCEPT.run(
-            self.client,
-            keys=[self.keys.batches, self.keys.totals],
-            args=[epoch, self.keys.inflight],
-        )
 
 
 class Applying:
@@ -309,18 +185,8 @@ class Applying:
         )
 
 
-def _counts(taken: Sequence[bytes]) -> dict[str, int]:
-    pairs = iter(taken)
-    return {_name(name): int(value) for name, value in zip(pairs, pairs, strict=True)}
-
-
 def _number(count: bytes | None) -> int:
     """A count; 0 for somebody else's value, of which a claim makes a dead letter."""
     if count is None or len(count) > _LONGEST_COUNT or not count.removeprefix(b"-").isdigit():
         return 0
     return int(count)
-
-
-def _name(key: bytes) -> str:
-    """A key as text, which leads back to its bytes even where they are not ours and no UTF-8."""
-    return key.decode(errors="surrogateescape")

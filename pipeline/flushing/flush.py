@@ -8,18 +8,16 @@ repeats it: the ledger decides whether it counts. Several flushes may run at onc
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from threading import Lock
-from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.counting.counters import Claim, Counters
-from pipeline.flushing.pace import CLAIMED_AT_ONCE, Pace
+from pipeline.flushing.claims import Claims
+from pipeline.flushing.pace import Pace, requests_read
 from pipeline.flushing.store import Store
+from pipeline.redis.client import server_time_s
 
 LANES = 2
 """While Postgres stores one lane's batch, the other claims its next."""
@@ -30,7 +28,7 @@ _NO_PATIENCE_S = 0.1
 logger = logging.getLogger(__name__)
 
 
-def flush(counters: Counters, store: Store, batch_size: int) -> int:
+def flush(claims: Claims, store: Store, batch_size: int) -> int:
     """Store every pending counter and return how many were stored.
 
     `batch_size` counters are stored in a transaction. Raises sqlalchemy.exc.OperationalError when
@@ -38,25 +36,25 @@ def flush(counters: Counters, store: Store, batch_size: int) -> int:
     read from there, and the next flush stores it. Raises `RedisWentBack` when Redis is older than
     what is stored.
     """
-    began_s = counters.now_s()
-    stored = store_left_over(counters, store)
-    pending = counters.pending()
+    began_s = server_time_s(claims.client)
+    stored = store_left_over(claims, store)
+    pending = claims.pending()
     lanes = LANES if pending > _WORTH_LANES else 1
     # Traffic goes on, so twice what was pending is taken before the flush lets it be.
     budget = 2 * pending // lanes + batch_size
-    pace = Pace(counters.requests)
-    lane = partial(store_pending, counters, store, batch_size, budget, Lock(), pace)
+    pace = Pace(partial(requests_read, claims.client))
+    lane = partial(store_pending, claims, store, batch_size, budget, Lock(), pace)
     with ThreadPoolExecutor(lanes, "flush") as pool:
         running = [pool.submit(lane) for _ in range(lanes)]
     stored += sum(one.result() for one in running)
-    counters.note_flush(began_s)
+    claims.note_flush(began_s)
     if stored:
         logger.info("flushed %d counters", stored)
     return stored
 
 
 def store_pending(
-    counters: Counters, store: Store, batch_size: int, budget: int, turn: Lock, pace: Pace
+    claims: Claims, store: Store, batch_size: int, budget: int, turn: Lock, pace: Pace
 ) -> int:
     """Claim at this pace, store and settle until nothing is pending or `budget` counters were
     taken; returns how many were stored. Postgres works on one lane at a time: in its `turn`."""
@@ -64,32 +62,17 @@ def store_pending(
     pending = True
     while pending and budget > 0:
         with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
-            batch = claim_batch(counters, batch_size, transaction.newest_claim(), pace)
+            batch = claims.claim_batch(batch_size, transaction.newest_claim(), pace)
             if batch.number:
                 stored += transaction.save([batch], turn)
         if batch.number:
-            counters.settle(batch.batch_id)
+            claims.settle(batch.batch_id)
         pending = batch.pending > 0
         budget -= batch_size
     return stored
 
 
-def claim_batch(
-    counters: Counters, size: int, newest_stored: tuple[int, int], pace: Pace | None = None
-) -> Claim:
-    """A new batch of up to `size` counters, claimed in small parts or at this pace."""
-    batch_id, counts, part = uuid4().hex, Counter[str](), 0
-    while True:
-        part += 1
-        at_once = pace.at_once() if pace else CLAIMED_AT_ONCE
-        limit = min(at_once, size - len(counts))
-        claim = counters.claim(batch_id, limit, newest_stored, part)
-        counts.update(claim.counts)  # adds
-        if not claim.counts or not claim.pending or len(counts) >= size:
-            return replace(claim, counts=counts)
-
-
-def store_left_over(counters: Counters, store: Store) -> int:
+def store_left_over(claims: Claims, store: Store) -> int:
     """Store and settle the batches that a flush has claimed but not settled; returns the counters
     stored.
 
@@ -99,12 +82,12 @@ def store_left_over(counters: Counters, store: Store) -> int:
     """
     stored = 0
     patience_s = _LEFT_OVER_LOCK_TIMEOUT_S
-    for batch_id in counters.open_batches():
+    for batch_id in claims.open_batches():
         try:
             with store.transaction(patience_s) as transaction:
                 # An older Redis may show a batch whose entry the ledger has forgotten since.
-                counters.guard(transaction.newest_claim())
-                claim = counters.take_over(batch_id)
+                claims.guard(transaction.newest_claim())
+                claim = claims.take_over(batch_id)
                 if claim.number:
                     stored += transaction.save([claim])
         except DBAPIError as error:
@@ -113,5 +96,5 @@ def store_left_over(counters: Counters, store: Store) -> int:
             patience_s = _NO_PATIENCE_S  # one stalled flush may hold many batches
             logger.warning("batch %s is set aside, the next flush tries again: %s", batch_id, error)
         else:
-            counters.settle(batch_id)
+            claims.settle(batch_id)
     return stored

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from threading import Lock
 from time import monotonic
 
+import redis
+
 CLAIMED_AT_ONCE = 100
 CLAIMED_AT_ONCE_IN_QUIET = 1_000
 _QUIET_REQUESTS_PER_S = 20
@@ -48,3 +50,9 @@ class Pace:
             is_quiet = others <= _QUIET_REQUESTS_PER_S * elapsed_s
         self._at_once = CLAIMED_AT_ONCE_IN_QUIET if is_quiet else CLAIMED_AT_ONCE
         self._looked_at_s, self._ours = monotonic(), 0
+
+
+def requests_read(client: redis.Redis) -> int | None:
+    """How many requests Redis has read from all its clients; None where it does not say."""
+    found: int | None = client.info("stats").get("total_reads_processed")
+    return found

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, delete, func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.counting.counters import Claim
 from pipeline.errors import RedisWentBack
+from pipeline.flushing.claims import Claim
 from pipeline.flushing.rows import Columns, Refused, counter_name, joined_columns, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.tables import (

@@ -95,6 +95,12 @@ class _MasterConnection(SentinelManagedConnection):
         )
 
 
+def server_time_s(client: redis.Redis) -> int:
+    """Redis's clock (Unix seconds)."""
+    seconds, _ = client.time()
+    return seconds
+
+
 def check_redis(client: redis.Redis, appendfsync: str) -> None:
     """Refuse a Redis that could lose or evict what it has acknowledged.
 

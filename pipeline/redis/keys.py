@@ -45,6 +45,11 @@ _RESERVED = re.compile(r"[:%{}\s]")
 
 
 @lru_cache(maxsize=65_536)
+def key_text(name: bytes) -> str:
+    """A Redis key as text, which leads back to its bytes even where they are no UTF-8."""
+    return name.decode(errors="surrogateescape")
+
+
 def escape(segment: str) -> str:
     """Percent-encode what would end or confuse a key segment: `:`, `%`, braces and white space."""
     return _RESERVED.sub(_percent, segment)

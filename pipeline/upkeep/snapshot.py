@@ -21,6 +21,7 @@ from pipeline.counting.log_entries import as_events
 from pipeline.errors import PipelineError
 from pipeline.event.model import Event
 from pipeline.event_log.streams import Entry, EventLog
+from pipeline.flushing.claims import Claims
 from pipeline.postgres.tables import archived_entries, flush_batches
 from pipeline.redis.scripts import Script
 
@@ -58,7 +59,7 @@ class Unstored:
                 f"{log.waiting_bytes()} bytes wait in the event log, more than can be looked at "
                 f"({MOST_WAITING_BYTES}): let `analytics archive` end first"
             )
-        open_ = counters.open_batches()
+        open_ = Claims(counters.client, counters.keys).open_batches()
         ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
         self._stored = list(connection.execute(ledger).scalars())
         self._after = ["0-0"] * len(log.streams)

@@ -121,7 +121,7 @@ def test_the_imported_log_reads_exactly_before_during_and_after_a_flush(
     # One flush has settled three batches and stored a fourth; another has claimed three, no more.
     with Flushers(redis_url, postgres_url, 100).paused("after commit", 5) as flush:
         for n in range(3):
-            assert services.counters.claim(f"not-stored-{n}", 100, (0, 0)).number
+            assert services.claims.claim(f"not-stored-{n}", 100, (0, 0)).number
         assert services.status()["inflight_batches"] == 1 + 3
         assert services.status()["pending_counters"] > 0
         assert_reads(services, truth, EVERY)

@@ -45,7 +45,7 @@ def send(event_type: str, event_id: str | None = None) -> None:
 
 
 def claim_and_store(services: Services, batch_id: str) -> None:
-    claim = services.counters.claim(batch_id, 1_000, (0, 0))
+    claim = services.claims.claim(batch_id, 1_000, (0, 0))
     with services.store.transaction() as transaction:
         transaction.save([claim])
 
@@ -57,7 +57,7 @@ def stop_everywhere(services: Services, redis_url: str) -> Counter[str]:
     count_events(services, happened("stored"))
     claim_and_store(services, "stored")
     count_events(services, happened("claimed"))
-    services.counters.claim("claimed", 1_000, (0, 0))
+    services.claims.claim("claimed", 1_000, (0, 0))
     count_events(services, happened("live"), happened("live"))
     services.counters.apply([message(bad=[BadEvent(b"in Postgres", "reason")])], AT)
     services.move_dead_letters()

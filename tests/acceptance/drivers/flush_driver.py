@@ -23,8 +23,8 @@ from typing import Any
 
 import sqlalchemy
 
-from pipeline.counting.counters import Counters
 from pipeline.flushing import store
+from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store
 from pipeline.redis.client import redis_client
@@ -71,9 +71,9 @@ def pause(moment: str) -> None:
 
 def install(stop: Stop) -> None:
     """Wrap the product's functions at the steps of a flush."""
-    product: Any = Counters
-    product.claim = stop.around("claim", Counters.claim)
-    product.settle = stop.around("settle", Counters.settle)
+    product: Any = Claims
+    product.claim = stop.around("claim", Claims.claim)
+    product.settle = stop.around("settle", Claims.settle)
     product = sqlalchemy.Connection
     execute = sqlalchemy.Connection.execute
     steps = dict.fromkeys(map(id, store.UPSERTS.values()), "upsert")
@@ -114,7 +114,7 @@ def main() -> None:
     install(Stop(options.at, options.nth, kill if options.then == "kill" else pause))
     keys, client = Keys(), redis_client(options.redis_url)
     engine = sqlalchemy.create_engine(options.postgres_url)
-    print(flush(Counters(client, keys), Store(engine, keys), options.batch_size), flush=True)
+    print(flush(Claims(client, keys), Store(engine, keys), options.batch_size), flush=True)
     client.close()
     engine.dispose()
 

@@ -52,7 +52,7 @@ def count(services: Services, events: Sequence[Seen]) -> None:
 def claim_and_leave(services: Services, batches: int) -> None:
     """What a flush leaves that dies before it stores anything."""
     for n in range(batches):
-        assert services.counters.claim(f"left-{n}", BATCH_SIZE, (0, 0)).number
+        assert services.claims.claim(f"left-{n}", BATCH_SIZE, (0, 0)).number
 
 
 @pytest.mark.parametrize(("moment", "nth"), MOMENTS, ids=lambda value: f"{value}")

@@ -34,7 +34,7 @@ def test_a_flush_killed_in_a_large_batch_and_run_again_stores_exact_counts(
     events = USERS + USERS // 4
     assert services.stats.daily_count("page_view", TODAY) == events
     flushers.whole()
-    assert services.counters.pending() == 0
+    assert services.claims.pending() == 0
     assert stored_total(services) == events
     of_users = "SELECT count(*), sum(count) FROM analytics_user_daily"
     assert execute(services, of_users) == [(USERS, events)]

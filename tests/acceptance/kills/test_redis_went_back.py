@@ -96,7 +96,7 @@ def test_before_an_older_append_only_file_flushing_stops_until_its_state_is_acce
     services.flush()
     # What the copy holds: a batch that was claimed, counters that were not, and a message.
     count_events(services, happened("claimed"))
-    services.counters.claim("b1", 1_000, (0, 0))
+    services.claims.claim("b1", 1_000, (0, 0))
     count_events(services, happened("live"), happened("live"))
     track_event.delay("queued", timestamp=NOW)
     redis.stop()
@@ -124,7 +124,7 @@ def test_before_an_older_append_only_file_flushing_stops_until_its_state_is_acce
         assert "analytics accept-redis-state" in alarms(worker)[-1]
         assert daily(services) == before, "nothing is stored twice, and nothing else either"
     count_events(services, happened("new"))
-    assert services.counters.pending() == 4
+    assert services.claims.pending() == 4
 
     assert "epoch 1" in accept_redis_state(workers, capsys)
 

@@ -148,8 +148,8 @@ def test_events_counted_while_postgres_is_away_are_stored_when_it_is_back(
                 what="events were not counted while Postgres was away",
             )
             # Nothing is claimed for a Postgres that is not there: the counters wait as they are.
-            assert services.counters.pending() > EVENTS_A_SECOND
-            assert len(services.counters.open_batches()) <= 10
+            assert services.claims.pending() > EVENTS_A_SECOND
+            assert len(services.claims.open_batches()) <= 10
             own_servers.postgres.start()
         shop.stop()
 

@@ -72,7 +72,7 @@ def test_while_postgres_is_killed_nothing_leaves_redis_and_afterwards_all_is_sto
     with pytest.raises(OperationalError):
         services.stats.daily_count("page_view", TODAY)
     count_events(services, event())
-    assert (services.counters.pending(), services.counters.open_batches()) == (2, [])
+    assert (services.claims.pending(), services.claims.open_batches()) == (2, [])
     postgres_server.start()
     assert services.flush() == 2
     assert stored_total(services) == services.stats.daily_count("page_view", TODAY) == 3
@@ -115,7 +115,7 @@ def test_a_batch_claimed_before_redis_was_killed_is_stored_once(
     services: Services, redis_server: Server
 ) -> None:
     count_events(services, event())
-    services.counters.claim("b1", 1_000, (0, 0))
+    services.claims.claim("b1", 1_000, (0, 0))
     redis_server.kill()
     redis_server.start()
     assert services.stats.daily_count("page_view", TODAY) == 1
@@ -139,7 +139,7 @@ def test_a_redis_restored_from_an_older_copy_is_not_flushed_until_it_is_accepted
     redis_server.start()
     with pytest.raises(RedisWentBack):
         services.flush()
-    assert (stored_total(services), services.counters.pending()) == (3, 2)
+    assert (stored_total(services), services.claims.pending()) == (3, 2)
     assert services.accept_redis_state() == 1
     services.flush()
     assert stored_total(services) == 5, "counted twice, as the one who accepted it was told"
@@ -151,7 +151,7 @@ def test_both_servers_killed_at_once_lose_nothing(
     count_events(services, event())
     services.flush()
     count_events(services, event())
-    services.counters.claim("b1", 1_000, (0, 0))
+    services.claims.claim("b1", 1_000, (0, 0))
     count_events(services, event())
     for server in (redis_server, postgres_server):
         server.kill()

@@ -90,7 +90,7 @@ def test_a_message_is_consumed_and_counted_in_one_step(services: Services) -> No
         "analytics:dim:page_view:path:/:2025-03-14": 1,
         "analytics:user:u1:page_view:2025-03-14": 1,
     }
-    assert services.counters.pending() == 4
+    assert services.claims.pending() == 4
     assert not services.redis.exists(services.keys.unacked, services.keys.unacked_index)
 
 
@@ -176,7 +176,7 @@ def test_what_was_sent_twice_is_counted_once_by_two_workers_at_the_same_moment(
 def test_ten_thousand_increments_are_applied_at_once(services: Services) -> None:
     events = [event(user_id=f"u{n}", properties={"path": f"/{n}"}) for n in range(5_000)]
     applied = services.counters.apply([message(*events)], CLOCK)
-    assert applied.pending == services.counters.pending() == 10_002
+    assert applied.pending == services.claims.pending() == 10_002
     assert len(values(services)) == 5_000
 
 

@@ -31,8 +31,8 @@ from hypothesis.stateful import (
 
 from pipeline.contract import TAG_PREFIX
 from pipeline.counting.batch import Delivery
-from pipeline.counting.counters import Claim
 from pipeline.event.model import Event
+from pipeline.flushing.claims import Claim
 from pipeline.producer.publisher import Publisher
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
@@ -199,7 +199,7 @@ class Pipeline(RuleBasedStateMachine):
             self._store(claim)
             self.stored_whole.add(claim.batch_id)
         if then == "settle":
-            self.services.counters.settle(claim.batch_id)
+            self.services.claims.settle(claim.batch_id)
         return claim if then in ("sleep", "store") else multiple()
 
     @rule(target=claims, claim=consumes(claims), limit=st.integers(1, 8))
@@ -209,7 +209,7 @@ class Pipeline(RuleBasedStateMachine):
         if claim.batch_id in self.stored_whole:
             return claim
         self.parts[claim.batch_id] += 1
-        part = self.services.counters.claim(
+        part = self.services.claims.claim(
             claim.batch_id, limit, self._newest_stored(), self.parts[claim.batch_id]
         )
         self.model.unclaimed = part.pending > 0
@@ -220,7 +220,7 @@ class Pipeline(RuleBasedStateMachine):
     @rule(target=claims, claim=claims)
     def take_over(self, claim: Claim) -> object:
         """Another flusher finds the batch of one that sleeps: both may store it."""
-        found = self.services.counters.take_over(claim.batch_id)
+        found = self.services.claims.take_over(claim.batch_id)
         return found if found.number else multiple()
 
     @rule(target=stored, claim=consumes(claims), times=TIMES)
@@ -239,15 +239,15 @@ class Pipeline(RuleBasedStateMachine):
     def settle(self, claim: Claim, times: int) -> None:
         """A flusher ticks a batch off."""
         for _ in range(times):
-            self.services.counters.settle(claim.batch_id)
+            self.services.claims.settle(claim.batch_id)
 
     @precondition(lambda self: self.batches >= 3)
     @rule()
     def flush(self) -> None:
         """A flush from end to end, which first stores what others left."""
         self.services.flush()
-        assert self.services.counters.pending() == 0
-        assert self.services.counters.open_batches() == []
+        assert self.services.claims.pending() == 0
+        assert self.services.claims.open_batches() == []
         self.model.unclaimed = False
         self.batches = 0
         self.read_everything()
@@ -331,9 +331,7 @@ class Pipeline(RuleBasedStateMachine):
         self.batches, self.named = self.batches + 1, self.named + 1
         batch_id, newest = f"batch{self.named}", self._newest_stored()
         self.parts[batch_id] = 1
-        first, *again = [
-            self.services.counters.claim(batch_id, limit, newest) for _ in range(times)
-        ]
+        first, *again = [self.services.claims.claim(batch_id, limit, newest) for _ in range(times)]
         assert again in ([], [first])
         self.model.unclaimed = first.pending > 0
         return first

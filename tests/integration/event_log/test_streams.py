@@ -172,7 +172,7 @@ def test_a_stream_that_takes_no_more_entries_loses_no_count(services: Services) 
 def test_gaps_are_claimed_by_a_flush_like_counters(make_services: MakeServices) -> None:
     services = make_services(event_log="none")
     count_events(services, event())
-    claim = services.counters.claim("b1", 100, (0, 0))
+    claim = services.claims.claim("b1", 100, (0, 0))
     assert claim.counts[services.keys.gap("page_view", "off", HOUR)] == 1
 
 

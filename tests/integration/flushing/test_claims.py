@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from pipeline.counting.counters import BATCH_LISTED_S, Claim
+from pipeline.flushing.claims import BATCH_LISTED_S, Claim
+from pipeline.redis.client import server_time_s
 from pipeline.services import Services
 from tests.helpers.support import count_events, event
 
@@ -23,7 +24,7 @@ def postgres_url() -> str:
 
 
 def claim(services: Services, batch_id: str = "b1", limit: int = 1_000) -> Claim:
-    return services.counters.claim(batch_id, limit, EMPTY_LEDGER)
+    return services.claims.claim(batch_id, limit, EMPTY_LEDGER)
 
 
 def everything(client: redis.Redis) -> dict[bytes, bytes]:
@@ -49,8 +50,8 @@ def test_a_claim_moves_counters_into_the_journal(services: Services) -> None:
     claimed = claim(services)
     assert claimed == Claim("b1", epoch=0, number=1, counts={DAY: 2, HOUR: 2}, pending=0)
     assert not services.redis.exists(DAY, HOUR, services.keys.pending_flush)
-    assert services.counters.take_over("b1") == claimed
-    assert services.counters.open_batches() == ["b1"]
+    assert services.claims.take_over("b1") == claimed
+    assert services.claims.open_batches() == ["b1"]
 
 
 def test_a_claim_repeated_returns_the_same_and_takes_nothing_more(services: Services) -> None:
@@ -59,7 +60,7 @@ def test_a_claim_repeated_returns_the_same_and_takes_nothing_more(services: Serv
     count_events(services, event("click"))
     again = claim(services)
     assert (again.number, again.counts) == (first.number, first.counts)
-    assert again.pending == services.counters.pending() == 2
+    assert again.pending == services.claims.pending() == 2
 
 
 def test_a_claim_takes_no_more_than_it_may(services: Services) -> None:
@@ -87,7 +88,7 @@ def test_ten_thousand_counters_are_claimed_at_once(services: Services) -> None:
     count_events(services, *[event(user_id=f"u{n}") for n in range(9_998)])
     claimed = claim(services, limit=10_000)
     assert len(claimed.counts) == 10_000
-    assert services.counters.take_over("b1") == claimed
+    assert services.claims.take_over("b1") == claimed
 
 
 def test_parallel_claims_share_the_counters_among_them(services: Services) -> None:
@@ -140,7 +141,7 @@ def test_a_name_that_is_no_text_is_claimed_like_any_other(services: Services) ->
     add_pending(services, name, 3)
     claimed = claim(services)
     assert [one.encode(errors="surrogateescape") for one in claimed.counts] == [name]
-    assert services.counters.take_over("b1") == claimed
+    assert services.claims.take_over("b1") == claimed
 
 
 @pytest.mark.parametrize("key", ["pending_flush", "inflight:b1", "batches", "totals", "dead"])
@@ -169,19 +170,19 @@ def test_no_counter_is_lost_where_the_number_of_claims_is_no_number(services: Se
 def test_a_counter_that_is_counted_anew_between_the_parts_of_a_batch_is_added(
     services: Services,
 ) -> None:
-    counters, take = services.counters, services.counters.claim
+    claims, take = services.claims, services.claims.claim
     count_events(services, event())
     take("b1", 1_000, EMPTY_LEDGER)
     count_events(services, *[event()] * 2, event("click"))
     second = take("b1", 1_000, EMPTY_LEDGER, 2)
     assert (second.number, second.counts[DAY], len(second.counts)) == (2, 2, 4)
-    assert counters.take_over("b1").counts == {**second.counts, DAY: 3, HOUR: 3}
+    assert claims.take_over("b1").counts == {**second.counts, DAY: 3, HOUR: 3}
 
 
 def test_a_part_that_is_claimed_again_takes_nothing_more_and_returns_the_whole_batch(
     services: Services,
 ) -> None:
-    take = services.counters.claim
+    take = services.claims.claim
     for part in (1, 2):
         count_events(services, event())
         take("b1", 1_000, EMPTY_LEDGER, part)
@@ -193,7 +194,7 @@ def test_a_part_that_is_claimed_again_takes_nothing_more_and_returns_the_whole_b
 def test_a_part_that_finds_nothing_belongs_to_its_batch_all_the_same(services: Services) -> None:
     count_events(services, event())
     claim(services)
-    assert services.counters.claim("b1", 9, EMPTY_LEDGER, 2) == Claim("b1", 0, 1, {}, 0)
+    assert services.claims.claim("b1", 9, EMPTY_LEDGER, 2) == Claim("b1", 0, 1, {}, 0)
 
 
 # Settling
@@ -204,32 +205,32 @@ def test_a_claimed_batch_stays_until_it_is_settled(services: Services) -> None:
     claim(services)
     journal = services.keys.inflight + "b1"
     assert services.redis.ttl(journal) == -1
-    services.counters.settle("b1")
+    services.claims.settle("b1")
     assert not services.redis.exists(journal)
-    assert services.counters.open_batches() == []
-    assert services.counters.listed(["b1"]) == {"b1"}
+    assert services.claims.open_batches() == []
+    assert services.claims.listed(["b1"]) == {"b1"}
 
 
 def test_to_settle_again_does_not_prolong_the_batch(services: Services) -> None:
     count_events(services, event())
     claim(services)
-    services.counters.settle("b1")
+    services.claims.settle("b1")
     services.redis.expire(services.keys.inflight + "b1", 10)
     before = services.redis.zscore(services.keys.batches, "b1")
-    services.counters.settle("b1")
+    services.claims.settle("b1")
     assert services.redis.ttl(services.keys.inflight + "b1") <= 10
     assert services.redis.zscore(services.keys.batches, "b1") == before
 
 
 def test_to_settle_a_batch_that_is_not_there_does_nothing(services: Services) -> None:
-    services.counters.settle("b1")
+    services.claims.settle("b1")
     assert list(services.redis.scan_iter()) == []
 
 
 def test_the_id_of_a_settled_batch_claims_nothing_more(services: Services) -> None:
     count_events(services, event())
     claim(services)
-    services.counters.settle("b1")
+    services.claims.settle("b1")
     services.redis.delete(services.keys.inflight + "b1")
     count_events(services, event())
     assert claim(services) == Claim("b1", 0, 0, {}, pending=2)
@@ -238,14 +239,14 @@ def test_the_id_of_a_settled_batch_claims_nothing_more(services: Services) -> No
 def test_a_batch_is_listed_for_a_day_after_it_was_settled(services: Services) -> None:
     count_events(services, event())
     claim(services)
-    services.counters.settle("b1")
+    services.claims.settle("b1")
     settled_at_ms = services.redis.zscore(services.keys.batches, "b1")
     assert isinstance(settled_at_ms, float)
     of_yesterday = {"old": settled_at_ms - 1_000 * BATCH_LISTED_S - 1, "recent": settled_at_ms - 1}
     services.redis.zadd(services.keys.batches, of_yesterday)
     count_events(services, event())
     claim(services, "b2")
-    services.counters.settle("b2")
+    services.claims.settle("b2")
     assert set(services.redis.zrange(services.keys.batches, 0, -1)) == {b"recent", b"b1", b"b2"}
 
 
@@ -253,12 +254,12 @@ def test_an_open_batch_is_listed_for_ever(services: Services) -> None:
     services.redis.zadd(services.keys.batches, {"open": -1})
     count_events(services, event())
     claim(services)
-    services.counters.settle("b1")
-    assert services.counters.open_batches() == ["open"]
+    services.claims.settle("b1")
+    assert services.claims.open_batches() == ["open"]
 
 
 def test_a_journal_that_has_left_is_read_as_nothing(services: Services) -> None:
-    assert services.counters.take_over("b1") == Claim("b1", 0, 0, {}, 0)
+    assert services.claims.take_over("b1") == Claim("b1", 0, 0, {}, 0)
 
 
 # Waiting
@@ -267,14 +268,14 @@ def test_a_journal_that_has_left_is_read_as_nothing(services: Services) -> None:
 def test_the_longest_wait_is_that_since_the_last_flush_that_left_nothing(
     services: Services,
 ) -> None:
-    assert services.counters.oldest_pending_s() == 0
+    assert services.claims.oldest_pending_s() == 0
     count_events(services, event())
-    services.counters.note_flush(services.counters.now_s() - 100)
-    assert services.counters.oldest_pending_s() in (100, 101)
+    services.claims.note_flush(server_time_s(services.redis) - 100)
+    assert services.claims.oldest_pending_s() in (100, 101)
     claim(services)
-    assert services.counters.oldest_pending_s() == 0
+    assert services.claims.oldest_pending_s() == 0
     count_events(services, event())
-    assert services.counters.oldest_pending_s() in (0, 1)
+    assert services.claims.oldest_pending_s() in (0, 1)
 
 
 # Repairing
@@ -283,7 +284,7 @@ def test_the_longest_wait_is_that_since_the_last_flush_that_left_nothing(
 def test_counters_that_are_not_pending_are_made_pending_again(services: Services) -> None:
     count_events(services, event(user_id="u*?[1]", properties={"path": "/"}))
     services.redis.delete(services.keys.pending_flush)
-    assert services.repair_counters() == services.counters.pending() == 4
+    assert services.repair_counters() == services.claims.pending() == 4
     assert services.redis.hget(services.keys.totals, "repaired_counters") == b"4"
     assert services.repair_counters() == 0
     assert len(claim(services).counts) == 4

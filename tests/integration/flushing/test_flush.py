@@ -10,8 +10,9 @@ from threading import Barrier
 
 import pytest
 
-from pipeline.counting.counters import Claim, Counters
-from pipeline.flushing.flush import CLAIMED_AT_ONCE, claim_batch, flush, store_left_over
+from pipeline.flushing.claims import Claim, Claims
+from pipeline.flushing.flush import flush, store_left_over
+from pipeline.flushing.pace import CLAIMED_AT_ONCE
 from pipeline.flushing.store import FlushTransaction, Store
 from pipeline.services import Services
 from tests.conftest import MakeServices
@@ -25,7 +26,7 @@ class Crash(BaseException):
     """The process ends here: nothing catches it, as nothing catches SIGKILL."""
 
 
-class CrashingCounters(Counters):
+class CrashingClaims(Claims):
     """Ends the process before or after a step in Redis."""
 
     step = ""
@@ -76,12 +77,12 @@ class CrashingStore(Store):
 
 
 def crashing_flush(services: Services, step: str, batch_size: int, after_claims: int = 1) -> None:
-    counters = CrashingCounters(services.redis, services.keys, services.counters.options)
-    counters.step, counters.after_claims = step, after_claims
+    claims = CrashingClaims(services.redis, services.keys)
+    claims.step, claims.after_claims = step, after_claims
     store = CrashingStore(services.engine, services.keys)
     store.step = step
     with pytest.raises(Crash):
-        flush(counters, store, batch_size)
+        flush(claims, store, batch_size)
 
 
 def some_events(services: Services) -> None:
@@ -107,7 +108,7 @@ def read(services: Services) -> int:
 
 
 def open_batches(services: Services) -> Sequence[str]:
-    return services.counters.open_batches()
+    return services.claims.open_batches()
 
 
 # What a flush stores
@@ -121,7 +122,7 @@ def test_a_flush_stores_every_counter_and_says_how_many(services: Services) -> N
     assert rows(services, "analytics_hourly") == [("click", hour, 1), ("page_view", hour, 1)]
     assert rows(services, "analytics_user_daily") == [(TODAY, "page_view", "u1", 1)]
     assert rows(services, "analytics_dimension_daily") == [(TODAY, "page_view", "path", "/", 1)]
-    assert (services.counters.pending(), open_batches(services)) == (0, [])
+    assert (services.claims.pending(), open_batches(services)) == (0, [])
 
 
 def test_counts_of_several_flushes_add_up(services: Services) -> None:
@@ -217,7 +218,7 @@ def test_a_flush_that_crashes_again_and_again_is_exact(services: Services, step:
 def test_the_repair_of_a_crash_may_crash_as_well(services: Services, step: str) -> None:
     some_events(services)
     for batch_id in ("b1", "b2", "b3"):
-        services.counters.claim(batch_id, 5, (0, 0))
+        services.claims.claim(batch_id, 5, (0, 0))
     crashing_flush(services, step, batch_size=5)
     assert read(services) == USERS
     services.flush()
@@ -229,7 +230,7 @@ def test_counters_claimed_by_a_flush_that_crashed_are_stored_by_the_next(
 ) -> None:
     some_events(services)
     crashing_flush(services, "after claim", batch_size=1_000)
-    assert services.counters.pending() == 0
+    assert services.claims.pending() == 0
     assert services.flush() == USERS + 2
     assert services.flush() == 0
 
@@ -243,17 +244,17 @@ def many_users(services: Services, times: int = 1) -> int:
 
 def test_a_batch_is_claimed_part_by_part(services: Services) -> None:
     users = many_users(services)
-    batch = claim_batch(services.counters, 10_000, (0, 0))
+    batch = services.claims.claim_batch(10_000, (0, 0))
     assert (len(batch.counts), batch.pending, batch.number) == (users + 2, 0, 4)
-    assert services.counters.take_over(batch.batch_id) == batch
+    assert services.claims.take_over(batch.batch_id) == batch
     assert sum(batch.counts.values()) == 3 * users
-    assert claim_batch(services.counters, 10_000, (0, 0)).number == 0
+    assert services.claims.claim_batch(10_000, (0, 0)).number == 0
 
 
 def test_a_batch_takes_no_more_than_its_size(services: Services) -> None:
     many_users(services)
     size = CLAIMED_AT_ONCE + 1
-    assert len(claim_batch(services.counters, size, (0, 0)).counts) == size
+    assert len(services.claims.claim_batch(size, (0, 0)).counts) == size
 
 
 @pytest.mark.parametrize("part", [1, 2, 3, 4])
@@ -282,15 +283,15 @@ def test_a_batch_that_another_flush_takes_over_while_it_is_claimed_counts_once(
     def store_others() -> None:
         with services.store.transaction() as transaction:
             transaction.save(others)
-        services.counters.settle(others[0].batch_id)
+        services.claims.settle(others[0].batch_id)
 
-    class Interrupted(Counters):
+    class Interrupted(Claims):
         def claim(
             self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
         ) -> Claim:
             claimed = super().claim(batch_id, limit, newest_stored, part)
             if not others:
-                others.append(services.counters.take_over(batch_id))
+                others.append(services.claims.take_over(batch_id))
             if part == stores_after and batch_id == others[0].batch_id:
                 store_others()
             return claimed
@@ -327,17 +328,17 @@ def test_parallel_flushes_under_traffic_are_exact(make_services: MakeServices) -
 def test_flushes_that_find_the_same_left_over_batches_store_each_once(services: Services) -> None:
     for n in range(30):
         count_events(services, event(f"type {n}"))
-        services.counters.claim(f"b{n}", 1_000, (0, 0))
+        services.claims.claim(f"b{n}", 1_000, (0, 0))
     all_have_read_it = Barrier(4, timeout=30)
 
-    class AtTheSameMoment(Counters):
+    class AtTheSameMoment(Claims):
         def take_over(self, batch_id: str) -> Claim:
             found = super().take_over(batch_id)
             all_have_read_it.wait()
             return found
 
-    counters = AtTheSameMoment(services.redis, services.keys)
+    claims = AtTheSameMoment(services.redis, services.keys)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: store_left_over(counters, services.store), range(4)))
+        list(pool.map(lambda _: store_left_over(claims, services.store), range(4)))
     assert rows(services, "analytics_daily") == sorted((f"type {n}", TODAY, 1) for n in range(30))
     assert open_batches(services) == []

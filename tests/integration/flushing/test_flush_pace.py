@@ -9,20 +9,20 @@ from threading import Thread
 
 import redis
 
-from pipeline.counting.counters import Claim, Counters
+from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush
-from pipeline.flushing.pace import CLAIMED_AT_ONCE, CLAIMED_AT_ONCE_IN_QUIET
+from pipeline.flushing.pace import CLAIMED_AT_ONCE, CLAIMED_AT_ONCE_IN_QUIET, requests_read
 from pipeline.services import Services
 from tests.helpers.support import count_users, stored_total
 
 USERS = 24_000
 
 
-class NotingCounters(Counters):
+class NotingClaims(Claims):
     """Notes how much each claim might take."""
 
-    def __init__(self, original: Counters) -> None:
-        super().__init__(original.client, original.keys, original.options)
+    def __init__(self, original: Claims) -> None:
+        super().__init__(original.client, original.keys)
         self.limits: list[int] = []
 
     def claim(
@@ -35,10 +35,10 @@ class NotingCounters(Counters):
 def limits_of_a_flush(services: Services) -> list[int]:
     """Flush many counters; returns how much each claim might take."""
     count_users(services, USERS)
-    counters = NotingCounters(services.counters)
-    assert flush(counters, services.store, batch_size=10_000) == USERS + 2
+    claims = NotingClaims(services.claims)
+    assert flush(claims, services.store, batch_size=10_000) == USERS + 2
     assert stored_total(services) == USERS
-    return counters.limits
+    return claims.limits
 
 
 @contextmanager
@@ -60,10 +60,10 @@ def traffic(client: redis.Redis) -> Iterator[None]:
 
 
 def test_redis_tells_how_many_requests_it_has_read(services: Services) -> None:
-    before = services.counters.requests()
+    before = requests_read(services.redis)
     for _ in range(5):
         services.redis.ping()
-    after = services.counters.requests()
+    after = requests_read(services.redis)
     assert before is not None
     assert after is not None
     assert after - before >= 6

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pipeline.counting.batch import Delivery
-from pipeline.counting.counters import Claim, Counters
 from pipeline.errors import ServerUnavailable
+from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush
 from pipeline.services import Services, connect
 from pipeline.upkeep import dead_letters
@@ -26,7 +26,7 @@ REFUSE = """
 """Postgres refuses some rows for a reason that is not the rows' own."""
 
 
-class AfterClaim(Counters):
+class AfterClaim(Claims):
     """Does something between the claim and the write."""
 
     then: Callable[[], object]
@@ -40,7 +40,7 @@ class AfterClaim(Counters):
 
 
 def open_batches(services: Services) -> int:
-    return len(services.counters.open_batches())
+    return len(services.claims.open_batches())
 
 
 def cut_all_connections(services: Services) -> None:
@@ -84,7 +84,7 @@ def test_while_postgres_is_away_nothing_leaves_the_counters(
     count_events(services, event())
     with pytest.raises(ServerUnavailable, match=r"Postgres at .*:1 does not answer"):
         away.flush()
-    assert (services.counters.pending(), open_batches(services)) == (2, 0)
+    assert (services.claims.pending(), open_batches(services)) == (2, 0)
     assert services.flush() == 2
     away.close()
 
@@ -93,12 +93,12 @@ def test_a_flush_that_loses_postgres_between_claim_and_commit_is_exact_when_repe
     services: Services, make_services: MakeServices
 ) -> None:
     other = make_services()
-    counters = AfterClaim(services.redis, services.keys)
-    counters.then = lambda: cut_all_connections(other)
+    claims = AfterClaim(services.redis, services.keys)
+    claims.then = lambda: cut_all_connections(other)
     count_events(services, event(), event())
     with pytest.raises(OperationalError):
-        flush(counters, services.store, 1_000)
-    assert (services.counters.pending(), open_batches(services)) == (0, 1)
+        flush(claims, services.store, 1_000)
+    assert (services.claims.pending(), open_batches(services)) == (0, 1)
     assert services.stats.daily_count("page_view", TODAY) == 2
     assert services.flush() == 2
     assert stored_total(services) == services.stats.daily_count("page_view", TODAY) == 2
@@ -110,14 +110,14 @@ def test_a_flush_that_loses_postgres_while_it_stores_what_was_left_goes_no_furth
     """A batch is set aside for what Postgres says of it, not for Postgres being away."""
     other = make_services()
 
-    class CutWhileReading(Counters):
+    class CutWhileReading(Claims):
         def take_over(self, batch_id: str) -> Claim:
             cut_all_connections(other)
             return super().take_over(batch_id)
 
     for batch_id in ("b1", "b2"):
         count_events(services, event())
-        services.counters.claim(batch_id, 1_000, (0, 0))
+        services.claims.claim(batch_id, 1_000, (0, 0))
     with pytest.raises(OperationalError):
         flush(CutWhileReading(services.redis, services.keys), services.store, 1_000)
     assert open_batches(services) == 2
@@ -126,10 +126,10 @@ def test_a_flush_that_loses_postgres_while_it_stores_what_was_left_goes_no_furth
 
 
 def test_traffic_during_a_flush_is_stored_by_it_or_by_the_next(services: Services) -> None:
-    counters = AfterClaim(services.redis, services.keys)
-    counters.then = lambda: count_events(services, event())
+    claims = AfterClaim(services.redis, services.keys)
+    claims.then = lambda: count_events(services, event())
     count_events(services, event())
-    flush(counters, services.store, 1)
+    flush(claims, services.store, 1)
     taken = stored_total(services)
     assert taken >= 1
     services.flush()
@@ -185,7 +185,7 @@ def test_a_count_that_passes_the_largest_number_is_set_apart_and_the_rest_stored
     assert letters(services) == [("counter", b"analytics:counter:page_view:2025-03-14 5")]
     [letter] = dead_letters.stored(services.engine)
     assert "out of range" in letter.reason
-    assert services.counters.open_batches() == []
+    assert services.claims.open_batches() == []
 
 
 def test_a_row_that_is_too_long_for_its_index_is_set_apart(make_services: MakeServices) -> None:
@@ -223,14 +223,14 @@ def test_a_counter_that_is_none_of_ours_is_set_apart_and_the_rest_stored(
     services.redis.sadd(services.keys.pending_flush, name)
     assert services.flush() == 2
     assert letters(services) == [("counter", b"%b %d" % (name, count))]
-    assert (stored_total(services), services.counters.open_batches()) == (1, [])
+    assert (stored_total(services), services.claims.open_batches()) == (1, [])
 
 
 def test_a_left_over_batch_with_a_refused_counter_is_stored_as_well(services: Services) -> None:
     count_events(services, event())
     services.redis.set(b"analytics:counter:\xff:2025-03-14", 3)
     services.redis.sadd(services.keys.pending_flush, b"analytics:counter:\xff:2025-03-14")
-    assert services.counters.claim("left over", 1_000, (0, 0)).number
+    assert services.claims.claim("left over", 1_000, (0, 0)).number
     assert services.flush() == 2
     assert letters(services) == [("counter", b"analytics:counter:\xff:2025-03-14 3")]
-    assert services.counters.open_batches() == []
+    assert services.claims.open_batches() == []

@@ -32,7 +32,7 @@ def ledger(services: Services) -> list[tuple[int, int]]:
 
 def stored_and_left_open(services: Services, batch_id: str) -> None:
     """What a flush leaves that dies between its commit and the settling."""
-    claim = services.counters.claim(batch_id, 1_000, (0, 0))
+    claim = services.claims.claim(batch_id, 1_000, (0, 0))
     with services.store.transaction() as transaction:
         transaction.save([claim])
 
@@ -45,8 +45,8 @@ def test_before_a_redis_that_shows_fewer_claims_nothing_is_flushed(services: Ser
         services.flush()
     assert str(caught.value).startswith("Redis is at claim 2 of epoch 0, but Postgres has stored")
     assert "`analytics accept-redis-state`" in str(caught.value)
-    assert services.counters.pending() == 2
-    assert services.counters.open_batches() == []
+    assert services.claims.pending() == 2
+    assert services.claims.open_batches() == []
     assert rows(services, "analytics_daily") == [("page_view", TODAY, 3)]
 
 
@@ -109,18 +109,18 @@ def test_batches_that_were_open_when_a_state_was_accepted_are_stored_once(
     flushes(services, 9)
     for n in range(open_batches):
         count_events(services, event())
-        services.counters.claim(f"b{n}", 1_000, (0, 0))
+        services.claims.claim(f"b{n}", 1_000, (0, 0))
     go_back(services, claims=3)
     services.accept_redis_state()
     for _ in range(3):
         flushes(services, 1)
     assert stored_total(services) == 9 + open_batches + 3
-    assert services.counters.open_batches() == []
+    assert services.claims.open_batches() == []
 
 
 def test_a_claim_that_redis_forgot_is_not_stored_beside_its_repeat(services: Services) -> None:
     count_events(services, event())
-    forgotten = services.counters.claim("b1", 1_000, (0, 0))
+    forgotten = services.claims.claim("b1", 1_000, (0, 0))
     services.redis.flushdb()  # Redis is back where it was before the claim
     count_events(services, event())
     services.flush()
@@ -136,10 +136,10 @@ def test_a_batch_whose_number_is_taken_is_stored_once_the_state_is_accepted(
     services: Services,
 ) -> None:
     count_events(services, event())
-    forgotten = services.counters.claim("b1", 1_000, (0, 0))
+    forgotten = services.claims.claim("b1", 1_000, (0, 0))
     services.redis.flushdb()
     count_events(services, event())
-    services.counters.claim("b2", 1_000, (0, 0))
+    services.claims.claim("b2", 1_000, (0, 0))
     with services.store.transaction() as transaction:
         transaction.save([forgotten])
     with pytest.raises(RedisWentBack):
@@ -147,7 +147,7 @@ def test_a_batch_whose_number_is_taken_is_stored_once_the_state_is_accepted(
     assert services.stats.daily_count("page_view", TODAY) == 2
     services.accept_redis_state()
     assert services.flush() == 2
-    assert (stored_total(services), services.counters.open_batches()) == (2, [])
+    assert (stored_total(services), services.claims.open_batches()) == (2, [])
 
 
 def test_the_ledger_keeps_its_newest_entry_however_old(services: Services) -> None:
@@ -173,7 +173,7 @@ def test_the_ledger_remembers_a_batch_for_as_long_as_it_may_be_stored_again(
     for batch_id in ("b1", "b2"):
         count_events(services, event())
         stored_and_left_open(services, batch_id)
-    services.counters.settle("b2")
+    services.claims.settle("b2")
     grow_older(services, 365 * DAY)
     services.maintain(datetime.now(UTC))
     assert services.stats.daily_count("page_view", TODAY) == 2

@@ -11,7 +11,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from pipeline.counting.counters import Claim, Counters, Unstored
+from pipeline.counting.counters import Counters, Unstored
+from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
@@ -39,7 +40,7 @@ def read(services: Services) -> tuple[int, int, int]:
 # The flusher
 
 
-class SleepyFlusher(Counters):
+class SleepyFlusher(Claims):
     """Sleeps once, after the step named; `asleep` is what happens meanwhile."""
 
     step = ""
@@ -68,7 +69,7 @@ class SleepyFlusher(Counters):
 
 
 def sleepy_flush(services: Services, step: str, asleep: Callable[[], None]) -> None:
-    flusher = SleepyFlusher(services.redis, services.keys, services.counters.options)
+    flusher = SleepyFlusher(services.redis, services.keys)
     flusher.step, flusher.asleep = step, asleep
     flush(flusher, services.store, BATCH)
     assert flusher.asleep is None, f"no {step}"
@@ -92,7 +93,7 @@ def test_a_flusher_that_sleeps_for_an_hour_stores_nothing_twice(
 ) -> None:
     some_events(services)
     if step == "a look into the journal":
-        services.counters.claim("left by another", BATCH, (0, 0))
+        services.claims.claim("left by another", BATCH, (0, 0))
     ended = session == "has ended" and step != "commit"  # with the commit it has ended anyway
 
     def an_hour() -> None:
@@ -118,15 +119,15 @@ def test_a_flusher_that_sleeps_for_an_hour_stores_nothing_twice(
     assert [row[-1] for row in rows(services, "analytics_user_daily")] == [6, 4]
     grow_older(services, HOUR)  # so that nothing but Postgres is left to read
     assert read(services) == (2 * EVENTS, 2 * EVENTS, 2 * EVENTS)
-    assert services.counters.open_batches() == []
+    assert services.claims.open_batches() == []
 
 
 def test_a_claim_that_slept_for_an_hour_is_listed_and_read_all_along(services: Services) -> None:
     some_events(services)
-    claim = services.counters.claim("b1", 1_000, (0, 0))
+    claim = services.claims.claim("b1", 1_000, (0, 0))
     grow_older(services, HOUR)
-    assert services.counters.take_over("b1") == claim
-    assert services.counters.open_batches() == ["b1"]
+    assert services.claims.take_over("b1") == claim
+    assert services.claims.open_batches() == ["b1"]
     assert read(services) == (EVENTS, EVENTS, EVENTS)
 
 
@@ -152,14 +153,14 @@ FLUSH_STEPS = ["claim", "store", "settle"]
 
 def go_on_with_flush(services: Services, done: int, until: int) -> None:
     """The steps of a flush from `done` to `until`, of one batch."""
-    counters, steps = services.counters, FLUSH_STEPS[done:until]
+    claims, steps = services.claims, FLUSH_STEPS[done:until]
     if "claim" in steps:
-        counters.claim("b1", 1_000, (0, 0))
+        claims.claim("b1", 1_000, (0, 0))
     if "store" in steps:
         with services.store.transaction() as transaction:
-            transaction.save([counters.take_over("b1")])
+            transaction.save([claims.take_over("b1")])
     if "settle" in steps:
-        counters.settle("b1")
+        claims.settle("b1")
 
 
 @pytest.mark.parametrize("hours", [0.1, 1])

@@ -171,7 +171,7 @@ def test_a_flush_that_loses_a_reply_is_repeated_and_stores_once(
 ) -> None:
     count_events(services, *[event(user_id=f"u{n}") for n in range(5)])
     if left_over:
-        services.counters.claim("b1", 3, (0, 0))
+        services.claims.claim("b1", 3, (0, 0))
     cutter = to_redis if lost in ("claim", "settle", "note_flush") else to_postgres
     cutter.lose_the_answer_to(*LOST[lost])
 
@@ -183,7 +183,7 @@ def test_a_flush_that_loses_a_reply_is_repeated_and_stores_once(
     unlucky.flush()
     assert stored_total(services) == read(services) == 5
     assert [row[-1] for row in rows(services, "analytics_user_daily")] == [1] * 5
-    assert services.counters.open_batches() == []
+    assert services.claims.open_batches() == []
 
 
 def test_a_claim_whose_reply_was_lost_returns_the_same_when_it_is_repeated(
@@ -192,12 +192,12 @@ def test_a_claim_whose_reply_was_lost_returns_the_same_when_it_is_repeated(
     count_events(services, event())
     to_redis.lose_the_answer_to(sha("pipeline.flushing.claim"))
     with pytest.raises(redis.ConnectionError):
-        unlucky.counters.claim("b1", 1_000, (0, 0))
+        unlucky.claims.claim("b1", 1_000, (0, 0))
     count_events(services, event("click"))
-    again = unlucky.counters.claim("b1", 1_000, (0, 0))
+    again = unlucky.claims.claim("b1", 1_000, (0, 0))
     assert (again.number, len(again.counts)) == (1, 2)
-    assert again.counts == services.counters.take_over("b1").counts
-    assert services.counters.pending() == again.pending == 2
+    assert again.counts == services.claims.take_over("b1").counts
+    assert services.claims.pending() == again.pending == 2
 
 
 # Maintenance

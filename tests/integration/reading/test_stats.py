@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.counting.counters import Claim, Counters, Unstored
+from pipeline.counting.counters import Counters, Unstored
+from pipeline.flushing.claims import Claim
 from pipeline.reading.stats import Ranking, Stats
 from pipeline.services import Services
 from tests.conftest import MakeServices
@@ -22,7 +23,7 @@ def live(_: Services) -> None:
 
 
 def claimed(services: Services) -> Claim:
-    return services.counters.claim("b1", 1_000, (0, 0))
+    return services.claims.claim("b1", 1_000, (0, 0))
 
 
 def stored(services: Services) -> None:
@@ -33,7 +34,7 @@ def stored(services: Services) -> None:
 
 def settled(services: Services) -> None:
     stored(services)
-    services.counters.settle("b1")
+    services.claims.settle("b1")
 
 
 def forgotten(services: Services) -> None:
@@ -71,12 +72,12 @@ def test_every_read_is_exact_at_every_moment_of_a_flush(services: Services, unti
 def test_a_read_is_exact_with_batches_in_all_states_at_once(services: Services) -> None:
     for batch_id, last in enumerate([claimed, stored, settled, stored, claimed]):
         count_events(services, *[event(user_id="u")] * 10**batch_id)
-        claim = services.counters.claim(f"b{batch_id}", 1_000, (0, 0))
+        claim = services.claims.claim(f"b{batch_id}", 1_000, (0, 0))
         if last is not claimed:
             with services.store.transaction() as transaction:
                 transaction.save([claim])
         if last is settled:
-            services.counters.settle(f"b{batch_id}")
+            services.claims.settle(f"b{batch_id}")
     assert services.stats.daily_count("page_view", TODAY) == 11_111
     assert services.stats.user_counts("u") == {"page_view": {TODAY: 11_111}}
 
@@ -141,12 +142,12 @@ def test_a_batch_that_grows_while_it_is_read_counts_once(
     """Part of it is claimed when the read asks Redis, and all stored when it asks Postgres."""
     count_events(services, *[event(user_id="u")] * 5)
     for part in range(1, taken_before + 1):
-        services.counters.claim("b1", 1, (0, 0), part)
+        services.claims.claim("b1", 1, (0, 0), part)
 
     def rest() -> None:
-        services.counters.claim("b1", 1_000, (0, 0), taken_before + 1)
+        services.claims.claim("b1", 1_000, (0, 0), taken_before + 1)
         with services.store.transaction() as transaction:
-            transaction.save([services.counters.take_over("b1")])
+            transaction.save([services.claims.take_over("b1")])
 
     _, stats = interrupted(services, rest)
     assert read(stats) == 5
@@ -178,7 +179,7 @@ def test_what_no_number_of_redis_or_postgres_can_hold_is_read_to_the_last_digit(
     for batch_id in ("b1", "b2"):
         count_events(services, event(), event("click"))
         services.redis.set(name, largest)
-        services.counters.claim(batch_id, 1_000, (0, 0))
+        services.claims.claim(batch_id, 1_000, (0, 0))
     count_events(services, event())
     assert services.stats.daily_count("page_view", TODAY) == 2 * largest + 1
 

@@ -198,7 +198,7 @@ def test_a_flush_into_a_database_that_is_not_set_up_takes_nothing(
     count_events(services, event())
     assert "run `analytics migrate`" in refusal(ConfigurationError, other.flush)
     other.close()
-    assert services.counters.pending() == 2
+    assert services.claims.pending() == 2
     assert services.flush() == 2
 
 

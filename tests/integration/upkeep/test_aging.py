@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.counting.batch import BadEvent
-from pipeline.counting.counters import BATCH_LISTED_S
 from pipeline.event.model import Event
+from pipeline.flushing.claims import BATCH_LISTED_S
 from pipeline.postgres.tables import metadata
+from pipeline.redis.client import server_time_s
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.conftest import MakeServices
@@ -36,31 +37,31 @@ def test_what_has_a_lifetime_has_less_of_it_or_is_gone(services: Services) -> No
 
 def test_counters_and_pending_names_do_not_age(services: Services) -> None:
     count_events(services, event(user_id="u1"))
-    before = services.counters.pending()
+    before = services.claims.pending()
     grow_older(services, 10_000 * DAY)
-    assert services.counters.pending() == before == 3
+    assert services.claims.pending() == before == 3
     assert services.redis.get(services.keys.daily("page_view", "2025-03-14")) == b"1"
 
 
 def test_an_open_batch_stays_and_a_settled_one_leaves_as_it_would(services: Services) -> None:
     for batch_id in ("settled", "open"):
         count_events(services, event())
-        services.counters.claim(batch_id, 1_000, (0, 0))
-    services.counters.settle("settled")
+        services.claims.claim(batch_id, 1_000, (0, 0))
+    services.claims.settle("settled")
 
     grow_older(services, 300 * SECOND)
 
-    assert services.counters.open_batches() == ["open"]
+    assert services.claims.open_batches() == ["open"]
     assert not services.redis.exists(services.keys.inflight + "settled")
-    assert services.counters.take_over("open").number
+    assert services.claims.take_over("open").number
     grow_older(services, BATCH_LISTED_S * SECOND)
-    services.counters.settle("open")
-    assert services.counters.listed(["open", "settled"]) == {"open"}
+    services.claims.settle("open")
+    assert services.claims.listed(["open", "settled"]) == {"open"}
 
 
 def test_what_is_unacknowledged_becomes_a_dead_workers(services: Services) -> None:
     services.redis.hset(services.keys.unacked, "t1", '["{}", "", "queue"]')
-    services.redis.zadd(services.keys.unacked_index, {"t1": services.counters.now_s()})
+    services.redis.zadd(services.keys.unacked_index, {"t1": server_time_s(services.redis)})
     assert restore(services, older_than_s=60) == 0
     grow_older(services, 61 * SECOND)
     assert restore(services, older_than_s=60) == 1
@@ -95,7 +96,7 @@ def test_the_ledger_and_the_wait_for_a_flush_are_older(services: Services) -> No
     services.flush()
     count_events(services, event())
     grow_older(services, HOUR)
-    assert services.counters.oldest_pending_s() in range(3_600, 3_660)
+    assert services.claims.oldest_pending_s() in range(3_600, 3_660)
     since = "SELECT count(*) FROM flush_batches WHERE stored_at > now() - interval '1 hour'"
     assert execute(services, since) == [(0,)]
 

@@ -19,6 +19,7 @@ from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event
 from pipeline.event_log.archive import ArchiveOptions, archive
 from pipeline.event_log.streams import GROUP
+from pipeline.redis.client import server_time_s
 from pipeline.redis.keys import Keys
 from pipeline.services import Services
 from pipeline.upkeep.erase import concerns
@@ -64,7 +65,7 @@ def a_life(services: Services, user_id: str = ANN) -> None:
     services.archive_events()
     for n in range(3):
         count_events(services, *[event(user_id=one, event_id=f"{one}{n}") for one in both])
-    services.counters.claim("left", 1_000, (0, 0))  # by a flush that died
+    services.claims.claim("left", 1_000, (0, 0))  # by a flush that died
     yesterday = NOW - timedelta(days=1)
     private = {"path": "/b", "email": "a@b.example", "n": 1.50}
     count_events(
@@ -259,7 +260,7 @@ def test_entries_leave_after_thirty_days_and_workers_hear_of_it(
 ) -> None:
     services.forget(ANN)
     services.forget("bob")
-    now_ms = services.counters.now_s() * 1000
+    now_ms = server_time_s(services.redis) * 1000
     old_ms = now_ms - (erased_users.KEPT_DAYS * 86_400_000 + 5_000)
     client.hset(services.keys.forgotten, erased_users.digest(ANN), old_ms)
     before = erased_users.read(client, services.keys)

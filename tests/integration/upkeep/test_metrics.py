@@ -47,7 +47,7 @@ def test_a_metric_shows_what_happened(make_services: MakeServices) -> None:
     assert (found["event_log_entries"], found["event_log_lag_entries"]) == (1, 1)
     assert (found["event_log_events"], found["unlogged_events_total"]) == (2, 1)
     assert found["event_log_bytes"] > 0
-    assert found["pending_counters"] == services.counters.pending()
+    assert found["pending_counters"] == services.claims.pending()
     assert (found["claims_total"], found["audit_drift"]) == (0, 0)
     services.flush()
     services.archive_events()

@@ -64,7 +64,7 @@ def test_an_audit_is_clean_wherever_counts_and_events_are(
     services: Services, *, flushed: bool, archived: bool
 ) -> None:
     count_events(services, *some_events())
-    services.counters.claim("left over", 5, (0, 0))
+    services.claims.claim("left over", 5, (0, 0))
     if flushed:
         services.flush()
     if archived:
@@ -295,7 +295,7 @@ def test_flush_and_archive_wait_for_a_rebuild(services: Services) -> None:
             moving = [pool.submit(services.flush), pool.submit(services.archive_events)]
             waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             eventually(lambda: execute(services, waiting) == [(2,)])
-            assert services.counters.pending() == 2, "nothing is claimed meanwhile"
+            assert services.claims.pending() == 2, "nothing is claimed meanwhile"
         assert [one.result() for one in moving] == [2, 1]
 
 
