@@ -280,7 +280,47 @@ CONTESTS = (
             ),
         ),
     ),
-    Contest("web", web.measure, web.COMPARISONS),
+    Contest(
+        "web",
+        web.measure,
+        (
+            Comparison(
+                name="collector-bare",
+                what="single events taken by POST /v1/track, 64 connections",
+                ours="single",
+                rival="bare",
+                rival_is=(
+                    "a bare Starlette route that parses the body and answers, same server and load"
+                ),
+                unit="requests/s",
+                sense=Sense.MORE_A_SECOND,
+                target=0.6,
+            ),
+            Comparison(
+                name="collector-batches",
+                what=(
+                    "events from POST /v1/batch, 100 in each, to counted, one web and one worker "
+                    "process"
+                ),
+                ours="batches",
+                rival="wanted",
+                rival_is="the rate to reach",
+                unit="events/s",
+                sense=Sense.MORE_A_SECOND,
+                target=1,
+            ),
+            Comparison(
+                name="api-count",
+                what="p99 of GET /api/stats/count",
+                ours="api",
+                rival="stats",
+                rival_is="the p99 of the same Stats call and of a bare route, added",
+                unit="ms",
+                sense=Sense.AT_MOST,
+                target=2,
+            ),
+        ),
+    ),
 )
 GROWTH = "growth"
 """The name under which growth is chosen: it has points, not rows."""

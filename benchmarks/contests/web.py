@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from statistics import quantiles
 from uuid import uuid4
 
-from benchmarks.report.report import Comparison, Measured, Sense
+from benchmarks.report.report import Measured
 from benchmarks.stage import load, sides
 from benchmarks.stage.processes import Cores, Worker, celery_worker, running
 from benchmarks.stage.sides import Side
@@ -26,39 +26,6 @@ _CONNECTIONS = 64
 _CONNECTIONS_OF_BATCHES = 8
 _EVENTS_IN_A_BATCH = 100
 _WANTED_EVENTS_A_SECOND = 40_000.0
-
-COMPARISONS = (
-    Comparison(
-        name="collector-bare",
-        what="single events taken by POST /v1/track, 64 connections",
-        ours="single",
-        rival="bare",
-        rival_is="a bare Starlette route that parses the body and answers, same server and load",
-        unit="requests/s",
-        sense=Sense.MORE_A_SECOND,
-        target=0.6,
-    ),
-    Comparison(
-        name="collector-batches",
-        what="events from POST /v1/batch, 100 in each, to counted, one web and one worker process",
-        ours="batches",
-        rival="wanted",
-        rival_is="the rate to reach",
-        unit="events/s",
-        sense=Sense.MORE_A_SECOND,
-        target=1,
-    ),
-    Comparison(
-        name="api-count",
-        what="p99 of GET /api/stats/count",
-        ours="api",
-        rival="stats",
-        rival_is="the p99 of the same Stats call and of a bare route, added",
-        unit="ms",
-        sense=Sense.AT_MOST,
-        target=2,
-    ),
-)
 
 
 @dataclass(frozen=True)

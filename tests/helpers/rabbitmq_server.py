@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 
-from tests.helpers.support import eventually
+from tests.helpers.support import eventually, start_group
 
 # Not the commands on the PATH: Debian's change to the user of the service.
 _DEBIAN = Path("/usr/lib/rabbitmq/bin")
@@ -125,12 +125,5 @@ class RabbitMQ:
     def _run(self, *command: str) -> subprocess.Popen[bytes]:
         # Ends with us, also when we are killed.
         with (self._directory / "output.log").open("ab") as output:
-            return subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
-                env=self._environment,
-                cwd=self._directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            with_us = ["setpriv", "--pdeathsig", "KILL", *command]
+            return start_group(with_us, output, self._environment, self._directory)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import uuid4
 
 import redis
@@ -152,6 +152,21 @@ def environment_without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("ANALYTICS_")}
 
 
+def start_group(
+    command: list[str], output: IO[bytes], environment: Mapping[str, str], cwd: Path = ROOT
+) -> subprocess.Popen[bytes]:
+    """Start a process without input in a process group of its own, with this environment."""
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
 @dataclass(frozen=True)
 class Worker:
     """A process of the `celery` command in a process group of its own."""
@@ -227,14 +242,10 @@ class Workers:
         """Start `celery -A tasks` with any arguments."""
         log = self.directory / f"{name}.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = start_group(
                 [sys.executable, "-m", "celery", "-A", "tasks", *arguments],
-                cwd=ROOT,
-                env=self.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                output,
+                self.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
             )
         self.started.append(Worker(name, process, log))
         return self.started[-1]

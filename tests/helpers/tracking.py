@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from pipeline import Tracker
 from pipeline.contract import TRACK_EVENTS
 from pipeline.embedded import Server
 from pipeline.services import Services
-from tests.helpers.support import ROOT, arguments, environment_without_settings, fetch, sent
+from tests.helpers.processes import run_python
+from tests.helpers.support import arguments, fetch, sent
 
 WAIT_FOR_EVER_S = 3_600.0
 """An age that no event reaches in a test."""
@@ -83,14 +83,7 @@ def count_queue(services: Services) -> Counter[str]:
 
 def run(program: str, redis_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a process of its own, which must end well."""
-    ran = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=ROOT,
-        env=environment_without_settings() | {"ANALYTICS_REDIS_URL": redis_url},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    environment = {"ANALYTICS_REDIS_URL": redis_url}
+    ran = run_python("-c", program, *arguments, environment=environment)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
 
 from pipeline.services import Services
-from tests.helpers.support import ROOT, Worker, Workers, eventually
+from tests.helpers.support import Worker, Workers, eventually, start_group
 
 _READY_WITHIN_S = 30
 
@@ -39,14 +38,10 @@ class WebProcess:
         """Start it and wait until it answers. `settings` are environment variables without their
         prefix."""
         with self.log.open("ab") as output:
-            process = subprocess.Popen(
+            process = start_group(
                 [sys.executable, "-m", "pipeline.cli", "web", "--port", str(self.port)],
-                cwd=ROOT,
-                env=self._workers.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                output,
+                self._workers.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
             )
         self.process = Worker("web", process, self.log)
         self._workers.started.append(self.process)  # which ends it, and shows its log

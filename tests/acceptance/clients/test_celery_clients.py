@@ -17,7 +17,8 @@ import pytest
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.dead_letters import DeadLetter
-from tests.helpers.support import ROOT, Worker, Workers, environment_without_settings, eventually
+from tests.helpers.processes import run_python
+from tests.helpers.support import Worker, Workers, environment_without_settings, eventually
 
 TODAY = datetime.now(UTC).date()
 AT = f"{TODAY}T12:00:00Z"
@@ -258,15 +259,8 @@ def written_by_hand(headers: dict[str, Any], body: bytes = b'[["page_view"], {},
 
 def celery(workers: Workers, *arguments: str) -> str:
     """Run `celery -A tasks …`, which must end with exit code 0; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "tasks", *arguments],
-        cwd=ROOT,
-        env=workers.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = ("-m", "celery", "-A", "tasks")
+    done = run_python(*command, *arguments, environment=workers.environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from pipeline.services import Services
 from tests.acceptance.drivers.flushers import Flushers, finish
 from tests.acceptance.drivers.truth import Seen, Truth, assert_reads, assert_stored
 from tests.conftest import MakeServices
+from tests.helpers.processes import run_python
 from tests.helpers.support import ROOT, Workers, eventually
 
 DATA = ROOT.parent / "shared" / "data"
@@ -72,16 +71,9 @@ def page_views(log: Path, rejected: Sequence[int]) -> Iterator[Seen]:
 
 def import_log(workers: Workers) -> dict[str, Any]:
     """Run `analytics import` on the log; returns its report."""
-    command = [sys.executable, "-m", "pipeline.cli", "import", str(LOG)]
-    done = subprocess.run(
-        [*command, "--format", "combined", "--event", "page_view", "--json"],
-        cwd=ROOT,
-        env=workers.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = ("-m", "pipeline.cli", "import", str(LOG))
+    options = ("--format", "combined", "--event", "page_view", "--json")
+    done = run_python(*command, *options, environment=workers.environment)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

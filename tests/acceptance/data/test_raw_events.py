@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,8 @@ from pipeline.postgres.tables import events
 from pipeline.services import Services, connect
 from tests.acceptance.data.test_access_log import COUNT_BY, DATA, LOG
 from tests.conftest import MakeServices
-from tests.helpers.support import NOW, ROOT, Workers, count_events, eventually, execute, rows
+from tests.helpers.processes import run_python
+from tests.helpers.support import NOW, Workers, count_events, eventually, execute, rows
 
 OUTAGE_EVENTS = int(os.environ.get("ANALYTICS_TEST_OUTAGE_EVENTS", "20000"))
 ROWS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_ROWS", "50000"))
@@ -55,15 +55,8 @@ def expected() -> dict[str, Any]:
 
 
 def analytics(workers: Workers, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments, "--json"],
-        cwd=ROOT,
-        env=workers.environment | {"ANALYTICS_COUNT_BY": json.dumps(COUNT_BY)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = workers.environment | {"ANALYTICS_COUNT_BY": json.dumps(COUNT_BY)}
+    return run_python("-m", "pipeline.cli", *arguments, "--json", environment=environment)
 
 
 def books(services: Services) -> Mapping[str, int]:

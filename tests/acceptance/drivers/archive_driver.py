@@ -1,7 +1,7 @@
 """Runs of the archive in processes of their own that are killed at a chosen moment, or at random.
 
-    python -m tests.acceptance.archive_driver REDIS_URL POSTGRES_URL --at "after commit" --nth 2
-    python -m tests.acceptance.archive_driver REDIS_URL POSTGRES_URL --kills 100 --seed 7
+    python -m tests.acceptance.drivers.archive_driver REDIS_URL POSTGRES_URL --at "after read"
+    python -m tests.acceptance.drivers.archive_driver REDIS_URL POSTGRES_URL --kills 100 --seed 7
 
 The steps, in their order: read, ledger, copy, commit, finish; each has a "before" and an "after".
 `--without-ledger` takes every entry for a new one: the version without what makes it exact. Prints
@@ -27,7 +27,7 @@ from pipeline.event_log.archive import Archive, ArchiveOptions
 from pipeline.event_log.streams import EventLog
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
-from tests.acceptance.drivers.flush_driver import Stop, kill
+from tests.acceptance.drivers.moments import Stop, kill, parser_of
 
 LONGEST_LIFE_S = 0.2
 MOMENTS = [
@@ -59,11 +59,7 @@ def install(stop: Stop) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("redis_url")
-    parser.add_argument("postgres_url")
-    parser.add_argument("--at", choices=MOMENTS)
-    parser.add_argument("--nth", type=int, default=1)
+    parser = parser_of(MOMENTS)
     parser.add_argument("--events-at-once", type=int, default=1)
     parser.add_argument("--without-ledger", action="store_true")
     parser.add_argument("--kills", type=int, default=0)

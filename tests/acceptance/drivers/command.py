@@ -20,7 +20,7 @@ from config.settings import Settings
 from pipeline import address
 from pipeline.cli import main
 from pipeline.services import connect
-from tests.helpers.support import ROOT, environment_without_settings, eventually
+from tests.helpers.support import ROOT, environment_without_settings, eventually, start_group
 
 READY_WITHIN_S = 60
 ENDS_WITHIN_S = 10
@@ -103,15 +103,8 @@ class Analytics:
         """Start `analytics up` and wait until it says how to stop it."""
         output = self.directory / "up.out"
         with output.open("wb") as file:
-            process = subprocess.Popen(
-                self.command("up", *arguments, "--data-dir", str(self.data_dir)),
-                cwd=self.directory,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            command = self.command("up", *arguments, "--data-dir", str(self.data_dir))
+            process = start_group(command, file, self.environment, self.directory)
         running = Up(process, output)
         eventually(
             lambda: "Ctrl-C stops" in running.said() or process.poll() is not None,

@@ -1,6 +1,6 @@
 """One flush in a process of its own that kills itself, or pauses, at a chosen moment.
 
-    python -m tests.acceptance.flush_driver REDIS_URL POSTGRES_URL --at "after commit" --then kill
+    python -m tests.acceptance.drivers.flush_driver REDIS_URL POSTGRES_URL --at "after commit"
 
 The steps of a flush, in their order: claim (of each batch), ledger, upsert (into each table),
 commit, settle (of each batch); each has a "before" and an "after". `--nth 3` is the third time that
@@ -11,14 +11,9 @@ the end prints how many counters were stored.
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import sqlalchemy
@@ -29,39 +24,13 @@ from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
+from tests.acceptance.drivers.moments import Stop, kill, parser_of
 
 MOMENTS = [
     f"{when} {step}"
     for step in ("claim", "ledger", "upsert", "commit", "settle")
     for when in ("before", "after")
 ]
-
-
-class Stop:
-    """Acts the `nth` time that the moment `at` comes."""
-
-    def __init__(self, at: str | None, nth: int, act: Callable[[str], None]) -> None:
-        self._at, self._nth, self._act = at, nth, act
-        self._come: Counter[str] = Counter()
-
-    def reach(self, moment: str) -> None:
-        self._come[moment] += 1
-        if moment == self._at and self._come[moment] == self._nth:
-            self._act(moment)
-
-    def around(self, step: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def stopping(*args: Any, **kwargs: Any) -> Any:
-            self.reach(f"before {step}")
-            result = function(*args, **kwargs)
-            self.reach(f"after {step}")
-            return result
-
-        return stopping
-
-
-def kill(moment: str) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def pause(moment: str) -> None:
@@ -99,11 +68,7 @@ def install(stop: Stop) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("redis_url")
-    parser.add_argument("postgres_url")
-    parser.add_argument("--at", choices=MOMENTS)
-    parser.add_argument("--nth", type=int, default=1)
+    parser = parser_of(MOMENTS)
     parser.add_argument("--then", choices=["kill", "pause"], default="kill")
     parser.add_argument("--batch-size", type=int, default=1_000)
     parser.add_argument("--without-ledger", action="store_true")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.helpers.support import ROOT, environment_without_settings
-
-_LIMIT_S = 60
+from tests.helpers.processes import LIMIT_S, piped_python
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Flushers:
     def killed(self, at: str, nth: int, *options: str) -> None:
         """Run a flush that must die at this moment."""
         with self._started("--at", at, "--nth", f"{nth}", "--then", "kill", *options) as process:
-            said, errors = process.communicate(timeout=_LIMIT_S)
+            said, errors = process.communicate(timeout=LIMIT_S)
             assert process.returncode == -9, f"{at} {nth} never came: {said}{errors}"
 
     def whole(self, *options: str) -> int:
@@ -48,21 +45,9 @@ class Flushers:
 
     @contextmanager
     def _started(self, *options: str) -> Iterator[subprocess.Popen[str]]:
-        command = [sys.executable, "-m", "tests.acceptance.drivers.flush_driver"]
-        command += [self.redis_url, self.postgres_url, "--batch-size", f"{self.batch_size}"]
-        with subprocess.Popen(
-            [*command, *options],
-            cwd=ROOT,
-            env=environment_without_settings(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        command = ["-m", "tests.acceptance.drivers.flush_driver", self.redis_url, self.postgres_url]
+        with piped_python(*command, "--batch-size", f"{self.batch_size}", *options) as process:
+            yield process
 
 
 def go_on(process: subprocess.Popen[str]) -> None:
@@ -74,6 +59,6 @@ def go_on(process: subprocess.Popen[str]) -> None:
 
 def finish(process: subprocess.Popen[str]) -> int:
     """Let a flush go on to its end; returns how many counters it stored."""
-    said, errors = process.communicate(timeout=_LIMIT_S)  # closes its input, which ends a pause
+    said, errors = process.communicate(timeout=LIMIT_S)  # closes its input, which ends a pause
     assert process.returncode == 0, errors
     return int(said)

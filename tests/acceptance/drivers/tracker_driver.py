@@ -1,6 +1,6 @@
 """One tracker in a process of its own that kills itself at a chosen moment.
 
-    python -m tests.acceptance.tracker_driver SPOOL_DIR PREFIX EVENTS [--at "after spool" --nth 3]
+    python -m tests.acceptance.drivers.tracker_driver SPOOL_DIR PREFIX EVENTS [--at "after spool"]
 
 Tracks the events PREFIX0, PREFIX1, … in messages of ten, flushes after every hundred and prints how
 many were confirmed; then waits until nothing is left on disk, and closes. The moments: before and
@@ -17,7 +17,7 @@ from typing import Any
 from pipeline import Tracker
 from pipeline.producer.publisher import Publisher
 from pipeline.producer.spool import Spool
-from tests.acceptance.drivers.flush_driver import Stop, kill
+from tests.acceptance.drivers.moments import Stop, kill
 from tests.helpers.support import eventually
 
 

@@ -1,6 +1,6 @@
 """A producer in a process of its own: page views, each of another user, until its input ends.
 
-    python -m tests.acceptance.traffic_driver NAME EVENTS_A_SECOND
+    python -m tests.acceptance.drivers.traffic_driver NAME EVENTS_A_SECOND
 
 Prints one line for each event: `accepted USER` when the publish returned, `unsure USER` when it
 raised. Where to send and how long to try comes from the settings of a producer.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -16,13 +15,13 @@ import pytest
 from pipeline.event.model import Event
 from pipeline.services import Services
 from tests.acceptance.drivers.archive_driver import MOMENTS
-from tests.helpers.support import NOW, ROOT, count_events, environment_without_settings, execute
+from tests.helpers.processes import LIMIT_S, piped_python
+from tests.helpers.support import NOW, count_events, execute
 
 KILLS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_KILLS", "30"))
 EVENTS = int(os.environ.get("ANALYTICS_TEST_ARCHIVE_EVENTS", "20000"))
 EVENTS_AN_ENTRY = 100
 CONSUMERS = 2
-_LIMIT_S = 60
 
 
 class Consumers:
@@ -33,36 +32,20 @@ class Consumers:
 
     @contextmanager
     def running(self, *options: str) -> Iterator[subprocess.Popen[str]]:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.acceptance.drivers.archive_driver",
-            *self.urls,
-            *options,
-        ]
-        with subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment_without_settings(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        command = ["-m", "tests.acceptance.drivers.archive_driver", *self.urls]
+        with piped_python(*command, *options) as process:
+            yield process
 
     def killed(self, at: str, nth: int, *options: str) -> None:
         """Run one that must die at this moment."""
         with self.running("--at", at, "--nth", f"{nth}", *options) as process:
-            said = process.communicate(timeout=_LIMIT_S)
+            said = process.communicate(timeout=LIMIT_S)
             assert process.returncode == -9, f"{at} {nth} never came: {said}"
 
     def whole(self, *options: str) -> int:
         """Run one to its end; returns how many events it archived."""
         with self.running(*options) as process:
-            out, err = process.communicate(timeout=_LIMIT_S)
+            out, err = process.communicate(timeout=LIMIT_S)
             assert process.returncode == 0, err
             return int(out.split()[-1])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,12 +11,11 @@ from kombu.exceptions import OperationalError
 from pipeline import track_event, track_events
 from pipeline.producer import celery_tasks
 from pipeline.producer.publisher import PublishUnconfirmed
+from tests.helpers.processes import run_python
 from tests.helpers.support import (
     QUEUE,
-    ROOT,
     arguments,
     counted_here,
-    environment_without_settings,
     sent,
 )
 
@@ -104,14 +101,7 @@ def test_a_structure_of_the_wrong_type_refuses_the_event_and_changes_nothing(
 
 def run(program: str, **environment: str) -> str:
     """What a program prints that runs in a process of its own, where warnings are errors."""
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=ROOT,
-        env=environment_without_settings() | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = run_python("-W", "error", "-c", program, environment=environment)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

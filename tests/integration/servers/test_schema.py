@@ -108,8 +108,8 @@ def test_migrations_from_several_places_at_once_are_one(
 ) -> None:
     program = (
         "import sys\n"
-        "from pipeline import schema\n"
-        "from pipeline.postgres_connection import postgres_engine\n"
+        "from pipeline.postgres import schema\n"
+        "from pipeline.postgres.engine import postgres_engine\n"
         "engine = postgres_engine(sys.argv[1])\n"
         "engine.connect().close()\n"
         "import alembic.command\n"

@@ -24,8 +24,8 @@ from pipeline.producer.celery_tasks import track_event
 from pipeline.services import Services
 from tasks.transport import transport
 from tests.conftest import chosen_programs
+from tests.helpers.redis_nodes import Replicated
 from tests.helpers.support import Worker, Workers, eventually, rows, stored_total
-from tests.integration.transport.servers import Replicated
 from tests.integration.transport.support import bodies, consume, drain, publish
 
 

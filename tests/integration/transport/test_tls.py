@@ -24,8 +24,8 @@ from pipeline.producer.celery_tasks import track_event
 from pipeline.services import Services
 from tasks.transport import transport
 from tests.conftest import chosen_programs
+from tests.helpers.redis_nodes import KEEPS_EVERYTHING, Node
 from tests.helpers.support import Workers, eventually, rows
-from tests.integration.transport.servers import KEEPS_EVERYTHING, Node
 
 PASSWORD = secrets.token_hex(8)
 

@@ -15,7 +15,7 @@ import redis
 from celery import Celery
 
 from pipeline.embedded import PrivateServers
-from tests.helpers.support import ROOT, environment_without_settings, eventually
+from tests.helpers.support import environment_without_settings, eventually, start_group
 from tests.integration.transport.support import KEYS
 
 QUEUE = "transport.test"
@@ -44,13 +44,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         name = f"worker{len(started)}@tests"
         with log.open("wb") as output:
             command = [sys.executable, "-m", "celery", "-A", APP, "worker", *OPTIONS, "-n", name]
-            process = subprocess.Popen(
+            settings = {"ANALYTICS_REDIS_URL": url, **environment}
+            process = start_group(
                 [*command, *(options or ("-P", "solo"))],
-                cwd=ROOT,
-                env={**environment_without_settings(), "ANALYTICS_REDIS_URL": url, **environment},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                output,
+                environment_without_settings() | settings,
             )
         started.append(process)
         if ready:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
 from http.client import HTTPConnection
 
@@ -12,7 +11,8 @@ import pytest
 
 from pipeline.services import Services
 from pipeline.web.access import Access
-from tests.helpers.support import ROOT, Worker, Workers, eventually
+from tests.helpers.processes import run_python
+from tests.helpers.support import Worker, Workers, eventually, start_group
 from tests.helpers.web_process import WebProcess
 from tests.helpers.web_server import basic
 
@@ -71,17 +71,9 @@ def test_no_address_is_logged(workers: Workers, key: str) -> None:
 def test_any_asgi_server_can_run_it(workers: Workers, key: str) -> None:
     web = WebProcess(workers)
     with web.log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "uvicorn", "--factory", "pipeline.web.main:app"),
-                *("--port", str(web.port), "--no-access-log"),
-            ],
-            cwd=ROOT,
-            env=workers.environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "uvicorn", "--factory", "pipeline.web.main:app"]
+        command += ["--port", str(web.port), "--no-access-log"]
+        process = start_group(command, output, workers.environment)
     workers.started.append(Worker("web", process, web.log))
     eventually(lambda: "Uvicorn running" in web.said() or process.poll() is not None, 30)
     assert send(web, key, "192.0.2.1") == 200
@@ -100,18 +92,9 @@ def test_what_cannot_be_served_is_said(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = str(other.getsockname()[1])
-        ran = subprocess.run(
-            [
-                *(sys.executable, "-m", "pipeline.cli", "web"),
-                *(argument.format(taken=taken) for argument in arguments),
-            ],
-            cwd=ROOT,
-            env=workers.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = workers.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()}
+        given = [argument.format(taken=taken) for argument in arguments]
+        ran = run_python("-m", "pipeline.cli", "web", *given, environment=environment)
     assert ran.returncode == 1
     assert said in ran.stderr
     assert "Traceback" not in ran.stderr

@@ -13,12 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
-
 from pipeline.embedded import PrivateServers
 from pipeline.errors import ServerUnavailable
-from pipeline.postgres import schema
-from pipeline.postgres.engine import postgres_engine
 from pipeline.services import Services
 from tests.helpers.support import ROOT, Workers, eventually, rows
 
@@ -29,21 +25,6 @@ EVENTS_A_SECOND = 100
 KILLS = 3
 
 Found = TypeVar("Found")
-
-
-@pytest.fixture
-def redis_url(own_servers: PrivateServers) -> str:
-    assert own_servers.redis_url is not None
-    return own_servers.redis_url
-
-
-@pytest.fixture
-def postgres_url(own_servers: PrivateServers) -> str:
-    assert own_servers.postgres_url is not None
-    engine = postgres_engine(own_servers.postgres_url)
-    schema.migrate(engine)
-    engine.dispose()
-    return own_servers.postgres_url
 
 
 @dataclass(frozen=True)

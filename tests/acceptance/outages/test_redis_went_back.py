@@ -14,8 +14,6 @@ from pipeline.cli import main
 from pipeline.counting.batch import Delivery
 from pipeline.embedded import PrivateServers
 from pipeline.event.model import Event
-from pipeline.postgres import schema
-from pipeline.postgres.engine import postgres_engine
 from pipeline.producer import celery_tasks
 from pipeline.services import Services
 from tests.helpers.support import (
@@ -30,21 +28,6 @@ from tests.helpers.support import (
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 TODAY = NOW.date()
-
-
-@pytest.fixture
-def redis_url(own_servers: PrivateServers) -> str:
-    assert own_servers.redis_url is not None
-    return own_servers.redis_url
-
-
-@pytest.fixture
-def postgres_url(own_servers: PrivateServers) -> str:
-    assert own_servers.postgres_url is not None
-    engine = postgres_engine(own_servers.postgres_url)
-    schema.migrate(engine)
-    engine.dispose()
-    return own_servers.postgres_url
 
 
 def happened(event_type: str) -> Event:
