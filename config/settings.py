@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config import event_types, networks, urls
 from config.rules import rule
+from pipeline.errors import InvalidConfiguration
 
 PREFIX = "ANALYTICS_"
 # Variables of the test suite; they configure tests, not the pipeline.
@@ -34,10 +35,6 @@ TEST_PREFIX = "ANALYTICS_TEST_"
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
 _SHOWN_CHARACTERS = 80
 _SECRET_CHARACTERS = 16
-
-
-class SettingsError(ValueError):
-    """One line for each environment variable that is wrong: its name, its value, the remedy."""
 
 
 class Settings(BaseSettings):
@@ -312,8 +309,8 @@ class SettingRow:
 def load() -> Settings:
     """The settings of this process's environment.
 
-    Raises SettingsError with one line for every variable that is wrong, unknown ones included: a
-    misspelt name would otherwise leave its default in force without a word.
+    Raises `InvalidConfiguration` with one line for every variable that is wrong, unknown ones
+    included: a misspelt name would otherwise leave its default in force without a word.
     """
     lines = list(_unknown_variables())
     try:
@@ -321,7 +318,7 @@ def load() -> Settings:
     except ValidationError as error:
         lines += [_line(details) for details in _first_of_each(error)]
     if lines:
-        raise SettingsError("\n".join(lines))
+        raise InvalidConfiguration("\n".join(lines))
     return settings
 
 

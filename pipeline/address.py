@@ -13,7 +13,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 
 FILE = "servers.json"
 
@@ -34,7 +34,7 @@ def read(data_dir: Path) -> Addresses | None:
     """What the last owner of `data_dir` wrote, or None where no servers were ever started.
 
     The file stays when the servers stop, and a restart keeps the ports: an answer does not mean
-    that they run now. Raises ConfigurationError when the file cannot be read or is not ours.
+    that they run now. Raises InvalidConfiguration when the file cannot be read or is not ours.
     """
     path = data_dir / FILE
     try:
@@ -42,7 +42,7 @@ def read(data_dir: Path) -> Addresses | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"{path} cannot be read ({error.strerror}): run as the user who started the private "
             "servers, or set ANALYTICS_REDIS_URL and ANALYTICS_POSTGRES_URL"
         ) from error
@@ -54,7 +54,7 @@ def read(data_dir: Path) -> Addresses | None:
             pid=int(fields["pid"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"{path} is damaged ({type(error).__name__}): delete it and start the private servers "
             "again; their data is kept"
         ) from error
@@ -102,7 +102,7 @@ def sync_directory(path: Path) -> None:
 def redis_url(url: str | None, data_dir: Path) -> str:
     """`url` when it is given, else that of the private Redis of `data_dir`.
 
-    Raises ConfigurationError with the remedy when there is neither.
+    Raises InvalidConfiguration with the remedy when there is neither.
     """
     if url:
         return url
@@ -115,7 +115,7 @@ def redis_url(url: str | None, data_dir: Path) -> str:
 def postgres_url(url: str | None, data_dir: Path) -> str:
     """`url` when it is given, else that of the private Postgres of `data_dir`.
 
-    Raises ConfigurationError with the remedy when there is neither.
+    Raises InvalidConfiguration with the remedy when there is neither.
     """
     if url:
         return url
@@ -131,8 +131,8 @@ def _url(value: object) -> str | None:
     raise TypeError("a URL is text")
 
 
-def _nothing_there(server: str, variable: str, data_dir: Path) -> ConfigurationError:
-    return ConfigurationError(
+def _nothing_there(server: str, variable: str, data_dir: Path) -> InvalidConfiguration:
+    return InvalidConfiguration(
         f"no {server}: {variable} is not set and no private {server} was started in "
         f"{data_dir.absolute()}; set {variable}, start `analytics up` there, or point "
         "ANALYTICS_DATA_DIR at the directory where it runs"

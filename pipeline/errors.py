@@ -1,15 +1,38 @@
-"""Every error this package raises on purpose.
+"""Every error of the pipeline, in one tree.
 
     PipelineError
-    ├── InvalidEvent          an event breaks a rule of the wire contract (also a ValueError)
-    ├── ConfigurationError    a setting, URL, server version or server option is wrong
-    ├── ServerUnavailable     Redis or Postgres does not answer
-    ├── EmbeddedServerError   a private server could not be started or kept
-    ├── RedisWentBack         Redis shows an older state than Postgres has stored from it
-    ├── CannotRebuild         the archive does not have all events of a day (pipeline.rebuild)
-    └── TooMuchWaiting        more waits in the event log than can be compared (pipeline.held)
+    ├── InvalidEvent              an event breaks a rule of the wire contract (also a ValueError)
+    ├── InvalidConfiguration      a setting, URL, server version or server option is wrong
+    ├── ServerUnavailable         Redis, Postgres or RabbitMQ does not answer
+    ├── RedisWentBack             Redis shows an older state than Postgres has stored from it
+    ├── EmbeddedServerFailed      a private server could not be started or kept
+    │
+    │   producer
+    ├── EventsNotAccepted         a tracker's events wait in its buffer (also a TimeoutError)
+    ├── PublishUnconfirmed        the broker did not confirm a message: pipeline.producer.publisher
+    │
+    │   upkeep
+    ├── CannotRebuild             the archive does not have all events of a day
+    ├── CannotReplay              a dead letter is still no valid event
+    ├── TooMuchWaiting            more waits in the event log than can be compared
+    │
+    │   web
+    ├── ClientGone                a client closed the connection before its request was complete
+    ├── NoSuchAccessKey           there is no access key with this id
+    ├── Refused                   a request is answered with an error: pipeline.web.answers
+    ├── UnsuitableTimeZone        a time zone is unknown, or its days are not whole UTC hours
+    │
+    │   command line
+    ├── AlreadyRunning            another `analytics up` runs on the data directory
+    ├── ImportStopped             an import did not reach its end
+    ├── NotCounted                the example events were sent, and no worker counted them
+    ├── NotReady                  a started process does not get ready
+    ├── RejectedLine              a line of a file is not an event
+    └── UnreadableFile            a file cannot be read, or not to its end
 
-Each message says what was wrong, with which value, and what to do.
+A name says what went wrong and does not end in Error, the base's apart. A class stands here unless
+it needs a library that an application which only sends events does not load; then the drawing names
+its module. Each message says what was wrong, with which value, and what to do.
 """
 
 from __future__ import annotations
@@ -20,7 +43,7 @@ _SHOWN_CHARACTERS = 80
 
 
 class PipelineError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of the pipeline: catch it to catch every one of them."""
 
 
 class InvalidEvent(PipelineError, ValueError):
@@ -38,8 +61,35 @@ class InvalidEvent(PipelineError, ValueError):
         return f"{_cut(repr(self.field)[1:-1])}: {self.reason} (got {_cut(_shown(self.value))})"
 
 
+class InvalidConfiguration(PipelineError):
+    """A setting, a URL, a server's version or one of its options is wrong: correct what the message
+    names. Of settings it has one line for each that is wrong.
+    """
+
+
+class ServerUnavailable(PipelineError):
+    """Redis, Postgres or RabbitMQ does not answer; nothing was changed, try again when it is
+    back."""
+
+
+class RedisWentBack(PipelineError):
+    """Redis numbers fewer claims than Postgres has stored: it was restored to an older state.
+
+    Nothing is flushed until `analytics accept-redis-state` accepts that state.
+    """
+
+
+class EmbeddedServerFailed(PipelineError):
+    """A private server could not be started, or another process holds its directory; the message
+    has the last lines of the server's log, or the process to end."""
+
+
+# producer
+
+
 class EventsNotAccepted(PipelineError, TimeoutError):
-    """A tracker's events were not accepted in time: `events` of them are still in its buffer."""
+    """A tracker's events were not accepted in time: `events` of them are still in its buffer. Call
+    `flush()` or `close()` again when the broker is back."""
 
     def __init__(self, events: int) -> None:
         super().__init__(
@@ -49,20 +99,64 @@ class EventsNotAccepted(PipelineError, TimeoutError):
         self.events = events
 
 
-class ConfigurationError(PipelineError):
-    """A setting, a URL, a server's version or one of its options is wrong."""
+# upkeep
 
 
-class ServerUnavailable(PipelineError):
-    """Redis or Postgres does not answer; nothing was changed, try again when it is back."""
+class CannotRebuild(PipelineError):
+    """The archive does not have all events of a day, so its counters cannot be made from it;
+    nothing was changed."""
 
 
-class EmbeddedServerError(PipelineError):
-    """A private server could not be started, or another process holds its directory."""
+class CannotReplay(PipelineError):
+    """A dead letter is still no valid event; it stays where it is. Drop it, or send a corrected
+    event in its place."""
 
 
-class RedisWentBack(PipelineError):
-    """Redis numbers fewer claims than Postgres has stored: it was restored to an older state."""
+class TooMuchWaiting(PipelineError):
+    """More waits in the event log than can be compared in one step: archive it first."""
+
+
+# web
+
+
+class ClientGone(PipelineError):
+    """The client closed the connection before its request was complete; nobody waits for an
+    answer."""
+
+
+class NoSuchAccessKey(PipelineError):
+    """There is no access key with this id: `analytics keys list` shows their ids."""
+
+
+class UnsuitableTimeZone(PipelineError):
+    """A time zone is unknown, or its days do not consist of whole UTC hours; choose another."""
+
+
+# command line
+
+
+class AlreadyRunning(PipelineError):
+    """Another `analytics up` runs on this data directory: end it, or give another directory."""
+
+
+class ImportStopped(PipelineError):
+    """An import did not reach its end; the message says how far it came and how to go on."""
+
+
+class NotCounted(PipelineError):
+    """The example events were sent, and no worker counted them in time; its log says why."""
+
+
+class NotReady(PipelineError):
+    """A started process does not get ready; the message has the last lines of its log."""
+
+
+class RejectedLine(PipelineError):
+    """A line of a file is not an event; the lines around it are not concerned."""
+
+
+class UnreadableFile(PipelineError):
+    """A file cannot be read, or not to its end. Lines already sent stay sent."""
 
 
 def without_password(url: str) -> str:

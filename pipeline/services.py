@@ -224,7 +224,7 @@ class Services:
 def connect_counters(settings: PipelineSettings, redis_url: str) -> Counters:
     """The counters alone: all that an event worker needs. Opens no connection.
 
-    Raises `ConfigurationError` when the URL is wrong.
+    Raises `InvalidConfiguration` when the URL is wrong.
     """
     options = CounterOptions(
         count_by=settings.count_by,
@@ -247,7 +247,7 @@ def connect(
     """The services for these servers; opens no connection. `broker_url` is that of RabbitMQ, where
     it is the broker.
 
-    Raises `ConfigurationError` when a URL is wrong.
+    Raises `InvalidConfiguration` when a URL is wrong.
     """
     counters = connect_counters(settings, redis_url)
     engine, keys = postgres_engine(postgres_url), counters.keys

@@ -11,7 +11,7 @@ from celery import Celery, signals
 from config import logging as log_setup
 from config import settings as config_settings
 from config.celery import EVENTS_PREFETCH, RABBITMQ_PREFETCH, celery_config
-from config.settings import Settings, SettingsError
+from config.settings import Settings
 from pipeline import address
 from pipeline.contract import (
     EVENTS_QUEUE,
@@ -21,7 +21,7 @@ from pipeline.contract import (
     TRACK_EVENTS,
 )
 from pipeline.counting.counters import Counters
-from pipeline.errors import PipelineError, RedisWentBack
+from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.postgres.engine import check_postgres
 from pipeline.producer import rabbitmq
 from pipeline.redis.client import check_redis
@@ -37,7 +37,7 @@ def settings() -> Settings:
     """The settings of this process; a wrong one ends it with its name."""
     try:
         return config_settings.load()
-    except SettingsError as error:
+    except InvalidConfiguration as error:
         raise SystemExit(f"analytics: {error}") from error
 
 

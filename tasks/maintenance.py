@@ -6,8 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pipeline.contract import AUDIT, MAINTAIN, MOVE_DEAD_LETTERS, PRUNE, REPAIR_COUNTERS
-from pipeline.errors import ServerUnavailable
-from pipeline.upkeep.snapshot import TooMuchWaiting
+from pipeline.errors import ServerUnavailable, TooMuchWaiting
 from tasks.app import app, services
 from tasks.archive import report_audit
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -24,7 +24,7 @@ def use_data_dir(directory: Path) -> None:
 
 
 def load_settings() -> Settings:
-    """The settings of the environment. Raises `SettingsError`."""
+    """The settings of the environment. Raises `InvalidConfiguration`."""
     _check_ours("config")
     from config import settings
 
@@ -34,7 +34,7 @@ def load_settings() -> Settings:
 def redis_url(settings: Settings) -> str:
     """The URL of the settings, else that of the private server, which must run.
 
-    Raises `ConfigurationError`.
+    Raises `InvalidConfiguration`.
     """
     from pipeline import address
 
@@ -109,7 +109,7 @@ def _check_private_servers_run(data_dir: Path) -> None:
     try:
         os.kill(addresses.pid, 0)
     except ProcessLookupError:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the private servers of {data_dir.absolute()} are not running: start `analytics up` "
             "there, or set ANALYTICS_REDIS_URL and ANALYTICS_POSTGRES_URL to use others"
         ) from None
@@ -123,7 +123,7 @@ def _check_ours(package: str) -> None:
     ours = Path(__file__).parents[2] / package / "__init__.py"
     if found is None or found.origin is None or Path(found.origin).resolve() != ours.resolve():
         where = found.origin if found is not None else "nowhere"
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the package `{package}` of this project is hidden by another (found: {where}); "
             "take its directory off PYTHONPATH, or start `analytics` from another directory"
         )

@@ -31,9 +31,6 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _explain(error: BaseException) -> str | None:
     if isinstance(error, PipelineError):
         return str(error)
-    settings = sys.modules.get("config.settings")
-    if settings is not None and isinstance(error, settings.SettingsError):
-        return str(error)
     return _explain_redis(error) or _explain_postgres(error) or _explain_system(error)
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline import address
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 
 FILE = "credentials.json"
 # Below the range from which systems take the ports of outgoing connections: a client that keeps
@@ -35,7 +35,7 @@ def load(data_dir: Path, name: str) -> Credentials:
     """The credentials of the server called `name`, made and stored when there are none.
 
     The password never changes. The port does only when another program listens on it. Raises
-    EmbeddedServerError when the file is damaged or no port is free.
+    EmbeddedServerFailed when the file is damaged or no port is free.
     """
     stored = _read(data_dir / FILE)
     kept = stored.get(name)
@@ -76,7 +76,7 @@ def _free_port(taken: set[int]) -> int:
         port = random.choice(_PORTS)
         if port not in taken and _is_free(port):
             return port
-    raise EmbeddedServerError(
+    raise EmbeddedServerFailed(
         f"no free port found on 127.0.0.1 between {_PORTS[0]} and {_PORTS[-1]} in {_TRIES} tries: "
         "end programs that listen there"
     )
@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, Credentials]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EmbeddedServerError(
+        raise EmbeddedServerFailed(
             f"{path} cannot be used ({error}): it holds the password of the private Postgres; "
             "restore it from a backup"
         ) from error

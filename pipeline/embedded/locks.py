@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 
 ORPHAN_STOP_S = 5.0
 ORPHAN_LIMIT_S = 60.0
@@ -39,7 +39,7 @@ class FileLock:
     def try_acquire(cls, path: Path) -> FileLock | None:
         """Lock `path`, made when absent with mode 0600; None when another process holds it.
 
-        Raises EmbeddedServerError when the file cannot be opened or its file system has no locks.
+        Raises EmbeddedServerFailed when the file cannot be opened or its file system has no locks.
         """
         descriptor = -1
         try:
@@ -50,7 +50,7 @@ class FileLock:
                 os.close(descriptor)
             if isinstance(error, BlockingIOError):
                 return None
-            raise EmbeddedServerError(
+            raise EmbeddedServerFailed(
                 f"{path} cannot be locked ({error.strerror}): give a data directory on a local "
                 "disk that this user may write"
             ) from error
@@ -84,7 +84,7 @@ def exclusive(
     """Hold the lock of a server with files in `directory`, once no process uses them any more.
 
     An orphan, which no owner watches any more, gets `stop_signal`, after 5 s `abort_signal`, and
-    after 10 s SIGKILL. Raises EmbeddedServerError when the files are in use for a minute.
+    after 10 s SIGKILL. Raises EmbeddedServerFailed when the files are in use for a minute.
     """
     began = time.monotonic()
     signalled: set[tuple[int, signal.Signals]] = set()
@@ -92,7 +92,7 @@ def exclusive(
         waited = time.monotonic() - began
         pid = written_pid(path)
         if waited > ORPHAN_LIMIT_S:
-            raise EmbeddedServerError(
+            raise EmbeddedServerFailed(
                 f"{directory} is still in use by an earlier run (process {pid}, lock {path}): end "
                 "that process"
             )

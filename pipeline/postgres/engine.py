@@ -19,7 +19,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
+from pipeline.errors import InvalidConfiguration, ServerUnavailable, without_password
 from pipeline.postgres import schema
 
 OLDEST_POSTGRES = 15
@@ -29,7 +29,7 @@ _Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def postgres_engine(url: str) -> Engine:
-    """An engine whose connections are checked before use. Opens none. Raises `ConfigurationError`
+    """An engine whose connections are checked before use. Opens none. Raises `InvalidConfiguration`
     on a wrong URL."""
     try:
         address = make_url(url)
@@ -46,7 +46,7 @@ def postgres_engine(url: str) -> Engine:
         event.listen(engine, "checkout", _check_idle)
         return engine
     except (ArgumentError, ValueError) as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the Postgres URL {without_password(url)} is wrong ({error}): "
             "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from error
@@ -125,18 +125,18 @@ class Reader:
 
 
 def check_postgres(engine: Engine) -> None:
-    """Refuse a Postgres that is too old or not migrated. Raises `ConfigurationError` or
+    """Refuse a Postgres that is too old or not migrated. Raises `InvalidConfiguration` or
     `ServerUnavailable`."""
     with reported_postgres_errors(engine), engine.connect() as connection:
         number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
         version = schema.current_version(connection)
     if number // 10_000 < OLDEST_POSTGRES:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"Postgres {number // 10_000} is too old: {OLDEST_POSTGRES} is the oldest that works"
         )
     if version != schema.newest_version():
         found = f"at version {version}" if version else "not set up"
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the database is {found}, this program needs {schema.newest_version()}: "
             "run `analytics migrate`"
         )
@@ -151,7 +151,7 @@ def reported_postgres_errors(engine: Engine) -> Iterator[None]:
     except OperationalError as error:
         reason = _first_line(error)
         if "password" in reason or "does not exist" in reason or "authentication" in reason:
-            raise ConfigurationError(
+            raise InvalidConfiguration(
                 f"Postgres at {where} refuses the connection ({reason}): "
                 "correct ANALYTICS_POSTGRES_URL"
             ) from error
@@ -162,7 +162,7 @@ def reported_postgres_errors(engine: Engine) -> Iterator[None]:
     except ProgrammingError as error:
         if not isinstance(error.orig, psycopg.errors.UndefinedTable):
             raise
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the database at {where} lacks our tables ({_first_line(error)}): "
             "run `analytics migrate`"
         ) from error

@@ -36,7 +36,7 @@ from pipeline.contract import (
 from pipeline.counting.batch import Delivery
 from pipeline.counting.counters import CounterOptions, Counters
 from pipeline.counting.increments import CountBy
-from pipeline.errors import ConfigurationError, InvalidEvent
+from pipeline.errors import InvalidConfiguration, InvalidEvent
 from pipeline.event.model import Event
 from pipeline.producer import rabbitmq
 from pipeline.producer.message import Envelope
@@ -62,7 +62,7 @@ class ProducerSettings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
         """The settings of the same names, as far as they are set. Workers check them all; this only
-        reads. Raises `ConfigurationError` where one cannot be read."""
+        reads. Raises `InvalidConfiguration` where one cannot be read."""
         read: dict[str, Callable[[str], Any]] = {
             "redis_url": str,
             "broker_url": str,
@@ -82,11 +82,11 @@ class ProducerSettings:
                 try:
                     found[name] = convert(text)
                 except ValueError as error:
-                    raise ConfigurationError(f"{variable}={text}: {error}; correct it") from error
+                    raise InvalidConfiguration(f"{variable}={text}: {error}; correct it") from error
         return cls(**found)
 
     def redis_address(self) -> str:
-        """The URL of Redis. Raises `ConfigurationError` when there is none."""
+        """The URL of Redis. Raises `InvalidConfiguration` when there is none."""
         return address.redis_url(self.redis_url, self.data_dir)
 
 
@@ -144,7 +144,7 @@ def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
         return options
     try:
         redis_url: str | None = settings.redis_address()
-    except ConfigurationError:
+    except InvalidConfiguration:
         # Said when an event is sent. Here it would leave the tasks half made, and here comes
         # whoever only looks at them, such as a test runner that collects what a module holds.
         redis_url = None
@@ -205,7 +205,7 @@ def _publishers() -> PublisherPool:
 
 
 def check_address() -> None:
-    """Raises `ConfigurationError` when nothing says where events go."""
+    """Raises `InvalidConfiguration` when nothing says where events go."""
     if _current_settings().broker_url is None:
         _current_settings().redis_address()
 
@@ -213,8 +213,8 @@ def check_address() -> None:
 def new_publisher(producer_id: str | None = None, reply_within_s: float = 30) -> Publisher:
     """A publisher with a connection of its own, under a new id or that of a process that died.
 
-    A connection without a reply for so long counts as lost. Raises `ConfigurationError` when there
-    is no address of Redis.
+    A connection without a reply for so long counts as lost. Raises `InvalidConfiguration` when
+    there is no address of Redis.
     """
     settings = _current_settings()
     client = redis_client(settings.redis_address(), reply_within_s)

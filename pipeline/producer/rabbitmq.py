@@ -20,7 +20,7 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
+from pipeline.errors import InvalidConfiguration, ServerUnavailable, without_password
 from pipeline.producer.publisher import PublishUnconfirmed
 
 SCHEMES = ("amqp://", "amqps://")
@@ -46,10 +46,10 @@ def celery_options(url: str, queues: Iterable[str]) -> dict[str, Any]:
     """Celery's options for this broker; they replace those of the same names for Redis.
 
     `url`: `amqp://` or `amqps://`, or several nodes of a cluster joined by `;`. Whoever comes
-    first, worker or producer, declares the queues. Raises `ConfigurationError` for another URL.
+    first, worker or producer, declares the queues. Raises `InvalidConfiguration` for another URL.
     """
     if not url.startswith(SCHEMES):
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the broker URL {without_password(url)} is not one of RabbitMQ: use "
             "amqp://USER:PASSWORD@HOST:5672/VHOST, or leave it out to have Redis as the broker"
         )

@@ -20,7 +20,7 @@ from celery import current_app
 from kombu.exceptions import OperationalError
 
 from pipeline.contract import TAG_PREFIX, TRACK_EVENTS
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 from pipeline.producer import celery_tasks
 from pipeline.producer.publisher import Publisher
 from pipeline.producer.spool import Spool
@@ -46,8 +46,8 @@ class Outlet:
     def __init__(self, spool_dir: Path | None, spool_bytes: int) -> None:
         """Finds the spools of processes that died; they are sent first.
 
-        To be made where the events come from. Raises `ConfigurationError` when there is no address
-        to send to, or the directory cannot be written.
+        To be made where the events come from. Raises `InvalidConfiguration` when there is no
+        address to send to, or the directory cannot be written.
         """
         celery_tasks.check_address()
         self._app = current_app._get_current_object()  # in the sending thread it may be another
@@ -196,6 +196,6 @@ def _left_over(spool_dir: Path) -> list[Spool]:
             raise PermissionError("permission denied")
         return Spool.left_over(spool_dir, _SPOOLS_AT_ONCE)
     except OSError as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"spool_dir={spool_dir} cannot be written ({error}): give a directory that can"
         ) from error

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
-from pipeline.errors import ConfigurationError, ServerUnavailable, without_password
+from pipeline.errors import InvalidConfiguration, ServerUnavailable, without_password
 
 OLDEST_REDIS = (7, 0)
 RETRY_LATER = (
@@ -34,7 +34,7 @@ def redis_client(url: str, reply_within_s: float = _SOCKET_TIMEOUT_S) -> redis.R
     after a lost reply.
 
     `url`: `redis://`, `rediss://`, or Sentinels joined by `;` with `?master_name=`. Opens no
-    connection. Raises `ConfigurationError` when it is none of these.
+    connection. Raises `InvalidConfiguration` when it is none of these.
     """
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
@@ -50,7 +50,7 @@ def redis_client(url: str, reply_within_s: float = _SOCKET_TIMEOUT_S) -> redis.R
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
         return client
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the Redis URL {without_password(url)} is wrong ({error}): "
             "use redis://:PASSWORD@HOST:PORT/0"
         ) from error
@@ -105,7 +105,7 @@ def check_redis(client: redis.Redis, appendfsync: str) -> None:
     """Refuse a Redis that could lose or evict what it has acknowledged.
 
     `appendfsync` is what the settings ask for: "always", or "everysec" for those who accept to lose
-    two seconds. Raises `ConfigurationError` naming what to change, or `ServerUnavailable`.
+    two seconds. Raises `InvalidConfiguration` naming what to change, or `ServerUnavailable`.
     """
     with reported_redis_errors(client):
         server = client.info("server")
@@ -117,19 +117,19 @@ def check_redis(client: redis.Redis, appendfsync: str) -> None:
         except redis.ResponseError:  # managed servers hide CONFIG
             fsync = None
     if _numbers(version)[:2] < OLDEST_REDIS:
-        raise ConfigurationError(f"Redis {version} is too old: 7.0 is the oldest that works")
+        raise InvalidConfiguration(f"Redis {version} is too old: 7.0 is the oldest that works")
     if memory["maxmemory_policy"] != "noeviction":
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"Redis evicts keys (maxmemory-policy {memory['maxmemory_policy']}): "
             "set maxmemory-policy noeviction, or counts are lost when memory is short"
         )
     if not persistence["aof_enabled"]:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             "Redis keeps no append-only file, so a restart would lose events: "
             "set appendonly yes and appendfsync always"
         )
     if appendfsync == "always" and fsync not in ("always", None):
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"Redis has appendfsync {fsync}, so a power cut may lose two seconds: "
             "set appendfsync always in Redis, "
             "or accept the loss with ANALYTICS_APPENDFSYNC=everysec"
@@ -144,13 +144,13 @@ def reported_redis_errors(client: redis.Redis) -> Iterator[None]:
     try:
         yield
     except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"Redis at {where} refuses the user or password ({error}): correct ANALYTICS_REDIS_URL"
         ) from error
     except redis.ResponseError as error:
         if "DB index" not in str(error):
             raise
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"Redis at {where} has no database {address.get('db')} ({error}): "
             "correct ANALYTICS_REDIS_URL"
         ) from error

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, del
 from pipeline.counting.counters import Counters
 from pipeline.counting.increments import OTHER, count
 from pipeline.counting.log_entries import FULL, OFF
-from pipeline.errors import PipelineError
+from pipeline.errors import CannotRebuild
 from pipeline.event.model import Event
 from pipeline.event_log import queries
 from pipeline.event_log.queries import Wanted
@@ -39,10 +39,6 @@ from pipeline.upkeep.snapshot import Unstored, held
 _COUNTERS_AT_ONCE = 1_000
 _ROWS_AT_ONCE = 10_000
 _REBUILT = (daily, hourly, user_daily, dimension_daily)
-
-
-class CannotRebuild(PipelineError):
-    """The archive does not have all events of a day, so its counters cannot be made from it."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, select, text
 from pipeline.counting import erased_users
 from pipeline.counting.counters import Counters
 from pipeline.counting.log_entries import as_events
-from pipeline.errors import PipelineError
+from pipeline.errors import TooMuchWaiting
 from pipeline.event.model import Event
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.flushing.claims import Claims
@@ -29,10 +29,6 @@ MOST_WAITING_BYTES = 16 * 1024 * 1024
 """Compressed; half a million events perhaps. One script answers with all of it."""
 
 _HOLD = text("SELECT pg_advisory_xact_lock(hashtext('analytics:hold'))")
-
-
-class TooMuchWaiting(PipelineError):
-    """More waits in the event log than can be looked at in one step."""
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Literal, cast
 import msgspec
 import redis
 
-from pipeline.errors import ConfigurationError, PipelineError, ServerUnavailable
+from pipeline.errors import InvalidConfiguration, NoSuchAccessKey, PipelineError, ServerUnavailable
 from pipeline.redis.client import reported_redis_errors
 from pipeline.redis.keys import Keys
 
@@ -53,10 +53,6 @@ class AccessKey(msgspec.Struct, frozen=True):
         return origin in self.origins or "*" in self.origins
 
 
-class NoSuchKey(PipelineError):
-    """There is no key of this id."""
-
-
 class Access:
     """The keys of one Redis."""
 
@@ -76,7 +72,7 @@ class Access:
     ) -> tuple[AccessKey, str]:
         """Make a key; returns it and what its owner presents, which is stored nowhere.
 
-        Raises `ConfigurationError` for an origin that is none, `ServerUnavailable`.
+        Raises `InvalidConfiguration` for an origin that is none, `ServerUnavailable`.
         """
         for origin in origins:
             _check_origin(origin)
@@ -100,12 +96,14 @@ class Access:
 
     def revoke(self, key_id: str) -> AccessKey:
         """Have a key refused from now on, and within five seconds by every process. May be
-        repeated. Raises `NoSuchKey`, `ServerUnavailable`."""
+        repeated. Raises `NoSuchAccessKey`, `ServerUnavailable`."""
         self._read()
         # What was shown, with or without the secret, names the key too.
         key = self._known().get(key_id) or self._known().get(_taken_apart(key_id)[1])
         if key is None:
-            raise NoSuchKey(f"there is no key {key_id!r}: `analytics keys list` shows their ids")
+            raise NoSuchAccessKey(
+                f"there is no key {key_id!r}: `analytics keys list` shows their ids"
+            )
         if key.revoked_at is None:
             key = msgspec.structs.replace(key, revoked_at=datetime.now(UTC))
             self._store(key)
@@ -221,7 +219,7 @@ def _check_origin(origin: str) -> None:
     scheme, _, host = origin.partition("://")
     is_origin = scheme in ("http", "https") and host and not set(host) & set("/?#@ *")
     if origin != "*" and not (is_origin and origin == origin.lower()):
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"{origin!r} is not the origin of a page: give scheme and host in lower case, such as "
             "https://shop.example, with the port where it is not the usual one; or * for any page"
         )

@@ -11,13 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from pipeline.errors import PipelineError
+
 RETRY_AFTER_S = 2
 """When to come back to a server whose Redis or Postgres is away."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Refused(Exception):
+class Refused(PipelineError):
     """A request that is answered with an error."""
 
     def __init__(

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from pipeline import address
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 from pipeline.producer import celery_tasks
 from pipeline.redis.client import redis_client
 from pipeline.services import connect
@@ -77,7 +77,7 @@ def app() -> Starlette:
 def serve(parts: WebParts, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; then requests under way are finished first.
 
-    Raises `ConfigurationError` when another program has the port.
+    Raises `InvalidConfiguration` when another program has the port.
     """
     config = uvicorn.Config(
         create_app(parts),
@@ -102,7 +102,7 @@ def serve(parts: WebParts, host: str, port: int) -> None:
     try:
         server.run()
     except SystemExit as ended:  # uvicorn has logged why
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"nothing can be served on {host}:{port}, see above: give another --host or --port"
         ) from ended
 

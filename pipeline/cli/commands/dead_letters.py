@@ -10,7 +10,7 @@ import typer
 from pipeline.cli.context import configure_producer, open_services
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say
-from pipeline.errors import InvalidEvent, PipelineError
+from pipeline.errors import CannotReplay, InvalidEvent
 
 if TYPE_CHECKING:
     from pipeline.upkeep.dead_letters import DeadLetter
@@ -20,10 +20,6 @@ commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Ids = Annotated[
     list[str], typer.Argument(metavar="ID...", help="Ids, as `dead-letters list` shows them.")
 ]
-
-
-class CannotReplayError(PipelineError):
-    """A dead letter is still no valid event; it stays where it is."""
 
 
 def register(app: typer.Typer) -> None:
@@ -100,7 +96,7 @@ def _publish(letter: DeadLetter) -> None:
     from pipeline.producer.celery_tasks import track_events
 
     if letter.kind != "event":
-        raise CannotReplayError(
+        raise CannotReplay(
             f"dead letter {letter.id} is a {letter.kind}, not an event, and cannot be sent again: "
             f"`analytics dead-letters drop {letter.id}` removes it"
         )
@@ -113,7 +109,7 @@ def _publish(letter: DeadLetter) -> None:
                 fields["timestamp"] = letter.created_at.isoformat()
         track_events.delay([fields])
     except (ValueError, InvalidEvent) as error:
-        raise CannotReplayError(
+        raise CannotReplay(
             f"dead letter {letter.id} is still no valid event ({error}): send a corrected one with "
             f"`analytics import - --format ndjson`, then drop this one"
         ) from error

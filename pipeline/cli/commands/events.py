@@ -15,7 +15,7 @@ from pipeline.cli.context import configure_producer
 from pipeline.cli.errors import explain
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say, warn
-from pipeline.errors import PipelineError
+from pipeline.errors import ImportStopped
 
 if TYPE_CHECKING:
     from pipeline.cli.files.importing import Report
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 _REJECTED_LINES_SHOWN = 20
 _LINES_PER_REFRESH = 500
-
-
-class ImportStoppedError(PipelineError):
-    """An import did not reach its end; the message says how far it came and how to go on."""
 
 
 class Format(StrEnum):
@@ -149,7 +145,7 @@ def _stopping_told(report: Report, event_ids: bool) -> Iterator[None]:
         line = explain(error)
         if line is None:
             raise
-        raise ImportStoppedError(f"{line}; {_how_far(report, event_ids)}") from error
+        raise ImportStopped(f"{line}; {_how_far(report, event_ids)}") from error
 
 
 def _property(text: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import typer
 from pipeline.cli.context import celery_app, load_settings, open_services, postgres_url
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 
 _PING_TIMEOUT_S = 1.0
 _LABELS = {
@@ -120,7 +120,7 @@ def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> 
         try:
             _, thread = start_http_server(port, host, found)
         except OSError as error:
-            raise ConfigurationError(
+            raise InvalidConfiguration(
                 f"port {port} of {host} cannot be listened on ({error.strerror}): choose another "
                 "with --port"
             ) from error

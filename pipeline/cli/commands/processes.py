@@ -12,7 +12,7 @@ import typer
 
 from pipeline.cli.context import celery_app, load_settings
 from pipeline.cli.local.children import end_with_parent
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 
 ParentPid = Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")]
 
@@ -80,7 +80,9 @@ def flower(
     """Run Flower: a page of queues, workers and tasks."""
     chosen = port or load_settings().flower_port
     if not chosen:
-        raise ConfigurationError("ANALYTICS_FLOWER_PORT=0 turns Flower off; give --port to run it")
+        raise InvalidConfiguration(
+            "ANALYTICS_FLOWER_PORT=0 turns Flower off; give --port to run it"
+        )
     _run("flower", [f"--address={host}", f"--port={chosen}"], parent_pid, level=False)
 
 

@@ -16,7 +16,7 @@ import typer
 from pipeline.cli.context import configure_producer, load_settings, open_services
 from pipeline.cli.options import today
 from pipeline.cli.output import print_table, say
-from pipeline.errors import PipelineError
+from pipeline.errors import NotCounted
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -34,10 +34,6 @@ _EXAMPLES = (
     ("example_product_click", "ada", {"product_id": "p-42"}),
     ("example_product_click", "grace", {"product_id": "p-7"}),
 )
-
-
-class NotCountedError(PipelineError):
-    """The example events were sent, but no worker counted them."""
 
 
 class _Stopped(BaseException):
@@ -148,7 +144,7 @@ def _send_examples() -> None:
             if all(counts[name] >= goal[name] for name in goal):
                 break
             if time.monotonic() > deadline:
-                raise NotCountedError(
+                raise NotCounted(
                     f"{len(_EXAMPLES)} example events were sent but not counted within "
                     f"{_COUNTED_WITHIN_S:g} s: see the event worker's log"
                 )

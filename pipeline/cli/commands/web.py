@@ -8,7 +8,7 @@ import typer
 
 from pipeline.cli import context
 from pipeline.cli.local.children import end_with_parent
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 
 
 def register(app: typer.Typer) -> None:
@@ -36,11 +36,11 @@ def web(
     settings = context.load_settings()
     chosen = port or settings.web_port
     if not chosen:
-        raise ConfigurationError("ANALYTICS_WEB_PORT=0 turns the web server off; give --port")
+        raise InvalidConfiguration("ANALYTICS_WEB_PORT=0 turns the web server off; give --port")
     try:
         from pipeline.web import main
     except ModuleNotFoundError as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             f"the web server needs the package {error.name!r}: pip install analytics-pipeline[web]"
         ) from error
     urls = context.redis_url(settings), context.postgres_url(settings)

@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol, Self
 
 import msgspec
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 from pipeline.event.model import Event
 
 _ROW_GROUP = 50_000
@@ -79,12 +79,12 @@ class NdjsonWriter(AbstractContextManager["NdjsonWriter"]):
 
 
 def parquet_writer() -> Callable[[IO[bytes]], AbstractContextManager[Writer]]:
-    """A writer of Parquet files. Raises `ConfigurationError` where pyarrow is not installed."""
+    """A writer of Parquet files. Raises `InvalidConfiguration` where pyarrow is not installed."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ConfigurationError(
+        raise InvalidConfiguration(
             "Parquet needs pyarrow: install analytics-pipeline[parquet], or export as ndjson"
         ) from error
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line, UnreadableFileError
-from pipeline.cli.files.log_formats import EventObject, LineParser, RejectedLine
+from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line
+from pipeline.cli.files.log_formats import EventObject, LineParser
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
-from pipeline.errors import InvalidEvent
+from pipeline.errors import InvalidEvent, RejectedLine, UnreadableFile
 from pipeline.event.model import Event
 
 # What surrounds and separates the events of a message, generously.
@@ -95,7 +95,7 @@ class Importer:
             for line in lines:
                 self._report.lines = line.number
                 self._take(line)
-        except UnreadableFileError:
+        except UnreadableFile:
             self._flush()
             raise
         self._flush()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.contract import MAX_MESSAGE_BYTES
-from pipeline.errors import PipelineError
+from pipeline.errors import UnreadableFile
 
 # No event can be longer than the message that carries it.
 MAX_LINE_BYTES = MAX_MESSAGE_BYTES
@@ -23,10 +23,6 @@ STANDARD_INPUT = "-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 128 * 1024
-
-
-class UnreadableFileError(PipelineError):
-    """A file cannot be read, or not to its end. Lines already sent stay sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class LineSource:
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 # The part of a line before the fault is not looked at: cut short, it could still be
                 # a valid event, though not the one that was written.
-                raise UnreadableFileError(
+                raise UnreadableFile(
                     f"{self.name}: the gzip data is damaged or cut short after line {number} "
                     f"({error}); get the whole file again"
                 ) from error
@@ -119,12 +115,12 @@ class _Unpacked(io.RawIOBase):
 
 @contextmanager
 def open_lines(path: str) -> Iterator[LineSource]:
-    """Open a file, or standard input for `-`. Raises `UnreadableFileError`."""
+    """Open a file, or standard input for `-`. Raises `UnreadableFile`."""
     if path == STANDARD_INPUT:
         yield LineSource("standard input", sys.stdin.buffer, None)
         return
     if Path(path).is_dir():
-        raise UnreadableFileError(f"{path} is a directory; name one file, or pipe several into `-`")
+        raise UnreadableFile(f"{path} is a directory; name one file, or pipe several into `-`")
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - closed below, and only its opening may fail here
     except OSError as error:
@@ -134,5 +130,5 @@ def open_lines(path: str) -> Iterator[LineSource]:
         yield LineSource(path, file, about.st_size if stat.S_ISREG(about.st_mode) else None)
 
 
-def _cannot_read(name: str, error: OSError) -> UnreadableFileError:
-    return UnreadableFileError(f"cannot read {name}: {error.strerror or error}")
+def _cannot_read(name: str, error: OSError) -> UnreadableFile:
+    return UnreadableFile(f"cannot read {name}: {error.strerror or error}")

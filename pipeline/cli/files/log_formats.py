@@ -18,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.errors import RejectedLine
 
 _SHOWN_CHARACTERS = 60
 
@@ -45,10 +45,6 @@ _ESCAPED = re.compile(r'\\(["\\])')
 
 EventObject = dict[str, Any]
 LineParser = Callable[[str], EventObject]
-
-
-class RejectedLine(PipelineError):
-    """A line is not an event; the message says why. The lines around it are not concerned."""
 
 
 def combined(event_type: str) -> LineParser:

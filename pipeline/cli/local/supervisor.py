@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pipeline.cli import context
 from pipeline.cli.context import DATA_DIR_VARIABLE
 from pipeline.cli.local.children import Child, Program, stop_children
-from pipeline.errors import PipelineError
+from pipeline.errors import AlreadyRunning, NotReady, PipelineError
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -37,14 +37,6 @@ WORKER, BEAT, FLOWER, WEB = "worker ", "beat", "flower", "web"
 _POLL_S = 0.05
 _PING_TIMEOUT_S = 0.5
 _LOG_LINES_SHOWN = 3
-
-
-class NotReadyError(PipelineError):
-    """A process that was started does not get ready."""
-
-
-class AlreadyRunningError(PipelineError):
-    """Another `analytics up` runs on this data directory."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class Supervisor:
     def wait_until_ready(self) -> None:
         """Return when every worker answers, and Flower and the web server listen.
 
-        Raises `NotReadyError`.
+        Raises `NotReady`.
         """
         app = context.celery_app()
         deadline = time.monotonic() + READY_WITHIN_S
@@ -102,7 +94,7 @@ class Supervisor:
             if not missing:
                 return
             if time.monotonic() > deadline:
-                raise NotReadyError(self._why_not_ready(missing[0]))
+                raise NotReady(self._why_not_ready(missing[0]))
             time.sleep(_POLL_S)
 
     def keep_running(self) -> None:
@@ -186,8 +178,8 @@ class Supervisor:
         os.write(lock, str(os.getpid()).encode())
         self._lock = lock
 
-    def _already_running(self, holder: str) -> AlreadyRunningError:
-        return AlreadyRunningError(
+    def _already_running(self, holder: str) -> AlreadyRunning:
+        return AlreadyRunning(
             f"`analytics up` already runs on {self._data_dir} (process {holder}): "
             "stop it first, or give this one another --data-dir"
         )
@@ -317,7 +309,7 @@ def _free_port(wanted: int, setting: str) -> int:
             except OSError:
                 continue
             return port
-    raise NotReadyError(
+    raise NotReady(
         f"ports {wanted} to {wanted + PORTS_TRIED - 1} are taken; set {setting} to a free one, or "
         "to 0 to do without"
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from pipeline.errors import UnsuitableTimeZone
 from pipeline.reading.stats import Ranking, Stats
 from pipeline.services import Services
 from pipeline.web.api import periods
@@ -20,7 +21,7 @@ from pipeline.web.api.models import (
     TopAnswer,
     documented,
 )
-from pipeline.web.api.periods import Point, UnsuitableZone
+from pipeline.web.api.periods import Point
 from pipeline.web.api.queries import (
     MOST_DAYS,
     MOST_DAYS_BY_HOUR,
@@ -128,7 +129,7 @@ class _Series:
             if query.compare:
                 self._ranges.insert(0, periods.before(*days))
             self._points = [self._of(*one) for one in self._ranges]
-        except UnsuitableZone as error:
+        except UnsuitableTimeZone as error:
             raise invalid("time_zone", str(error)) from error
         except OverflowError as error:
             raise invalid("compare", "there is no period before that; ask without it") from error

@@ -14,6 +14,8 @@ from itertools import accumulate
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
+from pipeline.errors import UnsuitableTimeZone
+
 Granularity = Literal["hour", "day", "week", "month"]
 
 FIRST_DAY = date(1, 1, 2)
@@ -22,10 +24,6 @@ LAST_DAY = date(9998, 12, 31)
 
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-
-
-class UnsuitableZone(ValueError):
-    """The zone is unknown, or its days do not consist of full UTC hours."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class Point:
 
 
 def zone(name: str) -> ZoneInfo:
-    """The time zone of an IANA name. Raises `UnsuitableZone`."""
+    """The time zone of an IANA name. Raises `UnsuitableTimeZone`."""
     if name not in _zone_names():
-        raise UnsuitableZone(
+        raise UnsuitableTimeZone(
             f"{name[:80]!r} is no time zone: give an IANA name such as Europe/Berlin"
         )
     return ZoneInfo(name)
@@ -50,8 +48,8 @@ def points(first: date, last: date, granularity: Granularity, tz: ZoneInfo) -> l
     """The points from the first day to the last, both included, in order and without a gap.
 
     A week is named by its Monday and a month by its first day, also where the range cuts it; then
-    it counts the days of the range only. Raises `UnsuitableZone` where a day of the zone does not
-    begin at a full UTC hour.
+    it counts the days of the range only. Raises `UnsuitableTimeZone` where a day of the zone does
+    not begin at a full UTC hour.
     """
     if granularity == "hour":
         begin, end = _midnight(first, tz), _midnight(last + _DAY, tz)
@@ -111,7 +109,7 @@ def _midnight(day: date, tz: ZoneInfo) -> datetime:
     """When a day begins in the zone. Where clocks jump over midnight, that is when they do."""
     at = datetime.combine(day, time(), tz).astimezone(UTC)
     if at.minute or at.second:
-        raise UnsuitableZone(
+        raise UnsuitableTimeZone(
             f"{tz.key} is not whole hours from UTC on {day}, and counts are kept by UTC hour: ask "
             "for UTC, or for a zone that is"
         )

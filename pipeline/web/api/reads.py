@@ -18,7 +18,7 @@ import redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from pipeline.errors import ConfigurationError, RedisWentBack, ServerUnavailable
+from pipeline.errors import InvalidConfiguration, RedisWentBack, ServerUnavailable
 from pipeline.postgres.engine import reported_postgres_errors
 from pipeline.redis.client import RETRY_LATER, reported_redis_errors
 from pipeline.web.answers import Refused, unavailable
@@ -87,7 +87,7 @@ class Reads:
         try:
             with reported_redis_errors(self._client), reported_postgres_errors(self._engine):
                 return work()
-        except (ServerUnavailable, ConfigurationError, RedisWentBack) as error:
+        except (ServerUnavailable, InvalidConfiguration, RedisWentBack) as error:
             # Whoever runs the servers needs addresses and remedies, clients must not have them.
             logger.warning("a request is refused: %s", error)
             raise _away(error) from error

@@ -7,14 +7,11 @@ from typing import Any
 
 from starlette.types import Receive
 
+from pipeline.errors import ClientGone
 from pipeline.web.answers import Refused, unavailable
 
 _GZIP = 16 + zlib.MAX_WBITS
 _UNPACKED = frozenset({b"", b"identity"})
-
-
-class ClientGone(Exception):
-    """Whoever sent the request has closed the connection."""
 
 
 class Budget:

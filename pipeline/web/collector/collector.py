@@ -18,19 +18,12 @@ import msgspec
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from pipeline.errors import ServerUnavailable
+from pipeline.errors import ClientGone, ServerUnavailable
 from pipeline.web.access import AccessKey
 from pipeline.web.answers import Refused, unauthorised, unavailable
 from pipeline.web.collector import forms, segment
 from pipeline.web.collector.arrivals import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Arrivals, Sender
-from pipeline.web.collector.bodies import (
-    Budget,
-    ClientGone,
-    read_body,
-    too_large,
-    too_slow,
-    unpacked,
-)
+from pipeline.web.collector.bodies import Budget, read_body, too_large, too_slow, unpacked
 from pipeline.web.collector.gathering import Gatherer
 from pipeline.web.collector.limiting import Limit
 from pipeline.web.collector.patience import Patience

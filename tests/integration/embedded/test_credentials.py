@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.embedded import credentials
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 
 
 def test_credentials_stay_the_same_and_differ_between_servers(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_damaged_credentials_are_never_replaced_silently(tmp_path: Path, content
     path = tmp_path / credentials.FILE
     path.write_text(content, encoding="utf-8")
 
-    with pytest.raises(EmbeddedServerError, match=r"credentials\.json"):
+    with pytest.raises(EmbeddedServerFailed, match=r"credentials\.json"):
         credentials.load(tmp_path, "redis")
 
     assert path.read_text(encoding="utf-8") == content

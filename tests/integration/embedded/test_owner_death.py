@@ -15,7 +15,7 @@ from pipeline.embedded import (
     PrivateServers,
     locks,
 )
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 from tests.integration.embedded.support import (
     Owner,
     eventually,
@@ -93,7 +93,7 @@ def test_a_stranger_with_the_number_of_an_orphan_is_not_signalled(
     assert held is not None
     held.write(str(stranger.pid))
     try:
-        with pytest.raises(EmbeddedServerError, match=f"still in use.*process {stranger.pid}"):
+        with pytest.raises(EmbeddedServerFailed, match=f"still in use.*process {stranger.pid}"):
             PrivateServers.start(data_dir, postgres=False)
         assert stranger.poll() is None
     finally:

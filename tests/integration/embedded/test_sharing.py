@@ -15,7 +15,7 @@ from pipeline.embedded import (
     locks,
     private_servers,
 )
-from pipeline.errors import EmbeddedServerError
+from pipeline.errors import EmbeddedServerFailed
 from tests.integration.embedded.support import (
     Owner,
     eventually,
@@ -76,7 +76,7 @@ def test_a_directory_held_without_answering_servers_is_refused_with_its_owner_na
             url = f"redis://127.0.0.1:{unanswered.getsockname()[1]}/0"
         address.write(data_dir, address.Addresses(url, None, 4711))
     try:
-        with pytest.raises(EmbeddedServerError) as caught:
+        with pytest.raises(EmbeddedServerFailed) as caught:
             PrivateServers.start(data_dir, postgres=False)
     finally:
         held.close()
@@ -89,6 +89,6 @@ def test_a_directory_held_without_answering_servers_is_refused_with_its_owner_na
 def test_an_owner_that_runs_only_one_server_cannot_lend_the_other(data_dir: Path) -> None:
     with (
         PrivateServers.start(data_dir, postgres=False),
-        pytest.raises(EmbeddedServerError, match=f"process {os.getpid()} .* only one"),
+        pytest.raises(EmbeddedServerFailed, match=f"process {os.getpid()} .* only one"),
     ):
         PrivateServers.start(data_dir)

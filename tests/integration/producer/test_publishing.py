@@ -175,7 +175,7 @@ def test_a_setting_that_cannot_be_read_is_named() -> None:
         "        track_event.delay('a')\n"
         "        raise AssertionError\n"
         "    except Exception as error:\n"
-        "        assert type(error).__name__ == 'ConfigurationError', repr(error)\n"
+        "        assert type(error).__name__ == 'InvalidConfiguration', repr(error)\n"
         "        assert str(error).startswith('ANALYTICS_COUNT_BY={: ')\n",
         ANALYTICS_COUNT_BY="{",
     )
@@ -199,14 +199,14 @@ def test_a_task_that_was_looked_at_before_anything_was_configured_works_all_the_
 ) -> None:
     run(
         "from pipeline import configure, track_event\n"
-        "from pipeline.errors import ConfigurationError\n"
+        "from pipeline.errors import InvalidConfiguration\n"
         "assert track_event.name\n"
         "urgent = lambda name: track_event.s(name).set(priority=1).apply_async()\n"
         "for send in (track_event.delay, track_event, urgent):\n"
         "    try:\n"
         "        send('page_view')\n"
         "        raise AssertionError\n"
-        "    except ConfigurationError as error:\n"
+        "    except InvalidConfiguration as error:\n"
         "        assert 'ANALYTICS_REDIS_URL is not set' in str(error)\n"
         f"configure(redis_url={redis_url!r})\n"
         "track_event.delay('page_view')\n"

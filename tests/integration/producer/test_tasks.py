@@ -12,7 +12,7 @@ from celery import Celery, group, signals
 
 from pipeline import track_event, track_events
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE
-from pipeline.errors import ConfigurationError, InvalidEvent
+from pipeline.errors import InvalidConfiguration, InvalidEvent
 from pipeline.producer import celery_tasks
 from tests.helpers.support import NOW, QUEUE, arguments, counted_here, sent
 
@@ -226,6 +226,6 @@ def test_a_message_takes_a_mebibyte_and_no_more(client: redis.Redis) -> None:
 
 
 def test_without_an_address_of_redis_the_error_says_what_to_set(tmp_path: Any) -> None:
-    with pytest.raises(ConfigurationError, match="ANALYTICS_REDIS_URL is not set"):
+    with pytest.raises(InvalidConfiguration, match="ANALYTICS_REDIS_URL is not set"):
         celery_tasks.configure(redis_url=None, data_dir=tmp_path)
         track_event.delay("a")

@@ -16,7 +16,7 @@ import redis
 from sqlalchemy import make_url
 
 from pipeline import Tracker
-from pipeline.errors import ConfigurationError, EventsNotAccepted, InvalidEvent
+from pipeline.errors import EventsNotAccepted, InvalidConfiguration, InvalidEvent
 from pipeline.producer import celery_tasks
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
@@ -347,5 +347,5 @@ def test_an_option_that_makes_no_sense_is_named(options: dict[str, Any], said: s
 
 def test_without_an_address_the_first_event_says_what_to_set(tmp_path: Path) -> None:
     celery_tasks.configure(redis_url=None, data_dir=tmp_path)
-    with pytest.raises(ConfigurationError, match="ANALYTICS_REDIS_URL is not set"):
+    with pytest.raises(InvalidConfiguration, match="ANALYTICS_REDIS_URL is not set"):
         Tracker().track("page_view")

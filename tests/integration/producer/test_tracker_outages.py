@@ -14,7 +14,7 @@ import redis
 
 from pipeline import Tracker
 from pipeline.embedded import PrivateServers
-from pipeline.errors import ConfigurationError, EventsNotAccepted
+from pipeline.errors import EventsNotAccepted, InvalidConfiguration
 from pipeline.producer import celery_tasks
 from pipeline.services import Services
 from tests.conftest import chosen_programs
@@ -259,7 +259,7 @@ def test_a_directory_that_cannot_be_written_is_named_by_the_first_event(
     try:
         if user[1] == 0:
             os.setresuid(65_534, 65_534, 0)
-        with pytest.raises(ConfigurationError, match=f"spool_dir={directory} cannot be written"):
+        with pytest.raises(InvalidConfiguration, match=f"spool_dir={directory} cannot be written"):
             spooling(directory).track("page_view")
     finally:
         os.setresuid(*user)

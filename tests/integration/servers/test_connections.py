@@ -11,7 +11,7 @@ import redis
 from sqlalchemy import make_url, text
 
 from pipeline.embedded import PrivateServers
-from pipeline.errors import ConfigurationError, PipelineError, ServerUnavailable
+from pipeline.errors import InvalidConfiguration, PipelineError, ServerUnavailable
 from pipeline.postgres import engine, schema
 from pipeline.postgres.engine import check_postgres, postgres_engine
 from pipeline.redis import client
@@ -72,7 +72,7 @@ def test_a_redis_that_keeps_what_it_acknowledges_is_accepted(redis_url: str) -> 
 
 @pytest.mark.parametrize("password", ["secret", ""])
 def test_a_wrong_password_of_redis_is_said(redis_url: str, password: str) -> None:
-    message = refusal(ConfigurationError, lambda: check(with_password(redis_url, password)))
+    message = refusal(InvalidConfiguration, lambda: check(with_password(redis_url, password)))
     assert "refuses the user or password" in message
     assert message.endswith("correct ANALYTICS_REDIS_URL")
 
@@ -84,7 +84,7 @@ def test_a_user_of_redis_who_may_not_do_what_is_needed_is_refused(
     try:
         url = make_url(redis_url).set(username="limited", password="secret")
         shown = url.render_as_string(hide_password=False)
-        message = refusal(ConfigurationError, lambda: check(shown))
+        message = refusal(InvalidConfiguration, lambda: check(shown))
     finally:
         client.acl_deluser("limited")
     assert "no permissions" in message
@@ -111,11 +111,11 @@ def test_a_redis_that_is_away_is_said_with_its_address(host: str) -> None:
     ],
 )
 def test_a_wrong_url_of_redis_is_refused_without_showing_its_password(url: str) -> None:
-    assert "the Redis URL " in refusal(ConfigurationError, lambda: redis_client(url))
+    assert "the Redis URL " in refusal(InvalidConfiguration, lambda: redis_client(url))
 
 
 def test_a_database_that_redis_does_not_have_is_said(redis_url: str) -> None:
-    message = refusal(ConfigurationError, lambda: check(redis_url.removesuffix("/0") + "/99999"))
+    message = refusal(InvalidConfiguration, lambda: check(redis_url.removesuffix("/0") + "/99999"))
     assert "ANALYTICS_REDIS_URL" in message
 
 
@@ -127,7 +127,7 @@ def test_a_server_that_is_no_redis_is_said(redis_url: str, servers: PrivateServe
 
 def test_a_redis_that_evicts_keys_is_refused(client: redis.Redis, redis_url: str) -> None:
     with configured(client, "maxmemory-policy", "allkeys-lru"):
-        message = refusal(ConfigurationError, lambda: check(redis_url))
+        message = refusal(InvalidConfiguration, lambda: check(redis_url))
     assert "maxmemory-policy allkeys-lru" in message
     assert "set maxmemory-policy noeviction" in message
 
@@ -136,7 +136,7 @@ def test_a_redis_without_an_append_only_file_is_refused(
     client: redis.Redis, redis_url: str
 ) -> None:
     with configured(client, "appendonly", "no"):
-        message = refusal(ConfigurationError, lambda: check(redis_url, "everysec"))
+        message = refusal(InvalidConfiguration, lambda: check(redis_url, "everysec"))
     assert "set appendonly yes" in message
 
 
@@ -144,7 +144,7 @@ def test_a_redis_that_syncs_every_second_is_accepted_only_where_that_is_asked_fo
     client: redis.Redis, redis_url: str
 ) -> None:
     with configured(client, "appendfsync", "everysec"):
-        message = refusal(ConfigurationError, lambda: check(redis_url, "always"))
+        message = refusal(InvalidConfiguration, lambda: check(redis_url, "always"))
         check(redis_url, "everysec")
     assert "ANALYTICS_APPENDFSYNC=everysec" in message
 
@@ -157,7 +157,7 @@ def test_a_redis_that_is_too_old_is_refused(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "OLDEST_REDIS", (99, 0))
-    assert "is too old" in refusal(ConfigurationError, lambda: check(redis_url))
+    assert "is too old" in refusal(InvalidConfiguration, lambda: check(redis_url))
 
 
 def test_a_client_never_repeats_a_command_by_itself(redis_url: str) -> None:
@@ -177,7 +177,7 @@ def test_a_migrated_postgres_is_accepted(postgres_url: str) -> None:
 
 
 def test_a_postgres_that_is_not_set_up_is_said(empty_postgres_url: str) -> None:
-    message = refusal(ConfigurationError, lambda: check_database(empty_postgres_url))
+    message = refusal(InvalidConfiguration, lambda: check_database(empty_postgres_url))
     newest = schema.newest_version()
     assert (
         message
@@ -187,7 +187,7 @@ def test_a_postgres_that_is_not_set_up_is_said(empty_postgres_url: str) -> None:
 
 def test_a_postgres_at_another_version_is_said(services: Services, postgres_url: str) -> None:
     execute(services, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0000'")
-    message = refusal(ConfigurationError, lambda: check_database(postgres_url))
+    message = refusal(InvalidConfiguration, lambda: check_database(postgres_url))
     assert message.startswith("the database is at version 0000, this program needs")
 
 
@@ -196,7 +196,7 @@ def test_a_flush_into_a_database_that_is_not_set_up_takes_nothing(
 ) -> None:
     other = connect(services.settings, redis_url, empty_postgres_url)
     count_events(services, event())
-    assert "run `analytics migrate`" in refusal(ConfigurationError, other.flush)
+    assert "run `analytics migrate`" in refusal(InvalidConfiguration, other.flush)
     other.close()
     assert services.claims.pending() == 2
     assert services.flush() == 2
@@ -204,7 +204,7 @@ def test_a_flush_into_a_database_that_is_not_set_up_takes_nothing(
 
 def test_a_wrong_password_of_postgres_is_said(postgres_url: str) -> None:
     url = with_password(postgres_url, "secret")
-    message = refusal(ConfigurationError, lambda: check_database(url))
+    message = refusal(InvalidConfiguration, lambda: check_database(url))
     assert "refuses the connection" in message
     assert message.endswith("correct ANALYTICS_POSTGRES_URL")
 
@@ -212,7 +212,7 @@ def test_a_wrong_password_of_postgres_is_said(postgres_url: str) -> None:
 @pytest.mark.parametrize("part", ["database", "username"])
 def test_a_database_or_user_that_does_not_exist_is_said(postgres_url: str, part: str) -> None:
     url = make_url(postgres_url).set(**{part: "nowhere"}).render_as_string(hide_password=False)
-    message = refusal(ConfigurationError, lambda: check_database(url))
+    message = refusal(InvalidConfiguration, lambda: check_database(url))
     assert "nowhere" in message
 
 
@@ -228,14 +228,14 @@ def test_a_postgres_that_is_away_is_said_with_its_address(host: str) -> None:
     "url", ["", "localhost", "mysql://u:secret@localhost/a", "postgresql://u:secret@localhost:x/a"]
 )
 def test_a_wrong_url_of_postgres_is_refused_without_showing_its_password(url: str) -> None:
-    assert "the Postgres URL " in refusal(ConfigurationError, lambda: postgres_engine(url))
+    assert "the Postgres URL " in refusal(InvalidConfiguration, lambda: postgres_engine(url))
 
 
 def test_a_postgres_that_is_too_old_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "OLDEST_POSTGRES", 99)
-    assert "is too old" in refusal(ConfigurationError, lambda: check_database(postgres_url))
+    assert "is too old" in refusal(InvalidConfiguration, lambda: check_database(postgres_url))
 
 
 def test_a_connection_that_was_cut_is_replaced(

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import CannotRebuild, TooMuchWaiting
 from pipeline.event.model import Event
 from pipeline.services import Services
 from pipeline.upkeep.audit import Difference
 from pipeline.upkeep.audit import audit as compare
-from pipeline.upkeep.rebuild import CannotRebuild, Rebuilt
-from pipeline.upkeep.snapshot import TooMuchWaiting, held
+from pipeline.upkeep.rebuild import Rebuilt
+from pipeline.upkeep.snapshot import held
 from tests.conftest import MakeServices
 from tests.helpers.support import NOW, TODAY, count_events, event, eventually, execute, rows
 

@@ -12,10 +12,10 @@ import redis
 
 from pipeline.cli import main
 from pipeline.embedded import PrivateServers
-from pipeline.errors import ConfigurationError, ServerUnavailable
+from pipeline.errors import InvalidConfiguration, NoSuchAccessKey, ServerUnavailable
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
-from pipeline.web.access import Access, NoSuchKey
+from pipeline.web.access import Access
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -113,12 +113,12 @@ def test_a_key_made_by_another_process_is_found(client: redis.Redis, access: Acc
 
 
 def test_whoever_revokes_a_key_that_is_not_there_is_told(access: Access) -> None:
-    with pytest.raises(NoSuchKey, match="keys list"):
+    with pytest.raises(NoSuchAccessKey, match="keys list"):
         access.revoke("a")
 
 
 def test_an_origin_with_a_wildcard_inside_is_refused(access: Access) -> None:
-    with pytest.raises(ConfigurationError, match="is not the origin"):
+    with pytest.raises(InvalidConfiguration, match="is not the origin"):
         access.create("write", "", ["https://*.example"])
 
 

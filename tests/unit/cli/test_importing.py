@@ -13,15 +13,9 @@ import msgspec
 import pytest
 
 from pipeline.cli.files.importing import Importer, LineIds, Report
-from pipeline.cli.files.line_source import (
-    MAX_LINE_BYTES,
-    Line,
-    LineSource,
-    UnreadableFileError,
-    open_lines,
-)
+from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line, LineSource, open_lines
 from pipeline.cli.files.log_formats import ndjson
-from pipeline.errors import ServerUnavailable
+from pipeline.errors import ServerUnavailable, UnreadableFile
 
 EVENT = b'{"event_type": "sale", "timestamp": "2026-01-01T00:00:00Z"}'
 
@@ -81,7 +75,7 @@ def test_a_gzip_file_cut_short_gives_its_whole_lines_and_then_says_where_it_ends
     packed = gzip.compress(b"".join(b"%d\n" % n for n in range(5_000)))
     found = []
 
-    with pytest.raises(UnreadableFileError, match="damaged or cut short after line"):
+    with pytest.raises(UnreadableFile, match="damaged or cut short after line"):
         for line in LineSource("log", io.BufferedReader(io.BytesIO(packed[:-2_000])), None):
             found.append(line.data)
 
@@ -94,9 +88,9 @@ def test_whole_lines_before_a_fault_of_the_file_are_sent(report: Report) -> None
 
     def faulty() -> Iterator[Line]:
         yield Line(1, EVENT)
-        raise UnreadableFileError("cut short")
+        raise UnreadableFile("cut short")
 
-    with pytest.raises(UnreadableFileError):
+    with pytest.raises(UnreadableFile):
         Importer(ndjson, messages.append, report).run(faulty())
 
     assert [len(events) for events in messages] == [1]
@@ -119,7 +113,7 @@ def test_after_a_failed_send_nothing_more_is_sent(report: Report) -> None:
 
 @pytest.mark.parametrize(("name", "message"), [("absent", "No such file"), (".", "is a directory")])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(UnreadableFileError) as raised, open_lines(str(tmp_path / name)):
+    with pytest.raises(UnreadableFile) as raised, open_lines(str(tmp_path / name)):
         pass
 
     assert message in str(raised.value)

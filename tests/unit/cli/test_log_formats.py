@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.files.log_formats import RejectedLine, combined, ndjson
+from pipeline.cli.files.log_formats import combined, ndjson
+from pipeline.errors import RejectedLine
 
 ACCESS_LOG = Path(__file__).parents[4] / "shared" / "data" / "access.log.gz"
 

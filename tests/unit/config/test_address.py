@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import address
 from pipeline.address import Addresses
-from pipeline.errors import ConfigurationError
+from pipeline.errors import InvalidConfiguration
 
 BOTH = Addresses(
     redis_url="redis://:secret@127.0.0.1:20001/0",
@@ -109,7 +109,7 @@ def test_without_any_server_the_error_names_the_variable_the_directory_and_the_c
         address.write(tmp_path, written)
     assert callable(find)
 
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(InvalidConfiguration) as caught:
         find(None, tmp_path)
 
     message = str(caught.value)
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_reported_with_its_path_and_the_remedy(
     path = tmp_path / address.FILE
     path.write_text(content, encoding="utf-8")
 
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(InvalidConfiguration) as caught:
         address.read(tmp_path)
 
     assert str(path) in str(caught.value)
@@ -139,14 +139,14 @@ def test_a_damaged_file_is_reported_with_its_path_and_the_remedy(
 def test_a_file_that_is_not_text_is_damaged(tmp_path: Path) -> None:
     (tmp_path / address.FILE).write_bytes(b"\xff\xfe")
 
-    with pytest.raises(ConfigurationError, match="damaged"):
+    with pytest.raises(InvalidConfiguration, match="damaged"):
         address.read(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / address.FILE).mkdir()
 
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(InvalidConfiguration, match="cannot be read"):
         address.read(tmp_path)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import Settings, SettingsError, describe, load
+from config.settings import Settings, describe, load
+from pipeline.errors import InvalidConfiguration
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_what_is_logged(monkeypatch: pytest.MonkeyPatch, given: str, meant: obje
 )
 def test_what_cannot_be_logged(monkeypatch: pytest.MonkeyPatch, given: str, said: str) -> None:
     monkeypatch.setenv("ANALYTICS_EVENT_LOG", given)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(InvalidConfiguration) as caught:
         load()
     assert "\n" not in str(caught.value)
     assert said in str(caught.value)
@@ -56,7 +57,7 @@ def test_what_cannot_be_logged(monkeypatch: pytest.MonkeyPatch, given: str, said
 )
 def test_numbers_out_of_range(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"ANALYTICS_{name}", value)
-    with pytest.raises(SettingsError, match=rf"ANALYTICS_{name}=.*must be a whole number"):
+    with pytest.raises(InvalidConfiguration, match=rf"ANALYTICS_{name}=.*must be a whole number"):
         load()
 
 

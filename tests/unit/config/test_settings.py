@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings, SettingsError, describe, load
+from config.settings import Settings, describe, load
+from pipeline.errors import InvalidConfiguration
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     """What `load` says of these variables (named without ANALYTICS_)."""
     for name, value in variables.items():
         monkeypatch.setenv(f"ANALYTICS_{name}", value)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(InvalidConfiguration) as caught:
         load()
     return str(caught.value)
 

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from config.settings import SettingsError, describe, load
+from config.settings import describe, load
+from pipeline.errors import InvalidConfiguration
 
 SECRET = "0123456789abcdef-secret"
 
@@ -48,7 +49,7 @@ def test_a_wrong_one_is_named_with_value_and_remedy(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(f"ANALYTICS_{name}", value)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(InvalidConfiguration) as caught:
         load()
     assert str(caught.value).startswith(f"ANALYTICS_{name}={value}: ")
     assert said in str(caught.value)
@@ -58,7 +59,7 @@ def test_a_secret_that_can_be_guessed_is_refused_and_not_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ANALYTICS_USER_ID_SECRET", "hunter2")
-    with pytest.raises(SettingsError, match="16 characters or more") as caught:
+    with pytest.raises(InvalidConfiguration, match="16 characters or more") as caught:
         load()
     assert "hunter2" not in str(caught.value)
     assert "ANALYTICS_USER_ID_SECRET=***" in str(caught.value)

@@ -7,8 +7,8 @@ import ssl
 import pytest
 from celery import Celery
 
-from config.settings import SettingsError, describe, load
-from pipeline.errors import ConfigurationError
+from config.settings import describe, load
+from pipeline.errors import InvalidConfiguration
 from pipeline.producer import rabbitmq
 from pipeline.producer.celery_tasks import ProducerSettings
 
@@ -47,7 +47,7 @@ def test_an_address_that_cannot_work_is_refused_in_one_line_without_the_password
     monkeypatch: pytest.MonkeyPatch, url: str, shown: str, reason: str
 ) -> None:
     monkeypatch.setenv("ANALYTICS_BROKER_URL", url)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(InvalidConfiguration) as caught:
         load()
     said = str(caught.value)
     assert said.startswith(f"ANALYTICS_BROKER_URL={shown}: ")
@@ -102,6 +102,6 @@ def test_a_producer_reads_the_address_from_the_environment_and_does_not_show_it(
 
 
 def test_a_producer_refuses_a_broker_that_is_not_rabbitmq_without_the_password() -> None:
-    with pytest.raises(ConfigurationError, match="not one of RabbitMQ") as caught:
+    with pytest.raises(InvalidConfiguration, match="not one of RabbitMQ") as caught:
         rabbitmq.celery_options("redis://:secret@host:6379/0", [])
     assert "secret" not in str(caught.value)

@@ -10,16 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.web.api.periods import (
-    FIRST_DAY,
-    LAST_DAY,
-    UnsuitableZone,
-    before,
-    points,
-    sums,
-    utc_days,
-    zone,
-)
+from pipeline.errors import UnsuitableTimeZone
+from pipeline.web.api.periods import FIRST_DAY, LAST_DAY, before, points, sums, utc_days, zone
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "America/Sao_Paulo", "Pacific/Apia"]
 
@@ -59,13 +51,15 @@ def test_a_day_that_the_calendar_left_out_is_empty() -> None:
 
 @pytest.mark.parametrize("name", ["Asia/Kolkata", "Australia/Adelaide", "Asia/Kathmandu"])
 def test_zones_that_are_not_whole_hours_from_utc_are_refused(name: str) -> None:
-    with pytest.raises(UnsuitableZone, match=f"{name} is not whole hours from UTC on 2026-01-01"):
+    with pytest.raises(
+        UnsuitableTimeZone, match=f"{name} is not whole hours from UTC on 2026-01-01"
+    ):
         points(date(2026, 1, 1), date(2026, 1, 1), "day", zone(name))
 
 
 @pytest.mark.parametrize("name", ["", "Mars", "../UTC", "Europe", "europe/berlin", "\x00"])
 def test_what_is_no_zone_is_refused(name: str) -> None:
-    with pytest.raises(UnsuitableZone, match="is no time zone"):
+    with pytest.raises(UnsuitableTimeZone, match="is no time zone"):
         zone(name)
 
 
