@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting import erased_users
-from pipeline.counting.counters import CounterOptions, Counters
+from pipeline.counting.apply import CounterOptions, Counters
 from pipeline.counting.log_entries import EventLogOptions
 from pipeline.errors import ServerUnavailable
 from pipeline.event_log.archive import KEPT_DAYS, Archive, archive

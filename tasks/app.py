@@ -20,7 +20,7 @@ from pipeline.contract import (
     TRACK_EVENT,
     TRACK_EVENTS,
 )
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.postgres.engine import check_postgres
 from pipeline.producer import rabbitmq

@@ -16,7 +16,7 @@ from benchmarks.report.report import Measured
 from benchmarks.stage.stage import EVENT_TYPE, Stage, users
 from pipeline import track_events
 from pipeline.contract import EVENTS_QUEUE, TAG_PREFIX, TRACK_EVENT, TRACK_EVENTS
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import EventLogOptions
 from pipeline.event.model import Event
 from tasks.consumer.messages import read_message

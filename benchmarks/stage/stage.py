@@ -16,8 +16,8 @@ import psycopg
 
 from benchmarks.report.report import Samples
 from config.settings import Settings
+from pipeline.counting.apply import Applying
 from pipeline.counting.batch import Delivery
-from pipeline.counting.counters import Applying
 from pipeline.embedded import PrivateServers
 from pipeline.event.model import Event
 from pipeline.postgres import schema
@@ -140,7 +140,7 @@ class Stage:
                 Event(EVENT_TYPE, now, f"{prefix}{number}")
                 for number in range(first, min(first + _FILLED_AT_ONCE, counters))
             ]
-            begun = self.services.counters.begin_apply([Delivery(events)], now)
+            begun = Applying(self.services.counters, [Delivery(events)], now)
             if under_way:
                 under_way.finish()
             under_way = begun

@@ -2,27 +2,28 @@
 -- Consume a batch of messages and count its events: both, or nothing.
 --
 -- KEYS  1 unacked hash   2 unacked index   3 pending_flush   4 totals   5 dead
--- ARGV  1 the batch, MessagePack:
+-- ARGV  1 the batch, a MessagePack map:
 --           tags      delivery tags of the messages to consume
 --           events    digests of the event ids to remember     tasks    digests of the task ids to remember
 --           counters  {counter key: increment}
---           values    [[values key, key of the rest, expire at (s), [[value, counter key, increment], …]], …]
---           log       [[stream, hash of sizes, partition, name, events, {gap counter: increment}], …]  entries of the event
+--           values    [{values_key, other_key, expire_at_s, counters = [[value, counter key, increment], …]}, …]
+--           log       [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …]  entries of the event
 --                     log; where the stream is full, the gap is counted in place of the entry
---           dead      [[kind, reason], …]  dead letters; their bodies, which may be any bytes, follow from ARGV[9] on,
---                     and then the blobs of the log's entries
+--           dead      [{kind, reason}, …]  dead letters
 --           books     {field of totals: increment}
 --           forgotten version of the forgotten users that the worker has left out
---       2 prefix of the event id sets   3 prefix of the task id sets   4 half the duplicate window (s)
---       5 cap on distinct values        6 lifetime of a counter (s), 0 for none
---       7 entries and 8 bytes that a stream of the event log may hold             9… bodies of dead letters, blobs
+--           seen_event, seen_task            prefixes of the sets of event ids and of task ids
+--           half_window_s                    half the deduplication window
+--           values_cap                       cap on distinct values
+--           counter_ttl_s                    lifetime of a counter, 0 for none
+--           log_max_entries, log_max_bytes   what a stream of the event log may hold
+--       2… bodies of the dead letters, then blobs of the log's entries: any bytes
 -- Returns {1, number of pending counters, events that found no room in the event log}, or, with nothing changed,
 --         {0, [positions of tags that are gone], [… of event ids seen], [… of task ids seen]}, from 1;
 --         {2} when other users are forgotten than the worker knows.
 
 local unacked, unacked_index, pending, totals, dead = unpack(KEYS)
 local batch = cmsgpack.unpack(ARGV[1])
-local half_window_s, cap, counter_ttl_s = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now_s = tonumber(redis.call('TIME')[1])
 local CHUNK = 4000 -- Lua's unpack() is bounded by its stack
 
@@ -38,7 +39,7 @@ end
 -- The one being filled and two sets of half a window: an id is remembered for one to one and a half windows. And the next
 -- one: a clock that was put back, or that of a replica which took over, may have been there already.
 local function window_sets(prefix)
-    local half = math.floor(now_s / half_window_s)
+    local half = math.floor(now_s / batch.half_window_s)
     return { prefix .. half, prefix .. (half - 1), prefix .. (half - 2), prefix .. (half + 1) }
 end
 
@@ -63,25 +64,26 @@ local gone = {}
 for position, tag in ipairs(batch.tags) do
     if redis.call('HEXISTS', unacked, tag) == 0 then gone[#gone + 1] = position end
 end
-local seen_events = positions_seen(ARGV[2], batch.events)
-local seen_tasks = positions_seen(ARGV[3], batch.tasks)
+local seen_events = positions_seen(batch.seen_event, batch.events)
+local seen_tasks = positions_seen(batch.seen_task, batch.tasks)
 if #gone + #seen_events + #seen_tasks > 0 then return { 0, gone, seen_events, seen_tasks } end
 redis.call('ZCARD', unacked_index)
 local were_pending = redis.call('SCARD', pending)
 redis.call('XLEN', dead)
 
+local function blob(i) return ARGV[1 + #batch.dead + i] end
 local fits = {} -- per entry of the event log, whether its stream has room
 for i, entry in ipairs(batch.log) do
-    local bytes = tonumber(redis.call('HGET', entry[2], entry[3] .. ':bytes')) or 0
-    fits[i] = redis.call('XLEN', entry[1]) < tonumber(ARGV[7]) and bytes + #ARGV[8 + #batch.dead + i] <= tonumber(ARGV[8])
+    local bytes = tonumber(redis.call('HGET', entry.sizes, entry.partition .. ':bytes')) or 0
+    fits[i] = redis.call('XLEN', entry.stream) < batch.log_max_entries and bytes + #blob(i) <= batch.log_max_bytes
 end
 
 local new_values = {} -- per group, the values that take one of the places left under the cap
 for at, group in ipairs(batch.values) do
-    local values_key, found = group[1], group[4]
+    local values_key, found = group.values_key, group.counters
     local names = {}
     for i, value in ipairs(found) do names[i] = value[1] end
-    local room = cap - redis.call('SCARD', values_key)
+    local room = batch.values_cap - redis.call('SCARD', values_key)
     local position, fresh = 0, {}
     for _, chunk in ipairs(in_chunks('SMISMEMBER', values_key, names)) do
         for _, known in ipairs(chunk) do
@@ -91,7 +93,7 @@ for at, group in ipairs(batch.values) do
                     room = room - 1
                     fresh[#fresh + 1] = names[position]
                 else
-                    found[position][2] = group[2]
+                    found[position][2] = group.other_key
                 end
             end
         end
@@ -116,42 +118,41 @@ for first = 1, #batch.tags, CHUNK do
     redis.call('HDEL', unacked, unpack(batch.tags, first, last))
     redis.call('ZREM', unacked_index, unpack(batch.tags, first, last))
 end
-for prefix, ids in pairs({ [ARGV[2]] = batch.events, [ARGV[3]] = batch.tasks }) do
+for prefix, ids in pairs({ [batch.seen_event] = batch.events, [batch.seen_task] = batch.tasks }) do
     if #ids > 0 then
         local set = window_sets(prefix)[1]
         in_chunks('SADD', set, ids)
-        redis.call('EXPIRE', set, 3 * half_window_s, 'NX')
+        redis.call('EXPIRE', set, 3 * batch.half_window_s, 'NX')
     end
 end
 for key, increment in pairs(batch.counters) do add(key, increment) end
 for at, group in ipairs(batch.values) do
     if #new_values[at] > 0 then
-        in_chunks('SADD', group[1], new_values[at])
-        redis.call('EXPIREAT', group[1], group[3])
+        in_chunks('SADD', group.values_key, new_values[at])
+        redis.call('EXPIREAT', group.values_key, group.expire_at_s)
     end
-    for _, value in ipairs(group[4]) do add(value[2], value[3]) end
+    for _, value in ipairs(group.counters) do add(value[2], value[3]) end
 end
 local unlogged = 0
 for i, entry in ipairs(batch.log) do
-    local stream, sizes, partition, name, events, gap = unpack(entry)
-    local blob = ARGV[8 + #batch.dead + i]
     -- A stream takes no more once somebody has used up its ids.
-    if fits[i] and type(redis.pcall('XADD', stream, '*', 'name', name, 'events', events, 'format', '1', 'blob', blob)) == 'string' then
-        redis.pcall('HINCRBY', sizes, partition .. ':bytes', #blob)
-        redis.pcall('HINCRBY', sizes, partition .. ':events', events)
+    if fits[i] and type(redis.pcall('XADD', entry.stream, '*', 'name', entry.name, 'events', entry.events,
+        'format', '1', 'blob', blob(i))) == 'string' then
+        redis.pcall('HINCRBY', entry.sizes, entry.partition .. ':bytes', #blob(i))
+        redis.pcall('HINCRBY', entry.sizes, entry.partition .. ':events', entry.events)
     else
-        unlogged = unlogged + events
-        for key, increment in pairs(gap) do add(key, increment) end
+        unlogged = unlogged + entry.events
+        for key, increment in pairs(entry.gap) do add(key, increment) end
     end
 end
 if unlogged > 0 then redis.pcall('HINCRBY', totals, 'unlogged', unlogged) end
 in_chunks('SADD', pending, created)
 if were_pending == 0 and #created > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
-if counter_ttl_s > 0 then
-    for _, key in ipairs(created) do redis.call('EXPIRE', key, counter_ttl_s) end
+if batch.counter_ttl_s > 0 then
+    for _, key in ipairs(created) do redis.call('EXPIRE', key, batch.counter_ttl_s) end
 end
 for i, letter in ipairs(batch.dead) do
-    redis.call('XADD', dead, '*', 'kind', letter[1], 'body', ARGV[8 + i], 'reason', letter[2], 'at_s', now_s)
+    redis.call('XADD', dead, '*', 'kind', letter.kind, 'body', ARGV[1 + i], 'reason', letter.reason, 'at_s', now_s)
 end
 for field, increment in pairs(batch.books) do redis.pcall('HINCRBY', totals, field, increment) end
 return { 1, redis.call('SCARD', pending), unlogged }

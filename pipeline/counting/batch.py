@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from pipeline.contract import TAG_PREFIX
 from pipeline.counting.erased_users import NOBODY, Forgotten
 from pipeline.counting.increments import CountBy, count
-from pipeline.counting.log_entries import EventLogOptions, by_partition, entries, pack, switched_off
+from pipeline.counting.log_entries import EventLogOptions, log_events
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event, named_type
 from pipeline.redis.keys import Keys
 
 TYPE_UNKNOWN = "__unknown__"
+OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
+"""What becomes of a consumed event; `forgotten`: dropped, since its user was forgotten."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,38 @@ class Applied:
     forgotten: int = 0
 
 
+class _Sorted:
+    """The contents of a batch, by what is to become of them. Tags and ids are noted with the
+    position of their delivery, which the script's answer leads back to."""
+
+    def __init__(self) -> None:
+        self.tags: list[tuple[str, int]] = []
+        self.task_ids: dict[str, int] = {}
+        self.event_ids: dict[str, None] = {}
+        self.counted: list[Event] = []
+        self.dead: list[BadEvent] = []
+        self.not_counted: Counter[tuple[str, str]] = Counter()
+        """Events by (outcome, event type)."""
+
+    def set_apart(self, outcome: str, events: Iterable[Event], bad: Iterable[BadEvent]) -> None:
+        """Note what is not counted, and why."""
+        for event in events:
+            self.not_counted[outcome, event.event_type] += 1
+        for one in bad:
+            self.not_counted[outcome, one.event_type] += one.events
+
+    def books(self) -> dict[str, int]:
+        """What is added to the books: each outcome, in all and by event type."""
+        counted = Counter(event.event_type for event in self.counted)
+        outcomes = {**self.not_counted, **{("counted", name): n for name, n in counted.items()}}
+        books: Counter[str] = Counter()
+        for (outcome, event_type), n in outcomes.items():
+            for field in (outcome, f"{outcome}:{event_type}", "consumed", f"consumed:{event_type}"):
+                books[field] += n
+        books["consumed_messages"] = sum(tag.startswith(TAG_PREFIX) for tag, _ in self.tags)
+        return {name: n for name, n in books.items() if n}
+
+
 class Batch:
     """The deliveries of one apply, and which of their parts Redis has said to leave out."""
 
@@ -80,114 +114,91 @@ class Batch:
         self._seen_tasks: set[int] = set()
         self._seen_events: set[str] = set()
 
-    def message(
+    def prepare(
         self, count_by: CountBy, keys: Keys, now: datetime, forgotten: Forgotten = NOBODY
     ) -> dict[str, Any]:
-        """What the script is to do, as `apply.lua` describes it."""
-        self._tags: list[tuple[str, int]] = []
-        self._tasks: list[tuple[str, int]] = []
-        self._ids: dict[str, None] = {}
-        counted: list[Event] = []
-        duplicates: list[Event] = []
-        dead: list[tuple[str, str]] = []
-        self.bodies: list[bytes] = []
-        outcomes: Counter[tuple[str, str]] = Counter()  # by (outcome, event type)
-        tasks_here: set[str] = set()
-        for position, delivery in enumerate(self._deliveries):
-            if position in self._gone:
-                continue
-            if delivery.tag is not None:
-                self._tags.append((delivery.tag, position))
-            if forgotten.at_ms:
-                delivery = _without(forgotten, delivery, outcomes)
-            repeated = position in self._seen_tasks
-            if delivery.task_id is not None and not repeated:
-                digest = _digest(delivery.task_id)
-                repeated = digest in tasks_here
-                if not repeated:
-                    tasks_here.add(digest)
-                    self._tasks.append((digest, position))
-            if repeated:
-                duplicates += delivery.events
-            else:
-                for event in delivery.events:
-                    (duplicates if self._is_duplicate(event) else counted).append(event)
-            for bad in delivery.bad:
-                outcomes["duplicate" if repeated else "dead", bad.event_type] += bad.events
-                if not repeated:
-                    dead.append((bad.kind, bad.reason))
-                    self.bodies.append(bad.raw)
-        outcomes.update(("counted", event.event_type) for event in counted)
-        outcomes.update(("duplicate", event.event_type) for event in duplicates)
-        self._outcome: Counter[str] = Counter()
-        books: Counter[str] = Counter()
-        for (outcome, event_type), n in outcomes.items():
-            self._outcome[outcome] += n
-            books[f"{outcome}:{event_type}"] += n
-            books[f"consumed:{event_type}"] += n
-        books.update(self._outcome)
-        books["consumed"] = self._outcome.total()
-        books["consumed_messages"] = sum(tag.startswith(TAG_PREFIX) for tag, _ in self._tags)
-        logged = by_partition(counted, self._log)
-        self.blobs = [pack(events) for events in logged.values()]
-        increments = count(counted, count_by, keys, now)
-        increments.counters.update(switched_off(increments.hours, self._log, keys))
+        """What the script is to do, as `apply.lua` describes it; `bodies` and `blobs`, which may be
+        any bytes, go beside it."""
+        found = self._sorted = self._sort(forgotten)
+        self._books = found.books()
+        increments = count(found.counted, count_by, keys, now)
+        log, self.blobs, gaps = log_events(found.counted, increments.hours, self._log, keys)
+        self.bodies = [bad.raw for bad in found.dead]
         return {
-            "tags": [tag for tag, _ in self._tags],
-            "events": list(self._ids),
-            "tasks": [digest for digest, _ in self._tasks],
-            "counters": increments.counters,
+            "tags": [tag for tag, _ in found.tags],
+            "events": list(found.event_ids),
+            "tasks": list(found.task_ids),
+            "counters": increments.counters | gaps,
             "values": increments.values,
-            "log": entries(logged, increments.hours, self._log, keys),
-            "dead": dead,
+            "log": log,
+            "dead": [{"kind": bad.kind, "reason": bad.reason} for bad in found.dead],
             "forgotten": forgotten.version,
-            "books": {name: n for name, n in books.items() if n},
+            "books": self._books,
         }
 
     def leave_out(
         self, gone: Sequence[int], seen_events: Sequence[int], seen_tasks: Sequence[int]
     ) -> None:
         """Take note of the script's answer; positions count from 1 in the lists it was given."""
-        ids = list(self._ids)
-        self._gone.update(self._tags[position - 1][1] for position in gone)
-        self._seen_events.update(ids[position - 1] for position in seen_events)
-        self._seen_tasks.update(self._tasks[position - 1][1] for position in seen_tasks)
+        event_ids, task_ids = list(self._sorted.event_ids), list(self._sorted.task_ids.values())
+        self._gone.update(self._sorted.tags[position - 1][1] for position in gone)
+        self._seen_events.update(event_ids[position - 1] for position in seen_events)
+        self._seen_tasks.update(task_ids[position - 1] for position in seen_tasks)
 
     def applied(self, pending: int, unlogged: int = 0) -> Applied:
-        return Applied(
-            counted=self._outcome["counted"],
-            duplicate=self._outcome["duplicate"],
-            dead=self._outcome["dead"],
-            pending=pending,
-            unlogged=unlogged,
-            forgotten=self._outcome["forgotten"],
-        )
+        """What became of the batch as it was prepared last."""
+        outcomes = {name: self._books.get(name, 0) for name in OUTCOMES}
+        return Applied(pending=pending, unlogged=unlogged, **outcomes)
 
-    def _is_duplicate(self, event: Event) -> bool:
-        if event.event_id is None:
-            return False
-        digest = _digest(event.event_id)
-        if digest in self._seen_events or digest in self._ids:
+    def _sort(self, forgotten: Forgotten) -> _Sorted:
+        found = _Sorted()
+        for position, delivery in enumerate(self._deliveries):
+            if position in self._gone:
+                continue
+            if delivery.tag is not None:
+                found.tags.append((delivery.tag, position))
+            if forgotten.at_ms:
+                delivery = _without(forgotten, delivery, found)
+            if delivery.task_id is not None and self._is_repeated(position, delivery, found):
+                found.set_apart("duplicate", delivery.events, delivery.bad)
+                continue
+            for event in delivery.events:
+                if event.event_id is not None and self._is_duplicate(event.event_id, found):
+                    found.set_apart("duplicate", [event], ())
+                else:
+                    found.counted.append(event)
+            if delivery.bad:
+                found.set_apart("dead", (), delivery.bad)
+                found.dead += delivery.bad
+        return found
+
+    def _is_repeated(self, position: int, delivery: Delivery, found: _Sorted) -> bool:
+        """Whether a message was counted before under its task id; if not, note that."""
+        digest = _digest(cast("str", delivery.task_id))
+        if position in self._seen_tasks or digest in found.task_ids:
             return True
-        self._ids[digest] = None
+        found.task_ids[digest] = position
+        return False
+
+    def _is_duplicate(self, event_id: str, found: _Sorted) -> bool:
+        """Whether an event was counted before under its id; if not, note that."""
+        digest = _digest(event_id)
+        if digest in self._seen_events or digest in found.event_ids:
+            return True
+        found.event_ids[digest] = None
         return False
 
 
-def _without(
-    forgotten: Forgotten, delivery: Delivery, outcomes: Counter[tuple[str, str]]
-) -> Delivery:
-    """The delivery without what is of forgotten users, which `outcomes` notes."""
-    events = [event for event in delivery.events if not forgotten.drops(event)]
-    bad = [one for one in delivery.bad if not forgotten.names(one.raw)]
-    if len(events) == len(delivery.events) and len(bad) == len(delivery.bad):
-        return delivery
-    left = Counter(event.event_type for event in delivery.events)
-    left.subtract(event.event_type for event in events)
-    for one in delivery.bad:
-        if one not in bad:
-            left[one.event_type] += one.events
-    outcomes.update({("forgotten", event_type): n for event_type, n in left.items() if n})
-    return msgspec.structs.replace(delivery, events=events, bad=bad)
+def _without(forgotten: Forgotten, delivery: Delivery, found: _Sorted) -> Delivery:
+    """The delivery without what is of forgotten users, which `found` notes."""
+    kept: tuple[list[Event], list[BadEvent]] = [], []
+    dropped: tuple[list[Event], list[BadEvent]] = [], []
+    for event in delivery.events:
+        (dropped if forgotten.drops(event) else kept)[0].append(event)
+    for bad in delivery.bad:
+        (dropped if forgotten.names(bad.raw) else kept)[1].append(bad)
+    found.set_apart("forgotten", *dropped)
+    return msgspec.structs.replace(delivery, events=kept[0], bad=kept[1])
 
 
 def _digest(identifier: str) -> str:

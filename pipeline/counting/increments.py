@@ -24,7 +24,7 @@ VALUES_LIFETIME = timedelta(days=2)
 CountBy = Mapping[str, Sequence[str]]
 
 
-class ValueIncrements(msgspec.Struct, array_like=True):
+class ValueIncrements(msgspec.Struct):
     """The increments of one property on one day, apart from the others because of the cap on
     distinct values."""
 

@@ -71,7 +71,7 @@ class EventLogOptions:
         return zlib.crc32(event_type.encode()) % min(self.partitions, MAX_LOG_PARTITIONS)
 
 
-class LogEntry(msgspec.Struct, array_like=True, gc=False):
+class LogEntry(msgspec.Struct, gc=False):
     """What the apply script appends to a stream, beside the blob; `gap` are the counters to add to
     in its place when the stream is full."""
 
@@ -121,54 +121,34 @@ Hours = Mapping[tuple[str, str], int]
 """Events counted by (event type, hour)."""
 
 
-def by_partition(events: Sequence[Event], options: EventLogOptions) -> dict[int, Sequence[Event]]:
-    """The events that are logged, by partition."""
-    if options.types == "all" and options.partitions == 1:
-        return {0: events} if events else {}
-    partitions = {
-        event_type: options.partition(event_type)
-        for event_type in {event.event_type for event in events}
-        if options.logs(event_type)
-    }
-    found: dict[int, list[Event]] = {}
-    for event in events:
-        partition = partitions.get(event.event_type)
-        if partition is not None:
-            found.setdefault(partition, []).append(event)
-    return dict(found)
+def log_events(
+    events: Sequence[Event], hours: Hours, options: EventLogOptions, keys: Keys
+) -> tuple[list[LogEntry], list[bytes], dict[str, int]]:
+    """What the event log takes of a batch: an entry for each partition, their blobs in the same
+    order, and the gap counters of events whose types are not logged.
 
-
-def entries(
-    logged: Mapping[int, Sequence[Event]], hours: Hours, options: EventLogOptions, keys: Keys
-) -> list[LogEntry]:
-    """The entries of these partitions, without their blobs.
-
-    Each has a random name of its own. The ledger of the archive knows entries by that: a stream
+    An entry has a random name of its own. The ledger of the archive knows entries by that: a stream
     that was deleted, or a server that took over with a slower clock, gives ids out again.
     """
-    return [
+    types = {event_type for event_type, _ in hours}
+    placed = {name: options.partition(name) for name in types if options.logs(name)}
+    by_partition: dict[int, list[Event]] = {partition: [] for partition in placed.values()}
+    for event in events:
+        if event.event_type in placed:
+            by_partition[placed[event.event_type]].append(event)
+    gaps: dict[int | None, dict[str, int]] = {partition: {} for partition in (None, *by_partition)}
+    for (event_type, hour), n in hours.items():
+        partition = placed.get(event_type)
+        gaps[partition][keys.gap(event_type, OFF if partition is None else FULL, hour)] = n
+    entries = [
         LogEntry(
-            stream=keys.events(partition),
-            sizes=keys.events_sizes,
-            partition=partition,
-            name=uuid4().hex,
-            events=len(events),
-            gap={
-                keys.gap(event_type, FULL, hour): n
-                for (event_type, hour), n in hours.items()
-                if options.logs(event_type) and options.partition(event_type) == partition
-            },
+            keys.events(partition),
+            keys.events_sizes,
+            partition,
+            uuid4().hex,
+            len(some),
+            gaps[partition],
         )
-        for partition, events in logged.items()
+        for partition, some in by_partition.items()
     ]
-
-
-def switched_off(hours: Hours, options: EventLogOptions, keys: Keys) -> dict[str, int]:
-    """The gap counters of the events whose types are not logged."""
-    if options.types == "all":
-        return {}
-    return {
-        keys.gap(event_type, OFF, hour): n
-        for (event_type, hour), n in hours.items()
-        if not options.logs(event_type)
-    }
+    return entries, [pack(some) for some in by_partition.values()], gaps[None]

@@ -157,7 +157,7 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     timestamp: float | datetime | None = None
     event_id: str | None = None
 
-    def usual(self, now: datetime, latest: datetime) -> Event | None:
+    def to_event(self, now: datetime, latest: datetime) -> Event | None:
         """The event, when no rule can be broken by it; None when it needs a closer look.
 
         `now` stamps what has no timestamp, `latest` is the last moment that is not too far ahead.
@@ -170,7 +170,9 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
             return None
         properties = None
         try:
-            at = self._at(now)
+            at = now if self.timestamp is None else self.timestamp
+            if not isinstance(at, datetime):
+                at = datetime.fromtimestamp(at, UTC)
             if raw := bytes(self.properties):
                 if not _is_harmless(raw):
                     return None
@@ -180,12 +182,6 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
         if at.tzinfo is not UTC or at > latest:
             return None
         return Event(self.event_type, at, self.user_id, properties, self.event_id)
-
-    def _at(self, now: datetime) -> datetime:
-        at = self.timestamp
-        if at is None:
-            return now
-        return at if isinstance(at, datetime) else datetime.fromtimestamp(at, UTC)
 
 
 def _is_past(timestamp: object) -> bool:

@@ -33,8 +33,8 @@ from pipeline.contract import (
     TRACK_EVENT,
     TRACK_EVENTS,
 )
+from pipeline.counting.apply import CounterOptions, Counters
 from pipeline.counting.batch import Delivery
-from pipeline.counting.counters import CounterOptions, Counters
 from pipeline.counting.increments import CountBy
 from pipeline.errors import InvalidConfiguration, InvalidEvent
 from pipeline.event.model import Event

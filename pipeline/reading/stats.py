@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from pipeline.counting.counters import Counters, Unstored
+from pipeline.counting.apply import Counters, Unstored
 from pipeline.counting.increments import counted_value
 from pipeline.postgres.engine import Reader
 from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hourly, user_daily

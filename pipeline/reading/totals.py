@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipeline.contract import TAG_PREFIX
+from pipeline.counting.batch import OUTCOMES
 
-OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
-"""What becomes of a consumed event; `forgotten`: dropped, since its user was forgotten."""
 _FIELDS = ("published", "consumed", *OUTCOMES)
 
 

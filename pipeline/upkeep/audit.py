@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, text
 
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import FULL, OFF
 from pipeline.event_log.streams import EventLog
 from pipeline.postgres.tables import daily, event_log_gaps, events, hourly

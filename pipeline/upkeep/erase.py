@@ -25,7 +25,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, select, text
 
 from pipeline.counting import erased_users
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.event.model import Event
 from pipeline.postgres.tables import dead_letters, user_daily
 from pipeline.redis.keys import Keys, UserCounter

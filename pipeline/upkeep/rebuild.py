@@ -14,7 +14,7 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, delete, func, select
 
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.counting.increments import OTHER, count
 from pipeline.counting.log_entries import FULL, OFF
 from pipeline.errors import CannotRebuild

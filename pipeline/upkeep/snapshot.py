@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, select, text
 
 from pipeline.counting import erased_users
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import as_events
 from pipeline.errors import TooMuchWaiting
 from pipeline.event.model import Event

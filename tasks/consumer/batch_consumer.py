@@ -3,7 +3,7 @@
 The transport hands over what one fetch took from the events queue. Plain `track_event` and
 `track_events` messages are applied together, by a script that takes them out of the unacknowledged
 messages and counts them in one step. What is unusual (an eta, an expiry, callbacks) goes Celery's
-own way to the tasks of `tasks/track.py`. What cannot be read becomes a dead letter. Nothing is held
+own way to the tasks of `tasks/jobs.py`. What cannot be read becomes a dead letter. Nothing is held
 back to wait for more, but while Redis counts one batch the next is fetched, read and added up. A
 batch whose answer did not come is applied again: what of it was counted is gone by then.
 """
@@ -21,15 +21,14 @@ import redis
 from celery import Celery, bootsteps
 from celery.worker import state
 
-from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, TRACK_EVENT, TRACK_EVENTS
+from pipeline.contract import EVENTS_QUEUE, FLUSH_COUNTERS, FLUSH_QUEUE, TRACK_EVENT, TRACK_EVENTS
+from pipeline.counting.apply import Applying
 from pipeline.counting.batch import Applied
-from pipeline.counting.counters import Applying
 from pipeline.redis.scripts import Script
-from tasks.app import counters, settings
-from tasks.consumer.applying import apply_or_bury
+from tasks.app import counters
+from tasks.consumer.applying import warn_of_gap
+from tasks.consumer.flush_request import request_flush
 from tasks.consumer.messages import Read, read_message, unreadable
-from tasks.flush import flush_counters
-from tasks.track import ask_for_flush
 
 _ADOPT = Script("tasks.consumer.adopt")
 
@@ -68,7 +67,11 @@ class BatchConsumer:
         taken: list[Read] = []
         now = datetime.now(UTC)
         for tag, raw in fetched:
-            read = self._read(tag, raw, now)
+            try:
+                read = read_message(tag, raw, now, self._tasks)
+            except Exception as error:  # such as a nesting too deep for Python; it must not end us
+                logger.exception("a message cannot be read and becomes a dead letter")
+                read = unreadable(tag, raw, repr(error))
             if read is None:
                 refused.append((tag, raw))
             else:
@@ -90,37 +93,31 @@ class BatchConsumer:
         """Wait until no more than `leaving` batches are under way."""
         while len(self._under_way) > leaving:
             batch, under_way = self._under_way.popleft()
-            counted = Applied()
+            deliveries = [read.delivery for read in batch]
+            applied = Applied()
             try:
-                counted = apply_or_bury([read.delivery for read in batch], under_way)
+                applied = counters().apply_or_bury(deliveries, datetime.now(UTC), under_way)
             except redis.ResponseError as error:
                 # A structure of ours has been overwritten. The messages stay unacknowledged, and so
                 # come back after the visibility timeout, until somebody has mended it.
                 logger.critical("Redis cannot count, %d messages wait: %s", len(batch), error)
             del self._held[: len(batch)]
             self._report([(read.task, read.task_id) for read in batch])
-            if counted.pending > settings().flush_threshold:
-                ask_for_flush()
+            warn_of_gap(applied.unlogged)
+            request_flush(applied.pending)
 
     def _count(self, reads: Sequence[Read]) -> None:
         """Send the messages to be counted. While Redis counts one batch, the next is made ready."""
         for batch in _batches(reads):
             try:
                 deliveries = [read.delivery for read in batch]
-                under_way = counters().begin_apply(deliveries, datetime.now(UTC))
+                under_way = Applying(counters(), deliveries, datetime.now(UTC))
             except redis.RedisError:
                 raise
-            except Exception:  # told, and mended, where it is waited for
+            except Exception:  # logged, and mended, by `finish`
                 under_way = None
             self._under_way.append((batch, under_way))
             self.finish(leaving=1)
-
-    def _read(self, tag: str, raw: bytes, now: datetime) -> Read | None:
-        try:
-            return read_message(tag, raw, now, self._tasks)
-        except Exception as error:  # such as a nesting too deep for Python; it must not end us
-            logger.exception("a message cannot be read and becomes a dead letter")
-            return unreadable(tag, raw, repr(error))
 
 
 def _batches(reads: Sequence[Read]) -> Iterator[list[Read]]:
@@ -143,7 +140,7 @@ def adopt() -> None:
     routes = [
         (TRACK_EVENT, EVENTS_QUEUE),
         (TRACK_EVENTS, EVENTS_QUEUE),
-        (flush_counters.name, FLUSH_QUEUE),
+        (FLUSH_COUNTERS, FLUSH_QUEUE),
     ]
     try:
         _ADOPT.run(

@@ -25,7 +25,7 @@ from pipeline.contract import (
 )
 from pipeline.counting.batch import BadEvent, Delivery
 from pipeline.event.model import Event, WireEvent
-from tasks.track import several_events, single_event
+from tasks.consumer.arguments import read_event, read_events
 
 
 class _Headers(msgspec.Struct, gc=False):
@@ -132,7 +132,7 @@ def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> 
         return unreadable(tag, raw, f"the arguments cannot be read: {error}")
     if embedded != _PLAIN:
         return None
-    read = single_event if headers.task == TRACK_EVENT else several_events
+    read = read_event if headers.task == TRACK_EVENT else read_events
     delivery = msgspec.structs.replace(read(args, kwargs, task_id, now), tag=tag, raw=raw)
     return Read(delivery, headers.task, headers.id)
 
@@ -164,7 +164,7 @@ def _usual_events(message: _Message, now: datetime) -> list[Event] | None:
     latest = now + MAX_AHEAD
     events: list[Event] = []
     for wire in wires:
-        event = wire.usual(now, latest)
+        event = wire.to_event(now, latest)
         if event is None:
             return None
         events.append(event)

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.reading.stats import Stats
 from pipeline.web import answers
 from pipeline.web.api.counts import count_routes

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.reading.stats import Stats
 from pipeline.upkeep.audit import types_ever_counted
 from pipeline.web.answers import Refused, unavailable

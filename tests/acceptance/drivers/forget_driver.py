@@ -10,7 +10,7 @@ from typing import Any
 
 from config.settings import Settings
 from pipeline.counting import erased_users
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 from pipeline.services import connect
 from pipeline.upkeep import erase
 

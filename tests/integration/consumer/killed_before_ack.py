@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from pipeline.counting.counters import Counters
+from pipeline.counting.apply import Counters
 
 _product: Any = Counters
 _apply = Counters.apply

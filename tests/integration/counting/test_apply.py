@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
+from pipeline.counting.apply import Counters
 from pipeline.counting.batch import Applied, BadEvent, Delivery
-from pipeline.counting.counters import Counters
 from pipeline.event.model import Event
 from pipeline.redis.keys import Keys
 from pipeline.services import Services

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from pipeline import track_events
+from pipeline.counting.apply import Applying
 from pipeline.counting.batch import Applied, Delivery
 from pipeline.producer import celery_tasks
 from pipeline.services import Services
@@ -28,8 +29,8 @@ def cut_all_connections(client: redis.Redis) -> None:
 
 
 def test_several_applies_under_way_count_each_its_own(services: Services) -> None:
-    first = services.counters.begin_apply([fetched(services, "t1", 2)], CLOCK)
-    second = services.counters.begin_apply([fetched(services, "t2", 3)], CLOCK)
+    first = Applying(services.counters, [fetched(services, "t1", 2)], CLOCK)
+    second = Applying(services.counters, [fetched(services, "t2", 3)], CLOCK)
     assert (second.finish().counted, first.finish().counted) == (3, 2)
     assert counted_here(services.redis) == {"page_view": 5}
     assert not services.redis.exists(services.keys.unacked)
@@ -37,14 +38,14 @@ def test_several_applies_under_way_count_each_its_own(services: Services) -> Non
 
 def test_a_message_in_two_applies_under_way_counts_once(services: Services) -> None:
     delivery = fetched(services, "t1")
-    both = [services.counters.begin_apply([delivery], CLOCK) for _ in range(2)]
+    both = [Applying(services.counters, [delivery], CLOCK) for _ in range(2)]
     assert [one.finish().counted for one in both] == [1, 0]
     assert counted_here(services.redis) == {"page_view": 1}
 
 
 def test_an_apply_that_was_dropped_may_be_applied_again(services: Services) -> None:
     delivery = fetched(services, "t1")
-    services.counters.begin_apply([delivery], CLOCK).drop()
+    Applying(services.counters, [delivery], CLOCK).drop()
     eventually(lambda: not services.redis.exists(services.keys.unacked))
     assert services.counters.apply([delivery], CLOCK) == Applied(pending=2)
     assert counted_here(services.redis) == {"page_view": 1}
@@ -55,7 +56,7 @@ def test_a_connection_cut_while_an_apply_is_under_way_counts_nothing_twice(
 ) -> None:
     delivery = fetched(services, "t1")
     client.client_pause(60_000, all=False)  # writes wait
-    under_way = services.counters.begin_apply([delivery], CLOCK)
+    under_way = Applying(services.counters, [delivery], CLOCK)
     cut_all_connections(client)
     client.client_unpause()
     with pytest.raises(redis.ConnectionError):

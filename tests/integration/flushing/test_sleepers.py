@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from pipeline.counting.counters import Counters, Unstored
+from pipeline.counting.apply import Counters, Unstored
 from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush
 from pipeline.reading.stats import Stats

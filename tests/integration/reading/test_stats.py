@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.counting.counters import Counters, Unstored
+from pipeline.counting.apply import Counters, Unstored
 from pipeline.flushing.claims import Claim
 from pipeline.reading.stats import Ranking, Stats
 from pipeline.services import Services

@@ -16,7 +16,7 @@ DAY = "analytics:counter:page_view:2025-03-14"
 
 def prepared(*deliveries: Delivery) -> tuple[Batch, dict[str, Any]]:
     batch = Batch(list(deliveries))
-    return batch, batch.message({}, Keys(), NOW)
+    return batch, batch.prepare({}, Keys(), NOW)
 
 
 # Reading
@@ -102,7 +102,7 @@ def test_of_several_messages_with_one_task_id_the_first_is_counted() -> None:
 def test_a_message_that_is_gone_leaves_no_trace() -> None:
     batch, _ = prepared(Delivery([event()], tag="1"), Delivery([event("click")], tag="2"))
     batch.leave_out(gone=[1], seen_events=[], seen_tasks=[])
-    message = batch.message({}, Keys(), NOW)
+    message = batch.prepare({}, Keys(), NOW)
     assert message["tags"] == ["2"]
     assert DAY not in message["counters"]
     books = {"counted": 1, "consumed": 1}
@@ -114,14 +114,14 @@ def test_the_id_in_a_message_that_is_gone_does_not_hide_the_next_event_with_it()
     same = event(event_id="k")
     batch, _ = prepared(Delivery([same], tag="1"), Delivery([same], tag="2"))
     batch.leave_out(gone=[1], seen_events=[], seen_tasks=[])
-    assert batch.message({}, Keys(), NOW)["counters"][DAY] == 1
+    assert batch.prepare({}, Keys(), NOW)["counters"][DAY] == 1
 
 
 def test_an_event_whose_id_was_seen_is_left_out_and_its_message_consumed() -> None:
     seen, new = event(event_id="k"), event(event_id="j")
     batch, _ = prepared(Delivery([new, seen, seen], tag="1"))
     batch.leave_out(gone=[], seen_events=[2], seen_tasks=[])
-    message = batch.message({}, Keys(), NOW)
+    message = batch.prepare({}, Keys(), NOW)
     assert message["tags"] == ["1"]
     assert message["counters"][DAY] == 1
     assert len(message["events"]) == 1
@@ -132,7 +132,7 @@ def test_a_message_whose_task_id_was_seen_is_consumed_without_a_count() -> None:
     bad = BadEvent(b"{}", "reason")
     batch, _ = prepared(Delivery([event(event_id="k")], [bad], tag="1", task_id="t"))
     batch.leave_out(gone=[], seen_events=[], seen_tasks=[1])
-    message = batch.message({}, Keys(), NOW)
+    message = batch.prepare({}, Keys(), NOW)
     assert (message["tags"], message["tasks"], message["events"]) == (["1"], [], [])
     assert (message["counters"], message["dead"], batch.bodies) == ({}, [], [])
     assert batch.applied(0) == Applied(duplicate=2)
@@ -142,9 +142,9 @@ def test_answers_of_several_rounds_add_up() -> None:
     deliveries = [Delivery([event(event_id=tag)], tag=tag) for tag in "1234"]
     batch, _ = prepared(*deliveries)
     batch.leave_out(gone=[1], seen_events=[3], seen_tasks=[])
-    assert len(batch.message({}, Keys(), NOW)["events"]) == 2
+    assert len(batch.prepare({}, Keys(), NOW)["events"]) == 2
     batch.leave_out(gone=[1], seen_events=[], seen_tasks=[])  # positions in what was asked last
-    message = batch.message({}, Keys(), NOW)
+    message = batch.prepare({}, Keys(), NOW)
     assert message["tags"] == ["3", "4"]
     assert message["counters"][DAY] == 1
 
@@ -152,7 +152,10 @@ def test_answers_of_several_rounds_add_up() -> None:
 def test_bad_events_become_dead_letters_and_are_booked() -> None:
     letters = [BadEvent(b"\xff", "one"), BadEvent(b"raw", "two", events=5, kind="message")]
     batch, message = prepared(Delivery([event()], letters, tag="1"))
-    assert message["dead"] == [("event", "one"), ("message", "two")]
+    assert message["dead"] == [
+        {"kind": "event", "reason": "one"},
+        {"kind": "message", "reason": "two"},
+    ]
     assert batch.bodies == [b"\xff", b"raw"]
     assert message["books"] == {
         "counted": 1,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.counting.batch import Batch, Delivery
-from pipeline.counting.log_entries import EventLogOptions, as_events, by_partition, pack, unpack
+from pipeline.counting.log_entries import EventLogOptions, as_events, log_events, pack, unpack
 from pipeline.event.model import Event
 from pipeline.event_log.archive import copy_text
 from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
@@ -79,7 +79,8 @@ def test_what_is_no_blob_of_ours_is_refused(blob: bytes, form: str, said: str) -
 )
 def test_types_are_logged_as_the_setting_says(types: Any, *, logged: bool) -> None:
     assert EventLogOptions(types).logs("a") is logged
-    assert bool(by_partition([event("a")], EventLogOptions(types))) is logged
+    entries, _, _ = log_events([event("a")], {("a", HOUR): 1}, EventLogOptions(types), Keys())
+    assert bool(entries) is logged
 
 
 @given(texts, st.integers(1, MAX_LOG_PARTITIONS))
@@ -93,7 +94,7 @@ def test_a_batch_that_is_made_again_logs_only_what_it_counts() -> None:
     first, second = event(event_id="a"), event(event_id="b")
     batch = Batch([Delivery([first, second], tag="1")], EventLogOptions())
     for _ in range(2):
-        message = batch.message({}, Keys(), NOW)
+        message = batch.prepare({}, Keys(), NOW)
         [entry] = message["log"]
         assert entry.events == len(list(as_events(unpack(batch.blobs[0]))))
         assert entry.gap == {f"analytics:gap:page_view:full:{HOUR}": entry.events}
@@ -101,14 +102,14 @@ def test_a_batch_that_is_made_again_logs_only_what_it_counts() -> None:
     assert entry.events == 1
     assert list(as_events(unpack(batch.blobs[0]))) == [second]
     batch.leave_out([1], [], [])
-    assert batch.message({}, Keys(), NOW)["log"] == []
+    assert batch.prepare({}, Keys(), NOW)["log"] == []
     assert batch.blobs == []
 
 
 def test_an_entry_says_what_to_count_if_it_finds_no_room() -> None:
     late = event("b", timestamp=datetime(2025, 3, 14, 23, tzinfo=UTC))
     delivery = Delivery([event("a"), event("a"), late], tag="1")
-    message = Batch([delivery], EventLogOptions(["a", "b"])).message({}, Keys(), NOW)
+    message = Batch([delivery], EventLogOptions(["a", "b"])).prepare({}, Keys(), NOW)
     [entry] = message["log"]
     assert entry.gap == {
         f"analytics:gap:a:full:{HOUR}": 2,

@@ -1,11 +1,11 @@
-"""The Redis side of the counters: apply, claim, settle, read.
+"""Apply: consume the messages of a batch and count their events, in one script.
 
-Each is one Lua script, so it happens whole or not at all. This module and `flush.py` are the path
-of an event from a worker to Postgres; the scripts, with their exact arguments, are in `lua/`.
+It happens whole or not at all, so a message is counted exactly as often as it is consumed.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,15 +15,18 @@ import msgspec
 import redis
 
 from pipeline.counting import erased_users
-from pipeline.counting.batch import Applied, Batch, Delivery
+from pipeline.counting.batch import Applied, BadEvent, Batch, Delivery
 from pipeline.counting.increments import CountBy
 from pipeline.counting.log_entries import EventLogOptions
+from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys, key_text
 from pipeline.redis.scripts import Call, Script
 
 _REPAIR = Script("pipeline.upkeep.repair")
 _APPLY = Script("pipeline.counting.apply")
 _READ = Script("pipeline.reading.read")
+
+logger = logging.getLogger(__name__)
 
 _SCANNED_AT_ONCE = 1_000
 _LONGEST_COUNT = 20  # characters of the smallest number that INCRBY can make
@@ -65,8 +68,16 @@ class Counters:
         self.keys = keys
         self.options = options or CounterOptions()
         self.forgotten = erased_users.NOBODY
-
-    # -- apply --
+        log = self.options.event_log
+        self.limits = {
+            "seen_event": keys.seen_event,
+            "seen_task": keys.seen_task,
+            "half_window_s": max(1, self.options.dedup_window_s // 2),
+            "values_cap": self.options.values_cap,
+            "counter_ttl_s": self.options.counter_ttl_s,
+            "log_max_entries": log.max_entries,
+            "log_max_bytes": log.max_bytes,
+        }
 
     def apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applied:
         """Consume the messages and count their events in one step.
@@ -76,11 +87,30 @@ class Counters:
         in this batch. May be repeated after a lost reply: the second call finds every message gone.
         Raises redis.RedisError with nothing changed.
         """
-        return self.begin_apply(deliveries, now).finish()
+        return Applying(self, deliveries, now).finish()
 
-    def begin_apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applying:
-        """The same, without waiting until Redis has done it; several may be under way."""
-        return Applying(self, deliveries, now)
+    def apply_or_bury(
+        self, deliveries: Sequence[Delivery], now: datetime, under_way: Applying | None = None
+    ) -> Applied:
+        """The same, or wait for the apply of these messages that is `under_way`; come what may.
+
+        A message that breaks the code becomes a dead letter, and the others are counted. Raises
+        redis.ConnectionError while Redis is away or takes no writes, and redis.ResponseError when a
+        structure of ours is not what it should be; then nothing has changed.
+        """
+        try:
+            return under_way.finish() if under_way else self.apply(deliveries, now)
+        except RETRY_LATER as error:
+            raise redis.ConnectionError(f"Redis takes no writes now: {error}") from error
+        except redis.RedisError:
+            raise
+        except Exception as error:
+            if len(deliveries) > 1:
+                return [self.apply_or_bury([delivery], now) for delivery in deliveries][-1]
+            logger.exception("a message cannot be counted and becomes a dead letter")
+            [broken] = deliveries
+            bad = BadEvent(broken.raw, f"message: {error!r}", kind="message")
+            return self.apply([msgspec.structs.replace(broken, events=(), bad=[bad])], now)
 
     # -- read --
 
@@ -139,7 +169,8 @@ class Counters:
 
 
 class Applying:
-    """An apply on its way: Redis works on it, and its caller may do something else meanwhile."""
+    """An apply that is sent: Redis works on it while its caller does something else. Several may be
+    under way."""
 
     def __init__(self, counters: Counters, deliveries: Sequence[Delivery], now: datetime) -> None:
         self._counters, self._now = counters, now
@@ -166,19 +197,12 @@ class Applying:
 
     def _send(self) -> Call:
         keys, options = self._counters.keys, self._counters.options
-        message = self._batch.message(options.count_by, keys, self._now, self._counters.forgotten)
+        batch = self._batch.prepare(options.count_by, keys, self._now, self._counters.forgotten)
         return _APPLY.begin(
             self._counters.client,
             keys=[keys.unacked, keys.unacked_index, keys.pending_flush, keys.totals, keys.dead],
             args=[
-                msgspec.msgpack.encode(message),
-                keys.seen_event,
-                keys.seen_task,
-                max(1, options.dedup_window_s // 2),
-                options.values_cap,
-                options.counter_ttl_s,
-                options.event_log.max_entries,
-                options.event_log.max_bytes,
+                msgspec.msgpack.encode(batch | self._counters.limits),
                 *self._batch.bodies,
                 *self._batch.blobs,
             ],

@@ -1,26 +1,16 @@
-"""Archiving raw events, by beat or by hand (`archive_events.delay()`); and what an audit found."""
+"""What the audit of the last days found, in the log."""
 
 from __future__ import annotations
 
 import logging
 from datetime import date, timedelta
 
-from pipeline.contract import ARCHIVE_EVENTS
-from pipeline.errors import ServerUnavailable
 from pipeline.services import Services
-from tasks.app import app, services
 
 AUDITED_DAYS = 7
 _SHOWN = 20
 
 logger = logging.getLogger(__name__)
-
-
-@app.task(name=ARCHIVE_EVENTS, shared=False, throws=(ServerUnavailable,))
-def archive_events() -> int:
-    """Archive what waits in the event log; returns how many events. Repeats and parallel runs are
-    exact."""
-    return services().archive_events()
 
 
 def report_audit(services: Services, today: date) -> int:

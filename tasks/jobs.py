@@ -1,0 +1,91 @@
+"""Every task, by the name under which it is sent; `config/schedule.py` says which beat sends, and
+how often.
+
+A repeat of a task, and two runs at once, are exact: what counts, flushes or archives is idempotent.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import Task
+
+from pipeline.contract import (
+    ARCHIVE_EVENTS,
+    AUDIT,
+    FLUSH_COUNTERS,
+    MAINTAIN,
+    MOVE_DEAD_LETTERS,
+    PRUNE,
+    REPAIR_COUNTERS,
+    TRACK_EVENT,
+    TRACK_EVENTS,
+)
+from pipeline.errors import RedisWentBack, ServerUnavailable, TooMuchWaiting
+from tasks.app import app, services
+from tasks.consumer.applying import count_task
+from tasks.consumer.arguments import read_event, read_events
+from tasks.worker.audit_report import report_audit
+
+# -- events: what comes this way, and not through the batch consumer, is unusual --
+
+
+@app.task(name=TRACK_EVENT, bind=True, typing=False, shared=False)
+def track_event(self: Task, *args: Any, **kwargs: Any) -> None:
+    """Count one event; see `pipeline.track_event` for the arguments."""
+    count_task(read_event(args, kwargs, self.request.id, datetime.now(UTC)), self.request)
+
+
+@app.task(name=TRACK_EVENTS, bind=True, typing=False, shared=False)
+def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
+    """Count a list of events; see `pipeline.track_events`."""
+    count_task(read_events(args, kwargs, self.request.id, datetime.now(UTC)), self.request)
+
+
+# -- from Redis to Postgres: by beat, by hand, or when many counters are pending --
+
+
+@app.task(name=FLUSH_COUNTERS, shared=False, throws=(ServerUnavailable, RedisWentBack))
+def flush_counters() -> int:
+    """Store every pending counter; returns how many."""
+    return services().flush()
+
+
+@app.task(name=ARCHIVE_EVENTS, shared=False, throws=(ServerUnavailable,))
+def archive_events() -> int:
+    """Archive what waits in the event log; returns how many events."""
+    return services().archive_events()
+
+
+# -- maintenance --
+
+
+@app.task(name=MOVE_DEAD_LETTERS, shared=False, throws=(ServerUnavailable,))
+def move_dead_letters() -> int:
+    """Move dead letters from Redis to Postgres; returns how many."""
+    return services().move_dead_letters()
+
+
+@app.task(name=REPAIR_COUNTERS, shared=False, throws=(ServerUnavailable,))
+def repair_counters() -> int:
+    """Make counters pending again whose names are not; returns how many, normally 0."""
+    return services().repair_counters()
+
+
+@app.task(name=MAINTAIN, shared=False, throws=(ServerUnavailable,))
+def maintain() -> None:
+    """Make partitions ahead of need; prune old ledger entries."""
+    services().maintain(datetime.now(UTC))
+
+
+@app.task(name=AUDIT, shared=False, throws=(ServerUnavailable, TooMuchWaiting))
+def audit() -> int:
+    """Compare archive and counters of the last days; returns how many hours and days differ."""
+    return report_audit(services(), datetime.now(UTC).date())
+
+
+@app.task(name=PRUNE, shared=False, throws=(ServerUnavailable,))
+def prune() -> int:
+    """Drop partitions that are older than the settings say; returns how many."""
+    return len(services().prune(datetime.now(UTC).date()).dropped)
