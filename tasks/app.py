@@ -12,7 +12,7 @@ from config import logging as log_setup
 from config import settings as config_settings
 from config.celery import EVENTS_PREFETCH, RABBITMQ_PREFETCH, celery_config
 from config.settings import Settings
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.contract import (
     EVENTS_QUEUE,
     FLUSH_QUEUE,
@@ -44,28 +44,24 @@ def settings() -> Settings:
 def redis_url() -> str:
     """Where Redis is: the URL given, else the private server's. Ends the process when there is
     none."""
-    given = settings().redis_url
     try:
-        return address.redis_url(given.get_secret_value() if given else None, settings().data_dir)
+        return server_addresses.find_redis_url(settings().redis_url, settings().data_dir)
     except PipelineError as error:
         raise SystemExit(f"analytics: {error}") from error
 
 
 def postgres_url() -> str:
-    """Where Postgres is, likewise."""
-    given = settings().postgres_url
+    """Where Postgres is: the URL given, else the private server's. Ends the process when there is
+    none."""
     try:
-        return address.postgres_url(
-            given.get_secret_value() if given else None, settings().data_dir
-        )
+        return server_addresses.find_postgres_url(settings().postgres_url, settings().data_dir)
     except PipelineError as error:
         raise SystemExit(f"analytics: {error}") from error
 
 
 def broker_url() -> str | None:
     """The URL of RabbitMQ, or None where Redis is the broker."""
-    given = settings().broker_url
-    return given.get_secret_value() if given else None
+    return server_addresses.reveal_url(settings().broker_url)
 
 
 @cache

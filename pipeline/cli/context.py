@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import server_addresses
 from pipeline.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
@@ -31,39 +32,36 @@ def load_settings() -> Settings:
     return settings.load()
 
 
-def redis_url(settings: Settings) -> str:
+def find_redis_url(settings: Settings) -> str:
     """The URL of the settings, else that of the private server, which must run.
 
     Raises `InvalidConfiguration`.
     """
-    from pipeline import address
-
-    if settings.redis_url is not None:
-        return settings.redis_url.get_secret_value()
-    url = address.redis_url(None, settings.data_dir)
-    _check_private_servers_run(settings.data_dir)
+    url = server_addresses.find_redis_url(settings.redis_url, settings.data_dir)
+    if settings.redis_url is None:
+        _check_private_servers_run(settings.data_dir)
     return url
 
 
-def postgres_url(settings: Settings) -> str:
-    """Likewise for Postgres."""
-    from pipeline import address
+def find_postgres_url(settings: Settings) -> str:
+    """The URL of the settings, else that of the private server, which must run.
 
-    if settings.postgres_url is not None:
-        return settings.postgres_url.get_secret_value()
-    url = address.postgres_url(None, settings.data_dir)
-    _check_private_servers_run(settings.data_dir)
+    Raises `InvalidConfiguration`.
+    """
+    url = server_addresses.find_postgres_url(settings.postgres_url, settings.data_dir)
+    if settings.postgres_url is None:
+        _check_private_servers_run(settings.data_dir)
     return url
 
 
-def broker_url(settings: Settings) -> str | None:
+def find_broker_url(settings: Settings) -> str | None:
     """The URL of RabbitMQ, or None where Redis is the broker."""
-    return settings.broker_url.get_secret_value() if settings.broker_url else None
+    return server_addresses.reveal_url(settings.broker_url)
 
 
-def celery_app() -> Any:
+def load_celery_app() -> Any:
     """The Celery app with our tasks, for workers and for control commands."""
-    redis_url(load_settings())
+    find_redis_url(load_settings())
     _check_ours("tasks")
     from tasks.app import app
 
@@ -80,10 +78,12 @@ def configure_producer() -> None:
     from pipeline.redis.client import redis_client, reported_redis_errors
 
     settings = load_settings()
-    url = redis_url(settings)
+    url = find_redis_url(settings)
     with redis_client(url) as client, reported_redis_errors(client):
         client.ping()
-    celery_tasks.configure(redis_url=url, broker_url=broker_url(settings), prefix=settings.prefix)
+    celery_tasks.configure(
+        redis_url=url, broker_url=find_broker_url(settings), prefix=settings.prefix
+    )
 
 
 @contextmanager
@@ -92,7 +92,12 @@ def open_services() -> Iterator[Services]:
     from pipeline.services import connect
 
     settings = load_settings()
-    services = connect(settings, redis_url(settings), postgres_url(settings), broker_url(settings))
+    services = connect(
+        settings,
+        find_redis_url(settings),
+        find_postgres_url(settings),
+        find_broker_url(settings),
+    )
     try:
         yield services
     finally:
@@ -101,9 +106,7 @@ def open_services() -> Iterator[Services]:
 
 def _check_private_servers_run(data_dir: Path) -> None:
     """The file with their addresses stays when they stop."""
-    from pipeline import address
-
-    addresses = address.read(data_dir)
+    addresses = server_addresses.read(data_dir)
     if addresses is None:
         return
     try:

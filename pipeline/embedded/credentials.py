@@ -10,8 +10,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pipeline import address
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system.private_files import write_private
 
 FILE = "credentials.json"
 # Below the range from which systems take the ports of outgoing connections: a client that keeps
@@ -46,7 +46,7 @@ def load(data_dir: Path, name: str) -> Credentials:
         port=_free_port(others), password=kept.password if kept else secrets.token_urlsafe(24)
     )
     text = json.dumps({name: asdict(credentials) for name, credentials in stored.items()}, indent=2)
-    address.write_private(data_dir / FILE, text + "\n")
+    write_private(data_dir / FILE, text + "\n")
     return stored[name]
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import psycopg
 
-from pipeline import address
 from pipeline.embedded import binaries, credentials, locks, privileges
 from pipeline.embedded.server import Answer, Program, lock_path
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system.file_locks import FileLock
+from pipeline.system.private_files import sync_directory
 
 NAME = "postgres"
 UNFINISHED = f"{NAME}.new-"
@@ -102,7 +103,7 @@ def program(bin_dir: Path | None, data_dir: Path) -> Program:
     binary = installation.binary("postgres")
     way = privileges.choose(data_dir / UNFINISHED, cluster, [binary, "--version"])
     lock_file = lock_path(data_dir, NAME)
-    with locks.exclusive(lock_file, cluster, signal.SIGINT, signal.SIGQUIT) as lock:
+    with locks.lock_server_files(lock_file, cluster, signal.SIGINT, signal.SIGQUIT) as lock:
         own = credentials.load(data_dir, NAME)
         _remove_unfinished(data_dir)
         if not cluster.exists():
@@ -188,7 +189,7 @@ def _make_cluster(
     data_dir: Path,
     password: str,
     way: privileges.Way,
-    lock: locks.FileLock,
+    lock: FileLock,
 ) -> None:
     unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=data_dir))
     password_file = unfinished.with_name(f"{unfinished.name}.password")
@@ -212,7 +213,7 @@ def _make_cluster(
         _run(single, f"CREATE DATABASE {DATABASE}\n", way, unfinished, lock)
         unfinished.rename(data_dir / NAME)
         # Else a power cut could bring back the unfinished name, which the next start deletes.
-        address.sync_directory(data_dir)
+        sync_directory(data_dir)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -221,7 +222,7 @@ def _make_cluster(
 
 
 def _run(
-    arguments: Sequence[str], text: str, way: privileges.Way, directory: Path, lock: locks.FileLock
+    arguments: Sequence[str], text: str, way: privileges.Way, directory: Path, lock: FileLock
 ) -> None:
     try:
         result = subprocess.run(

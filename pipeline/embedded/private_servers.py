@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from pipeline import address
-from pipeline.address import Addresses
+from pipeline import server_addresses
 from pipeline.embedded import postgres as private_postgres
 from pipeline.embedded import redis as private_redis
-from pipeline.embedded.locks import FileLock, written_pid
+from pipeline.embedded.locks import try_lock
 from pipeline.embedded.server import STOP_LIMIT_S, Answer, Server
 from pipeline.errors import EmbeddedServerFailed, InvalidConfiguration
+from pipeline.server_addresses import Addresses
+from pipeline.system.file_locks import FileLock, read_pid
+from pipeline.system.private_files import sync_directory
 
 LOCK = "lock"
 # Another process that is just starting may be making a Postgres cluster on a slow disk.
@@ -81,7 +83,7 @@ class PrivateServers:
                 servers.append(Server(program, data_dir))
                 servers[-1].start()
             addresses = _addresses(servers)
-            address.write(data_dir, addresses)
+            server_addresses.write(data_dir, addresses)
             return cls(addresses, servers, lock)
         except BaseException as error:
             _stop(servers)
@@ -131,7 +133,7 @@ def _make_directory(data_dir: Path) -> None:
         # Postgres then runs as another user, who has to pass; what lies inside is closed to
         # everybody else.
         data_dir.chmod(0o711)
-    address.sync_directory(data_dir.parent)
+    sync_directory(data_dir.parent)
 
 
 def _lock_or_addresses(data_dir: Path, *, redis: bool, postgres: bool) -> FileLock | Addresses:
@@ -139,11 +141,11 @@ def _lock_or_addresses(data_dir: Path, *, redis: bool, postgres: bool) -> FileLo
     began = time.monotonic()
     started_at: float | None = None
     while True:
-        lock = FileLock.try_acquire(data_dir / LOCK)
+        lock = try_lock(data_dir / LOCK)
         if lock is not None:
             return lock
         now = time.monotonic()
-        owner = written_pid(data_dir / LOCK)
+        owner = read_pid(data_dir / LOCK)
         addresses = _read(data_dir)
         if addresses is not None and addresses.pid == owner:
             wanted = Addresses(
@@ -169,7 +171,7 @@ def _lock_or_addresses(data_dir: Path, *, redis: bool, postgres: bool) -> FileLo
 
 def _read(data_dir: Path) -> Addresses | None:
     try:
-        return address.read(data_dir)
+        return server_addresses.read(data_dir)
     except InvalidConfiguration as error:
         raise EmbeddedServerFailed(str(error)) from error
 

@@ -12,11 +12,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pipeline import address
 from pipeline.embedded import binaries, credentials, locks, privileges
 from pipeline.embedded.credentials import Credentials
 from pipeline.embedded.server import Answer, Program, lock_path
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system.private_files import write_private
 
 NAME = "redis"
 OLDEST = 7
@@ -54,12 +54,12 @@ def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
     directory = data_dir / NAME
     configuration = directory / "redis.conf"
     lock = lock_path(data_dir, NAME)
-    with locks.exclusive(lock, directory, signal.SIGTERM, signal.SIGKILL):
+    with locks.lock_server_files(lock, directory, signal.SIGTERM, signal.SIGKILL):
         directory.mkdir(mode=0o700, exist_ok=True)
         own = credentials.load(data_dir, NAME)
         # A file, not arguments: those are shown to everybody, and the password is among these
         # lines.
-        address.write_private(configuration, _configuration(directory, own, appendfsync))
+        write_private(configuration, _configuration(directory, own, appendfsync))
     return Program(
         name=NAME,
         arguments=(str(found), str(configuration)),

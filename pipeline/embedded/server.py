@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.embedded import credentials, locks, privileges
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system.file_locks import FileLock
 
 START_LIMIT_S = 30.0
 RECOVERY_LIMIT_S = 1_800.0
@@ -100,7 +101,7 @@ class Server:
         if self.alive():
             return
         program = self._program
-        with locks.exclusive(
+        with locks.lock_server_files(
             self._lock_path, program.directory, program.stop_signal, program.abort_signal
         ) as lock:
             if not credentials.wait_until_free(program.port):
@@ -181,7 +182,7 @@ class _Child:
     so that thread has to live as long as the child, whichever thread asked for the start.
     """
 
-    def __init__(self, program: Program, log: Path, lock: locks.FileLock) -> None:
+    def __init__(self, program: Program, log: Path, lock: FileLock) -> None:
         self.pid = 0
         self.ended = threading.Event()
         self._started = threading.Event()
@@ -210,7 +211,7 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
-    def _keep(self, program: Program, log: Path, lock: locks.FileLock) -> None:
+    def _keep(self, program: Program, log: Path, lock: FileLock) -> None:
         try:
             log.touch(mode=0o600)
             with log.open("ab") as output:

@@ -24,7 +24,7 @@ import msgspec
 from celery import Celery, Task, current_app, signals
 from celery.result import AsyncResult
 
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.contract import (
     EVENTS_QUEUE,
     MAX_EVENTS_PER_MESSAGE,
@@ -87,7 +87,7 @@ class ProducerSettings:
 
     def redis_address(self) -> str:
         """The URL of Redis. Raises `InvalidConfiguration` when there is none."""
-        return address.redis_url(self.redis_url, self.data_dir)
+        return server_addresses.find_redis_url(self.redis_url, self.data_dir)
 
 
 def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> None:

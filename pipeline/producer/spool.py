@@ -8,19 +8,17 @@ sent at the crash was lost, and nobody comes within the day, that message counts
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
-import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from pipeline.address import sync_directory
 from pipeline.contract import MAX_MESSAGE_BYTES
+from pipeline.system.file_locks import FileLock, lock_directory
+from pipeline.system.private_files import sync_directory
 
 _WAITING, _SENT = b"-", b"+"
 _SUFFIX = ".spool"
@@ -43,15 +41,19 @@ _read_entry = msgspec.json.Decoder(Entry).decode
 
 
 class Spool:
-    """The file of one producer id; locked as long as it is open and this process lives."""
+    """The file of one producer id; locked as long as it is open and this process lives.
 
-    def __init__(self, path: Path, flags: int = 0) -> None:
+    The directory is locked while a spool is opened, made or removed: a removed file is not open.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
         """Open the file. Raises BlockingIOError when another process, or this one, has it open."""
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
-        _open_spools.add(self)
+        lock = FileLock.try_acquire(path, create=create)
+        if lock is None:
+            raise BlockingIOError(f"{path} is open in another process, or in this one")
+        self._lock = lock
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._end = self._end_of_whole_lines()
             os.ftruncate(self._file, self._end)
         except OSError:
@@ -63,8 +65,8 @@ class Spool:
     @classmethod
     def of(cls, directory: Path, producer_id: str) -> Spool:
         """A new file for the messages of a producer id."""
-        with _locked(directory):
-            spool = cls(directory / f"{producer_id}{_SUFFIX}", os.O_CREAT)
+        with lock_directory(directory):
+            spool = cls(directory / f"{producer_id}{_SUFFIX}", create=True)
         sync_directory(directory)
         return spool
 
@@ -72,7 +74,7 @@ class Spool:
     def left_over(cls, directory: Path, at_most: int) -> list[Spool]:
         """Spools that dead processes have left. One that cannot be opened is said and stays."""
         found: list[Spool] = []
-        with _locked(directory):
+        with lock_directory(directory):
             for path in sorted(directory.glob(f"*{_SUFFIX}")):
                 if len(found) == at_most:
                     break
@@ -136,7 +138,7 @@ class Spool:
 
     def delete(self) -> None:
         """All is sent: remove the file. One with a line that could not be read is set aside."""
-        with _locked(self.path.parent):
+        with lock_directory(self.path.parent):
             if self._is_damaged:
                 self.path.rename(self.path.with_suffix(f".{secrets.token_hex(4)}.damaged"))
             else:
@@ -145,8 +147,11 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the file; it stays."""
-        _open_spools.discard(self)
-        os.close(self._file)
+        self._lock.close()
+
+    @property
+    def _file(self) -> int:
+        return self._lock.descriptor
 
     def _line(self, at: int) -> bytes:
         line = b""
@@ -163,27 +168,3 @@ class Spool:
         tail_at = max(0, size - _LONGEST_LINE_BYTES)
         tail = os.pread(self._file, size - tail_at, tail_at)
         return tail_at + tail.rfind(b"\n") + 1
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Nobody else opens, makes or removes a spool meanwhile: what is removed is open nowhere."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has it too
-        os.close(descriptor)
-
-
-# A lock belongs to the open file, which a forked child shares: there it would outlive the parent.
-_open_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
-
-
-def _let_go_of_all() -> None:
-    for spool in list(_open_spools):
-        spool.close()
-
-
-os.register_at_fork(after_in_child=_let_go_of_all)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.applications import Starlette
 
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.errors import InvalidConfiguration
 from pipeline.producer import celery_tasks
 from pipeline.redis.client import redis_client
@@ -37,7 +37,7 @@ _GC_THRESHOLD = 20_000
 def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebParts:
     """The parts for these servers; opens no connection. Has this process's producer publish to
     them."""
-    broker_url = settings.broker_url.get_secret_value() if settings.broker_url else None
+    broker_url = server_addresses.reveal_url(settings.broker_url)
     celery_tasks.configure(
         redis_url=redis_url,
         broker_url=broker_url,
@@ -62,14 +62,11 @@ def app() -> Starlette:
     from config import settings
 
     loaded = settings.load()
-    redis_url, postgres_url = (
-        url.get_secret_value() if url else None for url in (loaded.redis_url, loaded.postgres_url)
-    )
     return create_app(
         make_parts(
             loaded,
-            address.redis_url(redis_url, loaded.data_dir),
-            address.postgres_url(postgres_url, loaded.data_dir),
+            server_addresses.find_redis_url(loaded.redis_url, loaded.data_dir),
+            server_addresses.find_postgres_url(loaded.postgres_url, loaded.data_dir),
         )
     )
 

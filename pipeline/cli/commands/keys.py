@@ -125,7 +125,7 @@ class FirstKeys:
 def first_keys(settings: Settings) -> FirstKeys:
     """The keys that were made for the private Redis of the data directory when it was new; made
     now where it does not know them."""
-    from pipeline.address import write_private
+    from pipeline.system.private_files import write_private
 
     path = settings.data_dir.absolute() / FIRST_KEYS_FILE
     try:
@@ -151,7 +151,7 @@ def _opened() -> Iterator[Access]:
     from pipeline.web.access import Access
 
     settings = context.load_settings()
-    with redis_client(context.redis_url(settings)) as client:
+    with redis_client(context.find_redis_url(settings)) as client:
         yield Access(client, Keys(settings.prefix))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.context import celery_app, load_settings, open_services, postgres_url
+from pipeline.cli.context import find_postgres_url, load_celery_app, load_settings, open_services
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say
 from pipeline.errors import InvalidConfiguration
@@ -157,7 +157,7 @@ def migrate(as_json: Json = False) -> None:
     from pipeline.postgres.engine import postgres_engine
     from pipeline.postgres.schema import migrate as migrate_schema
 
-    engine = postgres_engine(postgres_url(load_settings()))
+    engine = postgres_engine(find_postgres_url(load_settings()))
     try:
         version = migrate_schema(engine)
     finally:
@@ -183,5 +183,5 @@ def accept_redis_state(as_json: Json = False) -> None:
 
 
 def _ping() -> list[dict[str, object]]:
-    replies: list[dict[str, object]] = celery_app().control.ping(timeout=_PING_TIMEOUT_S) or []
+    replies: list[dict[str, object]] = load_celery_app().control.ping(timeout=_PING_TIMEOUT_S) or []
     return replies

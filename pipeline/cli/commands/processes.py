@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.context import celery_app, load_settings
+from pipeline.cli.context import load_celery_app, load_settings
 from pipeline.cli.local.children import end_with_parent
 from pipeline.errors import InvalidConfiguration
 
@@ -91,7 +91,7 @@ def _run(
 ) -> None:
     if parent_pid is not None:
         end_with_parent(parent_pid)
-    app = celery_app()
+    app = load_celery_app()
     if parent_pid is not None:
         from celery.signals import worker_process_init
 

@@ -43,5 +43,5 @@ def web(
         raise InvalidConfiguration(
             f"the web server needs the package {error.name!r}: pip install analytics-pipeline[web]"
         ) from error
-    urls = context.redis_url(settings), context.postgres_url(settings)
+    urls = context.find_redis_url(settings), context.find_postgres_url(settings)
     main.serve(main.make_parts(settings, *urls), host, chosen)

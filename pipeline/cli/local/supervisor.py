@@ -6,7 +6,6 @@ kills them, and the next start finds everything as the append-only file and Post
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import shlex
@@ -22,6 +21,7 @@ from pipeline.cli import context
 from pipeline.cli.context import DATA_DIR_VARIABLE
 from pipeline.cli.local.children import Child, Program, stop_children
 from pipeline.errors import AlreadyRunning, NotReady, PipelineError
+from pipeline.system.file_locks import FileLock, read_pid
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -57,7 +57,7 @@ class Supervisor:
         self._settings = settings
         self._data_dir = settings.data_dir.absolute()
         self._tell = tell
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
         self._servers: PrivateServers | None = None
         self._children: list[Child] = []
         self._hurry = False
@@ -84,7 +84,7 @@ class Supervisor:
 
         Raises `NotReady`.
         """
-        app = context.celery_app()
+        app = context.load_celery_app()
         deadline = time.monotonic() + READY_WITHIN_S
         while True:
             self.keep_running()
@@ -116,7 +116,7 @@ class Supervisor:
         from config import urls
 
         rows = [self._server_row("redis"), self._server_row("postgres")]
-        broker = context.broker_url(self._settings)
+        broker = context.find_broker_url(self._settings)
         if broker is not None:
             rows.insert(0, Running("rabbitmq", None, urls.mask(broker), None))
         for child in self._children:
@@ -134,21 +134,24 @@ class Supervisor:
             self._servers.stop()
             self._servers = None
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     def _start(self) -> None:
         self._start_servers()
         self._take_lock()
         settings = self._settings
-        redis_url, postgres_url = context.redis_url(settings), context.postgres_url(settings)
+        redis_url, postgres_url = (
+            context.find_redis_url(settings),
+            context.find_postgres_url(settings),
+        )
         _prepare(redis_url, postgres_url, settings.appendfsync)
         environment = _child_environment(self._data_dir, redis_url, postgres_url)
         for name, arguments in self._programs():
             self._children.append(Child(self._program(name, arguments, environment)))
 
     def _start_servers(self) -> None:
-        from pipeline import address
+        from pipeline import server_addresses
         from pipeline.embedded import PrivateServers
 
         redis, postgres = self._settings.redis_url is None, self._settings.postgres_url is None
@@ -161,22 +164,17 @@ class Supervisor:
             appendfsync=self._settings.appendfsync,
         )
         if self._servers.attached:
-            holder = address.read(self._data_dir)
+            holder = server_addresses.read(self._data_dir)
             raise self._already_running(str(holder.pid) if holder else "unknown")
 
     def _take_lock(self) -> None:
         """Keep a second `up` away also when the servers are not private ones."""
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(lock, 20).decode(errors="replace").strip()
-            os.close(lock)
-            raise self._already_running(holder or "unknown") from error
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
-        self._lock = lock
+        path = self._data_dir / "up.lock"
+        self._lock = FileLock.try_acquire(path)
+        if self._lock is None:
+            raise self._already_running(str(read_pid(path) or "unknown"))
+        self._lock.write(str(os.getpid()))
 
     def _already_running(self, holder: str) -> AlreadyRunning:
         return AlreadyRunning(

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import redis
 
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.redis.keys import Keys
 from tests.acceptance.drivers.command import Analytics, Up, rows_of
 from tests.helpers.support import ROOT, eventually
@@ -262,7 +262,7 @@ def test_the_status_holds_what_was_agreed(up: Up, analytics: Analytics) -> None:
 
 def test_a_dead_letter_is_listed_replayed_once_and_dropped(up: Up, analytics: Analytics) -> None:
     # As a worker would have left it, had it not known the event's type.
-    servers = address.read(analytics.data_dir)
+    servers = server_addresses.read(analytics.data_dir)
     assert servers is not None
     assert servers.redis_url is not None
     body = json.dumps({"event_type": "revived", "timestamp": f"{DAY}T00:00:00Z"})

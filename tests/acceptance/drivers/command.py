@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.cli import main
 from pipeline.services import connect
 from tests.helpers.support import ROOT, environment_without_settings, eventually, start_group
@@ -90,7 +90,7 @@ class Analytics:
 
     def books(self, event_type: str) -> dict[str, int]:
         """What became of the events of a type, by the books."""
-        addresses = address.read(self.data_dir)
+        addresses = server_addresses.read(self.data_dir)
         assert addresses is not None
         assert addresses.redis_url is not None
         assert addresses.postgres_url is not None

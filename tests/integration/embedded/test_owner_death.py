@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.embedded import (
     PrivateServers,
     locks,
 )
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system.file_locks import FileLock
 from tests.integration.embedded.support import (
     Owner,
     eventually,
@@ -31,7 +32,7 @@ def test_servers_end_cleanly_with_their_killed_owner_and_the_next_start_goes_on(
 ) -> None:
     other = owner(data_dir, postgres=True)
     pids = other.started()
-    before = address.read(data_dir)
+    before = server_addresses.read(data_dir)
     assert before is not None
 
     other.kill()
@@ -53,7 +54,7 @@ def test_a_start_right_after_the_owners_kill_waits_for_its_servers_and_keeps_the
     for _ in range(3):
         other = owner(data_dir, postgres=True)
         other.started()
-        before = address.read(data_dir)
+        before = server_addresses.read(data_dir)
         assert before is not None
 
         other.kill()
@@ -89,7 +90,7 @@ def test_a_stranger_with_the_number_of_an_orphan_is_not_signalled(
     monkeypatch.setattr(locks, "ORPHAN_LIMIT_S", 0.3)
     data_dir.mkdir()
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    held = locks.FileLock.try_acquire(data_dir / "redis.lock")
+    held = FileLock.try_acquire(data_dir / "redis.lock")
     assert held is not None
     held.write(str(stranger.pid))
     try:

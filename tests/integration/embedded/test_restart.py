@@ -15,10 +15,10 @@ import pytest
 
 from pipeline.embedded import (
     PrivateServers,
-    locks,
     private_servers,
     server,
 )
+from pipeline.system.file_locks import FileLock
 from tests.integration.embedded.support import (
     Flavour,
     linux_only,
@@ -152,7 +152,7 @@ def test_a_stop_leaves_no_process_and_frees_the_directory(data_dir: Path) -> Non
 
     assert processes_naming(data_dir) == []
     for name in ("lock", "redis.lock", "postgres.lock"):
-        lock = locks.FileLock.try_acquire(data_dir / name)
+        lock = FileLock.try_acquire(data_dir / name)
         assert lock is not None
         lock.close()
     assert "database system is shut down" in (data_dir / "postgres.log").read_text()

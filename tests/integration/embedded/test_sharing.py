@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.embedded import (
     PrivateServers,
-    locks,
     private_servers,
 )
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system.file_locks import FileLock
 from tests.integration.embedded.support import (
     Owner,
     eventually,
@@ -67,14 +67,14 @@ def test_a_directory_held_without_answering_servers_is_refused_with_its_owner_na
     monkeypatch.setattr(private_servers, "SILENT_LIMIT_S", 0.1)
     monkeypatch.setattr(private_servers, "STARTING_LIMIT_S", 0.1)
     data_dir.mkdir()
-    held = locks.FileLock.try_acquire(data_dir / "lock")
+    held = FileLock.try_acquire(data_dir / "lock")
     assert held is not None
     held.write("4711")
     if announced:
         with socket.socket() as unanswered:
             unanswered.bind(("127.0.0.1", 0))
             url = f"redis://127.0.0.1:{unanswered.getsockname()[1]}/0"
-        address.write(data_dir, address.Addresses(url, None, 4711))
+        server_addresses.write(data_dir, server_addresses.Addresses(url, None, 4711))
     try:
         with pytest.raises(EmbeddedServerFailed) as caught:
             PrivateServers.start(data_dir, postgres=False)

@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.embedded import (
     PrivateServers,
     postgres,
@@ -41,7 +41,7 @@ def test_both_servers_answer_at_their_urls(data_dir: Path, flavour: Flavour) -> 
         assert servers.postgres is not None
         assert (servers.redis.name, servers.postgres.name) == ("redis", "postgres")
         assert servers.check() == []
-        assert address.read(data_dir) == address.Addresses(
+        assert server_addresses.read(data_dir) == server_addresses.Addresses(
             servers.redis_url, servers.postgres_url, os.getpid()
         )
 

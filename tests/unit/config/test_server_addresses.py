@@ -7,12 +7,15 @@ import stat
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from pipeline import address
-from pipeline.address import Addresses
+from pipeline import server_addresses
 from pipeline.errors import InvalidConfiguration
+from pipeline.server_addresses import Addresses
+from pipeline.system import file_locks, private_files
+from pipeline.system.private_files import write_private
 
 BOTH = Addresses(
     redis_url="redis://:secret@127.0.0.1:20001/0",
@@ -22,47 +25,47 @@ BOTH = Addresses(
 
 
 def test_a_directory_where_nothing_was_started_has_no_addresses(tmp_path: Path) -> None:
-    assert address.read(tmp_path) is None
-    assert address.read(tmp_path / "absent") is None
+    assert server_addresses.read(tmp_path) is None
+    assert server_addresses.read(tmp_path / "absent") is None
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    address.write(tmp_path, BOTH)
+    server_addresses.write(tmp_path, BOTH)
 
-    assert address.read(tmp_path) == BOTH
+    assert server_addresses.read(tmp_path) == BOTH
 
 
 def test_one_server_alone_leaves_the_other_empty(tmp_path: Path) -> None:
     alone = Addresses(redis_url=BOTH.redis_url, postgres_url=None, pid=1)
 
-    address.write(tmp_path, alone)
+    server_addresses.write(tmp_path, alone)
 
-    assert address.read(tmp_path) == alone
+    assert server_addresses.read(tmp_path) == alone
 
 
 def test_only_the_owner_can_read_the_file_even_where_an_open_one_was(tmp_path: Path) -> None:
-    (tmp_path / address.FILE).touch(mode=0o644)
+    (tmp_path / server_addresses.FILE).touch(mode=0o644)
 
-    address.write(tmp_path, BOTH)
+    server_addresses.write(tmp_path, BOTH)
 
-    assert stat.S_IMODE((tmp_path / address.FILE).stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == [address.FILE]
+    assert stat.S_IMODE((tmp_path / server_addresses.FILE).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [server_addresses.FILE]
 
 
 def test_a_reader_beside_a_writer_always_sees_whole_addresses(tmp_path: Path) -> None:
     others = [Addresses(f"redis://{'x' * size}", None, size) for size in (1, 20_000)]
-    address.write(tmp_path, others[0])
+    server_addresses.write(tmp_path, others[0])
     stop = threading.Event()
 
     def rewrite() -> None:
         while not stop.is_set():
             for addresses in others:
-                address.write(tmp_path, addresses)
+                server_addresses.write(tmp_path, addresses)
 
     writer = threading.Thread(target=rewrite)
     writer.start()
     try:
-        seen = [address.read(tmp_path) for _ in range(300)]
+        seen = [server_addresses.read(tmp_path) for _ in range(300)]
     finally:
         stop.set()
         writer.join()
@@ -71,34 +74,36 @@ def test_a_reader_beside_a_writer_always_sees_whole_addresses(tmp_path: Path) ->
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    address.write(tmp_path, BOTH)
+    server_addresses.write(tmp_path, BOTH)
 
     with pytest.raises(UnicodeEncodeError):
-        address.write_private(tmp_path / address.FILE, "\ud800")
+        write_private(tmp_path / server_addresses.FILE, "\ud800")
 
-    assert address.read(tmp_path) == BOTH
-    assert [path.name for path in tmp_path.iterdir()] == [address.FILE]
+    assert server_addresses.read(tmp_path) == BOTH
+    assert [path.name for path in tmp_path.iterdir()] == [server_addresses.FILE]
 
 
 def test_a_url_that_is_given_wins(tmp_path: Path) -> None:
-    address.write(tmp_path, BOTH)
+    server_addresses.write(tmp_path, BOTH)
 
-    assert address.redis_url("redis://given", tmp_path) == "redis://given"
-    assert address.postgres_url("postgresql://given", tmp_path) == "postgresql://given"
+    assert server_addresses.find_redis_url("redis://given", tmp_path) == "redis://given"
+    assert (
+        server_addresses.find_postgres_url("postgresql://given", tmp_path) == "postgresql://given"
+    )
 
 
 def test_without_a_given_url_the_private_server_is_taken(tmp_path: Path) -> None:
-    address.write(tmp_path, BOTH)
+    server_addresses.write(tmp_path, BOTH)
 
-    assert address.redis_url(None, tmp_path) == BOTH.redis_url
-    assert address.postgres_url("", tmp_path) == BOTH.postgres_url
+    assert server_addresses.find_redis_url(None, tmp_path) == BOTH.redis_url
+    assert server_addresses.find_postgres_url("", tmp_path) == BOTH.postgres_url
 
 
 @pytest.mark.parametrize(
     ("find", "variable"),
     [
-        (address.redis_url, "ANALYTICS_REDIS_URL"),
-        (address.postgres_url, "ANALYTICS_POSTGRES_URL"),
+        (server_addresses.find_redis_url, "ANALYTICS_REDIS_URL"),
+        (server_addresses.find_postgres_url, "ANALYTICS_POSTGRES_URL"),
     ],
 )
 @pytest.mark.parametrize("written", [None, Addresses(None, None, 1)])
@@ -106,7 +111,7 @@ def test_without_any_server_the_error_names_the_variable_the_directory_and_the_c
     tmp_path: Path, find: object, variable: str, written: Addresses | None
 ) -> None:
     if written is not None:
-        address.write(tmp_path, written)
+        server_addresses.write(tmp_path, written)
     assert callable(find)
 
     with pytest.raises(InvalidConfiguration) as caught:
@@ -126,36 +131,47 @@ def test_without_any_server_the_error_names_the_variable_the_directory_and_the_c
 def test_a_damaged_file_is_reported_with_its_path_and_the_remedy(
     tmp_path: Path, content: str
 ) -> None:
-    path = tmp_path / address.FILE
+    path = tmp_path / server_addresses.FILE
     path.write_text(content, encoding="utf-8")
 
     with pytest.raises(InvalidConfiguration) as caught:
-        address.read(tmp_path)
+        server_addresses.read(tmp_path)
 
     assert str(path) in str(caught.value)
     assert "delete it" in str(caught.value)
 
 
 def test_a_file_that_is_not_text_is_damaged(tmp_path: Path) -> None:
-    (tmp_path / address.FILE).write_bytes(b"\xff\xfe")
+    (tmp_path / server_addresses.FILE).write_bytes(b"\xff\xfe")
 
     with pytest.raises(InvalidConfiguration, match="damaged"):
-        address.read(tmp_path)
+        server_addresses.read(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_reported_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / address.FILE).mkdir()
+    (tmp_path / server_addresses.FILE).mkdir()
 
     with pytest.raises(InvalidConfiguration, match="cannot be read"):
-        address.read(tmp_path)
+        server_addresses.read(tmp_path)
 
 
 def test_addresses_shown_in_a_log_hide_the_passwords() -> None:
     assert "secret" not in repr(BOTH)
 
 
-def test_applications_load_nothing_but_the_standard_library_with_this_module() -> None:
-    tree = ast.parse(Path(address.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [
+        (server_addresses, {"pipeline.errors", "pipeline.system.private_files"}),
+        (private_files, set()),
+        (file_locks, set()),
+    ],
+)
+def test_applications_load_nothing_but_the_standard_library_with_this_module(
+    module: ModuleType, others: set[str]
+) -> None:
+    assert module.__file__ is not None
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     modules = {
         name
         for node in ast.walk(tree)
@@ -168,4 +184,4 @@ def test_applications_load_nothing_but_the_standard_library_with_this_module() -
     }
 
     foreign = {name for name in modules if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert foreign == {"pipeline.errors"}
+    assert foreign == others

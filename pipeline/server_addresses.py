@@ -1,21 +1,28 @@
-"""Where the private servers of a data directory listen.
+"""Where the servers are: at the URL given, else where the private ones of a data directory listen.
 
-The process that starts them writes one small file; producers, commands and workers read it. Only
-the standard library is imported here, because applications import this module through the producer.
+The process that starts private servers writes one small file; producers, commands and workers read
+it. Only the standard library is imported here, because applications load this module with the
+producer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.errors import InvalidConfiguration
+from pipeline.system.private_files import write_private
 
 FILE = "servers.json"
+
+
+class Secret(Protocol):
+    """Text that is not shown by accident, such as a URL of the settings (pydantic's SecretStr)."""
+
+    def get_secret_value(self) -> str:
+        """The text."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,8 @@ def read(data_dir: Path) -> Addresses | None:
     try:
         fields = json.loads(content)
         return Addresses(
-            redis_url=_url(fields["redis_url"]),
-            postgres_url=_url(fields["postgres_url"]),
+            redis_url=_check_url(fields["redis_url"]),
+            postgres_url=_check_url(fields["postgres_url"]),
             pid=int(fields["pid"]),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -70,68 +77,46 @@ def write(data_dir: Path, addresses: Addresses) -> None:
     write_private(data_dir / FILE, json.dumps(fields, indent=2) + "\n")
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace the file `path` by one that holds `text` and only its owner can read.
-
-    A crash or a power cut leaves the old file or the new one, whole.
-    """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def sync_directory(path: Path) -> None:
-    """Bring the names in directory `path` to the disk: no power cut takes a rename in it back."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def redis_url(url: str | None, data_dir: Path) -> str:
-    """`url` when it is given, else that of the private Redis of `data_dir`.
+def find_redis_url(given: str | Secret | None, data_dir: Path) -> str:
+    """The URL `given`, else that of the private Redis of `data_dir`.
 
     Raises InvalidConfiguration with the remedy when there is neither.
     """
+    url = reveal_url(given)
     if url:
         return url
     addresses = read(data_dir)
     if addresses is None or addresses.redis_url is None:
-        raise _nothing_there("Redis", "ANALYTICS_REDIS_URL", data_dir)
+        raise _no_server("Redis", "ANALYTICS_REDIS_URL", data_dir)
     return addresses.redis_url
 
 
-def postgres_url(url: str | None, data_dir: Path) -> str:
-    """`url` when it is given, else that of the private Postgres of `data_dir`.
+def find_postgres_url(given: str | Secret | None, data_dir: Path) -> str:
+    """The URL `given`, else that of the private Postgres of `data_dir`.
 
     Raises InvalidConfiguration with the remedy when there is neither.
     """
+    url = reveal_url(given)
     if url:
         return url
     addresses = read(data_dir)
     if addresses is None or addresses.postgres_url is None:
-        raise _nothing_there("Postgres", "ANALYTICS_POSTGRES_URL", data_dir)
+        raise _no_server("Postgres", "ANALYTICS_POSTGRES_URL", data_dir)
     return addresses.postgres_url
 
 
-def _url(value: object) -> str | None:
+def reveal_url(given: str | Secret | None) -> str | None:
+    """The URL `given` as text, with its password."""
+    return given if given is None or isinstance(given, str) else given.get_secret_value()
+
+
+def _check_url(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise TypeError("a URL is text")
 
 
-def _nothing_there(server: str, variable: str, data_dir: Path) -> InvalidConfiguration:
+def _no_server(server: str, variable: str, data_dir: Path) -> InvalidConfiguration:
     return InvalidConfiguration(
         f"no {server}: {variable} is not set and no private {server} was started in "
         f"{data_dir.absolute()}; set {variable}, start `analytics up` there, or point "
