@@ -6,7 +6,7 @@ where this process's settings say.
 
 from pipeline.producer.celery_tasks import track_event, track_events
 from tasks.app import app
-from tasks.consumer.batch_consumer import EventsStep
+from tasks.consumer.step import EventsStep
 from tasks.jobs import (
     archive_events,
     audit,
