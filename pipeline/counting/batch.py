@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -92,10 +92,12 @@ class _Sorted:
         for one in bad:
             self.not_counted[outcome, one.event_type] += one.events
 
-    def books(self) -> dict[str, int]:
-        """What is added to the books: each outcome, in all and by event type."""
-        counted = Counter(event.event_type for event in self.counted)
-        outcomes = {**self.not_counted, **{("counted", name): n for name, n in counted.items()}}
+    def books(self, hours: Mapping[tuple[str, str], int]) -> dict[str, int]:
+        """What is added to the books: each outcome, in all and by event type. `hours` has the
+        counted events by (event type, hour)."""
+        outcomes = self.not_counted.copy()
+        for (event_type, _), n in hours.items():
+            outcomes["counted", event_type] += n
         books: Counter[str] = Counter()
         for (outcome, event_type), n in outcomes.items():
             for field in (outcome, f"{outcome}:{event_type}", "consumed", f"consumed:{event_type}"):
@@ -120,8 +122,8 @@ class Batch:
         """What the script is to do, as `apply.lua` describes it; `bodies` and `blobs`, which may be
         any bytes, go beside it."""
         found = self._sorted = self._sort(forgotten)
-        self._books = found.books()
         increments = count(found.counted, count_by, keys, now)
+        self._books = found.books(increments.hours)
         log, self.blobs, gaps = log_events(found.counted, increments.hours, self._log, keys)
         self.bodies = [bad.raw for bad in found.dead]
         return {
@@ -152,6 +154,7 @@ class Batch:
 
     def _sort(self, forgotten: Forgotten) -> _Sorted:
         found = _Sorted()
+        counted = found.counted
         for position, delivery in enumerate(self._deliveries):
             if position in self._gone:
                 continue
@@ -166,7 +169,7 @@ class Batch:
                 if event.event_id is not None and self._is_duplicate(event.event_id, found):
                     found.set_apart("duplicate", [event], ())
                 else:
-                    found.counted.append(event)
+                    counted.append(event)
             if delivery.bad:
                 found.set_apart("dead", (), delivery.bad)
                 found.dead += delivery.bad

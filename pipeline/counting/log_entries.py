@@ -132,10 +132,12 @@ def log_events(
     """
     types = {event_type for event_type, _ in hours}
     placed = {name: options.partition(name) for name in types if options.logs(name)}
-    by_partition: dict[int, list[Event]] = {partition: [] for partition in placed.values()}
-    for event in events:
-        if event.event_type in placed:
-            by_partition[placed[event.event_type]].append(event)
+    by_partition: dict[int, Sequence[Event]] = {
+        partition: events
+        if len(placed) == len(types) and len(set(placed.values())) == 1
+        else [event for event in events if placed.get(event.event_type) == partition]
+        for partition in placed.values()
+    }
     gaps: dict[int | None, dict[str, int]] = {partition: {} for partition in (None, *by_partition)}
     for (event_type, hour), n in hours.items():
         partition = placed.get(event_type)
