@@ -18,6 +18,7 @@ import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import NoScriptError
 
+from pipeline.backoff import grow_pauses
 from pipeline.errors import PipelineError
 from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys
@@ -87,7 +88,7 @@ class Publisher:
         been taken.
         """
         began_s = time.monotonic()
-        pause_s = _FIRST_PAUSE_S
+        pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, began_s + timeout_s)
         unanswered = False
         number = number or self._number
         while True:
@@ -95,7 +96,8 @@ class Publisher:
                 self._call(began_s, number, message, events, PRODUCER_REMEMBERED_S)
             except (*RETRY_LATER, *_NO_REPLY) as error:
                 unanswered = unanswered or not isinstance(error, RETRY_LATER)
-                if time.monotonic() + pause_s > began_s + timeout_s:
+                pause_s = next(pauses, None)
+                if pause_s is None:
                     reason = f"Redis did not take the event within {timeout_s:g} s: {error}"
                     if unanswered:
                         raise PublishUnconfirmed(
@@ -103,7 +105,6 @@ class Publisher:
                         ) from error
                     raise OperationalError(reason) from error
                 time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             except redis.RedisError as error:
                 raise OperationalError(f"Redis refused the event: {error}") from error
             else:

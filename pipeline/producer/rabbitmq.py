@@ -20,6 +20,7 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from pipeline.backoff import grow_pauses
 from pipeline.errors import InvalidConfiguration, ServerUnavailable, without_password
 from pipeline.producer.publisher import PublishUnconfirmed
 
@@ -77,12 +78,12 @@ def publish_confirmed(app: Celery, send: Callable[..., Any], timeout_s: float) -
     """
     from amqp import AMQPError, IrrecoverableChannelError, IrrecoverableConnectionError
 
-    deadline = time.monotonic() + timeout_s
-    pause_s = _FIRST_PAUSE_S
+    deadline_s = time.monotonic() + timeout_s
+    pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, deadline_s)
     while True:
         # A confirm may never come: not while the broker is short of memory or disk, nor for what it
         # got before its queues had started.
-        left_s = max(_FIRST_PAUSE_S, min(_CONFIRM_TIMEOUT_S, deadline - time.monotonic()))
+        left_s = max(_FIRST_PAUSE_S, min(_CONFIRM_TIMEOUT_S, deadline_s - time.monotonic()))
         try:
             with _connection_of(app) as connection:
                 publisher = app.amqp.Producer(connection, auto_declare=False)
@@ -91,11 +92,11 @@ def publish_confirmed(app: Celery, send: Callable[..., Any], timeout_s: float) -
         except (IrrecoverableChannelError, IrrecoverableConnectionError) as error:
             raise OperationalError(f"RabbitMQ refused the event: {error}") from error
         except (OperationalError, AMQPError) as error:
-            if time.monotonic() + pause_s >= deadline:
+            pause_s = next(pauses, None)
+            if pause_s is None:
                 reason = f"RabbitMQ did not confirm the event in {timeout_s:g} s: {error}"
                 raise PublishUnconfirmed(reason, partial(publish_confirmed, app, send)) from error
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 @contextmanager

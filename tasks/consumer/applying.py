@@ -13,6 +13,7 @@ from celery.app.task import Context
 from celery.exceptions import Reject
 from celery.worker import state
 
+from pipeline.backoff import grow_pauses
 from pipeline.counting.batch import Applied, Delivery
 from tasks.app import counters
 from tasks.consumer.flush_request import request_flush
@@ -51,7 +52,7 @@ def apply_patiently(delivery: Delivery) -> Applied:
 
     A worker that is told to stop meanwhile gives the message back to the queue.
     """
-    pause_s = _FIRST_PAUSE_S
+    pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
     while True:
         try:
             return counters().apply_or_bury([delivery], datetime.now(UTC))
@@ -59,9 +60,9 @@ def apply_patiently(delivery: Delivery) -> Applied:
             if state.should_stop is not None or state.should_terminate is not None:
                 logger.warning("a message not counted yet goes back to its queue: %s", error)
                 raise Reject("not counted yet", requeue=True) from error
+            pause_s = next(pauses)
             logger.warning("Redis does not count, next try in %.1f s: %s", pause_s, error)
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def count_task(delivery: Delivery, request: Context) -> None:
