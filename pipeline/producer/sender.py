@@ -1,4 +1,4 @@
-"""The way out of a `Tracker`: one message after the other, each under its number until it is taken.
+"""Sending from one thread: one message after the other, each under its number until it is taken.
 
 While the broker is away messages may go to a spool on disk. Their order is that of their numbers,
 so as long as a message waits there every later one waits behind it.
@@ -40,7 +40,7 @@ _SPOOLS_AT_ONCE = 100
 logger = logging.getLogger(__name__)
 
 
-class Outlet:
+class Sender:
     """Sends the messages of one thread."""
 
     def __init__(self, spool_dir: Path | None, spool_bytes: int) -> None:
@@ -94,7 +94,7 @@ class Outlet:
 
     def send_once(self, events: Sequence[bytes]) -> None:
         """Send `track_events` with these, and give them up when that fails: they may have been
-        taken then, and are not to be sent by this outlet again. Never spools."""
+        taken then, and are not to be sent by this sender again. Never spools."""
         self._last_number += 1
         self._publish(self._producer_id, self._last_number, str(uuid4()), events, retry=True)
 

@@ -28,7 +28,7 @@ _CHUNK_BYTES = 64 * 1024
 logger = logging.getLogger(__name__)
 
 
-class Entry(msgspec.Struct, array_like=True):
+class SpooledMessage(msgspec.Struct, array_like=True):
     """A message that waits: `end` is where its line ends in the file."""
 
     number: int
@@ -37,7 +37,7 @@ class Entry(msgspec.Struct, array_like=True):
     end: int = 0
 
 
-_read_entry = msgspec.json.Decoder(Entry).decode
+_read_message = msgspec.json.Decoder(SpooledMessage).decode
 
 
 class Spool:
@@ -112,26 +112,26 @@ class Spool:
             raise
         self._end = at
 
-    def first(self) -> Entry | None:
+    def first(self) -> SpooledMessage | None:
         """The first message not sent yet; None when all are."""
         while self._sent_up_to < self._end:
             line = self._line(self._sent_up_to)
             end = self._sent_up_to + len(line)
             if not line.startswith(_SENT):
                 try:
-                    entry = _read_entry(line.removeprefix(_WAITING))
+                    message = _read_message(line.removeprefix(_WAITING))
                 except msgspec.DecodeError as error:
                     self._is_damaged = True
                     logger.error(
                         "a message in %s cannot be read and is not sent: %s", self.path, error
                     )
                 else:
-                    entry.end = end
-                    return entry
+                    message.end = end
+                    return message
             self._sent_up_to = end
         return None
 
-    def mark_sent(self, first: Entry) -> None:
+    def mark_sent(self, first: SpooledMessage) -> None:
         """Remember that the broker has taken the first message."""
         os.pwrite(self._file, _SENT, self._sent_up_to)
         self._sent_up_to = first.end

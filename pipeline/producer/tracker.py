@@ -29,7 +29,7 @@ from kombu.exceptions import OperationalError
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import EventsNotAccepted, InvalidEvent
 from pipeline.event.model import FIELDS, Event, encode_event
-from pipeline.producer.sender import TRY_S, Outlet
+from pipeline.producer.sender import TRY_S, Sender
 
 WhenFull = Literal["block", "drop", "spool"]
 _PAUSE_S = 0.1
@@ -98,7 +98,7 @@ class Tracker:
         # and what counts is one step: what is in `_events` is in, and who holds `_seat` sends.
         self._lock = threading.RLock()
         self._seat = threading.Lock()
-        self._sender = 0  # the thread that holds it
+        self._sending_thread = 0  # the thread that holds it
         self._work = threading.Condition(self._lock)
         self._progress = threading.Condition(self._lock)
         self._callbacks: dict[Callable[[], None], None] = {}  # at the next progress
@@ -109,7 +109,7 @@ class Tracker:
         self._flush_up_to = 0
         self._waits_for = 0  # how many events would wake the thread
         self._is_started = False
-        self._outlet: Outlet | None = None
+        self._sender: Sender | None = None
         self._give_up_at_s = 0.0
         self.dropped = 0
 
@@ -203,7 +203,7 @@ class Tracker:
         return self._out >= target or not (is_hopeful or self._is_sent_elsewhere())
 
     def _is_sent_elsewhere(self) -> bool:
-        return self._seat.locked() and self._sender != threading.get_ident()
+        return self._seat.locked() and self._sending_thread != threading.get_ident()
 
     def _wait_until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
         until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
@@ -228,7 +228,7 @@ class Tracker:
             self._work.notify()
             self._tell_progress()
             # Else the thread does it, or an earlier close has given up.
-            does_it = bool(self._outlet or self._events) and self._seat.acquire(blocking=False)
+            does_it = bool(self._sender or self._events) and self._seat.acquire(blocking=False)
         if does_it:
             self._send_all()
         with self._lock:
@@ -244,16 +244,16 @@ class Tracker:
     # -- the thread --
 
     def _start(self) -> None:
-        self._open_outlet()  # so that whoever tracks is told what is wrong with the settings
+        self._open_sender()  # so that whoever tracks is told what is wrong with the settings
         threading.Thread(target=self._run, name="analytics-tracker", daemon=True).start()
         self._is_started = True
         _close_with_child()
 
-    def _open_outlet(self) -> Outlet:
+    def _open_sender(self) -> Sender:
         """Kept, as it knows under which number that was tried which a close has given up."""
         with _no_fork:
-            self._outlet = outlet = self._outlet or Outlet(self._spool_dir, self._spool_bytes)
-        return outlet
+            self._sender = sender = self._sender or Sender(self._spool_dir, self._spool_bytes)
+        return sender
 
     def _run(self) -> None:
         """One thread too many, which a signal handler may have started, ends at once."""
@@ -262,17 +262,17 @@ class Tracker:
 
     def _send_all(self) -> None:
         """Send until the tracker is closed, and all is out or the time is up."""
-        self._sender = threading.get_ident()
+        self._sending_thread = threading.get_ident()
         is_away = False
         try:
-            outlet = self._open_outlet()
-            while not self._may_end(outlet):
-                message = self._next_message(outlet.due_in_s())
+            sender = self._open_sender()
+            while not self._may_end(sender):
+                message = self._next_message(sender.due_in_s())
                 if not message:
-                    outlet.send_spooled()
+                    sender.send_spooled()
                     continue
                 try:
-                    outlet.send(message)
+                    sender.send(message)
                 except Exception as error:
                     if not is_away:
                         text = "events wait in memory until they can be sent: %s"
@@ -286,19 +286,19 @@ class Tracker:
                     self._leave(message)
             with self._lock:
                 if not self._waiting():
-                    outlet.close()
-                    self._outlet = None
+                    sender.close()
+                    self._sender = None
         finally:
             with self._lock:
                 self._is_started = False
                 self._seat.release()
                 self._tell_progress()
 
-    def _may_end(self, outlet: Outlet) -> bool:
+    def _may_end(self, sender: Sender) -> bool:
         with self._lock:
             if not self._closed:
                 return False
-            may_send = self._waiting() or outlet.due_in_s() == 0
+            may_send = self._waiting() or sender.due_in_s() == 0
             return not may_send or time.monotonic() >= self._give_up_at_s
 
     def _next_message(self, wait_s: float | None) -> list[bytes]:

@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import ServerUnavailable
-from pipeline.producer.sender import Outlet
+from pipeline.producer.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -49,15 +49,15 @@ class Gatherer:
         """Publishes while this is entered; what waits at the end is published first."""
         # Publishing blocks, and one message at a time is on its way: their numbers are in order.
         with ThreadPoolExecutor(1, "analytics-collector") as thread:
-            outlet = Outlet(None, 0)
-            sending = asyncio.create_task(self._send_all(outlet, thread))
+            sender = Sender(None, 0)
+            sending = asyncio.create_task(self._send_all(sender, thread))
             try:
                 yield
             finally:
                 self._is_closing = True
                 self._work.set()
                 await asyncio.wait([sending])
-                thread.submit(outlet.close)
+                thread.submit(sender.close)
 
     async def publish(self, events: Sequence[bytes]) -> None:
         """Wait until the events are accepted.
@@ -71,7 +71,7 @@ class Gatherer:
         self._work.set()
         await accepted
 
-    async def _send_all(self, outlet: Outlet, thread: ThreadPoolExecutor) -> None:
+    async def _send_all(self, sender: Sender, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         while True:
             message = self._next_message()
@@ -85,7 +85,7 @@ class Gatherer:
                 continue
             events = [event for waiting in message for event in waiting.events]
             try:
-                await loop.run_in_executor(thread, outlet.send_once, events)
+                await loop.run_in_executor(thread, sender.send_once, events)
             except Exception as error:
                 self._note(error)
                 self._tell(message, error)

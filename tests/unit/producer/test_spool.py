@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.producer.spool import Entry, Spool
+from pipeline.producer.spool import Spool, SpooledMessage
 
 EVENT = b'{"event_type":"a","timestamp":1.5}'
 
@@ -29,18 +29,18 @@ def append(spool: Spool, number: int, events: int = 2) -> None:
     spool.append(number, f"task {number}", [EVENT] * events)
 
 
-def first_of(spool: Spool) -> Entry:
-    entry = spool.first()
-    assert entry is not None
-    return entry
+def first_of(spool: Spool) -> SpooledMessage:
+    message = spool.first()
+    assert message is not None
+    return message
 
 
 def send_all(spool: Spool) -> list[int]:
     """Mark every message as sent; returns their numbers in the order in which they came."""
     numbers = []
-    while (entry := spool.first()) is not None:
-        numbers.append(entry.number)
-        spool.mark_sent(entry)
+    while (message := spool.first()) is not None:
+        numbers.append(message.number)
+        spool.mark_sent(message)
     return numbers
 
 
@@ -84,9 +84,9 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_message_is_read_as_it_was_written(tmp_path: Path) -> None:
     spool = spool_with(tmp_path)
     spool.append(7, "task", [EVENT, b'{"event_type":"\xc3\xa4","properties":{"a":[1,"x\\n"]}}'])
-    entry = first_of(spool)
-    assert (entry.number, entry.task_id) == (7, "task")
-    assert [bytes(event) for event in entry.events] == [
+    message = first_of(spool)
+    assert (message.number, message.task_id) == (7, "task")
+    assert [bytes(event) for event in message.events] == [
         EVENT,
         b'{"event_type":"\xc3\xa4","properties":{"a":[1,"x\\n"]}}',
     ]
