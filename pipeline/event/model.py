@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -59,11 +59,23 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         Raises `InvalidEvent` naming the first field that breaks a rule.
         """
         return cls(
-            event_type=_event_type(event_type),
+            event_type=(
+                event_type
+                if _is_usual(event_type, MAX_EVENT_TYPE_CHARACTERS)
+                else _event_type(event_type)
+            ),
             timestamp=now if timestamp is None else _timestamp(timestamp, now),
-            user_id=None if user_id is None else _user_id(user_id),
+            user_id=(
+                user_id
+                if user_id is None or _is_usual(user_id, MAX_USER_ID_CHARACTERS)
+                else _user_id(user_id)
+            ),
             properties=None if properties is None else _properties(properties),
-            event_id=None if event_id is None else _event_id(event_id),
+            event_id=(
+                event_id
+                if event_id is None or _is_usual(event_id, MAX_EVENT_ID_CHARACTERS)
+                else _event_id(event_id)
+            ),
         )
 
     @classmethod
@@ -87,7 +99,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             fields["user_id"] = self.user_id
         if self.properties is not None:
             fields["properties"] = self.properties
-        fields["timestamp"] = wire_timestamp(self.timestamp)
+        fields["timestamp"] = f"{self.timestamp.replace(tzinfo=None).isoformat()}Z"
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         return fields
@@ -191,7 +203,7 @@ def _is_past(timestamp: object) -> bool:
     )
 
 
-def _is_usual(text: object, longest: int) -> bool:
+def _is_usual(text: object, longest: int) -> TypeGuard[str]:
     """Whether this is text without any character that a rule could be about."""
     return type(text) is str and 0 < len(text) <= longest and text.isprintable()
 
@@ -204,11 +216,6 @@ def _is_harmless(encoded: bytes) -> bool:
         and b"null" not in encoded  # which may have been NaN
         and encoded.count(b"{") + encoded.count(b"[") <= MAX_PROPERTIES_DEPTH
     )
-
-
-def wire_timestamp(at: datetime) -> str:
-    """ISO 8601 text of a UTC time, ending in `Z`."""
-    return at.replace(tzinfo=None).isoformat() + "Z"
 
 
 def _text(field: str, value: object, longest: int, forbidden: re.Pattern[str]) -> str:
@@ -278,7 +285,9 @@ def _properties(value: object) -> dict[str, Any]:
     try:
         plain: dict[str, Any] = (
             dict(value)
-            if _is_plain(value)
+            if type(value) is dict  # as msgspec would leave it: the usual case, and quick to see
+            and _TEXT.issuperset(map(type, value))
+            and _PLAIN.issuperset(map(type, value.values()))
             else msgspec.to_builtins(dict(value), str_keys=True, enc_hook=_builtin)
         )
         encoded = msgspec.json.encode(plain)
@@ -308,13 +317,7 @@ def _nested_too_deeply() -> InvalidEvent:
     return InvalidEvent("properties", "…", reason)
 
 
-def _is_plain(value: Mapping[Any, Any]) -> bool:
-    """Whether msgspec would leave the mapping as it is (the usual case, and quick to see)."""
-    return type(value) is dict and all(
-        type(name) is str and type(item) in _PLAIN for name, item in value.items()
-    )
-
-
+_TEXT = frozenset({str})
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
