@@ -23,12 +23,13 @@ from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store, newest_claim
 from pipeline.postgres import partitions
-from pipeline.postgres.engine import postgres_engine, reported_postgres_errors
+from pipeline.postgres.engine import postgres_engine
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import books
-from pipeline.redis.client import redis_client, reported_redis_errors
+from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
+from pipeline.server_errors import report_errors
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.audit import Difference, audit
 from pipeline.upkeep.erase import Removed, forget
@@ -177,10 +178,10 @@ class Services:
 
         While Postgres is away, `postgres` says why and `dead_letters` counts those in Redis only.
         """
-        with reported_redis_errors(self.redis):
+        with report_errors(redis=self.redis):
             status = self._status()
         try:
-            with reported_postgres_errors(self.engine):
+            with report_errors(postgres=self.engine):
                 status["dead_letters"] += dead_letters.count_stored(self.engine)
         except ServerUnavailable as error:
             status["postgres"] = str(error)
@@ -212,7 +213,7 @@ class Services:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        with reported_redis_errors(self.redis), reported_postgres_errors(self.engine):
+        with report_errors(redis=self.redis, postgres=self.engine):
             yield
 
     def close(self) -> None:

@@ -75,11 +75,12 @@ def configure_producer() -> None:
     for half a minute to overcome.
     """
     from pipeline.producer import celery_tasks
-    from pipeline.redis.client import redis_client, reported_redis_errors
+    from pipeline.redis.client import redis_client
+    from pipeline.server_errors import report_errors
 
     settings = load_settings()
     url = find_redis_url(settings)
-    with redis_client(url) as client, reported_redis_errors(client):
+    with redis_client(url) as client, report_errors(redis=client):
         client.ping()
     celery_tasks.configure(
         redis_url=url, broker_url=find_broker_url(settings), prefix=settings.prefix

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    DisconnectionError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pipeline.errors import InvalidConfiguration, ServerUnavailable, without_password
+from pipeline.errors import InvalidConfiguration, without_password
 from pipeline.postgres import schema
+from pipeline.server_errors import report_errors
 
 OLDEST_POSTGRES = 15
 _CONNECT_TIMEOUT_S = 5
@@ -127,7 +122,7 @@ class Reader:
 def check_postgres(engine: Engine) -> None:
     """Refuse a Postgres that is too old or not migrated. Raises `InvalidConfiguration` or
     `ServerUnavailable`."""
-    with reported_postgres_errors(engine), engine.connect() as connection:
+    with report_errors(postgres=engine), engine.connect() as connection:
         number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
         version = schema.current_version(connection)
     if number // 10_000 < OLDEST_POSTGRES:
@@ -140,34 +135,3 @@ def check_postgres(engine: Engine) -> None:
             f"the database is {found}, this program needs {schema.newest_version()}: "
             "run `analytics migrate`"
         )
-
-
-@contextmanager
-def reported_postgres_errors(engine: Engine) -> Iterator[None]:
-    """Turn the ways in which Postgres can be out of reach into one clear error each."""
-    where = f"{engine.url.host}:{engine.url.port or 5432}"
-    try:
-        yield
-    except OperationalError as error:
-        reason = _first_line(error)
-        if "password" in reason or "does not exist" in reason or "authentication" in reason:
-            raise InvalidConfiguration(
-                f"Postgres at {where} refuses the connection ({reason}): "
-                "correct ANALYTICS_POSTGRES_URL"
-            ) from error
-        raise ServerUnavailable(
-            f"Postgres at {where} does not answer ({reason}): "
-            "start it, or correct ANALYTICS_POSTGRES_URL"
-        ) from error
-    except ProgrammingError as error:
-        if not isinstance(error.orig, psycopg.errors.UndefinedTable):
-            raise
-        raise InvalidConfiguration(
-            f"the database at {where} lacks our tables ({_first_line(error)}): "
-            "run `analytics migrate`"
-        ) from error
-
-
-def _first_line(error: DBAPIError) -> str:
-    lines = str(error.orig).strip().splitlines()
-    return lines[0].strip() if lines else type(error.orig).__name__

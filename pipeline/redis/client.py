@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -13,7 +11,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
-from pipeline.errors import InvalidConfiguration, ServerUnavailable, without_password
+from pipeline.errors import InvalidConfiguration, without_password
+from pipeline.server_errors import report_errors
 
 OLDEST_REDIS = (7, 0)
 RETRY_LATER = (
@@ -107,7 +106,7 @@ def check_redis(client: redis.Redis, appendfsync: str) -> None:
     `appendfsync` is what the settings ask for: "always", or "everysec" for those who accept to lose
     two seconds. Raises `InvalidConfiguration` naming what to change, or `ServerUnavailable`.
     """
-    with reported_redis_errors(client):
+    with report_errors(redis=client):
         server = client.info("server")
         memory = client.info("memory")
         persistence = client.info("persistence")
@@ -134,30 +133,6 @@ def check_redis(client: redis.Redis, appendfsync: str) -> None:
             "set appendfsync always in Redis, "
             "or accept the loss with ANALYTICS_APPENDFSYNC=everysec"
         )
-
-
-@contextmanager
-def reported_redis_errors(client: redis.Redis) -> Iterator[None]:
-    """Turn the ways in which Redis can be out of reach into one clear error each."""
-    address = client.connection_pool.connection_kwargs
-    where = f"{address.get('host', 'localhost')}:{address.get('port', 6379)}"
-    try:
-        yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise InvalidConfiguration(
-            f"Redis at {where} refuses the user or password ({error}): correct ANALYTICS_REDIS_URL"
-        ) from error
-    except redis.ResponseError as error:
-        if "DB index" not in str(error):
-            raise
-        raise InvalidConfiguration(
-            f"Redis at {where} has no database {address.get('db')} ({error}): "
-            "correct ANALYTICS_REDIS_URL"
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise ServerUnavailable(
-            f"Redis at {where} does not answer ({error}): start it, or correct ANALYTICS_REDIS_URL"
-        ) from error
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -22,8 +22,8 @@ import msgspec
 import redis
 
 from pipeline.errors import InvalidConfiguration, NoSuchAccessKey, PipelineError, ServerUnavailable
-from pipeline.redis.client import reported_redis_errors
 from pipeline.redis.keys import Keys
+from pipeline.server_errors import report_errors
 
 Kind = Literal["write", "read"]
 _PREFIXES: dict[Kind, str] = {"write": "wk", "read": "rt"}
@@ -186,7 +186,7 @@ class Access:
 
     def _read(self) -> None:
         began_s = time.monotonic()
-        with reported_redis_errors(self._client):
+        with report_errors(redis=self._client):
             found = cast("dict[bytes, bytes]", self._client.hgetall(self._name))
         self._know({name.decode(): _decode(text) for name, text in found.items()})
         self._read_at_s = began_s
@@ -197,7 +197,7 @@ class Access:
         self._origins = frozenset(origin for key in valid for origin in key.origins)
 
     def _store(self, key: AccessKey) -> None:
-        with reported_redis_errors(self._client):
+        with report_errors(redis=self._client):
             self._client.hset(self._name, key.id, msgspec.json.encode(key).decode())
         self._know({**self._known(), key.id: key})
 

@@ -19,8 +19,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from pipeline.errors import InvalidConfiguration, RedisWentBack, ServerUnavailable
-from pipeline.postgres.engine import reported_postgres_errors
-from pipeline.redis.client import RETRY_LATER, reported_redis_errors
+from pipeline.redis.client import RETRY_LATER
+from pipeline.server_errors import find_server, report_errors
 from pipeline.web.answers import Refused, unavailable
 
 QUICK_WITHIN_S = 4.0
@@ -85,7 +85,7 @@ class Reads:
 
     def _reported(self, work: Callable[[], _Found]) -> _Found:
         try:
-            with reported_redis_errors(self._client), reported_postgres_errors(self._engine):
+            with report_errors(redis=self._client, postgres=self._engine):
                 return work()
         except (ServerUnavailable, InvalidConfiguration, RedisWentBack) as error:
             # Whoever runs the servers needs addresses and remedies, clients must not have them.
@@ -102,6 +102,6 @@ class Reads:
 
 
 def _away(error: Exception) -> Refused:
-    name = "Postgres" if "Postgres" in str(error) or "database" in str(error) else "Redis"
+    server = find_server(error) or "Redis or Postgres"
     what = "does not answer" if isinstance(error, ServerUnavailable) else "cannot be used now"
-    return unavailable(f"{name} {what}; try again shortly")
+    return unavailable(f"{server} {what}; try again shortly")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from tests.helpers.support import ROOT, environment_without_settings
+from pipeline.services import Services
+from tests.helpers.support import ROOT, count_events, environment_without_settings, event
 
 COMMANDS = [
     "up",
@@ -253,6 +254,55 @@ def test_a_database_without_our_tables_is_told_to_be_migrated(
 
     assert code == 1
     assert "run `analytics migrate`" in err
+
+
+@pytest.mark.parametrize(
+    "command", ["flush", "stats top page_view path --fresh", "rebuild --from 2026-01-01"]
+)
+def test_a_redis_that_went_back_is_named_with_its_remedy(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    services: Services,
+    redis_url: str,
+    postgres_url: str,
+    command: str,
+) -> None:
+    go_back(monkeypatch, services, redis_url, postgres_url)
+
+    code, err = error(capsys, *command.split())
+
+    assert code == 1
+    assert err.startswith("analytics: Redis is at claim 1 of epoch 0, but Postgres has stored")
+    assert "run `analytics accept-redis-state` to go on" in err
+
+
+@pytest.mark.parametrize("command", ["archive", "forget u1", "stats count page_view"])
+def test_what_takes_no_claim_works_on_a_redis_that_went_back(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    services: Services,
+    redis_url: str,
+    postgres_url: str,
+    command: str,
+) -> None:
+    go_back(monkeypatch, services, redis_url, postgres_url)
+
+    code, _, err = run(capsys, *command.split())
+
+    assert (code, err) == (0, "")
+
+
+def go_back(
+    monkeypatch: pytest.MonkeyPatch, services: Services, redis_url: str, postgres_url: str
+) -> None:
+    """Have the commands use the servers of `services`, whose Redis numbers fewer claims than are
+    stored."""
+    monkeypatch.setenv("ANALYTICS_REDIS_URL", redis_url)
+    monkeypatch.setenv("ANALYTICS_POSTGRES_URL", postgres_url)
+    for _ in range(2):
+        count_events(services, event())
+        services.flush()
+    services.redis.hset(services.keys.totals, "claims", 1)
 
 
 @pytest.mark.usefixtures("redis_url")

@@ -1,0 +1,211 @@
+"""A server's error in words: which server it came from, what is wrong there, and what to do.
+
+The server is known from the type of an exception, or of the one it was raised from, and never from
+its text: the message of one server may name another. Only libraries that are loaded already are
+asked, as what they raise can come from nowhere else; so a sending application loads no database
+code for this.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, StrEnum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack, ServerUnavailable
+
+if TYPE_CHECKING:
+    import redis
+    from sqlalchemy import Engine
+
+
+class Server(StrEnum):
+    """A server that the pipeline needs, as messages name it."""
+
+    REDIS = "Redis"
+    POSTGRES = "Postgres"
+    BROKER = "the broker"
+
+
+class Fault(Enum):
+    """What is wrong with a server."""
+
+    AWAY = auto()
+    NO_ACCESS = auto()
+    """It refuses the user or the password, or has no such database or user."""
+    NO_PERMISSION = auto()
+    NO_DATABASE = auto()
+    NO_TABLES = auto()
+    OLD_TABLES = auto()
+    WRONG_URL = auto()
+    REFUSED = auto()
+    """It does not do what it was asked."""
+    FAILED = auto()
+    """The library that speaks to it gave up."""
+
+
+class Diagnosis(NamedTuple):
+    """What an exception of a server's library says."""
+
+    server: Server
+    fault: Fault
+    reason: str
+
+
+# What a command says; and what a process says that knows the server's address.
+_WORDS = {
+    (Server.BROKER, Fault.AWAY): "the broker does not answer ({reason}); start it, or correct "
+    "ANALYTICS_REDIS_URL (ANALYTICS_BROKER_URL where that is set)",
+    (Server.REDIS, Fault.AWAY): "Redis does not answer ({reason}); start it, or set "
+    "ANALYTICS_REDIS_URL (`analytics up` starts private servers)",
+    (Server.REDIS, Fault.NO_ACCESS): "Redis refused the password ({reason}); correct "
+    "ANALYTICS_REDIS_URL",
+    (Server.POSTGRES, Fault.AWAY): "Postgres does not answer ({reason}); start it, or set "
+    "ANALYTICS_POSTGRES_URL (`analytics up` starts private servers)",
+    (Server.POSTGRES, Fault.NO_ACCESS): "Postgres refused ({reason}); correct "
+    "ANALYTICS_POSTGRES_URL",
+    (Server.POSTGRES, Fault.NO_TABLES): "the tables in Postgres are missing or old; run "
+    "`analytics migrate`",
+    (Server.POSTGRES, Fault.OLD_TABLES): "the tables in Postgres are missing or old; run "
+    "`analytics migrate`",
+    (Server.POSTGRES, Fault.WRONG_URL): "the address of Postgres is wrong ({reason}); correct "
+    "ANALYTICS_POSTGRES_URL",
+    (Server.POSTGRES, Fault.FAILED): "Postgres failed: {reason}",
+}
+_REFUSES = "Redis at {place} refuses the user or password ({reason}): correct ANALYTICS_REDIS_URL"
+_WORDS_WITH_ADDRESS = {
+    (Server.REDIS, Fault.AWAY): "Redis at {place} does not answer ({reason}): start it, or "
+    "correct ANALYTICS_REDIS_URL",
+    (Server.REDIS, Fault.NO_ACCESS): _REFUSES,
+    (Server.REDIS, Fault.NO_PERMISSION): _REFUSES,
+    (Server.REDIS, Fault.NO_DATABASE): "Redis at {place} has no database {database} ({reason}): "
+    "correct ANALYTICS_REDIS_URL",
+    (Server.POSTGRES, Fault.AWAY): "Postgres at {place} does not answer ({reason}): start it, or "
+    "correct ANALYTICS_POSTGRES_URL",
+    (Server.POSTGRES, Fault.NO_ACCESS): "Postgres at {place} refuses the connection ({reason}): "
+    "correct ANALYTICS_POSTGRES_URL",
+    (Server.POSTGRES, Fault.NO_TABLES): "the database at {place} lacks our tables ({reason}): "
+    "run `analytics migrate`",
+}
+
+
+def describe(error: BaseException) -> str | None:
+    """What is wrong with a server and what to do, by the exception's type; None for one that no
+    server's library raised."""
+    found = diagnose(error)
+    if found is None:
+        return None
+    words = _WORDS.get((found.server, found.fault), "{server} refused: {reason}")
+    return words.format(server=found.server, reason=found.reason)
+
+
+def find_server(error: BaseException) -> Server | None:
+    """The server that an exception came from: its own type or that of a cause of it says so."""
+    for one in walk_causes(error):
+        if isinstance(one, RedisWentBack):
+            return Server.REDIS
+        found = diagnose(one)
+        if found is not None:
+            return found.server
+    return None
+
+
+def walk_causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from (`raise … from`)."""
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        seen.append(one)
+        yield one
+        one = one.__cause__
+
+
+@contextmanager
+def report_errors(
+    *, redis: redis.Redis | None = None, postgres: Engine | None = None
+) -> Iterator[None]:
+    """Turn the ways in which these servers can be out of reach into one clear error each:
+    `ServerUnavailable` or `InvalidConfiguration`. Others pass through as they are."""
+    try:
+        yield
+    except Exception as error:
+        reported = None
+        found = diagnose(error)
+        if found is not None and found.server is Server.REDIS and redis is not None:
+            at = redis.connection_pool.connection_kwargs
+            place = f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
+            reported = _with_address(found, place, at.get("db"))
+        elif found is not None and found.server is Server.POSTGRES and postgres is not None:
+            url = postgres.url
+            reported = _with_address(found, f"{url.host}:{url.port or 5432}", url.database)
+        if reported is None:
+            raise
+        raise reported from error
+
+
+def _with_address(found: Diagnosis, place: str, database: object) -> PipelineError | None:
+    words = _WORDS_WITH_ADDRESS.get((found.server, found.fault))
+    if words is None:
+        return None
+    reason = found.reason.strip().partition("\n")[0].strip()
+    text = words.format(place=place, database=database, reason=reason)
+    return (ServerUnavailable if found.fault is Fault.AWAY else InvalidConfiguration)(text)
+
+
+def diagnose(error: BaseException) -> Diagnosis | None:
+    """The server that raised this exception, and why; None when no server's library did."""
+    return _diagnose_redis(error) or _diagnose_postgres(error) or _diagnose_broker(error)
+
+
+def _diagnose_redis(error: BaseException) -> Diagnosis | None:
+    redis = sys.modules.get("redis.exceptions")
+    if redis is None or not isinstance(error, redis.RedisError):
+        return None
+    fault = Fault.REFUSED
+    if isinstance(error, redis.AuthenticationError):
+        fault = Fault.NO_ACCESS
+    elif isinstance(error, redis.NoPermissionError):
+        fault = Fault.NO_PERMISSION
+    elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        fault = Fault.AWAY
+    elif isinstance(error, redis.ResponseError) and "DB index" in str(error):
+        fault = Fault.NO_DATABASE
+    return Diagnosis(Server.REDIS, fault, str(error))
+
+
+def _diagnose_postgres(error: BaseException) -> Diagnosis | None:
+    psycopg, sqlalchemy = sys.modules.get("psycopg"), sys.modules.get("sqlalchemy.exc")
+    original = getattr(error, "orig", error)  # SQLAlchemy wraps what the driver raised
+    if psycopg is not None and isinstance(original, psycopg.Error):
+        reason = str(original) or type(original).__name__
+        return Diagnosis(Server.POSTGRES, _find_fault(original), reason)
+    if sqlalchemy is None or not isinstance(error, sqlalchemy.SQLAlchemyError):
+        return None
+    wrong_url = isinstance(error, sqlalchemy.ArgumentError)
+    fault = Fault.WRONG_URL if wrong_url else Fault.FAILED
+    return Diagnosis(Server.POSTGRES, fault, str(error))
+
+
+def _find_fault(error: Exception) -> Fault:
+    """A connection that is refused comes without an SQLSTATE, so its text says why."""
+    psycopg = sys.modules["psycopg"]
+    if isinstance(error, psycopg.errors.UndefinedTable):
+        return Fault.NO_TABLES
+    if isinstance(error, psycopg.errors.UndefinedColumn):
+        return Fault.OLD_TABLES
+    if isinstance(error, psycopg.errors.InvalidPassword | psycopg.errors.InvalidCatalogName):
+        return Fault.NO_ACCESS
+    if not isinstance(error, psycopg.OperationalError):
+        return Fault.REFUSED
+    text = str(error)
+    refused = any(said in text for said in ("password", "authentication", "does not exist"))
+    return Fault.NO_ACCESS if refused else Fault.AWAY
+
+
+def _diagnose_broker(error: BaseException) -> Diagnosis | None:
+    kombu = sys.modules.get("kombu.exceptions")
+    if kombu is None or not isinstance(error, kombu.OperationalError):
+        return None
+    return Diagnosis(Server.BROKER, Fault.AWAY, str(error))
