@@ -30,8 +30,9 @@ from pipeline.counting.erased_users import NOBODY, Forgotten
 from pipeline.counting.increments import CountBy
 from pipeline.counting.log_entries import RawEvents
 from pipeline.event_log.streams import Entry, EventLog
-from pipeline.flushing.store import ROW_REFUSED, SESSION
 from pipeline.postgres import partitions
+from pipeline.postgres.locks import begin_transfer
+from pipeline.postgres.refusals import blames_row, read_sqlstate
 from pipeline.postgres.tables import dead_letters, events
 
 _ENTER_ENTRIES = text(
@@ -108,8 +109,7 @@ class Archive:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction in which `save` is called; what that stores is stored when it ends."""
-        with self.engine.begin() as connection:
-            connection.execute(SESSION, {"lock_timeout": "30s"})
+        with begin_transfer(self.engine) as connection:
             yield connection
 
     def save(
@@ -136,7 +136,7 @@ class Archive:
         try:
             partitions.ensure_days(self.engine, events, days)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _NO_PARTITION_NOW:
+            if read_sqlstate(error) not in _NO_PARTITION_NOW:
                 raise
             logger.warning("some days share the default partition of events: %s", error.orig)
 
@@ -250,7 +250,7 @@ class _Run:
                 entries = read()  # after that: while Postgres is away nothing is taken
                 stored, unreadable = self._store.save(connection, entries)
         except DBAPIError as error:
-            if not _blames_a_row(error):
+            if not blames_row(error):
                 raise
             stored, unreadable = self._one_by_one(entries)
         for entry, reason in unreadable:
@@ -267,7 +267,7 @@ class _Run:
             try:
                 found, bad = self._store.store([entry])
             except DBAPIError as error:
-                if not _blames_a_row(error):
+                if not blames_row(error):
                     raise
                 bad = [(entry, f"Postgres refuses an event: {error.orig}")]
             else:
@@ -338,7 +338,3 @@ def _copy(connection: Connection, parts: Iterable[str]) -> None:
         if driver.closed:
             connection.invalidate(error)
         raise DBAPIError.instance(COPY_EVENTS, None, error, psycopg.Error) from error
-
-
-def _blames_a_row(error: DBAPIError) -> bool:
-    return (getattr(error.orig, "sqlstate", None) or "")[:2] in ROW_REFUSED

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.pace import Pace, requests_read
 from pipeline.flushing.store import Store
+from pipeline.postgres.refusals import read_sqlstate
 from pipeline.redis.client import server_time_s
 
 LANES = 2
@@ -85,13 +86,13 @@ def store_left_over(claims: Claims, store: Store) -> int:
     for batch_id in claims.open_batches():
         try:
             with store.transaction(patience_s) as transaction:
-                # An older Redis may show a batch whose entry the ledger has forgotten since.
+                # An older Redis may show a batch whose entry the ledger has lost to pruning.
                 claims.guard(transaction.newest_claim())
                 claim = claims.take_over(batch_id)
                 if claim.number:
                     stored += transaction.save([claim])
         except DBAPIError as error:
-            if error.connection_invalidated or not getattr(error.orig, "sqlstate", None):
+            if error.connection_invalidated or not read_sqlstate(error):
                 raise
             patience_s = _NO_PATIENCE_S  # one stalled flush may hold many batches
             logger.warning("batch %s is set aside, the next flush tries again: %s", batch_id, error)

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, func, select, text
+from sqlalchemy import Connection, Engine, Table, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import RedisWentBack
 from pipeline.flushing.claims import Claim
 from pipeline.flushing.rows import Columns, Refused, counter_name, joined_columns, rows_of
 from pipeline.postgres import partitions
+from pipeline.postgres.locks import begin_transfer
+from pipeline.postgres.refusals import blames_row
 from pipeline.postgres.tables import (
     COUNTER_TABLES,
     ENTER_BATCHES,
@@ -27,19 +29,7 @@ from pipeline.postgres.tables import (
 )
 from pipeline.redis.keys import Keys
 
-# Whoever rebuilds or audits holds off all that moves from Redis to Postgres; it may take as long as
-# it needs, so this is waited for before the limits are set.
-SESSION = text(
-    "SELECT pg_advisory_xact_lock_shared(hashtext('analytics:hold')), "
-    "set_config('synchronous_commit', 'on', true), "
-    "set_config('idle_in_transaction_session_timeout', '60s', true), "
-    "set_config('statement_timeout', '120s', true), "
-    "set_config('lock_timeout', :lock_timeout, true)"
-)
 UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
-# SQLSTATE classes that blame the row: data exception, integrity violation, a limit such as an index
-# row's size.
-ROW_REFUSED = ("22", "23", "54")
 _FORGOTTEN_AT_ONCE = 1_000
 
 
@@ -56,8 +46,7 @@ class Store:
 
         Raises sqlalchemy.exc.OperationalError when Postgres is away, before anything is claimed.
         """
-        with self.engine.begin() as connection:
-            connection.execute(SESSION, {"lock_timeout": f"{lock_timeout_s}s"})
+        with begin_transfer(self.engine, lock_timeout_s) as connection:
             yield FlushTransaction(connection, self)
 
     def forget_batches(
@@ -155,8 +144,7 @@ class FlushTransaction:
             with self.connection.begin_nested():
                 self.connection.execute(UPSERTS[table.name], joined)
         except DBAPIError as error:
-            sqlstate = getattr(error.orig, "sqlstate", None) or ""
-            if sqlstate[:2] not in ROW_REFUSED:
+            if not blames_row(error):
                 raise
             if rows == 1:
                 row = [column[0] for column in columns]

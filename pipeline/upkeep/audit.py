@@ -17,10 +17,11 @@ from sqlalchemy import Connection, Engine, func, select, text
 from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import FULL, OFF
 from pipeline.event_log.streams import EventLog
+from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import daily, event_log_gaps, events, hourly
 from pipeline.redis.keys import Keys, hour_text
 from pipeline.upkeep.retention import pruned_before
-from pipeline.upkeep.snapshot import Unstored, held
+from pipeline.upkeep.snapshot import Snapshot
 
 _DAYS_AT_ONCE = 10
 """Days of event types that one script reads, with 73 counters each."""
@@ -57,7 +58,7 @@ def audit(
     """
     snapshot = engine.connect().execution_options(isolation_level="REPEATABLE READ")
     with snapshot:
-        with held(engine):
+        with hold_transfers(engine):
             first = max(first, kept_since(snapshot))
             if first > last:
                 return []
@@ -93,13 +94,13 @@ def _counted(
     keys = counters.keys
     stored = stored_counts(snapshot, keys, *days)
     types = stored.types | types_ever_counted(counters)
-    unstored = Unstored(counters, log, snapshot)
+    missing = Snapshot(counters, log, snapshot)
     counted, gaps, waiting, logged = Sums(), Sums(), Sums(), Sums()
     pairs = [(event_type, day) for event_type in sorted(types) for day in _days(*days)]
     for at in range(0, len(pairs), _DAYS_AT_ONCE):
         some = pairs[at : at + _DAYS_AT_ONCE]
         named = [row for event_type, day in some for row in _names(keys, event_type, day)]
-        live, new = unstored.read([name for name, _, _ in named])
+        live, new = missing.read([name for name, _, _ in named])
         for event in new:
             waiting[event.event_type, hour_text(event.timestamp)] += 1
         for (name, moment, is_gap), n in zip(named, live, strict=True):

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
-from sqlalchemy import Engine, delete, func, select, text, update
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pipeline.errors import PipelineError
+from pipeline.postgres.locks import share_hold
 from pipeline.postgres.tables import dead_letters
 from pipeline.redis.keys import Keys
 
 _MOVED_AT_ONCE = 500
-_SHARED = text("SELECT pg_advisory_xact_lock_shared(hashtext('analytics:hold'))")
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def move(client: redis.Redis, keys: Keys, engine: Engine) -> int:
     moved = 0
     while True:
         with engine.begin() as connection:
-            # Before the letters are read: whoever forgets a user holds it, and finds every letter
-            # in one place.
-            connection.execute(_SHARED)
+            # Before the letters are read: an erasure holds off transfers, and so finds every
+            # letter in one place.
+            share_hold(connection)
             entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", _oldest(client, keys))
             if not entries:
                 return moved

@@ -27,9 +27,9 @@ from sqlalchemy import Connection, Engine, delete, select, text
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.event.model import Event
+from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import dead_letters, user_daily
 from pipeline.redis.keys import Keys, UserCounter
-from pipeline.upkeep.snapshot import held
 
 _DROPPED_AT_ONCE = 500
 _LETTERS_AT_ONCE = 500
@@ -65,7 +65,7 @@ def forget(counters: Counters, engine: Engine, user_id: str) -> Removed:
     then repeat it.
     """
     Event.create("forget", user_id, now=datetime.now(UTC))  # checks the id
-    with held(engine) as connection:
+    with hold_transfers(engine) as connection:
         at_ms, live = _drop_counters(counters, user_id)
         stored = connection.execute(delete(user_daily).where(user_daily.c.user_id == user_id))
         events = connection.execute(_ANONYMISE, {"user_id": user_id, "counted": _arrays(counters)})

@@ -25,6 +25,7 @@ from pipeline.event_log.streams import EventLog
 from pipeline.flushing.rows import counter_name, joined_columns, rows_of
 from pipeline.flushing.store import UPSERTS
 from pipeline.postgres import partitions
+from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import (
     PARTITIONED_BY_MONTH,
     daily,
@@ -34,7 +35,7 @@ from pipeline.postgres.tables import (
 )
 from pipeline.redis.keys import ValueCounter
 from pipeline.upkeep.audit import bounds, kept_since, stored_counts, types_ever_counted
-from pipeline.upkeep.snapshot import Unstored, held
+from pipeline.upkeep.snapshot import Snapshot
 
 _COUNTERS_AT_ONCE = 1_000
 _ROWS_AT_ONCE = 10_000
@@ -68,7 +69,7 @@ class Rebuilder:
         self.check(day, now)
         for table in PARTITIONED_BY_MONTH:
             partitions.ensure_months(self.engine, table, [day])
-        with held(self.engine) as connection:
+        with hold_transfers(self.engine) as connection:
             work = _Day(self, connection, day, now)
             return work.run(write=not dry_run)
 
@@ -76,7 +77,7 @@ class Rebuilder:
         """Raise `CannotRebuild` for a day that cannot be rebuilt; changes nothing."""
         if day >= now.date():
             raise CannotRebuild(f"{day} is not over yet (UTC): rebuild the days before it")
-        with held(self.engine) as connection:
+        with hold_transfers(self.engine) as connection:
             _Day(self, connection, day, now).check()
 
 
@@ -87,7 +88,7 @@ class _Day:
         self._counters, self._connection = parts.counters, connection
         self._keys, self._options = parts.counters.keys, parts.counters.options
         self._day, self._now = day, now
-        self._unstored = Unstored(parts.counters, parts.log, connection)
+        self._snapshot = Snapshot(parts.counters, parts.log, connection)
         self._logged: Counter[str] = Counter()
         """What was logged, by counter; it grows by what is logged meanwhile."""
         self._left: set[str] = set()
@@ -118,9 +119,9 @@ class _Day:
             raise CannotRebuild(
                 f"the event log was switched off meanwhile: rebuild {self._day} again"
             )
-        if self._unstored.unreadable:
+        if self._snapshot.unreadable:
             raise CannotRebuild(
-                f"{self._unstored.unreadable} entries of the event log cannot be read; they become "
+                f"{self._snapshot.unreadable} entries of the event log cannot be read; they become "
                 "dead letters after some more runs of `analytics archive`"
             )
         if write:
@@ -129,13 +130,13 @@ class _Day:
 
     def _compare(self, stored: Counter[str]) -> dict[str, tuple[int, int]]:
         """What reads show now of each counter, and what is right, where these differ."""
-        _, waiting = self._unstored.read([])
+        _, waiting = self._snapshot.read([])
         self._add(waiting)
         names = sorted({*self._logged, *stored})
         changed: dict[str, tuple[int, int]] = {}
         for first in range(0, len(names), _COUNTERS_AT_ONCE):
             some = names[first : first + _COUNTERS_AT_ONCE]
-            live, waiting = self._unstored.read(some)
+            live, waiting = self._snapshot.read(some)
             self._add(waiting)  # of the same instant
             for name, unflushed in zip(some, live, strict=True):
                 shown, right = stored[name] + unflushed, self._logged[name]
@@ -154,7 +155,7 @@ class _Day:
         for event_type in types:
             hours = [f"{day}:{hour:02}" for hour in range(24)]
             names = [keys.gap(event_type, reason, at) for reason in (OFF, FULL) for at in hours]
-            live, waiting = self._unstored.read(names)
+            live, waiting = self._snapshot.read(names)
             logged += waiting
             found = [n + counts.counts[name] for name, n in zip(names, live, strict=True)]
             off, full = sum(found[:24]), sum(found[24:])

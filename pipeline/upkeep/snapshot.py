@@ -1,19 +1,18 @@
-"""Looking at Redis and Postgres as they were at one instant, for those who compare or mend them.
+"""Redis and Postgres as of one instant, for what compares or mends them.
 
-Counts and raw events leave Redis by a flush and by the archive only. While both are held off, by a
-lock that each of their transactions shares, what Postgres has stays as it is, and one script says
-what it does not have: both together are the truth of that instant, while counting goes on.
+Counts and raw events leave Redis by a flush and by the archive only. While both are held off
+(`pipeline.postgres.locks`), what Postgres has stays as it is, and one script says what it does not
+have: both together are the truth of that instant, while counting goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import Connection, select
 
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
@@ -28,22 +27,9 @@ from pipeline.redis.scripts import Script
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 """Compressed; half a million events perhaps. One script answers with all of it."""
 
-_HOLD = text("SELECT pg_advisory_xact_lock(hashtext('analytics:hold'))")
 
-
-@contextmanager
-def held(engine: Engine) -> Iterator[Connection]:
-    """A transaction during which no flush and no archive stores anything; they wait for its end.
-
-    Waits for those that run.
-    """
-    with engine.begin() as connection:
-        connection.execute(_HOLD)
-        yield connection
-
-
-class Unstored:
-    """What Postgres does not have, read bit by bit while all is held off.
+class Snapshot:
+    """What Postgres does not have, read bit by bit while transfers are held off.
 
     Each `read` is of one instant, at which `events` are all logged events that were not archived.
     """

@@ -12,11 +12,11 @@ import pytest
 
 from pipeline.errors import CannotRebuild, TooMuchWaiting
 from pipeline.event.model import Event
+from pipeline.postgres.locks import hold_transfers
 from pipeline.services import Services
 from pipeline.upkeep.audit import Difference
 from pipeline.upkeep.audit import audit as compare
 from pipeline.upkeep.rebuild import Rebuilt
-from pipeline.upkeep.snapshot import held
 from tests.conftest import MakeServices
 from tests.helpers.support import NOW, TODAY, count_events, event, eventually, execute, rows
 
@@ -292,7 +292,7 @@ def test_a_rebuild_under_traffic_flushes_and_archive_is_exact(services: Services
 def test_flush_and_archive_wait_for_a_rebuild(services: Services) -> None:
     count_events(services, event())
     with ThreadPoolExecutor(2) as pool:
-        with held(services.engine):
+        with hold_transfers(services.engine):
             moving = [pool.submit(services.flush), pool.submit(services.archive_events)]
             waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             eventually(lambda: execute(services, waiting) == [(2,)])
