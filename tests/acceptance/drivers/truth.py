@@ -18,8 +18,8 @@ _LONGEST_VALUE = 200
 class Seen:
     """One event as its source has it."""
 
-    user: str
-    path: str
+    user: str | None
+    path: str | None
     at: datetime
     event_type: str = "page_view"
 
@@ -38,12 +38,13 @@ class Truth:
         for event in events:
             at = event.at.astimezone(UTC)
             day, event_type, path = at.date(), event.event_type, event.path
-            if len(path) > _LONGEST_VALUE:
-                path = path[:_LONGEST_VALUE] + "…"
             self.daily[event_type, day] += 1
             self.hourly[event_type, at.replace(minute=0, second=0, microsecond=0)] += 1
-            self.users[day, event_type, event.user] += 1
-            self.paths[day, event_type, "path", path] += 1
+            if event.user is not None:
+                self.users[day, event_type, event.user] += 1
+            if path is not None:
+                cut = path if len(path) <= _LONGEST_VALUE else path[:_LONGEST_VALUE] + "…"
+                self.paths[day, event_type, "path", cut] += 1
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
         """What Postgres must hold when all is flushed."""
