@@ -6,6 +6,7 @@ where this process's settings say.
 
 from pipeline.producer.celery_tasks import track_event, track_events
 from tasks.app import app
+from tasks.consumer.heartbeat import HeartbeatStep
 from tasks.consumer.step import EventsStep
 from tasks.jobs import (
     archive_events,
@@ -16,7 +17,6 @@ from tasks.jobs import (
     prune,
     repair_counters,
 )
-from tasks.worker.heartbeat import HeartbeatStep
 
 app.steps["consumer"].update((EventsStep, HeartbeatStep))
 

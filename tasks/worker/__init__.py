@@ -1,1 +1,1 @@
-"""What every worker process does besides its tasks: heartbeats, and a stop in time."""
+"""What a worker process does besides its tasks: it stops in time, and says what an audit found."""

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from statistics import median
 
 import pytest
 from packaging.requirements import Requirement
@@ -18,6 +19,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("config", "pipeline", "tasks")
 LONGEST_MODULE_LINES = 400
+MEDIAN_MODULE_LINES = 140
+MOST_FILES = 14
+NOT_YET = {"pipeline.reading.read", "pipeline.reading.status", "pipeline.upkeep.repair"}
+TESTS_OF_NO_ROOM = {"project"}
+"""Of the tree itself."""
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -30,17 +36,90 @@ def files(*folders: str) -> Iterator[Path]:
                 yield path
 
 
+def ignored() -> set[str]:
+    """Names that git ignores, and its own."""
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    return {line.strip("/") for line in lines if line and not line.startswith("#")} | {".git"}
+
+
+def folders() -> Iterator[tuple[Path, list[str]]]:
+    """Every folder of the tree with the files that are directly in it."""
+    patterns = ignored()
+
+    def kept(names: list[str]) -> list[str]:
+        return [name for name in names if not any(fnmatch(name, one) for one in patterns)]
+
+    for folder, inside, names in os.walk(ROOT):
+        inside[:] = kept(inside)
+        yield Path(folder), kept(names)
+
+
+def rooms() -> set[str]:
+    """The rooms of the packages, by name; a module beside them is a small room."""
+    found = {"config"}
+    for package in ("pipeline", "tasks"):
+        for path in (ROOT / package).iterdir():
+            if path.name not in {"__init__.py", "__pycache__", "py.typed"}:
+                found.add(f"{package}.{path.stem}")
+    return found
+
+
+# Rooms
+
+
+def test_a_folder_has_at_most_14_files() -> None:
+    full = {f"{folder.relative_to(ROOT)}": len(names) for folder, names in folders()}
+
+    assert {folder: count for folder, count in full.items() if count > MOST_FILES} == {}
+
+
+def test_the_plan_of_the_house_names_every_room() -> None:
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    (plan,) = [contract for contract in contracts if contract["type"] == "layers"]
+    named = {name for floor in plan["layers"] for name in re.findall(r"[\w.]+", floor)}
+
+    assert named == rooms()
+
+
+def test_a_script_lies_in_the_room_that_calls_it() -> None:
+    for script in files(*PACKAGES):
+        if script.suffix == ".lua":
+            name = ".".join(script.relative_to(ROOT).with_suffix("").parts)
+            if name in NOT_YET:
+                continue
+            callers = [path for path in script.parent.glob("*.py") if name in path.read_text()]
+            assert callers, f"no module beside it names {name}"
+
+
+@pytest.mark.parametrize("kind", ["unit", "integration"])
+def test_the_tests_mirror_the_rooms(kind: str) -> None:
+    names = {room.rpartition(".")[2] for room in rooms()} | TESTS_OF_NO_ROOM
+    top = ROOT / "tests" / kind
+    found = {path.relative_to(top).parts[0] for path in top.rglob("test_*.py")}
+
+    assert found <= names
+
+
 # Modules
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in files(*PACKAGES, "tests", "examples") if path.suffix == ".py"],
+    [path for path in files(*PACKAGES, "benchmarks", "examples", "tests") if path.suffix == ".py"],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_a_module_has_at_most_400_lines(path: Path) -> None:
     lines = path.read_text().count("\n")
     assert lines <= LONGEST_MODULE_LINES
+
+
+def test_half_of_the_modules_have_at_most_140_lines() -> None:
+    lines = [
+        path.read_text().count("\n")
+        for path in files(*PACKAGES)
+        if path.suffix == ".py" and path.name != "__init__.py"
+    ]
+    assert median(lines) <= MEDIAN_MODULE_LINES
 
 
 def test_every_folder_of_a_package_is_a_package_and_so_is_installed() -> None:

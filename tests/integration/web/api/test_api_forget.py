@@ -9,7 +9,7 @@ import pytest
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.services import Services
 from tests.helpers.support import TODAY, count_events, event
-from tests.integration.api.conftest import Api
+from tests.integration.web.api.conftest import Api
 
 SECRET = "a secret of the tests"
 

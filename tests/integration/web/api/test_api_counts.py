@@ -14,7 +14,7 @@ from sqlalchemy import text
 from pipeline.event.model import Event
 from pipeline.services import Services
 from tests.helpers.support import TODAY, count_events, event, eventually, execute
-from tests.integration.api.conftest import Api
+from tests.integration.web.api.conftest import Api
 
 DAY = TODAY.isoformat()
 

@@ -17,7 +17,7 @@ from pipeline.services import Services, connect
 from pipeline.web.api.app import stats_api
 from tests.helpers.api_server import served
 from tests.helpers.support import count_events, event
-from tests.integration.api.conftest import Api, parts_of
+from tests.integration.web.api.conftest import Api, parts_of
 
 ROUTES = [
     ("GET", "/api/stats/count?event_type=page_view"),

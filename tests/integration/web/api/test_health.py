@@ -16,7 +16,7 @@ from pipeline.services import Services, connect
 from pipeline.upkeep import heartbeats
 from tests.helpers.api_server import served
 from tests.helpers.support import Workers, eventually, execute
-from tests.integration.api.conftest import Api, parts_of
+from tests.integration.web.api.conftest import Api, parts_of
 
 
 def test_a_process_that_answers_lives(api: Api) -> None:

@@ -14,7 +14,7 @@ from pipeline.services import Services
 from tests.helpers.api_server import sse
 from tests.helpers.support import Workers, count_events, eventually
 from tests.helpers.web_process import WebProcess
-from tests.integration.api.conftest import Api
+from tests.integration.web.api.conftest import Api
 
 
 def now(event_type: str = "page_view") -> Event:

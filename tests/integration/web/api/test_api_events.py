@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pipeline.services import Services
 from tests.helpers.support import NOW, count_events, event
-from tests.integration.api.conftest import Api
+from tests.integration.web.api.conftest import Api
 
 
 def ids(page: dict[str, object]) -> list[str]:

@@ -16,7 +16,7 @@ from pipeline.web.access import Access
 from pipeline.web.parts import WebOptions, WebParts
 from tests.helpers.api_server import served
 from tests.helpers.support import count_events, event
-from tests.integration.api.conftest import Api
+from tests.integration.web.api.conftest import Api
 
 NOBODY_LISTENS = 1
 
