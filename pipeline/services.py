@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 from sqlalchemy import Engine
 
 from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting import erased_users
-from pipeline.counting.apply import CounterOptions, Counters
-from pipeline.counting.log_entries import EventLogOptions
+from pipeline.counting.apply import Counters
 from pipeline.errors import ServerUnavailable
 from pipeline.event_log.archive import KEPT_DAYS, Archive, archive
 from pipeline.event_log.streams import EventLog
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store, newest_claim
+from pipeline.options import PipelineOptions
 from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
+from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import books
 from pipeline.redis.client import redis_client
@@ -34,50 +35,18 @@ from pipeline.upkeep import dead_letters
 from pipeline.upkeep.audit import Difference, audit
 from pipeline.upkeep.erase import Removed, forget
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
+from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
 
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu's Redis transport keeps a list for each of four priorities of a queue."""
 
 
-class PipelineSettings(Protocol):
-    """The settings that the domain needs; `config.settings.Settings` has them."""
-
-    @property
-    def prefix(self) -> str: ...
-    @property
-    def count_by(self) -> Mapping[str, Sequence[str]]: ...
-    @property
-    def values_cap(self) -> int: ...
-    @property
-    def dedup_window_s(self) -> int: ...
-    @property
-    def counter_ttl_s(self) -> int: ...
-    @property
-    def flush_batch_size(self) -> int: ...
-    @property
-    def ledger_days(self) -> int: ...
-    @property
-    def partitions_ahead_months(self) -> int: ...
-    @property
-    def event_log(self) -> str | Sequence[str]: ...
-    @property
-    def event_log_partitions(self) -> int: ...
-    @property
-    def event_log_max_entries(self) -> int: ...
-    @property
-    def event_log_max_bytes(self) -> int: ...
-    @property
-    def events_retention_days(self) -> int: ...
-    @property
-    def counters_retention_days(self) -> int: ...
-
-
 @dataclass(frozen=True)
 class Services:
     """Everything that works on one Redis and one Postgres. Made by `connect`."""
 
-    settings: PipelineSettings
+    options: PipelineOptions
     redis: redis.Redis
     engine: Engine
     keys: Keys
@@ -96,7 +65,7 @@ class Services:
         This and the other methods raise `ServerUnavailable` when Redis or Postgres does not answer.
         """
         with self._reported():
-            return flush(self.claims, self.store, self.settings.flush_batch_size)
+            return flush(self.claims, self.store, self.options.flush_batch_size)
 
     def archive_events(self) -> int:
         """Archive what waits in the event log; returns how many events. See `archive`."""
@@ -134,8 +103,8 @@ class Services:
 
     def prune(self, today: date, *, dry_run: bool = False) -> Pruned:
         """Drop partitions that are older than the settings say; see `pipeline.upkeep.retention`."""
-        events_days = self.settings.events_retention_days
-        counters_days = self.settings.counters_retention_days
+        events_days = self.options.events_retention_days
+        counters_days = self.options.counters_retention_days
         with self._reported():
             return prune(self.engine, today, events_days, counters_days, dry_run=dry_run)
 
@@ -153,13 +122,13 @@ class Services:
     def repair_counters(self) -> int:
         """Make counters pending again whose names are not; returns how many."""
         with self._reported():
-            return self.counters.repair()
+            return repair_counters(self.redis, self.keys)
 
     def maintain(self, now: datetime) -> None:
         """Make partitions ahead of need and forget ledger entries far older than any flush."""
-        oldest = now - timedelta(days=self.settings.ledger_days)
+        oldest = now - timedelta(days=self.options.ledger_days)
         with self._reported():
-            partitions.make_ahead(self.engine, now.date(), self.settings.partitions_ahead_months)
+            partitions.make_ahead(self.engine, now.date(), self.options.partitions_ahead_months)
             self.store.forget_batches(oldest, self.claims.listed)
             erased_users.expire(self.redis, self.keys)
             self.archive.forget_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
@@ -222,48 +191,35 @@ class Services:
         self.engine.dispose()
 
 
-def connect_counters(settings: PipelineSettings, redis_url: str) -> Counters:
+def connect_counters(options: PipelineOptions, redis_url: str) -> Counters:
     """The counters alone: all that an event worker needs. Opens no connection.
 
     Raises `InvalidConfiguration` when the URL is wrong.
     """
-    options = CounterOptions(
-        count_by=settings.count_by,
-        values_cap=settings.values_cap,
-        dedup_window_s=settings.dedup_window_s,
-        counter_ttl_s=settings.counter_ttl_s,
-        event_log=EventLogOptions(
-            types=settings.event_log,
-            partitions=settings.event_log_partitions,
-            max_entries=settings.event_log_max_entries,
-            max_bytes=settings.event_log_max_bytes,
-        ),
-    )
-    return Counters(redis_client(redis_url), Keys(settings.prefix), options)
+    return Counters(redis_client(redis_url), Keys(options.prefix), options.counters)
 
 
 def connect(
-    settings: PipelineSettings, redis_url: str, postgres_url: str, broker_url: str | None = None
+    options: PipelineOptions, redis_url: str, postgres_url: str, broker_url: str | None = None
 ) -> Services:
     """The services for these servers; opens no connection. `broker_url` is that of RabbitMQ, where
     it is the broker.
 
     Raises `InvalidConfiguration` when a URL is wrong.
     """
-    counters = connect_counters(settings, redis_url)
-    engine, keys = postgres_engine(postgres_url), counters.keys
+    counters = connect_counters(options, redis_url)
+    client, engine, keys = counters.client, postgres_engine(postgres_url), counters.keys
+    count_by = options.counters.count_by
     return Services(
-        settings=settings,
-        redis=counters.client,
+        options=options,
+        redis=client,
         engine=engine,
         keys=keys,
         counters=counters,
-        claims=Claims(counters.client, keys),
+        claims=Claims(client, keys),
         store=Store(engine, keys),
-        stats=Stats(counters, engine),
-        event_log=EventLog(counters.client, keys),
-        archive=Archive(
-            engine, partial(erased_users.read, counters.client, keys), settings.count_by
-        ),
+        stats=Stats(UnstoredCounts(client, keys), engine),
+        event_log=EventLog(client, keys),
+        archive=Archive(engine, partial(erased_users.read, client, keys), count_by),
         broker_url=broker_url,
     )

@@ -11,6 +11,7 @@ from celery import Celery, signals
 from config import logging as log_setup
 from config import settings as config_settings
 from config.celery import EVENTS_PREFETCH, RABBITMQ_PREFETCH, celery_config
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline import server_addresses
 from pipeline.contract import (
@@ -67,13 +68,14 @@ def broker_url() -> str | None:
 @cache
 def counters() -> Counters:
     """The counters; every process makes its own connections. An event worker needs no Postgres."""
-    return connect_counters(settings(), redis_url())
+    return connect_counters(pipeline_options(settings()), redis_url())
 
 
 @cache
 def services() -> Services:
     """The pipeline's services; every process makes its own connections."""
-    return connect(settings(), redis_url(), postgres_url(), broker_url())
+    options = pipeline_options(settings())
+    return connect(options, redis_url(), postgres_url(), broker_url())
 
 
 def celery_options() -> dict[str, Any]:

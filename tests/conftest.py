@@ -20,12 +20,14 @@ import pytest
 import redis
 from sqlalchemy import create_engine, make_url, text
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
+from pipeline.options import MAX_LOG_PARTITIONS
 from pipeline.postgres import schema
 from pipeline.postgres.engine import postgres_engine
 from pipeline.producer import celery_tasks
-from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
+from pipeline.redis.keys import Keys
 from pipeline.services import Services, connect
 from tests.helpers.support import Workers
 
@@ -180,7 +182,7 @@ def make_services(redis_url: str, postgres_url: str) -> Iterator[MakeServices]:
     made: list[Services] = []
 
     def make(**settings: object) -> Services:
-        made.append(connect(Settings(**settings), redis_url, postgres_url))
+        made.append(connect(pipeline_options(Settings(**settings)), redis_url, postgres_url))
         return made[-1]
 
     yield make

@@ -17,8 +17,8 @@ from benchmarks.stage.stage import EVENT_TYPE, Stage, users
 from pipeline import track_events
 from pipeline.contract import EVENTS_QUEUE, TAG_PREFIX, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
-from pipeline.counting.log_entries import EventLogOptions
 from pipeline.event.model import Event
+from pipeline.options import EventLogOptions
 from tasks.consumer.messages import read_message
 
 _TASKS = {TRACK_EVENT, TRACK_EVENTS}

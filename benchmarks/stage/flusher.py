@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from benchmarks.stage.processes import peak_bytes
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.services import connect
 
@@ -82,9 +83,10 @@ class Flusher:
 
 def main() -> None:
     """Flush once, when a line comes."""
-    services = connect(
-        Settings(), os.environ["ANALYTICS_REDIS_URL"], os.environ["ANALYTICS_POSTGRES_URL"]
+    redis_url, postgres_url = (
+        os.environ[f"ANALYTICS_{server}_URL"] for server in ("REDIS", "POSTGRES")
     )
+    services = connect(pipeline_options(Settings()), redis_url, postgres_url)
     services.status()  # makes the connections
     print("ready", flush=True)
     sys.stdin.readline()

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.report.report import Samples
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.counting.apply import Applying
 from pipeline.counting.batch import Delivery
@@ -179,7 +180,7 @@ def open_stage(sizes: Sizes, say: Callable[[str], None]) -> Iterator[Stage]:
             "ANALYTICS_POSTGRES_URL": servers.postgres_url,
             "ANALYTICS_APPENDFSYNC": "everysec",
         }
-        services = connect(Settings(), servers.redis_url, servers.postgres_url)
+        services = connect(pipeline_options(Settings()), servers.redis_url, servers.postgres_url)
         schema.migrate(services.engine)
         services.maintain(datetime.now(UTC))
         celery_tasks.configure(redis_url=servers.redis_url)

@@ -90,11 +90,12 @@ def configure_producer() -> None:
 @contextmanager
 def open_services() -> Iterator[Services]:
     """The services of the pipeline; no connection is opened before one of them is used."""
+    from config.options import pipeline_options
     from pipeline.services import connect
 
     settings = load_settings()
     services = connect(
-        settings,
+        pipeline_options(settings),
         find_redis_url(settings),
         find_postgres_url(settings),
         find_broker_url(settings),

@@ -19,10 +19,11 @@ import msgspec
 
 from pipeline.contract import TAG_PREFIX
 from pipeline.counting.erased_users import NOBODY, Forgotten
-from pipeline.counting.increments import CountBy, count
-from pipeline.counting.log_entries import EventLogOptions, log_events
+from pipeline.counting.increments import count
+from pipeline.counting.log_entries import log_events
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event, named_type
+from pipeline.options import CountBy, EventLogOptions
 from pipeline.redis.keys import Keys
 
 TYPE_UNKNOWN = "__unknown__"

@@ -18,9 +18,9 @@ from typing import cast
 import msgspec
 import redis
 
-from pipeline.counting.increments import CountBy
 from pipeline.counting.log_entries import RawEvents
 from pipeline.event.model import Event
+from pipeline.options import CountBy
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 

@@ -7,21 +7,20 @@ An event counts its type per day and per hour, its user per day, and for each pr
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from pipeline.event.model import Event
+from pipeline.options import CountBy
 from pipeline.redis.keys import Keys, hour_text
 
 MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"
 OTHER = "__other__"
 VALUES_LIFETIME = timedelta(days=2)
-
-CountBy = Mapping[str, Sequence[str]]
 
 
 class ValueIncrements(msgspec.Struct):

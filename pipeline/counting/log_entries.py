@@ -9,8 +9,7 @@ nothing where every core has a worker, and loses by handing over Python's lock.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -18,7 +17,8 @@ from uuid import uuid4
 import msgspec
 
 from pipeline.event.model import Event
-from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
+from pipeline.options import EventLogOptions
+from pipeline.redis.keys import Keys
 
 FORMAT = "1"
 """The form of what `pack` makes; an entry says which it has, so that a later one can be told."""
@@ -45,30 +45,6 @@ class RawEvents(msgspec.Struct, array_like=True, gc=False):
 _encode = msgspec.json.Encoder().encode
 _decode_properties = msgspec.json.Decoder(dict[str, Any] | None).decode
 _decode = msgspec.json.Decoder(RawEvents).decode
-
-
-@dataclass(frozen=True)
-class EventLogOptions:
-    """What is logged: see the settings of the same names with `event_log` before them.
-
-    The bounds hold for each partition.
-    """
-
-    types: str | Collection[str] = "all"
-    """`all`, `none`, or a collection of event types."""
-    partitions: int = 1
-    max_entries: int = 1_000_000
-    max_bytes: int = 512 * 1024 * 1024
-
-    def logs(self, event_type: str) -> bool:
-        """Whether events of the type are logged."""
-        if isinstance(self.types, str):
-            return self.types == "all"
-        return event_type in self.types
-
-    def partition(self, event_type: str) -> int:
-        """The partition of the type's events."""
-        return zlib.crc32(event_type.encode()) % min(self.partitions, MAX_LOG_PARTITIONS)
 
 
 class LogEntry(msgspec.Struct, gc=False):

@@ -27,9 +27,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.counting.erased_users import NOBODY, Forgotten
-from pipeline.counting.increments import CountBy
 from pipeline.counting.log_entries import RawEvents
 from pipeline.event_log.streams import Entry, EventLog
+from pipeline.options import CountBy
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import begin_transfer
 from pipeline.postgres.refusals import blames_row, read_sqlstate

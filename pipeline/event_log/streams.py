@@ -15,7 +15,8 @@ from uuid import UUID
 import redis
 
 from pipeline.counting.log_entries import RawEvents, unpack
-from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
+from pipeline.options import MAX_LOG_PARTITIONS
+from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 
 GROUP = "archive"

@@ -33,11 +33,11 @@ from pipeline.contract import (
     TRACK_EVENT,
     TRACK_EVENTS,
 )
-from pipeline.counting.apply import CounterOptions, Counters
+from pipeline.counting.apply import Counters
 from pipeline.counting.batch import Delivery
-from pipeline.counting.increments import CountBy
 from pipeline.errors import InvalidConfiguration, InvalidEvent
 from pipeline.event.model import Event
+from pipeline.options import CountBy, CounterOptions
 from pipeline.producer import rabbitmq
 from pipeline.producer.message import Envelope
 from pipeline.producer.publisher import Publisher, PublisherPool

@@ -1,16 +1,12 @@
 """Reads: exact at any moment, flushed or not.
 
-A read asks Redis what it holds of its counters, live or in open batches, and then Postgres for the
-counts it has and for the claims in its ledger, both in one statement. What a batch held is added if
-the ledger did not have it. When a batch was claimed and stored in between, what was live is in both
-answers, and the read begins again. So each count is found in exactly one place, whatever a flush
-does meanwhile. Rankings alone are as of the last flush, and say so.
+How a count is exact while a flush runs is in `exact.py`; here are the questions and their SQL.
+Rankings alone are as of the last flush, and say so.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
@@ -18,77 +14,52 @@ from typing import Any, Literal
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
-    CompoundSelect,
     Engine,
-    Select,
     Text,
     bindparam,
     func,
-    null,
     select,
-    tuple_,
-    union_all,
 )
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from pipeline.counting.apply import Counters, Unstored
 from pipeline.counting.increments import counted_value
-from pipeline.postgres.engine import Reader
 from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hourly, user_daily
+from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.redis.keys import Keys, UserCounter, hour_text
-
-_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-
-
-def _with_ledger(rows: Select[Any]) -> str:
-    """In one statement, and so of one instant: the rows (key columns, then the count), and the
-    batches that are stored, from the claim after a given one on.
-
-    A row is (keys …, count, NULL, NULL), a batch (NULL …, epoch, claim, id). Compiled once for each
-    read: SQLAlchemy takes longer to put such a statement together than Postgres to answer it.
-    """
-    keys = len(rows.selected_columns) - 1
-    batch = flush_batches.c
-    batches = select(*[null()] * keys, batch.epoch, batch.claim, batch.batch_id).where(
-        tuple_(batch.epoch, batch.claim) > tuple_(bindparam("epoch"), bindparam("claim"))
-    )
-    both: CompoundSelect[Any] = union_all(rows.add_columns(null(), null()), batches)
-    return str(both.compile(dialect=_DIALECT))
 
 
 def _in_range(column: ColumnElement[Any]) -> ColumnElement[bool]:
     return column.between(bindparam("first"), bindparam("last"))
 
 
-_DAYS = _with_ledger(
+_DAYS = with_ledger(
     select(daily.c.date, daily.c.count).where(
         daily.c.event_type == bindparam("event_type"), _in_range(daily.c.date)
     )
 )
-_TYPES_OF_DAY = _with_ledger(
+_TYPES_OF_DAY = with_ledger(
     select(daily.c.event_type, daily.c.count).where(
         daily.c.date == bindparam("day"),
         daily.c.event_type == func.any(bindparam("event_types", type_=ARRAY(Text))),
     )
 )
-_HOURS = _with_ledger(
+_HOURS = with_ledger(
     select(hourly.c.hour, hourly.c.count).where(
         hourly.c.event_type == bindparam("event_type"), _in_range(hourly.c.hour)
     )
 )
-_USER_DAYS = _with_ledger(
+_USER_DAYS = with_ledger(
     select(user_daily.c.date, user_daily.c.count).where(
         user_daily.c.user_id == bindparam("user_id"),
         user_daily.c.event_type == bindparam("event_type"),
         _in_range(user_daily.c.date),
     )
 )
-_USER = _with_ledger(
+_USER = with_ledger(
     select(user_daily.c.date, user_daily.c.event_type, user_daily.c.count).where(
         user_daily.c.user_id == bindparam("user_id"), _in_range(user_daily.c.date)
     )
 )
-_VALUE_DAYS = _with_ledger(
+_VALUE_DAYS = with_ledger(
     select(dimension_daily.c.date, dimension_daily.c.count).where(
         dimension_daily.c.event_type == bindparam("event_type"),
         dimension_daily.c.property == bindparam("property"),
@@ -96,10 +67,6 @@ _VALUE_DAYS = _with_ledger(
         _in_range(dimension_daily.c.date),
     )
 )
-
-
-Counts = Counter[str]
-"""By the name of their counter in Redis."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +85,11 @@ class Stats:
     Every method raises redis.RedisError or sqlalchemy.exc.OperationalError when a server is away.
     """
 
-    def __init__(self, counters: Counters, engine: Engine) -> None:
-        self._counters = counters
-        self._keys: Keys = counters.keys
+    def __init__(self, unstored: UnstoredCounts, engine: Engine) -> None:
+        self._unstored = unstored
+        self._keys: Keys = unstored.keys
         self._engine = engine
-        self._reader = Reader(engine)
+        self._exact = ExactReader(unstored, engine)
 
     def daily_count(self, event_type: str, day: date) -> int:
         """How often the event happened on a day."""
@@ -135,11 +102,13 @@ class Stats:
     def daily_counts(self, event_types: Collection[str], day: date) -> dict[str, int]:
         """How often each of these events happened on a day, all of one instant."""
         names = {event_type: self._keys.daily(event_type, f"{day}") for event_type in event_types}
-        found = self._read_named(
-            _TYPES_OF_DAY,
-            {"event_types": list(names), "day": day},
-            lambda event_type: self._keys.daily(event_type, f"{day}"),
-            list(names.values()),
+        found = self._exact.read(
+            Question(
+                _TYPES_OF_DAY,
+                {"event_types": list(names), "day": day},
+                lambda event_type: self._keys.daily(event_type, f"{day}"),
+                list(names.values()),
+            )
         )
         return {event_type: found[name] for event_type, name in names.items()}
 
@@ -164,7 +133,11 @@ class Stats:
             return self._keys.user(user_id, event_type, f"{day}")
 
         wanted = {"user_id": user_id, "event_type": event_type, "first": first, "last": last}
-        return sum(self._read(_USER_DAYS, wanted, name, [name(day) for day in _days(first, last)]))
+        return sum(
+            self._read(
+                Question(_USER_DAYS, wanted, name, [name(day) for day in _days(first, last)])
+            )
+        )
 
     def property_count(
         self, event_type: str, property_name: str, value: str, first: date, last: date
@@ -191,7 +164,7 @@ class Stats:
             "last": last,
         }
         days = _days(first, last)
-        counts = self._read(_VALUE_DAYS, wanted, name, [name(day) for day in days])
+        counts = self._read(Question(_VALUE_DAYS, wanted, name, [name(day) for day in days]))
         return list(zip(days, counts, strict=True))
 
     def user_counts(
@@ -202,13 +175,15 @@ class Stats:
 
         Looks through the names of all pending counters, so it takes longer the more are pending.
         """
-        live = sorted(self._counters.names_of_user(user_id))
+        live = sorted(self._unstored.names_of_user(user_id))
         first, last = first or date.min, last or date.max
-        found = self._read_named(
-            _USER,
-            {"user_id": user_id, "first": first, "last": last},
-            lambda day, event_type: self._keys.user(user_id, event_type, f"{day}"),
-            live,
+        found = self._exact.read(
+            Question(
+                _USER,
+                {"user_id": user_id, "first": first, "last": last},
+                lambda day, event_type: self._keys.user(user_id, event_type, f"{day}"),
+                live,
+            )
         )
         counts: dict[str, dict[date, int]] = {}
         for name, n in found.items():
@@ -255,15 +230,13 @@ class Stats:
             as_of = connection.execute(select(func.max(flush_batches.c.stored_at))).scalar_one()
         return Ranking([(row[0], int(row[1])) for row in rows], as_of)
 
-    # -- the protocol of an exact read --
-
     def _by_day(self, event_type: str, first: date, last: date) -> list[tuple[date, int]]:
         def name(day: date) -> str:
             return self._keys.daily(event_type, f"{day}")
 
         days = _days(first, last)
         wanted = {"event_type": event_type, "first": first, "last": last}
-        counts = self._read(_DAYS, wanted, name, [name(day) for day in days])
+        counts = self._read(Question(_DAYS, wanted, name, [name(day) for day in days]))
         return list(zip(days, counts, strict=True))
 
     def _by_hour(self, event_type: str, first: date, last: date) -> list[tuple[datetime, int]]:
@@ -279,56 +252,12 @@ class Stats:
             return self._keys.hourly(event_type, hour_text(hour.astimezone(UTC)))
 
         wanted = {"event_type": event_type, "first": hours[0], "last": hours[-1]}
-        counts = self._read(_HOURS, wanted, name, [name(hour) for hour in hours])
+        counts = self._read(Question(_HOURS, wanted, name, [name(hour) for hour in hours]))
         return list(zip(hours, counts, strict=True))
 
-    def _read(
-        self,
-        statement: str,
-        wanted: Mapping[str, Any],
-        name: Callable[..., str],
-        names: Sequence[str],
-    ) -> list[int]:
-        found = self._read_named(statement, wanted, name, names)
-        return [found[name] for name in names]
-
-    def _read_named(
-        self,
-        statement: str,
-        wanted: Mapping[str, Any],
-        name: Callable[..., str],
-        names: Sequence[str],
-    ) -> Counts:
-        """Counts by counter name, of all `names` and of what else Postgres returns.
-
-        `name` makes a counter's name of the key columns.
-        """
-        stored_before: set[str] = set()
-        while True:
-            unstored = self._counters.unstored(names)
-            rows, stored = self._stored(statement, wanted, unstored)
-            since = {id_ for id_, claim in stored.items() if claim > unstored.newest_claim}
-            if since <= stored_before:
-                break  # a Redis that went back is behind the ledger, however often it is asked
-            stored_before |= since
-        counts = Counter(dict(zip(names, unstored.live, strict=True)))
-        for *key, count in rows:
-            counts[name(*key)] += count
-        for batch_id, held in unstored.claimed.items():
-            if batch_id not in stored:
-                for position, count in held:
-                    counts[names[position]] += count
-        return counts
-
-    def _stored(
-        self, statement: str, wanted: Mapping[str, Any], unstored: Unstored
-    ) -> tuple[list[tuple[Any, ...]], dict[str, tuple[int, int]]]:
-        """The rows, and the batches in the ledger that the read has to know of, with their
-        claims."""
-        epoch, claim = unstored.before_claimed
-        found = self._reader.rows(statement, {**wanted, "epoch": epoch, "claim": claim})
-        rows = [row[:-2] for row in found if row[-1] is None]
-        return rows, {row[-1]: row[-3:-1] for row in found if row[-1] is not None}
+    def _read(self, question: Question) -> list[int]:
+        found = self._exact.read(question)
+        return [found[name] for name in question.names]
 
 
 def _days(first: date, last: date) -> list[date]:

@@ -38,9 +38,6 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from urllib.parse import unquote
 
-MAX_LOG_PARTITIONS = 16
-"""Streams of the event log, at most. All are looked at, so that their number may be lowered."""
-
 _RESERVED = re.compile(r"[:%{}\s]")
 
 

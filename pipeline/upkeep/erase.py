@@ -29,6 +29,7 @@ from pipeline.counting.apply import Counters
 from pipeline.event.model import Event
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import dead_letters, user_daily
+from pipeline.reading.exact import UnstoredCounts
 from pipeline.redis.keys import Keys, UserCounter
 
 _DROPPED_AT_ONCE = 500
@@ -108,7 +109,7 @@ def _drop_counters(counters: Counters, user_id: str) -> tuple[int, int]:
 
 def _names(counters: Counters, user_id: str) -> list[str]:
     """The user's counters in Redis: pending, claimed, or lost from the pending ones."""
-    found = set(counters.names_of_user(user_id))
+    found = set(UnstoredCounts(counters.client, counters.keys).names_of_user(user_id))
     pattern = counters.keys.user_pattern(user_id)
     for name in counters.client.scan_iter(pattern, count=10_000):
         found.add(cast("bytes", name).decode(errors="surrogateescape"))

@@ -24,7 +24,8 @@ from pipeline.web.connections import PromptProtocol
 from pipeline.web.parts import WebOptions, WebParts
 
 if TYPE_CHECKING:
-    from config.settings import Settings
+    from config.options import pipeline_options
+from config.settings import Settings
 
 REPLY_WITHIN_S = 1.0
 GRACE_S = 3
@@ -44,7 +45,7 @@ def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebPart
         prefix=settings.prefix,
         publish_timeout_s=REPLY_WITHIN_S,
     )
-    services = connect(settings, redis_url, postgres_url, broker_url)
+    services = connect(pipeline_options(settings), redis_url, postgres_url, broker_url)
     client = redis_client(redis_url, REPLY_WITHIN_S)
     secret = settings.user_id_secret
     options = WebOptions(

@@ -14,6 +14,7 @@ from time import monotonic
 
 import redis
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.contract import EVENTS_QUEUE
 from pipeline.embedded import PrivateServers, Server
@@ -222,7 +223,9 @@ class Campaign:
         if self._plan.control:
             control.create_table(self._postgres.url)
             return
-        services = connect(Settings(**SETTINGS), self._redis.url, self._postgres.url)
+        services = connect(
+            pipeline_options(Settings(**SETTINGS)), self._redis.url, self._postgres.url
+        )
         schema.migrate(services.engine)
         services.close()
 
@@ -239,7 +242,9 @@ class Campaign:
             found = control.counts(self._redis.url, self._postgres.url)
             oracle.judge(bounds, bounds.most, found, "the control", verdict)
         else:
-            services = connect(Settings(**SETTINGS), self._redis.url, self._postgres.url)
+            services = connect(
+                pipeline_options(Settings(**SETTINGS)), self._redis.url, self._postgres.url
+            )
             verdict = oracle.reach_verdict(services, bounds, self._random)
             services.close()
         for line in seen.wrong:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.counting.apply import Counters
+from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
 from pipeline.web import answers
 from pipeline.web.api.counts import count_routes
@@ -44,7 +45,7 @@ def stats_api(parts: WebParts) -> FastAPI:
     services, secret = parts.services, parts.options.user_id_secret
     reads = Reads(parts.redis, services.engine)
     counters = Counters(parts.redis, services.keys, services.counters.options)
-    stats = Stats(counters, services.engine)
+    stats = Stats(UnstoredCounts(parts.redis, services.keys), services.engine)
     live = Live(stats, counters, reads, parts.stopping)
 
     @asynccontextmanager

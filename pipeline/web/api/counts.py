@@ -102,7 +102,7 @@ def count_routes(stats: Stats, reads: Reads, services: Services) -> APIRouter:
             "to": last,
             "count": sum(n for _, n in days),
             "days": [{"date": day, "count": n} for day, n in days],
-            "counted": name in services.settings.count_by.get(event_type, ()),
+            "counted": name in services.options.counters.count_by.get(event_type, ()),
         }
         return answer(request, found, Table("values", ("date", "count"), days))
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline import track_event
 from pipeline.embedded import PrivateServers
@@ -159,7 +160,9 @@ def alone(own_servers: PrivateServers) -> Iterator[Services]:
     """Services on servers that the test may stop."""
     assert own_servers.redis_url is not None
     assert own_servers.postgres_url is not None
-    services = connect(Settings(), own_servers.redis_url, own_servers.postgres_url)
+    services = connect(
+        pipeline_options(Settings()), own_servers.redis_url, own_servers.postgres_url
+    )
     schema.migrate(services.engine)
     yield services
     services.close()

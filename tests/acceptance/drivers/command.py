@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline import server_addresses
 from pipeline.cli import main
@@ -94,7 +95,9 @@ class Analytics:
         assert addresses is not None
         assert addresses.redis_url is not None
         assert addresses.postgres_url is not None
-        services = connect(Settings(), addresses.redis_url, addresses.postgres_url)
+        services = connect(
+            pipeline_options(Settings()), addresses.redis_url, addresses.postgres_url
+        )
         with closing(services):
             by_type: dict[str, dict[str, int]] = services.status()["books"]["by_type"]
         return by_type.get(event_type, {})

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.counting import erased_users
-from pipeline.counting.apply import Counters
+from pipeline.reading.exact import UnstoredCounts
 from pipeline.services import connect
 from pipeline.upkeep import erase
 
@@ -40,9 +41,11 @@ def after(work: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """`forget_driver.py POINT USER REDIS_URL POSTGRES_URL`."""
     point, user_id, redis_url, postgres_url = sys.argv[1:]
-    services = connect(Settings(count_by={"page_view": ["path"]}), redis_url, postgres_url)
+    services = connect(
+        pipeline_options(Settings(count_by={"page_view": ["path"]})), redis_url, postgres_url
+    )
     if point == "before the entry":
-        Counters.names_of_user = die  # type: ignore[method-assign,assignment]
+        UnstoredCounts.names_of_user = die  # type: ignore[method-assign,assignment]
     elif point == "after the first entry":
         erased_users.enter = after(erased_users.enter)
     elif point == "before the letters are dropped":

@@ -11,6 +11,7 @@ import pytest
 import redis
 from sqlalchemy.exc import OperationalError
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers, Server
 from pipeline.errors import RedisWentBack, ServerUnavailable
@@ -51,7 +52,7 @@ def services(killable: PrivateServers) -> Iterator[Services]:
         server.start()
     assert killable.redis_url is not None
     assert killable.postgres_url is not None
-    services = connect(Settings(), killable.redis_url, killable.postgres_url)
+    services = connect(pipeline_options(Settings()), killable.redis_url, killable.postgres_url)
     services.redis.flushall()
     execute(services, "DROP SCHEMA public CASCADE")
     execute(services, "CREATE SCHEMA public")

@@ -80,7 +80,7 @@ def test_a_batch_set_aside_is_stored_once_nothing_stands_in_its_way(services: Se
 def test_while_postgres_is_away_nothing_leaves_the_counters(
     services: Services, redis_url: str
 ) -> None:
-    away = connect(services.settings, redis_url, "postgresql://u:p@127.0.0.1:1/analytics")
+    away = connect(services.options, redis_url, "postgresql://u:p@127.0.0.1:1/analytics")
     count_events(services, event())
     with pytest.raises(ServerUnavailable, match=r"Postgres at .*:1 does not answer"):
         away.flush()

@@ -11,9 +11,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from pipeline.counting.apply import Counters, Unstored
 from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush
+from pipeline.reading.exact import Unstored, UnstoredCounts
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
 from tests.helpers.aging import grow_older
@@ -134,14 +134,14 @@ def test_a_claim_that_slept_for_an_hour_is_listed_and_read_all_along(services: S
 # The reader
 
 
-class SleepyReader(Counters):
+class SleepyReader(UnstoredCounts):
     """Sleeps once, between the two steps of a read: it has asked Redis, and not yet Postgres."""
 
     asleep: Callable[[], None]
     reads = 0
 
-    def unstored(self, counters: Sequence[str]) -> Unstored:
-        found = super().unstored(counters)
+    def read(self, counters: Sequence[str]) -> Unstored:
+        found = super().read(counters)
         self.reads += 1
         if self.reads == 1:
             self.asleep()
@@ -171,7 +171,7 @@ def test_a_reader_that_sleeps_between_its_steps_is_exact(
     """A flush has come some way when the read begins, and goes on to its end meanwhile."""
     some_events(services)
     go_on_with_flush(services, 0, done)
-    reader = SleepyReader(services.redis, services.keys, services.counters.options)
+    reader = SleepyReader(services.redis, services.keys)
 
     def asleep() -> None:
         go_on_with_flush(services, done, 3)
@@ -185,7 +185,7 @@ def test_a_reader_that_sleeps_between_its_steps_is_exact(
 
 def test_a_reader_of_a_users_counters_that_sleeps_six_minutes_is_exact(services: Services) -> None:
     some_events(services)
-    reader = SleepyReader(services.redis, services.keys, services.counters.options)
+    reader = SleepyReader(services.redis, services.keys)
 
     def asleep() -> None:
         go_on_with_flush(services, 0, 3)

@@ -11,6 +11,7 @@ import pytest
 import redis
 from sqlalchemy import make_url
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline import track_event, track_events
 from pipeline.counting.batch import BadEvent, Delivery
@@ -53,7 +54,11 @@ def unlucky(
     to_redis: ReplyCutter, to_postgres: ReplyCutter, redis_url: str, postgres_url: str
 ) -> Iterator[Services]:
     """Services whose way to the servers can lose an answer."""
-    services = connect(Settings(), through(to_redis, redis_url), through(to_postgres, postgres_url))
+    services = connect(
+        pipeline_options(Settings()),
+        through(to_redis, redis_url),
+        through(to_postgres, postgres_url),
+    )
     yield services
     services.close()
 

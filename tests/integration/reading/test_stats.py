@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.counting.apply import Counters, Unstored
 from pipeline.flushing.claims import Claim
+from pipeline.reading.exact import Unstored, UnstoredCounts
 from pipeline.reading.stats import Ranking, Stats
 from pipeline.services import Services
 from tests.conftest import MakeServices
@@ -82,14 +82,14 @@ def test_a_read_is_exact_with_batches_in_all_states_at_once(services: Services) 
     assert services.stats.user_counts("u") == {"page_view": {TODAY: 11_111}}
 
 
-class Interrupted(Counters):
+class Interrupted(UnstoredCounts):
     """Something happens once, after a read has asked Redis and before it asks Postgres."""
 
     then: Callable[[], object]
     asked = 0
 
-    def unstored(self, counters: Sequence[str]) -> Unstored:
-        found = super().unstored(counters)
+    def read(self, counters: Sequence[str]) -> Unstored:
+        found = super().read(counters)
         self.asked += 1
         if self.asked == 1:
             self.then()

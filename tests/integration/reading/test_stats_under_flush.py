@@ -22,10 +22,11 @@ from tests.helpers.support import (
 EVENTS = 300
 FLUSHER = """
 import sys
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.services import connect
 
-services = connect(Settings(flush_batch_size=2), *sys.argv[1:])
+services = connect(pipeline_options(Settings(flush_batch_size=2)), *sys.argv[1:])
 services.flush()
 print("ready", flush=True)
 stopping = False

@@ -194,7 +194,7 @@ def test_a_postgres_at_another_version_is_said(services: Services, postgres_url:
 def test_a_flush_into_a_database_that_is_not_set_up_takes_nothing(
     services: Services, redis_url: str, empty_postgres_url: str
 ) -> None:
-    other = connect(services.settings, redis_url, empty_postgres_url)
+    other = connect(services.options, redis_url, empty_postgres_url)
     count_events(services, event())
     assert "run `analytics migrate`" in refusal(InvalidConfiguration, other.flush)
     other.close()

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.services import Services, connect
 from pipeline.upkeep.metrics import CONSUMER_IDLE, NUMBERS, PREFIX, UP, registry
@@ -71,7 +72,7 @@ def test_a_server_that_is_away_is_told(redis_url: str, postgres_url: str, away: 
         redis_url = "redis://127.0.0.1:1/0"
     else:
         postgres_url = "postgresql://nobody@127.0.0.1:1/none"
-    services = connect(Settings(), redis_url, postgres_url)
+    services = connect(pipeline_options(Settings()), redis_url, postgres_url)
     found = scraped(services)
     services.close()
     assert found["up"] == 0

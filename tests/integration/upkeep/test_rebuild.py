@@ -105,7 +105,7 @@ def test_days_whose_raw_events_were_pruned_are_left_out(services: Services) -> N
     count_events(services, event(), event(timestamp=yesterday))
     services.flush()
     services.archive_events()
-    services.prune(TODAY + timedelta(days=services.settings.events_retention_days))
+    services.prune(TODAY + timedelta(days=services.options.events_retention_days))
     assert audit(services) == []
     execute(services, "UPDATE analytics_hourly SET count = 7")
     assert [(one.day, one.drift) for one in audit(services)] == [(TODAY, 6)]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.counting.increments import CUT_MARK, CountBy, Increments, count
+from pipeline.counting.increments import CUT_MARK, Increments, count
 from pipeline.event.model import Event
+from pipeline.options import CountBy
 from pipeline.redis.keys import Keys
 from tests.helpers.support import NOW, event
 

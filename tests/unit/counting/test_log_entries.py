@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.counting.batch import Batch, Delivery
-from pipeline.counting.log_entries import EventLogOptions, as_events, log_events, pack, unpack
+from pipeline.counting.log_entries import as_events, log_events, pack, unpack
 from pipeline.event.model import Event
 from pipeline.event_log.archive import copy_text
-from pipeline.redis.keys import MAX_LOG_PARTITIONS, Keys
+from pipeline.options import MAX_LOG_PARTITIONS, EventLogOptions
+from pipeline.redis.keys import Keys
 from tests.helpers.support import NOW, event, json_values_of
 
 HOUR = "2025-03-14:15"

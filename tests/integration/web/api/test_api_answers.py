@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
 from pipeline.postgres.schema import migrate
@@ -204,7 +205,9 @@ def alone(own_servers: PrivateServers) -> Iterator[tuple[PrivateServers, Service
     """Services on servers that the test may stop."""
     assert own_servers.redis_url is not None
     assert own_servers.postgres_url is not None
-    services = connect(Settings(), own_servers.redis_url, own_servers.postgres_url)
+    services = connect(
+        pipeline_options(Settings()), own_servers.redis_url, own_servers.postgres_url
+    )
     celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=own_servers.redis_url))
     migrate(services.engine)
     yield own_servers, services

@@ -8,6 +8,7 @@ import signal
 import httpx
 import pytest
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
 from pipeline.postgres.schema import migrate
@@ -86,7 +87,9 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
 ) -> None:
     assert own_servers.redis_url is not None
     assert own_servers.postgres_url is not None
-    services = connect(Settings(), own_servers.redis_url, own_servers.postgres_url)
+    services = connect(
+        pipeline_options(Settings()), own_servers.redis_url, own_servers.postgres_url
+    )
     migrate(services.engine)
     celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=own_servers.redis_url))
     heartbeats.beat(services.redis, services.keys, "events", "worker@here")

@@ -1,0 +1,31 @@
+"""The options of the pipeline's parts, as the settings have them."""
+
+from __future__ import annotations
+
+from config.settings import Settings
+from pipeline.options import CounterOptions, EventLogOptions, PipelineOptions
+
+
+def pipeline_options(settings: Settings) -> PipelineOptions:
+    """What the parts of the pipeline are made with."""
+    event_log = EventLogOptions(
+        types=settings.event_log,
+        partitions=settings.event_log_partitions,
+        max_entries=settings.event_log_max_entries,
+        max_bytes=settings.event_log_max_bytes,
+    )
+    return PipelineOptions(
+        prefix=settings.prefix,
+        counters=CounterOptions(
+            count_by=settings.count_by,
+            values_cap=settings.values_cap,
+            dedup_window_s=settings.dedup_window_s,
+            counter_ttl_s=settings.counter_ttl_s,
+            event_log=event_log,
+        ),
+        flush_batch_size=settings.flush_batch_size,
+        ledger_days=settings.ledger_days,
+        partitions_ahead_months=settings.partitions_ahead_months,
+        events_retention_days=settings.events_retention_days,
+        counters_retention_days=settings.counters_retention_days,
+    )

@@ -1,0 +1,64 @@
+"""How counters, the event log and their upkeep are kept: the options of every part, in one place.
+
+`config.options` makes them of the settings of the same names, which have their meaning and bounds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+MAX_LOG_PARTITIONS = 16
+"""Streams of the event log, at most."""
+
+CountBy = Mapping[str, Sequence[str]]
+"""Event type -> the properties whose values are counted."""
+
+
+@dataclass(frozen=True)
+class EventLogOptions:
+    """What is logged: see the settings of the same names with `event_log` before them.
+
+    The bounds hold for each partition.
+    """
+
+    types: str | Collection[str] = "all"
+    """`all`, `none`, or a collection of event types."""
+    partitions: int = 1
+    max_entries: int = 1_000_000
+    max_bytes: int = 512 * 1024 * 1024
+
+    def logs(self, event_type: str) -> bool:
+        """Whether events of the type are logged."""
+        if isinstance(self.types, str):
+            return self.types == "all"
+        return event_type in self.types
+
+    def partition(self, event_type: str) -> int:
+        """The partition of the type's events."""
+        return zlib.crc32(event_type.encode()) % min(self.partitions, MAX_LOG_PARTITIONS)
+
+
+@dataclass(frozen=True)
+class CounterOptions:
+    """How counters are kept: see the settings of the same names."""
+
+    count_by: CountBy = field(default_factory=dict)
+    values_cap: int = 10_000
+    dedup_window_s: int = 86_400
+    counter_ttl_s: int = 0
+    event_log: EventLogOptions = field(default_factory=EventLogOptions)
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """How one pipeline is kept: what workers, flushes, upkeep and reads work with."""
+
+    prefix: str
+    counters: CounterOptions
+    flush_batch_size: int
+    ledger_days: int
+    partitions_ahead_months: int
+    events_retention_days: int
+    counters_retention_days: int
