@@ -15,7 +15,7 @@ from pathlib import Path
 VERSION_LIMIT_S = 30
 
 
-def package_directory(name: str) -> Path | None:
+def find_package(name: str) -> Path | None:
     """Where the top-level package `name` is installed, without importing it, else None."""
     try:
         found = importlib.util.find_spec(name)
@@ -25,7 +25,7 @@ def package_directory(name: str) -> Path | None:
     return Path(next(iter(locations))) if locations else None
 
 
-def version(binary: Path, pattern: str) -> int | None:
+def read_version(binary: Path, pattern: str) -> int | None:
     """The major version that `binary --version` prints, which is the first group of `pattern`.
 
     None when it cannot run or prints something else.

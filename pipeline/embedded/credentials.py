@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import random
 import secrets
-import socket
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system.ports import is_port_free
 from pipeline.system.private_files import write_private
 
 FILE = "credentials.json"
@@ -43,7 +43,7 @@ def load(data_dir: Path, name: str) -> Credentials:
         return kept
     others = {credentials.port for credentials in stored.values()}
     stored[name] = Credentials(
-        port=_free_port(others), password=kept.password if kept else secrets.token_urlsafe(24)
+        port=_choose_port(others), password=kept.password if kept else secrets.token_urlsafe(24)
     )
     text = json.dumps({name: asdict(credentials) for name, credentials in stored.items()}, indent=2)
     write_private(data_dir / FILE, text + "\n")
@@ -53,28 +53,17 @@ def load(data_dir: Path, name: str) -> Credentials:
 def wait_until_free(port: int) -> bool:
     """Whether `port` of 127.0.0.1 is free, at once or when a server that is just ending left it."""
     deadline = time.monotonic() + _PORT_LIMIT_S
-    while not _is_free(port):
+    while not is_port_free(port):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_S)
     return True
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as candidate:
-        # As servers do: connections of an earlier run that wait for their end are no hindrance.
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port(taken: set[int]) -> int:
+def _choose_port(taken: set[int]) -> int:
     for _ in range(_TRIES):
         port = random.choice(_PORTS)
-        if port not in taken and _is_free(port):
+        if port not in taken and is_port_free(port):
             return port
     raise EmbeddedServerFailed(
         f"no free port found on 127.0.0.1 between {_PORTS[0]} and {_PORTS[-1]} in {_TRIES} tries: "

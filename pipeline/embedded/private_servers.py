@@ -12,7 +12,7 @@ from pipeline import server_addresses
 from pipeline.embedded import postgres as private_postgres
 from pipeline.embedded import redis as private_redis
 from pipeline.embedded.locks import try_lock
-from pipeline.embedded.server import STOP_LIMIT_S, Answer, Server
+from pipeline.embedded.server import STOP_LIMIT_S, Readiness, Server
 from pipeline.errors import EmbeddedServerFailed, InvalidConfiguration
 from pipeline.server_addresses import Addresses
 from pipeline.system.file_locks import FileLock, read_pid
@@ -40,8 +40,8 @@ class PrivateServers:
         """Use `start`. Without a `lock` the servers at `addresses` belong to another process."""
         self.redis_url = addresses.redis_url
         self.postgres_url = addresses.postgres_url
-        self.redis = _named(private_redis.NAME, servers)
-        self.postgres = _named(private_postgres.NAME, servers)
+        self.redis = _find_server(private_redis.NAME, servers)
+        self.postgres = _find_server(private_postgres.NAME, servers)
         self.attached = lock is None
         self._lock = lock
         self._owner_pid = os.getpid()
@@ -69,20 +69,20 @@ class PrivateServers:
         lock: FileLock | None = None
         try:
             _make_directory(data_dir)
-            held = _lock_or_addresses(data_dir, redis=redis, postgres=postgres)
+            held = _lock_or_attach(data_dir, redis=redis, postgres=postgres)
             if isinstance(held, Addresses):
                 return cls(held)
             lock = held
             lock.write(str(os.getpid()))
             if redis:
-                program = private_redis.program(redis_binary, data_dir, appendfsync)
+                program = private_redis.prepare(redis_binary, data_dir, appendfsync)
                 servers.append(Server(program, data_dir))
                 servers[-1].start()
             if postgres:
-                program = private_postgres.program(postgres_bin_dir, data_dir)
+                program = private_postgres.prepare(postgres_bin_dir, data_dir)
                 servers.append(Server(program, data_dir))
                 servers[-1].start()
-            addresses = _addresses(servers)
+            addresses = _collect_addresses(servers)
             server_addresses.write(data_dir, addresses)
             return cls(addresses, servers, lock)
         except BaseException as error:
@@ -136,7 +136,7 @@ def _make_directory(data_dir: Path) -> None:
     sync_directory(data_dir.parent)
 
 
-def _lock_or_addresses(data_dir: Path, *, redis: bool, postgres: bool) -> FileLock | Addresses:
+def _lock_or_attach(data_dir: Path, *, redis: bool, postgres: bool) -> FileLock | Addresses:
     """The lock of a free directory, or the addresses at which the servers of its owner answer."""
     began = time.monotonic()
     started_at: float | None = None
@@ -154,16 +154,16 @@ def _lock_or_addresses(data_dir: Path, *, redis: bool, postgres: bool) -> FileLo
                 addresses.pid,
             )
             if (redis and not wanted.redis_url) or (postgres and not wanted.postgres_url):
-                raise _held(data_dir, owner, "and runs only one of the servers there")
-            if _answers(wanted):
+                raise _explain_holder(data_dir, owner, "and runs only one of the servers there")
+            if _are_ready(wanted):
                 return wanted
             started_at = started_at or now
             if now - started_at > SILENT_LIMIT_S:
-                raise _held(
+                raise _explain_holder(
                     data_dir, owner, f"and its servers do not answer for {SILENT_LIMIT_S:.0f} s"
                 )
         elif now - began > STARTING_LIMIT_S:
-            raise _held(
+            raise _explain_holder(
                 data_dir, owner, f"and has not started its servers for {STARTING_LIMIT_S:.0f} s"
             )
         time.sleep(_POLL_S)
@@ -176,28 +176,28 @@ def _read(data_dir: Path) -> Addresses | None:
         raise EmbeddedServerFailed(str(error)) from error
 
 
-def _answers(addresses: Addresses) -> bool:
-    asked = []
+def _are_ready(addresses: Addresses) -> bool:
+    readiness = []
     if addresses.redis_url is not None:
-        asked.append(private_redis.ask(addresses.redis_url))
+        readiness.append(private_redis.probe(addresses.redis_url))
     if addresses.postgres_url is not None:
-        asked.append(private_postgres.ask(addresses.postgres_url))
-    return all(answer is Answer.READY for answer in asked)
+        readiness.append(private_postgres.probe(addresses.postgres_url))
+    return all(one is Readiness.READY for one in readiness)
 
 
-def _held(data_dir: Path, owner: int | None, what: str) -> EmbeddedServerFailed:
+def _explain_holder(data_dir: Path, owner: int | None, what: str) -> EmbeddedServerFailed:
     return EmbeddedServerFailed(
         f"process {owner or '(unknown)'} holds the data directory {data_dir} {what}: stop that "
         "process, or give another directory with ANALYTICS_DATA_DIR"
     )
 
 
-def _addresses(servers: Sequence[Server]) -> Addresses:
+def _collect_addresses(servers: Sequence[Server]) -> Addresses:
     urls = {server.name: server.url for server in servers}
     return Addresses(urls.get(private_redis.NAME), urls.get(private_postgres.NAME), os.getpid())
 
 
-def _named(name: str, servers: Sequence[Server]) -> Server | None:
+def _find_server(name: str, servers: Sequence[Server]) -> Server | None:
     return next((server for server in servers if server.name == name), None)
 
 

@@ -22,8 +22,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.embedded import launcher
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.system import launcher
 
 PROBE_LIMIT_S = 30
 _CAP_DAC_OVERRIDE = 1
@@ -46,7 +46,7 @@ class Way:
 STAY = Way("stay")
 
 
-def command(
+def build_command(
     program: Sequence[str], way: Way, directory: Path, lock: int, owner_death_signal: signal.Signals
 ) -> list[str]:
     """The command line that runs `program` in `directory` as a child that ends with this process.
@@ -67,13 +67,13 @@ def command(
     return [sys.executable, "-I", "-S", launcher.__file__, specification.encode(), *program]
 
 
-def environment() -> dict[str, str]:
+def build_environment() -> dict[str, str]:
     """What servers see of our environment: none of its secrets, and no PG* that configures them."""
     kept = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
 
 
-def choose(trial: Path, existing: Path, program: Sequence[str]) -> Way:
+def choose_way(trial: Path, existing: Path, program: Sequence[str]) -> Way:
     """The first way in which `program` runs and reaches a directory whose path begins with `trial`.
 
     Such a directory is made and removed. `program` must end at once (`postgres --version`).
@@ -83,8 +83,8 @@ def choose(trial: Path, existing: Path, program: Sequence[str]) -> Way:
     if os.geteuid() != 0:
         return STAY
     reasons = []
-    for way in _ways(*_account(existing)):
-        reason = _failure(way, trial, program)
+    for way in _list_ways(*_choose_account(existing)):
+        reason = _try_way(way, trial, program)
         if reason is None:
             return way
         reasons.append(f"{way.name}: {reason}")
@@ -97,7 +97,7 @@ def choose(trial: Path, existing: Path, program: Sequence[str]) -> Way:
 
 def hand_over(directory: Path, way: Way) -> None:
     """Give `directory` and all in it to the user that `way` runs as, unless it is theirs."""
-    if way.owner is None or _owner(directory) == way.owner:
+    if way.owner is None or _read_owner(directory) == way.owner:
         return
     for parent, _, files in os.walk(directory, topdown=False):
         for name in files:
@@ -106,9 +106,9 @@ def hand_over(directory: Path, way: Way) -> None:
         os.lchown(parent, *way.owner)
 
 
-def _account(existing: Path) -> tuple[int, int]:
-    if existing.exists() and _owner(existing)[0] != 0:
-        return _owner(existing)
+def _choose_account(existing: Path) -> tuple[int, int]:
+    if existing.exists() and _read_owner(existing)[0] != 0:
+        return _read_owner(existing)
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
@@ -123,12 +123,12 @@ def _account(existing: Path) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _owner(path: Path) -> tuple[int, int]:
+def _read_owner(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_uid, status.st_gid
 
 
-def _ways(uid: int, gid: int) -> Iterator[Way]:
+def _list_ways(uid: int, gid: int) -> Iterator[Way]:
     yield Way("switch", uid, gid, (uid, gid))
     if sys.platform == "linux":
         # Reading and passing is enough, but for binaries that only root may run; and containers
@@ -138,14 +138,14 @@ def _ways(uid: int, gid: int) -> Iterator[Way]:
         yield Way("namespace", uid, gid, (0, 0))
 
 
-def _failure(way: Way, prefix: Path, program: Sequence[str]) -> str | None:
+def _try_way(way: Way, prefix: Path, program: Sequence[str]) -> str | None:
     """Why `program` does not run the given way, or None when it does."""
     trial = Path(tempfile.mkdtemp(prefix=prefix.name, dir=prefix.parent))
     try:
         hand_over(trial, way)
         result = subprocess.run(
-            command(program, way, trial, -1, signal.SIGKILL),
-            env=environment(),
+            build_command(program, way, trial, -1, signal.SIGKILL),
+            env=build_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

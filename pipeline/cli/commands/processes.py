@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.context import load_celery_app, load_settings
-from pipeline.cli.local.children import end_with_parent
 from pipeline.errors import InvalidConfiguration
+from pipeline.system.launcher import end_with_parent
 
 ParentPid = Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")]
 
 
-class Kind(StrEnum):
+class WorkerKind(StrEnum):
     """What a worker works on."""
 
     events = "events"
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     kind: Annotated[
-        Kind,
+        WorkerKind,
         typer.Argument(help="events: counts events. flush: flushes and maintains."),
     ],
     name: Annotated[
@@ -50,7 +50,7 @@ def worker(
     """
     from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 
-    if kind is Kind.events:
+    if kind is WorkerKind.events:
         options = ["-Q", EVENTS_QUEUE, "-P", "solo"]
     else:
         # Two, so that maintenance does not hold up a flush.

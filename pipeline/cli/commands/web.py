@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import context
-from pipeline.cli.local.children import end_with_parent
 from pipeline.errors import InvalidConfiguration
+from pipeline.system.launcher import end_with_parent
 
 
 def register(app: typer.Typer) -> None:

@@ -15,8 +15,8 @@ from typing import Protocol
 import msgspec
 
 from pipeline.embedded import Server
-from pipeline.embedded.postgres import ask
-from pipeline.embedded.server import Answer
+from pipeline.embedded.postgres import probe
+from pipeline.embedded.server import Readiness
 from tests.chaos.cards import Card
 from tests.chaos.checks.tally import Tally
 from tests.chaos.points import Fate, State
@@ -237,7 +237,7 @@ class ServerSlot:
             # One process of Postgres: it ends all sessions and recovers by itself.
             _signal(self._random.choice(children), signal.SIGKILL)
             async with asyncio.timeout(_RECOVERY_LIMIT_S):
-                while await asyncio.to_thread(ask, self._server.url) is not Answer.READY:
+                while await asyncio.to_thread(probe, self._server.url) is not Readiness.READY:
                     await asyncio.sleep(_POLL_S)
             return
         await asyncio.to_thread(self._server.kill)

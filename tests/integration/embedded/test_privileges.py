@@ -127,7 +127,7 @@ def test_root_in_an_open_directory_keeps_no_capability(owner: Callable[..., Owne
 @root_only
 def test_root_without_any_way_is_told_what_was_tried_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServerFailed) as caught:
-        privileges.choose(tmp_path / "trial-", tmp_path / "absent", ["/nonexistent"])
+        privileges.choose_way(tmp_path / "trial-", tmp_path / "absent", ["/nonexistent"])
 
     message = str(caught.value)
     assert "cannot run as root" in message

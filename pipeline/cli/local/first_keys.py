@@ -1,0 +1,48 @@
+"""The access keys of the web server that `analytics up` makes for a new private Redis."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.cli.context import open_access
+from pipeline.system.private_files import write_private
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+
+FILE = "web-keys.json"
+
+
+@dataclass(frozen=True)
+class FirstKeys:
+    """A write key that pages of any origin may use, a read token, and the file that holds them."""
+
+    write: str = field(repr=False)
+    read: str = field(repr=False)
+    path: Path
+
+
+def load_first_keys(settings: Settings) -> FirstKeys:
+    """The keys of the first start, from their file; made now where Redis does not know them."""
+    path = settings.data_dir.absolute() / FILE
+    keys = _read(path)
+    with open_access() as access:
+        known = {key.id for key in access.list()}
+        if keys is None or not {key.split("_")[1] for key in (keys.write, keys.read)} <= known:
+            _, write = access.create("write", "made by analytics up", ["*"])
+            _, read = access.create("read", "made by analytics up")
+            keys = FirstKeys(write, read, path)
+            text = json.dumps({"write": write, "read": read}, indent=2)
+            write_private(path, text + "\n")
+    return keys
+
+
+def _read(path: Path) -> FirstKeys | None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return FirstKeys(str(kept["write"]), str(kept["read"]), path)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None

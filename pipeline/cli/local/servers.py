@@ -1,0 +1,73 @@
+"""The servers of `analytics up`: private ones where no URL is given, and checks of either."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import server_addresses
+from pipeline.errors import AlreadyRunning
+from pipeline.system.file_locks import FileLock, read_pid
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from pipeline.embedded import PrivateServers
+
+LOCK = "up.lock"
+
+
+def start_private_servers(settings: Settings) -> PrivateServers | None:
+    """Start a private server for each URL that the settings do not give; None when both are given.
+
+    Raises `AlreadyRunning` when another process runs them in the data directory.
+    """
+    from pipeline.embedded import PrivateServers
+
+    redis, postgres = settings.redis_url is None, settings.postgres_url is None
+    if not redis and not postgres:
+        return None
+    data_dir = settings.data_dir.absolute()
+    servers = PrivateServers.start(
+        data_dir, redis=redis, postgres=postgres, appendfsync=settings.appendfsync
+    )
+    if servers.attached:
+        addresses = server_addresses.read(data_dir)
+        raise _explain_holder(data_dir, addresses.pid if addresses else None)
+    return servers
+
+
+def lock_data_dir(data_dir: Path) -> FileLock:
+    """Keep a second `up` away, also when the servers are not private ones.
+
+    Raises `AlreadyRunning`.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock.try_acquire(data_dir / LOCK)
+    if lock is None:
+        raise _explain_holder(data_dir, read_pid(data_dir / LOCK))
+    lock.write(str(os.getpid()))
+    return lock
+
+
+def prepare_servers(redis_url: str, postgres_url: str, appendfsync: str) -> None:
+    """Refuse servers that each worker would refuse in its log; bring the tables up to date."""
+    from pipeline.postgres.engine import check_postgres, postgres_engine
+    from pipeline.postgres.schema import migrate
+    from pipeline.redis.client import check_redis, redis_client
+
+    with redis_client(redis_url) as client:
+        check_redis(client, appendfsync)
+    engine = postgres_engine(postgres_url)
+    try:
+        migrate(engine)
+        check_postgres(engine)
+    finally:
+        engine.dispose()
+
+
+def _explain_holder(data_dir: Path, pid: int | None) -> AlreadyRunning:
+    return AlreadyRunning(
+        f"`analytics up` already runs on {data_dir} (process {pid or 'unknown'}): "
+        "stop it first, or give this one another --data-dir"
+    )
