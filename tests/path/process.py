@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import redis
 
+from pipeline.contract import EVENTS_QUEUE
 from pipeline.redis.keys import Keys
-from tests.helpers.support import QUEUE, Workers, eventually
 from tests.path.following import Follower
 from tests.path.marks import EVENT
 
@@ -26,21 +27,23 @@ def call() -> None:
     with redis.Redis.from_url(os.environ["ANALYTICS_REDIS_URL"]) as client:
         for event in ({"event_type": "not_followed", "user_id": "u1"}, EVENT):
             track_event.delay(**event)
-            eventually(lambda: _is_counted(client), what="the event was not counted")
+            while not _is_counted(client):
+                time.sleep(0.02)
 
 
 def _is_counted(client: redis.Redis) -> bool:
     """Whether all events are counted and a worker waits for more, in a blocking command."""
     blocked = any("b" in one["flags"] for one in client.client_list())
-    return blocked and not client.llen(QUEUE) and not client.hlen(Keys().unacked)
+    return blocked and not client.llen(EVENTS_QUEUE) and not client.hlen(Keys().unacked)
 
 
 def consume() -> None:
     """An event worker, until SIGTERM."""
     from celery.__main__ import main as run_celery
 
-    options = (*Workers.OPTIONS["events"], "-n", "followed@tests", "-l", "INFO")
-    sys.argv = ["celery", "-A", "tasks", "worker", *options, "--without-gossip"]
+    options = ("-Q", EVENTS_QUEUE, "-P", "solo", "-n", "followed@tests", "-l", "INFO")
+    quick = ("--without-gossip", "--without-mingle")
+    sys.argv = ["celery", "-A", "tasks", "worker", *options, *quick]
     run_celery()
 
 

@@ -20,7 +20,7 @@ from pipeline.embedded import PrivateServers
 from pipeline.postgres import schema
 from pipeline.postgres.engine import postgres_engine
 from tests.helpers.processes import run_python
-from tests.helpers.support import environment_without_settings
+from tests.helpers.support import environment_without_settings, eventually
 from tests.path.following import ROOT
 from tests.path.marks import COUNT_BY, MARK
 
@@ -95,7 +95,7 @@ def _run(role: str, directory: Path, environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def _running(role: str, directory: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """The process runs during the block, and ends warmly."""
+    """The worker is ready during the block, and ends warmly."""
     log = directory / f"{role}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -107,6 +107,7 @@ def _running(role: str, directory: Path, environment: Mapping[str, str]) -> Iter
             stderr=subprocess.STDOUT,
         )
     try:
+        eventually(lambda: b"ready." in log.read_bytes(), what="the worker is not ready")
         yield
         process.send_signal(signal.SIGTERM)
         if process.wait(30) != 0:
