@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.contract import (
-    ARCHIVE_EVENTS,
-    AUDIT,
-    FLUSH_COUNTERS,
-    MAINTAIN,
-    MOVE_DEAD_LETTERS,
-    PRUNE,
-    REPAIR_COUNTERS,
-)
+from pipeline import contract
 
 # A request that no worker took for so long is dropped, so that a stop of days leaves a short
 # queue. An hour at least: with less, clocks that differ between machines would drop every one.
@@ -22,14 +14,14 @@ _SHORTEST_EXPIRY_S = 3_600.0
 def intervals_s(flush_interval_s: float) -> dict[str, float]:
     """Task name -> seconds between two runs."""
     return {
-        FLUSH_COUNTERS: flush_interval_s,
-        ARCHIVE_EVENTS: 60.0,
-        MOVE_DEAD_LETTERS: 60.0,
-        REPAIR_COUNTERS: 600.0,
-        MAINTAIN: 3_600.0,
+        contract.FLUSH_COUNTERS: flush_interval_s,
+        contract.ARCHIVE_EVENTS: 60.0,
+        contract.MOVE_DEAD_LETTERS: 60.0,
+        contract.REPAIR_COUNTERS: 600.0,
+        contract.MAINTAIN: 3_600.0,
         # Once a day would do, but beat counts from its own start, and may be started daily.
-        AUDIT: 6 * 3_600.0,
-        PRUNE: 6 * 3_600.0,
+        contract.AUDIT: 6 * 3_600.0,
+        contract.PRUNE: 6 * 3_600.0,
     }
 
 
