@@ -26,10 +26,9 @@ from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
 from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
-from pipeline.reading.totals import books
+from pipeline.reading.totals import read_status
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import Script
 from pipeline.server_errors import report_errors
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.audit import Difference, audit
@@ -37,9 +36,6 @@ from pipeline.upkeep.erase import Removed, forget
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
-
-PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-"""kombu's Redis transport keeps a list for each of four priorities of a queue."""
 
 
 @dataclass(frozen=True)
@@ -163,21 +159,16 @@ class Services:
         return status
 
     def _status(self) -> dict[str, Any]:
-        keys = [self.keys.unacked, self.keys.pending_flush, self.keys.batches, self.keys.totals]
-        keys += [EVENTS_QUEUE + suffix for suffix in PRIORITY_SUFFIXES]
-        waiting, unacked, pending, open_batches, found = Script("pipeline.reading.status").run(
-            self.redis, keys=keys
-        )
-        totals = dict(zip(found[::2], found[1::2], strict=True))
+        now = read_status(self.redis, self.keys)
         return {
-            "queue_depth": waiting,
-            "unacknowledged": len(unacked),
-            "pending_counters": pending,
+            "queue_depth": now.queue_depth,
+            "unacknowledged": now.unacknowledged,
+            "pending_counters": now.pending_counters,
             "oldest_pending_s": self.claims.oldest_pending_s(),
-            "inflight_batches": open_batches,
+            "inflight_batches": now.inflight_batches,
             "event_log": self.event_log.status(),
             "dead_letters": dead_letters.waiting(self.redis, self.keys),
-            "books": books(totals, waiting, unacked),
+            "books": now.books,
         }
 
     @contextmanager

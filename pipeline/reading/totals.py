@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.contract import TAG_PREFIX
-from pipeline.counting.batch import OUTCOMES
+import redis
 
+from pipeline.contract import EVENTS_QUEUE, TAG_PREFIX
+from pipeline.counting.batch import OUTCOMES
+from pipeline.redis.keys import Keys
+from pipeline.redis.scripts import Script
+
+_STATUS = Script("pipeline.reading.status")
+_PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu's Redis transport keeps a list for each of four priorities of a queue."""
 _FIELDS = ("published", "consumed", *OUTCOMES)
+
+
+@dataclass(frozen=True)
+class RedisStatus:
+    """What Redis holds, all of one instant: messages in the events queue and in flight, counters
+    and batches that are not stored, and the books."""
+
+    queue_depth: int
+    unacknowledged: int
+    pending_counters: int
+    inflight_batches: int
+    books: dict[str, Any]
+
+
+def read_status(client: redis.Redis, keys: Keys) -> RedisStatus:
+    """Read the status. Raises redis.RedisError."""
+    names = [keys.unacked, keys.pending_flush, keys.batches, keys.totals]
+    names += [EVENTS_QUEUE + suffix for suffix in _PRIORITY_SUFFIXES]
+    waiting, unacked, pending, open_batches, found = _STATUS.run(client, keys=names)
+    totals = dict(zip(found[::2], found[1::2], strict=True))
+    return RedisStatus(
+        waiting, len(unacked), pending, open_batches, books(totals, waiting, unacked)
+    )
 
 
 def books(
