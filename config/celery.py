@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from kombu import Exchange, Queue
 
-from config import urls
 from config.schedule import beat_schedule
+from pipeline import urls
 from pipeline.contract import (
     ARCHIVE_EVENTS,
     EVENTS_QUEUE,

@@ -24,8 +24,9 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config import event_types, networks, urls
+from config import event_types, networks
 from config.rules import rule
+from pipeline import urls
 from pipeline.errors import InvalidConfiguration
 
 PREFIX = "ANALYTICS_"
@@ -378,7 +379,7 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if name.endswith("_url"):
-        return urls.mask(str(value))
+        return urls.mask_url(str(value))
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     shown = str(value)

@@ -37,8 +37,6 @@ its module. Each message says what was wrong, with which value, and what to do.
 
 from __future__ import annotations
 
-import re
-
 _SHOWN_CHARACTERS = 80
 
 
@@ -157,11 +155,6 @@ class RejectedLine(PipelineError):
 
 class UnreadableFile(PipelineError):
     """A file cannot be read, or not to its end. Lines already sent stay sent."""
-
-
-def without_password(url: str) -> str:
-    """A server's URL as a message may show it."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def _shown(value: object) -> str:

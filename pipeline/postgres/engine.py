@@ -13,7 +13,8 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pipeline.errors import InvalidConfiguration, without_password
+from pipeline import urls
+from pipeline.errors import InvalidConfiguration
 from pipeline.postgres import schema
 from pipeline.server_errors import report_errors
 
@@ -27,7 +28,10 @@ def postgres_engine(url: str) -> Engine:
     """An engine whose connections are checked before use. Opens none. Raises `InvalidConfiguration`
     on a wrong URL."""
     try:
-        address = make_url(url)
+        try:
+            address = make_url(url)
+        except ValueError:  # which quotes what may be the password
+            raise ValueError("the port is not a number") from None
         if address.get_backend_name() not in ("postgresql", "postgres"):
             raise ValueError(f"{address.drivername} is another database")
         engine = create_engine(
@@ -42,7 +46,7 @@ def postgres_engine(url: str) -> Engine:
         return engine
     except (ArgumentError, ValueError) as error:
         raise InvalidConfiguration(
-            f"the Postgres URL {without_password(url)} is wrong ({error}): "
+            f"the Postgres URL {urls.mask_url(url)} is wrong ({error}): "
             "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from error
 

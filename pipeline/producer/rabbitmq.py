@@ -20,11 +20,12 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from pipeline import urls
 from pipeline.backoff import grow_pauses
-from pipeline.errors import InvalidConfiguration, ServerUnavailable, without_password
+from pipeline.errors import InvalidConfiguration, ServerUnavailable
 from pipeline.producer.publisher import PublishUnconfirmed
 
-SCHEMES = ("amqp://", "amqps://")
+_SCHEMES = tuple(f"{scheme}://" for scheme in urls.AMQP_SCHEMES)
 QUEUE_ARGUMENTS = {
     "x-queue-type": "quorum",
     # RabbitMQ 4 throws a message away that came back 20 times, as it does when workers are killed.
@@ -49,9 +50,9 @@ def celery_options(url: str, queues: Iterable[str]) -> dict[str, Any]:
     `url`: `amqp://` or `amqps://`, or several nodes of a cluster joined by `;`. Whoever comes
     first, worker or producer, declares the queues. Raises `InvalidConfiguration` for another URL.
     """
-    if not url.startswith(SCHEMES):
+    if not url.startswith(_SCHEMES):
         raise InvalidConfiguration(
-            f"the broker URL {without_password(url)} is not one of RabbitMQ: use "
+            f"the broker URL {urls.mask_url(url)} is not one of RabbitMQ: use "
             "amqp://USER:PASSWORD@HOST:5672/VHOST, or leave it out to have Redis as the broker"
         )
     address, _, query = url.partition("?")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelManagedConnection
 
-from pipeline.errors import InvalidConfiguration, without_password
+from pipeline import urls
+from pipeline.errors import InvalidConfiguration
 from pipeline.server_errors import report_errors
 
 OLDEST_REDIS = (7, 0)
@@ -25,6 +26,7 @@ RETRY_LATER = (
 """Redis answered that it does not take a write now: it is loading, failing over, or full."""
 
 _CONNECT_TIMEOUT_S = 5
+_SENTINEL_PORT = 26_379
 _SOCKET_TIMEOUT_S = 30
 
 
@@ -44,33 +46,35 @@ def redis_client(url: str, reply_within_s: float = _SOCKET_TIMEOUT_S) -> redis.R
     try:
         if url.startswith("sentinel://"):
             return _sentinel_client(url, options)
+        urls.split_url(url, urls.REDIS_SCHEMES)
         client = redis.Redis.from_url(url, **options)
         # Takes the URL's options, and says only now when it does not know one of them.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
         return client
     except (ValueError, TypeError) as error:
         raise InvalidConfiguration(
-            f"the Redis URL {without_password(url)} is wrong ({error}): "
+            f"the Redis URL {urls.mask_url(url)} is wrong ({error}): "
             "use redis://:PASSWORD@HOST:PORT/0"
         ) from error
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
-    addresses, _, query = url.partition("?")
-    parts = [urlsplit(address) for address in addresses.split(";")]
-    master_names = parse_qs(query).get("master_name")
-    if not master_names:
-        raise ValueError("it names no master: end it with ?master_name=NAME")
+    address = urls.parse_redis_url(url)
+    # Sentinel speaks Redis's protocol, and redis-py splits URLs of Redis only.
+    sentinels = [
+        parse_url(server.replace("sentinel", "redis", 1))  # type: ignore[no-untyped-call]
+        for server in address.servers
+    ]
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        [(part.hostname or "localhost", part.port or 26_379) for part in parts],
+        [(one["host"], one.get("port", _SENTINEL_PORT)) for one in sentinels],
         # Else a Sentinel that is down would be tried four times, for seconds, before the next.
         sentinel_kwargs=options,
-        password=unquote(parts[0].password) if parts[0].password else None,
-        db=int(parts[-1].path.strip("/") or 0),
+        password=sentinels[0].get("password"),
+        db=address.database,
         **options,
     )
     master: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-        master_names[0], connection_class=_MasterConnection
+        address.parameters["master_name"], connection_class=_MasterConnection
     )
     return master
 

@@ -94,12 +94,12 @@ class Supervisor:
 
     def list_running(self) -> list[Running]:
         """What runs, servers first."""
-        from config import urls
+        from pipeline import urls
 
         rows = [self._server_row("redis"), self._server_row("postgres")]
         broker = context.find_broker_url(self._settings)
         if broker is not None:
-            rows.insert(0, Running("rabbitmq", None, urls.mask(broker), None))
+            rows.insert(0, Running("rabbitmq", None, urls.mask_url(broker), None))
         for process in self._processes:
             port = process.plan.port
             where = f"http://127.0.0.1:{port}" if port else ""
@@ -127,11 +127,11 @@ class Supervisor:
             self._lock = None
 
     def _server_row(self, name: str) -> Running:
-        from config import urls
+        from pipeline import urls
 
         given = self._settings.redis_url if name == "redis" else self._settings.postgres_url
         if given is not None:
-            return Running(name, None, urls.mask(given.get_secret_value()), None)
+            return Running(name, None, urls.mask_url(given.get_secret_value()), None)
         server: Server = getattr(self._servers, name)
         log = self._settings.data_dir.absolute() / f"{name}.log"
         return Running(name, server.pid, f"127.0.0.1:{server.port}", log)

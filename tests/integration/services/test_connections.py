@@ -107,6 +107,10 @@ def test_a_redis_that_is_away_is_said_with_its_address(host: str) -> None:
         "redis://:secret@localhost:port/0",
         "redis://:secret@localhost:6379/0?socket_timeout=soon",
         "redis://:secret@localhost:6379/0?nonsense=1",
+        "redis://:with@secret@localhost:port/0",
+        "redis://:secret/with@localhost:6379/0",
+        "redis://:secret",
+        "redis://localhost:6379/0?password=secret&nonsense=1",
         "sentinel://:secret@localhost:26379/0",
     ],
 )
@@ -225,7 +229,16 @@ def test_a_postgres_that_is_away_is_said_with_its_address(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost", "mysql://u:secret@localhost/a", "postgresql://u:secret@localhost:x/a"]
+    "url",
+    [
+        "",
+        "localhost",
+        "mysql://u:secret@localhost/a",
+        "postgresql://u:secret@localhost:x/a",
+        "postgresql://u:with@secret@localhost:x/a",
+        "postgresql://u:secret",
+        "mysql://localhost/a?password=secret",
+    ],
 )
 def test_a_wrong_url_of_postgres_is_refused_without_showing_its_password(url: str) -> None:
     assert "the Postgres URL " in refusal(InvalidConfiguration, lambda: postgres_engine(url))

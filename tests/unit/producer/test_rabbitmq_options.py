@@ -101,7 +101,15 @@ def test_a_producer_reads_the_address_from_the_environment_and_does_not_show_it(
     assert "secret" not in repr(settings)
 
 
-def test_a_producer_refuses_a_broker_that_is_not_rabbitmq_without_the_password() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@host:6379/0",
+        "redis://:with@secret@host:6379/0",
+        "http://host/?password=secret",
+    ],
+)
+def test_a_producer_refuses_a_broker_that_is_not_rabbitmq_without_the_password(url: str) -> None:
     with pytest.raises(InvalidConfiguration, match="not one of RabbitMQ") as caught:
-        rabbitmq.celery_options("redis://:secret@host:6379/0", [])
+        rabbitmq.celery_options(url, [])
     assert "secret" not in str(caught.value)

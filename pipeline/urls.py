@@ -1,4 +1,7 @@
-"""Server addresses: what is accepted, how it is normalised, how it is shown without secrets."""
+"""URLs of servers: what is accepted, how it is normalised, how it is shown without secrets.
+
+Only the standard library is used here, because applications load this module with the producer.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,26 @@ class RedisAddress:
     parameters: Mapping[str, str]
 
 
+def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Split a URL of one of these schemes. Raises ValueError that says what is wrong and quotes
+    nothing: what urlsplit quotes in its own may be the password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(
+            "cannot be read as a URL; the port is a number from 1 to 65535, and / # ? @ : in a "
+            "password are written %2F %23 %3F %40 %3A"
+        ) from None
+    if parts.scheme not in schemes or not url.startswith(f"{parts.scheme}://"):
+        raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
+    if "#" in url:
+        raise ValueError("'#' is not allowed; in a password write %23")
+    if port == 0:
+        raise ValueError("the port must be from 1 to 65535")
+    return parts
+
+
 def parse_redis_url(url: str) -> RedisAddress:
     """Take a URL of a Redis server, or of several Sentinels joined by `;`, apart.
 
@@ -41,7 +64,7 @@ def parse_redis_url(url: str) -> RedisAddress:
     and does not show the URL.
     """
     addresses, _, query = url.partition("?")
-    parts = [_split(address, REDIS_SCHEMES) for address in addresses.split(";")]
+    parts = [split_url(address, REDIS_SCHEMES) for address in addresses.split(";")]
     scheme = parts[0].scheme
     if len(parts) > 1 and any(part.scheme != "sentinel" for part in parts):
         raise ValueError("only sentinel:// addresses can be joined with ';'")
@@ -63,7 +86,7 @@ def check_amqp_url(url: str) -> None:
     the nodes of one cluster joined by `;`.
     """
     addresses, _, query = url.partition("?")
-    parts = [_split(address, AMQP_SCHEMES) for address in addresses.split(";")]
+    parts = [split_url(address, AMQP_SCHEMES) for address in addresses.split(";")]
     if not all(part.hostname for part in parts):
         raise ValueError("names no host; the form is amqp://USER:PASSWORD@HOST:5672/VHOST")
     if len({part.scheme for part in parts}) > 1:
@@ -73,13 +96,13 @@ def check_amqp_url(url: str) -> None:
 
 def normalise_postgres_url(url: str) -> str:
     """The same address with the driver we use, or ValueError that does not show the URL."""
-    parts = _split(url, POSTGRES_SCHEMES)
+    parts = split_url(url, POSTGRES_SCHEMES)
     if not parts.path.strip("/"):
         raise ValueError("names no database; the form is postgresql://USER:PASSWORD@HOST:5432/NAME")
     return _POSTGRES_DRIVER + url[len(parts.scheme) :]
 
 
-def mask(url: str) -> str:
+def mask_url(url: str) -> str:
     """The URL, fit for a log: nothing that may be a password, also when it cannot be parsed."""
     return ";".join(_mask_one(address) for address in url.split(";"))
 
@@ -99,25 +122,6 @@ def _mask_one(url: str) -> str:
         user = re.fullmatch(r"([\w.-]*):.*", credentials[len(shown_scheme) :], re.DOTALL)
         shown_credentials = f"{user[1] if user else ''}:***@"
     return f"{shown_scheme}{shown_credentials}{place}{'?…' if question_mark else ''}"
-
-
-def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
-    """Split, or say why not: urlsplit's own messages quote what may be the password."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(
-            "cannot be read as a URL; the port is a number from 1 to 65535, and / # ? @ : in a "
-            "password are written %2F %23 %3F %40 %3A"
-        ) from None
-    if parts.scheme not in schemes or not url.startswith(f"{parts.scheme}://"):
-        raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in schemes)}")
-    if "#" in url:
-        raise ValueError("'#' is not allowed; in a password write %23")
-    if port == 0:
-        raise ValueError("the port must be from 1 to 65535")
-    return parts
 
 
 def _database_number(path: str) -> int:
