@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.event.model import Event
+    from pipeline.producer.app import configure
     from pipeline.producer.async_tracker import AsyncTracker
-    from pipeline.producer.celery_tasks import configure, track_event, track_events
+    from pipeline.producer.celery_tasks import track_event, track_events
     from pipeline.producer.tracker import Tracker
 
 __all__ = ["AsyncTracker", "Event", "Tracker", "configure", "track_event", "track_events"]
@@ -33,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from pipeline.producer.async_tracker import AsyncTracker
 
         return AsyncTracker
+    if name == "configure":
+        from pipeline.producer.app import configure
+
+        return configure
     if name in __all__:
         from pipeline.producer import celery_tasks
 

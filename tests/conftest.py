@@ -26,7 +26,8 @@ from pipeline.embedded import PrivateServers
 from pipeline.options import MAX_LOG_PARTITIONS
 from pipeline.postgres import schema
 from pipeline.postgres.engine import postgres_engine
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.keys import Keys
 from pipeline.services import Services, connect
 from tests.helpers.support import Workers
@@ -199,13 +200,13 @@ def services(make_services: MakeServices) -> Services:
 @pytest.fixture
 def sending(redis_url: str) -> None:
     """This process's producer sends to the test's Redis, and counts there what it counts itself."""
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=redis_url, publish_timeout_s=5))
+    configure(ProducerSettings(redis_url=redis_url, publish_timeout_s=5))
 
 
 @pytest.fixture
 def unreachable(sending: None) -> None:
     """This process's producer sends to a port where nobody listens."""
-    celery_tasks.configure(redis_url="redis://127.0.0.1:1/0", publish_timeout_s=0.1)
+    configure(redis_url="redis://127.0.0.1:1/0", publish_timeout_s=0.1)
 
 
 @pytest.fixture

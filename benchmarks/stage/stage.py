@@ -23,7 +23,7 @@ from pipeline.embedded import PrivateServers
 from pipeline.event.model import Event
 from pipeline.postgres import schema
 from pipeline.postgres.tables import COUNTER_TABLES, archived_entries, events, flush_batches
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
 from pipeline.services import Services, connect
 
 EVENT_TYPE = "page_view"
@@ -183,7 +183,7 @@ def open_stage(sizes: Sizes, say: Callable[[str], None]) -> Iterator[Stage]:
         services = connect(pipeline_options(Settings()), servers.redis_url, servers.postgres_url)
         schema.migrate(services.engine)
         services.maintain(datetime.now(UTC))
-        celery_tasks.configure(redis_url=servers.redis_url)
+        configure(redis_url=servers.redis_url)
         yield Stage(services, servers.redis_url, servers.postgres_url, Path(directory), sizes, say)
         services.close()
 

@@ -75,7 +75,7 @@ def configure_producer() -> None:
     Raises `ServerUnavailable` at once when Redis does not answer, which a publish would be tried
     for half a minute to overcome.
     """
-    from pipeline.producer import celery_tasks
+    from pipeline.producer.app import configure
     from pipeline.redis.client import redis_client
     from pipeline.server_errors import report_errors
 
@@ -83,9 +83,7 @@ def configure_producer() -> None:
     url = find_redis_url(settings)
     with redis_client(url) as client, report_errors(redis=client):
         client.ping()
-    celery_tasks.configure(
-        redis_url=url, broker_url=find_broker_url(settings), prefix=settings.prefix
-    )
+    configure(redis_url=url, broker_url=find_broker_url(settings), prefix=settings.prefix)
 
 
 @contextmanager

@@ -16,8 +16,9 @@ import msgspec
 from celery import Celery
 
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-_EMBEDDED_JSON = msgspec.json.encode(_EMBEDDED)
 _PLACES = re.compile(r'"@@(\w+)@@"')
+_SHOWN_CHARACTERS = 1024
+_encode = msgspec.json.Encoder().encode
 
 
 class Envelope:
@@ -45,28 +46,32 @@ class Envelope:
         self._template = _PLACES.sub(r"%(\1)b", text).encode()
 
     def message(
-        self, task_id: str, tag: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self,
+        task_id: str,
+        tag: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        shown: str | None = None,
     ) -> bytes:
-        """The message with these arguments, which must be JSON-ready."""
-        body = msgspec.json.encode((args, kwargs, _EMBEDDED))
-        return self._filled(task_id, tag, body, _shown(args), _shown(kwargs))
+        """The message with these arguments, which must be JSON-ready.
+
+        Tools show `args` as `shown`, else as `repr` has it; both are cut as Celery cuts them.
+        """
+        shown = shown or repr(args)
+        shown_kwargs = repr(kwargs)
+        if len(shown) > _SHOWN_CHARACTERS:
+            shown = f"{shown[: _SHOWN_CHARACTERS - 1]}…"
+        if len(shown_kwargs) > _SHOWN_CHARACTERS:
+            shown_kwargs = f"{shown_kwargs[: _SHOWN_CHARACTERS - 1]}…"
+        return self._template % {
+            b"id": _encode(task_id),
+            b"tag": _encode(tag),
+            b"body": b'"%b"' % b64encode(_encode((args, kwargs, _EMBEDDED))),
+            b"args": _encode(shown),
+            b"kwargs": _encode(shown_kwargs),
+        }
 
     def message_of_events(self, task_id: str, tag: str, events: Sequence[bytes]) -> bytes:
         """The message of `track_events` with these events, each of them JSON already."""
-        body = b"[[[%b]],{},%b]" % (b",".join(events), _EMBEDDED_JSON)
-        return self._filled(task_id, tag, body, f"([… {len(events)} events],)", "{}")
-
-    def _filled(self, task_id: str, tag: str, body: bytes, args: str, kwargs: str) -> bytes:
-        return self._template % {
-            b"id": msgspec.json.encode(task_id),
-            b"tag": msgspec.json.encode(tag),
-            b"body": b'"%b"' % b64encode(body),
-            b"args": msgspec.json.encode(args),
-            b"kwargs": msgspec.json.encode(kwargs),
-        }
-
-
-def _shown(arguments: object) -> str:
-    """The arguments as tools show them, cut as Celery cuts them."""
-    text = repr(arguments)
-    return text if len(text) <= 1024 else text[:1023] + "…"
+        joined = msgspec.Raw(b"[%b]" % b",".join(events))
+        return self.message(task_id, tag, (joined,), {}, f"([… {len(events)} events],)")

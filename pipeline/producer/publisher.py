@@ -7,10 +7,8 @@ thread at a time of one process, and has one publish outstanding.
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -19,20 +17,19 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import NoScriptError
 
 from pipeline.backoff import grow_pauses
+from pipeline.contract import TAG_PREFIX
 from pipeline.errors import PipelineError
 from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys
-from pipeline.redis.scripts import Script
+from pipeline.redis.scripts import Call, Script
 
-_PUBLISH = Script("pipeline.producer.publish")
 PRODUCER_REMEMBERED_S = 86_400
+_PUBLISH = Script("pipeline.producer.publish")
 _IDLE_S = 1.0
 """A connection unused for so long is looked at first: the server may have closed it."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _NO_REPLY = (redis.ConnectionError, redis.TimeoutError, OSError)
-Render = Callable[[str], bytes]
-"""Makes the message for a delivery tag."""
 
 
 class PublishUnconfirmed(PipelineError, OperationalError):  # type: ignore[misc]
@@ -54,33 +51,26 @@ class PublishUnconfirmed(PipelineError, OperationalError):  # type: ignore[misc]
 
 
 class Publisher:
-    """One producer id and its connection. Not for two threads at once: see `PublisherPool`."""
+    """One producer id and its connection. Not for two threads at once."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, queue: str, producer_id: str | None = None
     ) -> None:
         """`producer_id` goes on under an id whose process has died; else it is a new one."""
         self.id = producer_id or secrets.token_hex(8)
-        self._number = 0
+        self.tag_prefix = f"{TAG_PREFIX}{self.id}/"
+        """Followed by the number of a publish: the delivery tag of its message."""
+        self.last_number = 0
         self._connections = client.connection_pool
         self._connection: Any = None
         self._used_at_s = 0.0
-        names = (queue, keys.producer(self.id), keys.totals)
-        self._command = ("EVALSHA", _PUBLISH.sha1, len(names), *names)
-
-    def next_number(self) -> int:
-        """Take the next number."""
-        self._number += 1
-        return self._number
-
-    def tag(self, prefix: str, number: int) -> str:
-        """The delivery tag of the message with this number."""
-        return f"{prefix}{self.id}/{number}"
+        self._keys = (queue, keys.producer(self.id), keys.totals)
+        self._command = ("EVALSHA", _PUBLISH.sha1, len(self._keys), *self._keys)
 
     def send(
         self, message: bytes, events: int, timeout_s: float, number: int | None = None
     ) -> None:
-        """Send under `number`, or the one taken last, until Redis has taken it or for `timeout_s`.
+        """Send under `number`, or the last, until Redis has taken it or for `timeout_s`.
 
         Numbers must be sent in their order: Redis takes none that is not above the last.
 
@@ -90,10 +80,23 @@ class Publisher:
         began_s = time.monotonic()
         pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, began_s + timeout_s)
         unanswered = False
-        number = number or self._number
+        number = number or self.last_number
+        args = (number, message, events, PRODUCER_REMEMBERED_S)
         while True:
             try:
-                self._call(began_s, number, message, events, PRODUCER_REMEMBERED_S)
+                connection = self._connection
+                if connection is None or began_s - self._used_at_s > _IDLE_S:
+                    connection = self._open()
+                self._used_at_s = began_s
+                # On a connection of our own: half the time of a client's call.
+                connection.send_command(*self._command, *args)
+                try:
+                    connection.read_response()
+                except NoScriptError:
+                    call = Call(_PUBLISH, connection, self._keys, args)
+                    call.send()
+                    call.answer()  # which loads the script
+                return
             except (*RETRY_LATER, *_NO_REPLY) as error:
                 unanswered = unanswered or not isinstance(error, RETRY_LATER)
                 pause_s = next(pauses, None)
@@ -107,59 +110,21 @@ class Publisher:
                 time.sleep(pause_s)
             except redis.RedisError as error:
                 raise OperationalError(f"Redis refused the event: {error}") from error
-            else:
-                return
 
     def close(self) -> None:
         """Close the connection; the next `send` opens it again."""
         if self._connection is not None:
             self._connection.disconnect()
 
-    def _call(self, now_s: float, *args: Any) -> None:
-        """Run the publish script, on a connection of our own: half the time of a client's call."""
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = self._connections.get_connection()
-        elif now_s - self._used_at_s > _IDLE_S:
-            _drop_if_closed(connection)
-        self._used_at_s = now_s
-        connection.send_command(*self._command, *args)
+    def _open(self) -> Any:
+        """The connection, closed here where the server has closed it: it then opens again."""
+        if self._connection is None:
+            self._connection = self._connections.get_connection()
+            return self._connection
         try:
-            connection.read_response()
-        except NoScriptError:
-            connection.send_command("SCRIPT", "LOAD", _PUBLISH.source)
-            connection.read_response()
-            connection.send_command(*self._command, *args)
-            connection.read_response()
-
-
-def _drop_if_closed(connection: Any) -> None:
-    try:
-        closed = connection.can_read(timeout=0)  # nothing was asked, so this is the end
-    except (redis.RedisError, OSError):
-        closed = True
-    if closed:
-        connection.disconnect()
-
-
-class PublisherPool:
-    """Publishers for any number of threads; a forked child begins with none of its parent's."""
-
-    def __init__(self, make: Callable[[], Publisher]) -> None:
-        self._make = make
-        self._idle: deque[Publisher] = deque()
-        os.register_at_fork(after_in_child=self._idle.clear)
-
-    def publish(self, tag_prefix: str, render: Render, events: int, timeout_s: float) -> None:
-        """Publish the message that `render` makes; when this returns, its events are accepted.
-
-        Raises as `Publisher.send`; an unconfirmed publish keeps its publisher, so that its number
-        stays the last.
-        """
-        try:
-            publisher = self._idle.pop()
-        except IndexError:
-            publisher = self._make()
-        number = publisher.next_number()
-        publisher.send(render(publisher.tag(tag_prefix, number)), events, timeout_s, number)
-        self._idle.append(publisher)
+            closed = self._connection.can_read(timeout=0)  # nothing was asked, so this is the end
+        except (redis.RedisError, OSError):
+            closed = True
+        if closed:
+            self._connection.disconnect()
+        return self._connection

@@ -19,9 +19,10 @@ import msgspec
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from pipeline.contract import TAG_PREFIX, TRACK_EVENTS
+from pipeline.contract import TRACK_EVENTS
 from pipeline.errors import InvalidConfiguration
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import check_address, envelope, new_publisher
+from pipeline.producer.celery_tasks import may_publish_by_script, track_events
 from pipeline.producer.publisher import Publisher
 from pipeline.producer.spool import Spool
 
@@ -49,7 +50,7 @@ class Sender:
         To be made where the events come from. Raises `InvalidConfiguration` when there is no
         address to send to, or the directory cannot be written.
         """
-        celery_tasks.check_address()
+        check_address()
         self._app = current_app._get_current_object()  # in the sending thread it may be another
         self._spool_dir, self._spool_bytes = spool_dir, spool_bytes
         self._spools = deque(_left_over(spool_dir)) if spool_dir else deque()
@@ -63,8 +64,8 @@ class Sender:
 
     def _prepare(self) -> None:
         """Have all imported, and Celery's options read, that sending needs: see `_no_fork`."""
-        if not self._app.conf.task_always_eager and celery_tasks.publishes_itself():
-            celery_tasks.envelope(TRACK_EVENTS, os.getpid())
+        if not self._app.conf.task_always_eager and may_publish_by_script():
+            envelope(TRACK_EVENTS, os.getpid())
             self._publisher_of(self._producer_id)
 
     def send(self, events: Sequence[bytes]) -> None:
@@ -166,17 +167,18 @@ class Sender:
         retry: bool = False,
     ) -> None:
         eager = self._app.conf.task_always_eager
-        if eager or not celery_tasks.publishes_itself():
+        if eager or not may_publish_by_script():
             # Celery's own way, where the task id is what keeps a repeat from counting twice.
             args = ([msgspec.json.decode(event) for event in events],)
             if eager:
-                celery_tasks.track_events.apply(args, task_id=task_id, throw=True)
+                track_events.apply(args, task_id=task_id, throw=True)
             else:
-                celery_tasks.track_events.apply_async(args, task_id=task_id, retry=retry)
+                track_events.apply_async(args, task_id=task_id, retry=retry)
         else:
             publisher = self._publisher_of(producer_id)
-            envelope = celery_tasks.envelope(TRACK_EVENTS, os.getpid())
-            message = envelope.message_of_events(task_id, publisher.tag(TAG_PREFIX, number), events)
+            message = envelope(TRACK_EVENTS, os.getpid()).message_of_events(
+                task_id, f"{publisher.tag_prefix}{number}", events
+            )
             try_s = _TRY_BEFORE_SPOOLING_S if self._spool_dir else TRY_S
             publisher.send(message, len(events), try_s, number)
         self._is_away = False
@@ -185,7 +187,7 @@ class Sender:
         if self._publisher is None or self._publisher.id != producer_id:
             if self._publisher is not None:
                 self._publisher.close()
-            self._publisher = celery_tasks.new_publisher(producer_id, _REPLY_WITHIN_S)
+            self._publisher = new_publisher(producer_id, _REPLY_WITHIN_S)
         return self._publisher
 
 

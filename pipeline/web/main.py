@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 
 from pipeline import server_addresses
 from pipeline.errors import InvalidConfiguration
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
 from pipeline.redis.client import redis_client
 from pipeline.services import connect
 from pipeline.web.access import Access
@@ -39,7 +39,7 @@ def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebPart
     """The parts for these servers; opens no connection. Has this process's producer publish to
     them."""
     broker_url = server_addresses.reveal_url(settings.broker_url)
-    celery_tasks.configure(
+    configure(
         redis_url=redis_url,
         broker_url=broker_url,
         prefix=settings.prefix,

@@ -10,7 +10,7 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event, track_events
 from pipeline.producer.publisher import PublishUnconfirmed
 from pipeline.services import Services
@@ -57,14 +57,14 @@ def test_a_full_redis_refuses_producers_while_workers_start_drain_and_flush_it(
     limit_bytes = (empty_bytes + used_bytes(limited)) // 2
     limited.config_set("maxmemory", limit_bytes)
 
-    celery_tasks.configure(publish_timeout_s=0.1)
+    configure(publish_timeout_s=0.1)
     for options in ({}, {"retry": False}, {"countdown": 1}):  # the last is sent by Celery
         with pytest.raises(OperationalError, match="maxmemory") as caught:
             track_event.apply_async(("page_view", "refused"), **options)
         assert not isinstance(caught.value, PublishUnconfirmed)
 
     with ThreadPoolExecutor(1) as patient:
-        celery_tasks.configure(publish_timeout_s=90)
+        configure(publish_timeout_s=90)
         waits = patient.submit(track_event.delay, "page_view", "waited")
 
         # What makes room starts while there is none, and is there to be asked.

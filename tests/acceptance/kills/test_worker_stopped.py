@@ -18,7 +18,8 @@ import redis
 
 from pipeline import track_event
 from pipeline.embedded import PrivateServers, Server
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
@@ -54,7 +55,7 @@ def postgres_url() -> str:
 
 def fill_queue(client: redis.Redis, redis_url: str, messages: int) -> Counter[str]:
     """Publish so many single events, much faster than one by one; returns those of each user."""
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=redis_url))
+    configure(ProducerSettings(redis_url=redis_url))
     track_event.delay("page_view", "u0", timestamp=AT)
     template = json.loads(client.lindex(QUEUE, 0) or b"")
     bodies = [

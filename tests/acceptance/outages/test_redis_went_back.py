@@ -14,7 +14,8 @@ from pipeline.cli import main
 from pipeline.counting.batch import Delivery
 from pipeline.embedded import PrivateServers
 from pipeline.event.model import Event
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services
 from tests.helpers.support import (
     Worker,
@@ -74,7 +75,7 @@ def test_before_an_older_append_only_file_flushing_stops_until_its_state_is_acce
 ) -> None:
     redis, files = own_servers.redis, tmp_path / "servers" / "redis" / "appendonlydir"
     assert redis is not None
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=redis_url))
+    configure(ProducerSettings(redis_url=redis_url))
     count_events(services, happened("stored"))
     services.flush()
     # What the copy holds: a batch that was claimed, counters that were not, and a message.

@@ -14,9 +14,11 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from pipeline.producer import celery_tasks, rabbitmq
+from pipeline.producer import rabbitmq
+from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event, track_events
 from pipeline.producer.publisher import PublishUnconfirmed
+from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.helpers.rabbitmq_server import RabbitMQ, need_rabbitmq
@@ -43,13 +45,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 def broker_url(server: RabbitMQ, redis_url: str) -> Iterator[str]:
     """RabbitMQ without queues; this process's producer sends there."""
     server.forget(*QUEUES)
-    settings = celery_tasks.ProducerSettings(
-        redis_url=redis_url, broker_url=server.url, publish_timeout_s=5
-    )
-    celery_tasks.configure(settings)
+    settings = ProducerSettings(redis_url=redis_url, broker_url=server.url, publish_timeout_s=5)
+    configure(settings)
     yield server.url
     kombu.pools.reset()
-    celery_tasks.configure(broker_url=None)
+    configure(broker_url=None)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_worker_killed_between_the_count_and_the_acknowledgement_counts_once(
 def test_nothing_is_lost_or_counted_twice_when_the_broker_is_killed_under_traffic(
     server: RabbitMQ, broker_url: str, services: Services, workers: Workers
 ) -> None:
-    celery_tasks.configure(publish_timeout_s=120)
+    configure(publish_timeout_s=120)
     workers.start("events", BROKER_URL=broker_url)
     accepted = 0
     enough = threading.Event()
@@ -158,7 +158,7 @@ def test_nothing_is_lost_or_counted_twice_when_the_broker_is_killed_under_traffi
 def test_a_broker_that_stays_away_makes_a_publish_raise_in_time(
     broker_url: str, services: Services
 ) -> None:
-    celery_tasks.configure(broker_url="amqp://127.0.0.1:9//", publish_timeout_s=0.3)
+    configure(broker_url="amqp://127.0.0.1:9//", publish_timeout_s=0.3)
     with pytest.raises(OperationalError, match=r"did not confirm the event in 0\.3 s"):
         track_event.delay("page_view")
 
@@ -170,7 +170,7 @@ def test_a_broker_short_of_memory_makes_a_publish_raise_in_time_and_its_backlog_
         track_event.delay("page_view", timestamp=NOW)
     server.control("set_vm_memory_high_watermark", "absolute", "1000000")
     try:
-        celery_tasks.configure(publish_timeout_s=0.5)
+        configure(publish_timeout_s=0.5)
         with pytest.raises(PublishUnconfirmed) as caught:
             track_event.delay("page_view", timestamp=NOW)
         workers.start("events", BROKER_URL=broker_url)
@@ -239,7 +239,7 @@ def test_beat_flush_worker_and_control_commands_work_through_rabbitmq(
 def test_events_taken_over_http_count_once_and_while_it_is_away_clients_are_told_to_come_back(
     services: Services, workers: Workers, server: RabbitMQ, broker_url: str, redis_url: str
 ) -> None:
-    celery_tasks.configure(publish_timeout_s=1)  # as the web server has it
+    configure(publish_timeout_s=1)  # as the web server has it
     workers.start("events", BROKER_URL=broker_url)
     with serving(services, redis_url) as web:
         batch = [{"type": "track", "event": "sale", "messageId": f"m{n}"} for n in range(50)]

@@ -29,7 +29,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.contract import TAG_PREFIX
 from pipeline.counting.batch import Delivery
 from pipeline.event.model import Event
 from pipeline.flushing.claims import Claim
@@ -128,7 +127,8 @@ class Pipeline(RuleBasedStateMachine):
                 self.model.queued.append(name)
             return
         publisher = self.publishers[producer]
-        tag = publisher.tag(TAG_PREFIX, publisher.next_number())
+        publisher.last_number += 1
+        tag = f"{publisher.tag_prefix}{publisher.last_number}"
         self.messages[tag] = Message(batch)
         for _ in range(times):
             self.publishers[producer].send(self._text(tag), len(batch), timeout_s=0)

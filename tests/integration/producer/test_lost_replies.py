@@ -16,7 +16,8 @@ from config.settings import Settings
 from pipeline import track_event, track_events
 from pipeline.counting.batch import BadEvent, Delivery
 from pipeline.errors import ServerUnavailable
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.scripts import Script
 from pipeline.services import Services, connect
 from tests.helpers.reply_cutter import ReplyCutter
@@ -86,7 +87,7 @@ def push(services: Services, tag: str = "t") -> None:
 def test_a_publish_whose_reply_was_lost_is_taken_once(
     services: Services, client: redis.Redis, redis_url: str, to_redis: ReplyCutter
 ) -> None:
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=through(to_redis, redis_url)))
+    configure(ProducerSettings(redis_url=through(to_redis, redis_url)))
     to_redis.lose_the_answer_to(sha("pipeline.producer.publish"))
     track_event.delay("page_view")
     to_redis.lose_the_answer_to(sha("pipeline.producer.publish"))

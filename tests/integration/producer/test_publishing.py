@@ -9,7 +9,8 @@ import redis
 from kombu.exceptions import OperationalError
 
 from pipeline import track_event, track_events
-from pipeline.producer import celery_tasks
+from pipeline.producer import app as producer
+from pipeline.producer.app import configure
 from pipeline.producer.publisher import PublishUnconfirmed
 from tests.helpers.processes import run_python
 from tests.helpers.support import (
@@ -47,7 +48,7 @@ def test_the_books_count_the_events_of_a_message(client: redis.Redis) -> None:
 
 def test_a_publish_under_a_number_that_was_taken_is_not_taken_again(client: redis.Redis) -> None:
     track_event.delay("a")
-    [publisher] = celery_tasks._publishers()._idle
+    [publisher] = producer.idle_publishers()
     for _ in range(3):
         publisher.send("the same again", 1, 1)
     assert len(sent(client)) == 1
@@ -66,13 +67,13 @@ def test_where_redis_is_away_the_error_lets_the_same_publish_be_tried_again(
 
 
 def test_retry_false_tries_once(unreachable: None) -> None:
-    celery_tasks.configure(publish_timeout_s=600)
+    configure(publish_timeout_s=600)
     with pytest.raises(PublishUnconfirmed):
         track_event.apply_async(("a",), retry=False)
 
 
 def test_a_full_redis_refuses_the_event_and_says_so(client: redis.Redis) -> None:
-    celery_tasks.configure(publish_timeout_s=0.1)
+    configure(publish_timeout_s=0.1)
     client.config_set("maxmemory", 1)
     try:
         with pytest.raises(OperationalError, match="maxmemory") as caught:

@@ -13,7 +13,8 @@ from celery import Celery, group, signals
 from pipeline import track_event, track_events
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE
 from pipeline.errors import InvalidConfiguration, InvalidEvent
-from pipeline.producer import celery_tasks
+from pipeline.producer import app as producer
+from pipeline.producer.app import configure
 from tests.helpers.support import NOW, QUEUE, arguments, counted_here, sent
 
 pytestmark = pytest.mark.usefixtures("sending")
@@ -97,7 +98,7 @@ def test_in_eager_mode_events_are_counted_here(client: redis.Redis) -> None:
         track_events.delay([{"event_type": "page_view", "timestamp": NOW}])
     finally:
         app.close()
-        celery_tasks._app.set_current()
+        producer.app.set_current()
     assert counted_here(client) == {"page_view": 3}
     assert not client.exists(QUEUE)
 
@@ -113,7 +114,7 @@ def test_in_eager_mode_errors_are_raised_where_the_application_asks_for_them(
             track_event.delay("page_view")
     finally:
         app.close()
-        celery_tasks._app.set_current()
+        producer.app.set_current()
 
 
 def test_an_unusual_option_goes_celerys_own_way(client: redis.Redis) -> None:
@@ -227,5 +228,5 @@ def test_a_message_takes_a_mebibyte_and_no_more(client: redis.Redis) -> None:
 
 def test_without_an_address_of_redis_the_error_says_what_to_set(tmp_path: Any) -> None:
     with pytest.raises(InvalidConfiguration, match="ANALYTICS_REDIS_URL is not set"):
-        celery_tasks.configure(redis_url=None, data_dir=tmp_path)
+        configure(redis_url=None, data_dir=tmp_path)
         track_event.delay("a")

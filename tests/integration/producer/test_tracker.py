@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 
 from pipeline import Tracker
 from pipeline.errors import EventsNotAccepted, InvalidConfiguration, InvalidEvent
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
 from tests.helpers.reply_cutter import ReplyCutter
@@ -128,7 +128,7 @@ def test_a_message_whose_reply_was_lost_is_taken_once(
 ) -> None:
     cutter = ReplyCutter(make_url(redis_url).port or 0)
     through = make_url(redis_url).set(port=cutter.port).render_as_string(hide_password=False)
-    celery_tasks.configure(redis_url=through)
+    configure(redis_url=through)
     tracker = make_tracker()
     for user in users(3):
         cutter.lose_the_answer_to(Script("pipeline.producer.publish").sha1.encode())
@@ -346,6 +346,6 @@ def test_an_option_that_makes_no_sense_is_named(options: dict[str, Any], said: s
 
 
 def test_without_an_address_the_first_event_says_what_to_set(tmp_path: Path) -> None:
-    celery_tasks.configure(redis_url=None, data_dir=tmp_path)
+    configure(redis_url=None, data_dir=tmp_path)
     with pytest.raises(InvalidConfiguration, match="ANALYTICS_REDIS_URL is not set"):
         Tracker().track("page_view")

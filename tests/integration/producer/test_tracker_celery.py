@@ -10,7 +10,8 @@ from celery import Celery, signals
 from sqlalchemy import make_url
 
 from pipeline import Tracker
-from pipeline.producer import celery_tasks
+from pipeline.producer import app as producer
+from pipeline.producer.app import configure
 from pipeline.services import Services
 from tests.helpers.reply_cutter import ReplyCutter
 from tests.helpers.support import counted_here, eventually, sent
@@ -28,7 +29,7 @@ def test_in_eager_mode_events_are_counted_here(client: redis.Redis) -> None:
             track_all(tracker, users(3))
     finally:
         app.close()
-        celery_tasks._app.set_current()
+        producer.app.set_current()
     assert counted_here(client) == {"page_view": 3}
     assert sent(client) == []
 
@@ -57,7 +58,7 @@ def test_what_celery_has_published_twice_is_counted_once(
 ) -> None:
     cutter = ReplyCutter(make_url(redis_url).port or 0)
     through = make_url(redis_url).set(port=cutter.port).render_as_string(hide_password=False)
-    celery_tasks.configure(redis_url=through)
+    configure(redis_url=through)
 
     def listen(**_: Any) -> None:
         """Somebody who listens may change the message, so Celery publishes it."""

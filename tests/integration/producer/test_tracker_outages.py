@@ -15,7 +15,7 @@ import redis
 from pipeline import Tracker
 from pipeline.embedded import PrivateServers
 from pipeline.errors import EventsNotAccepted, InvalidConfiguration
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
 from pipeline.services import Services
 from tests.conftest import chosen_programs
 from tests.helpers.support import eventually
@@ -94,7 +94,7 @@ def test_events_sent_while_redis_is_killed_and_started_are_sent_once(
 ) -> None:
     assert own_redis.redis is not None
     assert own_redis.redis_url is not None
-    celery_tasks.configure(redis_url=own_redis.redis_url)
+    configure(redis_url=own_redis.redis_url)
     sent: list[str] = []
     enough, stop = threading.Event(), threading.Event()
     tracker = spooling(spool_dir) if spools else Tracker(max_events=10, max_age_s=0)

@@ -134,7 +134,8 @@ def test_a_thread_may_track_until_the_program_ends(client: redis.Redis, redis_ur
 def test_events_lost_with_the_program_are_said(client: redis.Redis, redis_url: str) -> None:
     with refusing(client):
         ran = run(
-            "from pipeline import Tracker, tracker\n"
+            "from pipeline import Tracker\n"
+            "from pipeline.producer import tracker\n"
             "tracker._AT_EXIT_S = 0\n"
             "Tracker().track('page_view')\n",
             redis_url,

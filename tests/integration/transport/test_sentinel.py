@@ -19,7 +19,7 @@ from redis.exceptions import OutOfMemoryError
 from config.celery import celery_config
 from config.settings import Settings
 from pipeline.embedded.redis import find_binary
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
 from pipeline.services import Services
 from tasks.transport import transport
@@ -73,7 +73,7 @@ def assert_each_counted_once(services: Services, number: int) -> None:
 def test_events_are_counted_once_when_the_master_is_killed(
     replicated: Replicated, sending: None, services: Services, workers: Workers
 ) -> None:
-    celery_tasks.configure(publish_timeout_s=30)
+    configure(publish_timeout_s=30)
     worker = workers.start("events")
     send(0, 100)
     eventually(lambda: counted(services) == 100)
@@ -95,7 +95,7 @@ def test_events_are_counted_once_when_the_master_is_killed(
 def test_events_are_counted_once_when_master_and_replica_change_places(
     replicated: Replicated, sending: None, services: Services, workers: Workers
 ) -> None:
-    celery_tasks.configure(publish_timeout_s=30)
+    configure(publish_timeout_s=30)
     replicated.wait_until_replicated()
     services.redis.flushdb()
     worker = workers.start("events")

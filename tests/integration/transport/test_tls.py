@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from config.celery import celery_config
 from config.settings import Settings
 from pipeline.embedded.redis import find_binary
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
 from pipeline.services import Services
 from tasks.transport import transport
@@ -101,7 +101,7 @@ def counted(services: Services) -> int:
 def test_events_are_counted_once_over_tls_through_a_restart_of_redis(
     node: Node, sending: None, services: Services, workers: Workers
 ) -> None:
-    celery_tasks.configure(publish_timeout_s=30)
+    configure(publish_timeout_s=30)
     worker = workers.start("events")
     for number in range(100):
         track_event.delay("page_view", f"u{number}")
@@ -125,7 +125,7 @@ def test_events_are_counted_once_over_tls_through_a_restart_of_redis(
 def test_no_client_talks_to_a_server_whose_certificate_nobody_vouches_for(
     unverified_url: str, workers: Workers
 ) -> None:
-    celery_tasks.configure(redis_url=unverified_url, publish_timeout_s=0.1)
+    configure(redis_url=unverified_url, publish_timeout_s=0.1)
     with pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
         track_event.delay("page_view")
 

@@ -19,7 +19,8 @@ import redis
 from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
 from pipeline.web.access import Access
 from tests.helpers.support import Workers, arguments, counted_here, eventually, sent
@@ -35,7 +36,7 @@ def web(own_servers: PrivateServers) -> Iterator[WebServer]:
     url = own_servers.redis_url
     assert url is not None
     assert own_servers.postgres_url is not None
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=url))
+    configure(ProducerSettings(redis_url=url))
     services = connect(pipeline_options(Settings()), url, own_servers.postgres_url)
     options = {"key_events_per_s": 1_000_000, "address_requests_per_s": 100_000}
     with serving(services, url, **options) as web:
@@ -103,7 +104,7 @@ def test_the_server_starts_without_redis_and_works_when_it_is_there(
     url, postgres_url = own_servers.redis_url, own_servers.postgres_url
     assert url is not None
     assert postgres_url is not None
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=url))
+    configure(ProducerSettings(redis_url=url))
     services = connect(pipeline_options(Settings()), url, postgres_url)
     with serving(services, url) as web:
         own_servers.redis.kill()

@@ -10,7 +10,7 @@ from celery import Celery
 from config.settings import describe, load
 from pipeline.errors import InvalidConfiguration
 from pipeline.producer import rabbitmq
-from pipeline.producer.celery_tasks import ProducerSettings
+from pipeline.producer.settings import ProducerSettings
 
 URL = "amqp://events:secret@rabbit:5672/shop"
 

@@ -13,7 +13,8 @@ from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
 from pipeline.postgres.schema import migrate
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
 from pipeline.web.api.app import stats_api
 from tests.helpers.api_server import served
@@ -208,7 +209,7 @@ def alone(own_servers: PrivateServers) -> Iterator[tuple[PrivateServers, Service
     services = connect(
         pipeline_options(Settings()), own_servers.redis_url, own_servers.postgres_url
     )
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=own_servers.redis_url))
+    configure(ProducerSettings(redis_url=own_servers.redis_url))
     migrate(services.engine)
     yield own_servers, services
     services.close()

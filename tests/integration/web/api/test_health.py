@@ -12,7 +12,8 @@ from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
 from pipeline.postgres.schema import migrate
-from pipeline.producer import celery_tasks
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
 from pipeline.upkeep import heartbeats
 from tests.helpers.api_server import served
@@ -91,7 +92,7 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
         pipeline_options(Settings()), own_servers.redis_url, own_servers.postgres_url
     )
     migrate(services.engine)
-    celery_tasks.configure(celery_tasks.ProducerSettings(redis_url=own_servers.redis_url))
+    configure(ProducerSettings(redis_url=own_servers.redis_url))
     heartbeats.beat(services.redis, services.keys, "events", "worker@here")
     parts = parts_of(services, own_servers.redis_url)
     server = getattr(own_servers, which)

@@ -1,0 +1,142 @@
+"""The private Celery app of the producer's tasks, and what they publish and count with.
+
+The app neither shows up in the application's own Celery app nor changes it. Everything here is made
+when it is first used, and made anew after `configure`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from celery import Celery
+
+from pipeline.contract import EVENTS_QUEUE
+from pipeline.counting.apply import Counters
+from pipeline.errors import InvalidConfiguration
+from pipeline.options import CounterOptions
+from pipeline.producer import rabbitmq
+from pipeline.producer.message import Envelope
+from pipeline.producer.publisher import Publisher
+from pipeline.producer.settings import ProducerSettings, current_settings, use_settings
+from pipeline.redis.client import redis_client
+from pipeline.redis.keys import Keys
+
+
+def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> None:
+    """Use these settings, or those in use with `changes`, from the next event on; nothing is
+    connected yet."""
+    use_settings(replace(settings or current_settings(), **changes))
+    counters.cache_clear()
+    idle_publishers.cache_clear()
+    if app.configured:
+        app.conf.update(_celery_options())
+        app._pool = None
+        vars(app).pop("amqp", None)  # what Celery made of the options before: queues, producers
+
+
+def _celery_options() -> dict[str, Any]:
+    settings = current_settings()
+    return {
+        **_broker_options(settings),
+        "broker_connection_timeout": 5,
+        # Nothing would send heartbeats while the application has no events to send.
+        "broker_heartbeat": 0,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_default_exchange": "",
+        "task_default_queue": EVENTS_QUEUE,
+        "task_default_routing_key": EVENTS_QUEUE,
+        # Pauses of a second at most, so the number of tries bounds the time.
+        "task_publish_retry_policy": {
+            "max_retries": int(settings.publish_timeout_s) + 3,
+            "interval_start": 0.1,
+            "interval_step": 0.3,
+            "interval_max": 1.0,
+        },
+    }
+
+
+def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
+    if settings.broker_url is not None:
+        options = rabbitmq.celery_options(settings.broker_url, [EVENTS_QUEUE])
+        # `publish_confirmed` tries again, and knows for how long.
+        options["broker_transport_options"]["max_retries"] = 0
+        return options
+    try:
+        redis_url: str | None = settings.redis_address()
+    except InvalidConfiguration:
+        # Raised when an event is sent. Raised here it would leave the tasks half made, for a
+        # process that only imports them, such as a test runner that collects tests.
+        redis_url = None
+    return {
+        "broker_url": redis_url,
+        "broker_use_ssl": None,
+        "broker_transport_options": {
+            "socket_timeout": 15,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+        "task_queues": None,
+    }
+
+
+app = Celery("analytics-producer", set_as_current=False)
+app.add_defaults(_celery_options)
+
+
+@cache
+def no_results() -> Any:
+    """The tasks' result backend, which keeps none; Celery searches for it anew at every call."""
+    return app.backend
+
+
+@cache
+def envelope(task: str, pid: int) -> Envelope:
+    """The envelope of a task's messages; the pid is part of it, as their origin."""
+    return Envelope(app, task, EVENTS_QUEUE)
+
+
+@cache
+def idle_publishers() -> deque[Publisher]:
+    """The publishers that no thread uses now: take one and put it back."""
+    return deque()
+
+
+os.register_at_fork(
+    after_in_child=idle_publishers.cache_clear
+)  # their connections are the parent's
+
+
+def new_publisher(producer_id: str | None = None, reply_within_s: float = 30) -> Publisher:
+    """A publisher with a connection of its own, under a new id or that of a process that died.
+
+    A connection without a reply for so long counts as lost. Raises `InvalidConfiguration` when
+    there is no address of Redis.
+    """
+    settings = current_settings()
+    client = redis_client(settings.redis_address(), reply_within_s)
+    return Publisher(client, Keys(settings.prefix), EVENTS_QUEUE, producer_id)
+
+
+def check_address() -> None:
+    """Raises `InvalidConfiguration` when no setting says where events go."""
+    if current_settings().broker_url is None:
+        current_settings().redis_address()
+
+
+@cache
+def counters() -> Counters:
+    """The counters of this process, for events that it counts itself."""
+    settings = current_settings()
+    options = CounterOptions(
+        count_by=settings.count_by,
+        values_cap=settings.values_cap,
+        dedup_window_s=settings.dedup_window_s,
+        counter_ttl_s=settings.counter_ttl_s,
+    )
+    return Counters(redis_client(settings.redis_address()), Keys(settings.prefix), options)

@@ -1,0 +1,76 @@
+"""Where a producer publishes: given to `configure`, else read from the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline import server_addresses
+from pipeline.errors import InvalidConfiguration
+from pipeline.options import CountBy
+
+
+@dataclass(frozen=True)
+class ProducerSettings:
+    """Where events go. `count_by` and what follows matter to events counted in this process."""
+
+    redis_url: str | None = field(default=None, repr=False)
+    broker_url: str | None = field(default=None, repr=False)
+    data_dir: Path = Path(".analytics")
+    publish_timeout_s: float = 30
+    prefix: str = "analytics:"
+    count_by: CountBy = field(default_factory=dict)
+    values_cap: int = 10_000
+    dedup_window_s: int = 86_400
+    counter_ttl_s: int = 0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
+        """The settings of the same names, as far as they are set. Workers check them all; this only
+        reads. Raises `InvalidConfiguration` where one cannot be read."""
+        read: dict[str, Callable[[str], Any]] = {
+            "redis_url": str,
+            "broker_url": str,
+            "data_dir": Path,
+            "publish_timeout_s": float,
+            "prefix": str,
+            "count_by": json.loads,
+            "values_cap": int,
+            "dedup_window_s": int,
+            "counter_ttl_s": int,
+        }
+        found: dict[str, Any] = {}
+        for name, convert in read.items():
+            variable = f"ANALYTICS_{name.upper()}"
+            text = environment.get(variable)
+            if text:
+                try:
+                    found[name] = convert(text)
+                except ValueError as error:
+                    raise InvalidConfiguration(f"{variable}={text}: {error}; correct it") from error
+        return cls(**found)
+
+    def redis_address(self) -> str:
+        """The URL of Redis. Raises `InvalidConfiguration` when there is none."""
+        return server_addresses.find_redis_url(self.redis_url, self.data_dir)
+
+
+_chosen: ProducerSettings | None = None
+
+
+@cache
+def current_settings() -> ProducerSettings:
+    """The settings in use. Raises `InvalidConfiguration` where the environment cannot be read."""
+    return _chosen or ProducerSettings.from_environment()
+
+
+def use_settings(settings: ProducerSettings) -> None:
+    """Have `current_settings` return these."""
+    global _chosen  # noqa: PLW0603 - one producer a process, as Celery has one app
+    _chosen = settings
+    current_settings.cache_clear()
