@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated
 
 import typer
+
+from pipeline.days import check_range, parse_day, today
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
@@ -22,28 +24,16 @@ Last = Annotated[
     typer.Option("--to", metavar="DATE", help="Last day, UTC, counted too; today when left out."),
 ]
 
-# Ten years. A read asks Redis for every day of its range in one step, which holds up everybody.
-MOST_DAYS = 3_660
-
-
-def today() -> date:
-    """Today in UTC, as everything here is counted."""
-    return datetime.now(UTC).date()
-
 
 def read_day(option: str, text: str) -> date:
     """The day an option names. Raises BadParameter: one line with option, value and remedy."""
     try:
-        day = date.fromisoformat(text)
+        return parse_day(text)
     except ValueError:
-        day = None
-    # Python also reads 20260131 and 2026-W05-6.
-    if day is None or day.isoformat() != text:
         raise typer.BadParameter(
             f"{text!r} is not a day; write a date that exists as YYYY-MM-DD, such as 2026-01-31",
             param_hint=option,
-        )
-    return day
+        ) from None
 
 
 def read_days(first: str | None, last: str | None) -> tuple[date, date] | None:
@@ -57,17 +47,10 @@ def read_days(first: str | None, last: str | None) -> tuple[date, date] | None:
         return None
     beginning = read_day("--from", first)
     end = today() if last is None else read_day("--to", last)
-    if beginning > end:
-        raise typer.BadParameter(
-            f"{first!r} is after the last day, {end.isoformat()}; give the earlier day first",
-            param_hint="--from",
-        )
-    if (end - beginning).days >= MOST_DAYS:
-        raise typer.BadParameter(
-            f"{first!r} is {(end - beginning).days + 1} days before the end; ask for at most "
-            f"{MOST_DAYS} days at a time",
-            param_hint="--from",
-        )
+    try:
+        check_range(beginning, end)
+    except ValueError as error:
+        raise typer.BadParameter(f"{first!r} {error}", param_hint="--from") from None
     return beginning, end
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from sqlalchemy import Connection, Engine, Table, text
 
+from pipeline.days import begin_day, begin_month, begin_next_month, list_days
 from pipeline.postgres.tables import PARTITIONED_BY_DAY, PARTITIONED_BY_MONTH
 
 FIRST_DAY = date(2000, 1, 1)
@@ -32,7 +33,7 @@ class Partition:
 def ensure_months(engine: Engine, table: Table, days: Iterable[date]) -> None:
     """Make the partitions of `table` that hold `days`, where they are missing. May be repeated and
     raced."""
-    months = {month_of(day) for day in days if day >= FIRST_DAY}
+    months = {begin_month(day) for day in days if day >= FIRST_DAY}
     _ensure(engine, table, {_of_month(table, month) for month in months})
 
 
@@ -46,21 +47,11 @@ def make_ahead(engine: Engine, today: date, months: int) -> None:
     `DAYS_AHEAD` days, for every partitioned table."""
     needed = [today]
     for _ in range(months):
-        needed.append(next_month(needed[-1]))
+        needed.append(begin_next_month(needed[-1]))
     for table in PARTITIONED_BY_MONTH:
         ensure_months(engine, table, needed)
     for table in PARTITIONED_BY_DAY:
-        ensure_days(engine, table, [today + timedelta(days=n) for n in range(DAYS_AHEAD + 1)])
-
-
-def month_of(day: date) -> date:
-    """The first day of the month."""
-    return day.replace(day=1)
-
-
-def next_month(day: date) -> date:
-    """The first day of the month after."""
-    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+        ensure_days(engine, table, list_days(today, today + timedelta(days=DAYS_AHEAD)))
 
 
 def existing(connection: Connection, table: Table) -> list[Partition]:
@@ -106,7 +97,7 @@ def drop_default(engine: Engine, table: Table, before: date) -> None:
 
 
 def _of_month(table: Table, month: date) -> Partition:
-    return Partition(month, next_month(month), f"{table.name}_{month:%Y_%m}")
+    return Partition(month, begin_next_month(month), f"{table.name}_{month:%Y_%m}")
 
 
 def _of_day(table: Table, day: date) -> Partition:
@@ -163,5 +154,5 @@ def _make(engine: Engine, table: Table, partition: Partition) -> None:
 
 def _bound(table: Table, day: date) -> str:
     if table in PARTITIONED_BY_DAY:
-        return datetime(day.year, day.month, day.day, tzinfo=UTC).isoformat()
+        return begin_day(day).isoformat()
     return day.isoformat()

@@ -7,15 +7,16 @@ the count of a day is that of its hours.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select, text
 
 from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import FULL, OFF
+from pipeline.days import bound_days, list_days
 from pipeline.event_log.streams import EventLog
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import daily, event_log_gaps, events, hourly
@@ -96,7 +97,9 @@ def _counted(
     types = stored.types | types_ever_counted(counters)
     missing = Snapshot(counters, log, snapshot)
     counted, gaps, waiting, logged = Sums(), Sums(), Sums(), Sums()
-    pairs = [(event_type, day) for event_type in sorted(types) for day in _days(*days)]
+    pairs = [
+        (event_type, day) for event_type in sorted(types) for day in map(str, list_days(*days))
+    ]
     for at in range(0, len(pairs), _DAYS_AT_ONCE):
         some = pairs[at : at + _DAYS_AT_ONCE]
         named = [row for event_type, day in some for row in _names(keys, event_type, day)]
@@ -131,7 +134,7 @@ class Stored:
 
 def stored_counts(connection: Connection, keys: Keys, first: date, last: date) -> Stored:
     """The counts by day and by hour, and the gaps, from `first` to `last`."""
-    begin, end = bounds(first, last)
+    begin, end = bound_days(first, last)
     counts: Counter[str] = Counter()
     types: set[str] = set()
 
@@ -166,16 +169,8 @@ def kept_since(connection: Connection) -> date:
     return pruned_before(connection, events) or date.min
 
 
-def bounds(first: date, last: date) -> tuple[datetime, datetime]:
-    """When the first day begins, and when the last one has ended (UTC)."""
-    end = datetime.max.replace(tzinfo=UTC)
-    if last < date.max:
-        end = datetime.combine(last + timedelta(days=1), time(), UTC)
-    return datetime.combine(first, time(), UTC), end
-
-
 def _archived(connection: Connection, first: date, last: date) -> Sums:
-    begin, end = bounds(first, last)
+    begin, end = bound_days(first, last)
     hour = func.to_char(func.timezone("UTC", events.c.timestamp), "YYYY-MM-DD:HH24")
     sums = (
         select(events.c.event_type, hour, func.count())
@@ -183,7 +178,3 @@ def _archived(connection: Connection, first: date, last: date) -> Sums:
         .group_by(events.c.event_type, hour)
     )
     return Counter({(row[0], row[1]): row[2] for row in connection.execute(sums)})
-
-
-def _days(first: date, last: date) -> Sequence[str]:
-    return [f"{first + timedelta(days=n)}" for n in range((last - first).days + 1)]

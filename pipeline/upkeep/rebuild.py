@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, del
 from pipeline.counting.apply import Counters
 from pipeline.counting.increments import OTHER, count
 from pipeline.counting.log_entries import FULL, OFF
+from pipeline.days import bound_days
 from pipeline.errors import CannotRebuild
 from pipeline.event.model import Event
 from pipeline.event_log import queries
@@ -34,7 +35,7 @@ from pipeline.postgres.tables import (
     user_daily,
 )
 from pipeline.redis.keys import ValueCounter
-from pipeline.upkeep.audit import bounds, kept_since, stored_counts, types_ever_counted
+from pipeline.upkeep.audit import kept_since, stored_counts, types_ever_counted
 from pipeline.upkeep.snapshot import Snapshot
 
 _COUNTERS_AT_ONCE = 1_000
@@ -110,7 +111,7 @@ class _Day:
         """Compare, and write what differs."""
         self.check()
         stored = self._stored()
-        begin, end = bounds(self._day, self._day)
+        begin, end = bound_days(self._day, self._day)
         for some in queries.on_connection(self._connection, Wanted(first=begin, end=end)):
             self._add(some)
         changed = self._compare(stored)
@@ -233,5 +234,5 @@ class _Day:
     def _of_day(self, table: Table) -> ColumnElement[bool]:
         if "date" in table.c:
             return table.c.date == self._day
-        begin, end = bounds(self._day, self._day)
+        begin, end = bound_days(self._day, self._day)
         return (table.c.hour >= begin) & (table.c.hour < end)

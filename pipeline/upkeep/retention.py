@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 
+from pipeline.days import begin_month
 from pipeline.postgres import partitions
 from pipeline.postgres.partitions import FIRST_DAY
 from pipeline.postgres.tables import dimension_daily, events, pruned, user_daily
@@ -77,7 +78,7 @@ def _ends(kept: Mapping[Table, int], today: date) -> dict[Table, date]:
         if days and days < today.toordinal():
             end = today - timedelta(days=days)
             # A month goes as a whole, when its last day is old enough.
-            ends[table] = end if table is events else partitions.month_of(end)
+            ends[table] = end if table is events else begin_month(end)
     return ends
 
 

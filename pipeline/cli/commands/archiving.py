@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.context import open_services
-from pipeline.cli.options import First, Json, Last, read_days, today
+from pipeline.cli.options import First, Json, Last, read_days
 from pipeline.cli.output import print_json, print_table, say, warn
+from pipeline.days import list_days, today
 
 if TYPE_CHECKING:
     from pipeline.upkeep.audit import Difference
@@ -87,7 +88,7 @@ def rebuild(
     yesterday = today() - timedelta(days=1)
     days = read_days(first, last or f"{max(yesterday, date.min)}")
     assert days is not None  # --from is required
-    every = [days[0] + timedelta(days=n) for n in range((days[1] - days[0]).days + 1)]
+    every = list_days(*days)
     with open_services() as services:
         found = services.rebuild(every, datetime.now(UTC), dry_run=dry_run)
     if as_json:

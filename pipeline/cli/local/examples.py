@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from pipeline.cli.context import configure_producer, open_services
-from pipeline.cli.options import today
+from pipeline.days import today
 from pipeline.errors import NotCounted
 
 _COUNTED_WITHIN_S = 30.0

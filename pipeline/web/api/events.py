@@ -10,12 +10,12 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from pipeline.days import bound_days
 from pipeline.event.model import FIELDS, Event
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.event_log import queries
 from pipeline.event_log.queries import Position, Wanted
 from pipeline.services import Services
-from pipeline.upkeep.audit import bounds
 from pipeline.web.api.models import TABLE, EventsAnswer, documented
 from pipeline.web.api.queries import EventsQuery, invalid
 from pipeline.web.api.reads import Reads
@@ -57,7 +57,7 @@ def _wanted(query: EventsQuery, secret: str) -> Wanted:
     if user_id is not None and not query.pseudonym:
         user_id = pseudonym(secret, user_id)
     days = query.range()
-    first, end = bounds(*days) if days else (None, None)
+    first, end = bound_days(*days) if days else (None, None)
     return Wanted(query.event_type, user_id, first, end)
 
 

@@ -16,6 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
+from pipeline.days import begin_next_month
 from pipeline.postgres import partitions, schema
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.tables import PARTITIONED_BY_DAY, PARTITIONED_BY_MONTH, metadata, user_daily
@@ -198,7 +199,7 @@ def test_partitions_made_from_several_places_at_once_are_made_once(engine: Engin
     ids=str,
 )
 def test_the_month_after(day: date, following: date) -> None:
-    assert partitions.next_month(day) == following
+    assert begin_next_month(day) == following
 
 
 # Maintenance
