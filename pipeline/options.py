@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,16 +27,6 @@ class EventLogOptions:
     partitions: int = 1
     max_entries: int = 1_000_000
     max_bytes: int = 512 * 1024 * 1024
-
-    def logs(self, event_type: str) -> bool:
-        """Whether events of the type are logged."""
-        if isinstance(self.types, str):
-            return self.types == "all"
-        return event_type in self.types
-
-    def partition(self, event_type: str) -> int:
-        """The partition of the type's events."""
-        return zlib.crc32(event_type.encode()) % min(self.partitions, MAX_LOG_PARTITIONS)
 
 
 @dataclass(frozen=True)

@@ -82,13 +82,13 @@ def _timed() -> Iterator[list[float]]:
     """The seconds of each call of the apply script."""
     asked: list[float] = []
 
-    send, answer = Call.send, Call.answer
+    begin, answer = Call.__init__, Call.answer
     began_s = 0.0
 
-    def timed_send(call: Call) -> None:
+    def timed_begin(call: Call, *args: Any) -> None:
         nonlocal began_s
         began_s = time.perf_counter()
-        send(call)
+        begin(call, *args)
 
     def timed_answer(call: Call) -> Any:
         try:
@@ -96,7 +96,7 @@ def _timed() -> Iterator[list[float]]:
         finally:
             asked.append(time.perf_counter() - began_s)
 
-    with patch.object(Call, "send", timed_send), patch.object(Call, "answer", timed_answer):
+    with patch.object(Call, "__init__", timed_begin), patch.object(Call, "answer", timed_answer):
         yield asked
 
 

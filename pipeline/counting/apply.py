@@ -72,12 +72,17 @@ class Counters:
         except redis.RedisError:
             raise
         except Exception as error:
-            if len(deliveries) > 1:
-                return [self.apply_or_bury([delivery], now) for delivery in deliveries][-1]
-            logger.exception("a message cannot be counted and becomes a dead letter")
-            [broken] = deliveries
-            bad = BadEvent(broken.raw, f"message: {error!r}", kind="message")
-            return self.apply([msgspec.structs.replace(broken, events=(), bad=[bad])], now)
+            return self._bury_broken(deliveries, now, error)
+
+    def _bury_broken(
+        self, deliveries: Sequence[Delivery], now: datetime, error: Exception
+    ) -> Applied:
+        if len(deliveries) > 1:
+            return [self.apply_or_bury([delivery], now) for delivery in deliveries][-1]
+        logger.error("a message cannot be counted and becomes a dead letter", exc_info=error)
+        [broken] = deliveries
+        bad = BadEvent(broken.raw, f"message: {error!r}", kind="message")
+        return self.apply([msgspec.structs.replace(broken, events=(), bad=[bad])], now)
 
 
 class Applying:

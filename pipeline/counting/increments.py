@@ -99,10 +99,10 @@ def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
     if found is None:
         return None
     text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
-    return counted_value(text)
+    return text if len(text) <= MAX_VALUE_CHARACTERS else cut_value(text)
 
 
-def counted_value(text: str) -> str:
+def cut_value(text: str) -> str:
     """The value as it is counted: cut and marked when it is too long."""
     return text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + CUT_MARK
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import msgspec
 
 from pipeline.event.model import Event
-from pipeline.options import EventLogOptions
+from pipeline.options import MAX_LOG_PARTITIONS, EventLogOptions
 from pipeline.redis.keys import Keys
 
 FORMAT = "1"
@@ -97,6 +97,15 @@ Hours = Mapping[tuple[str, str], int]
 """Events counted by (event type, hour)."""
 
 
+def partition_of(event_type: str, options: EventLogOptions) -> int | None:
+    """The partition of a type's events, which stays the same while their number does; None when the
+    type is not logged."""
+    types = options.types
+    if types != "all" and (isinstance(types, str) or event_type not in types):
+        return None
+    return zlib.crc32(event_type.encode()) % min(options.partitions, MAX_LOG_PARTITIONS)
+
+
 def log_events(
     events: Sequence[Event], hours: Hours, options: EventLogOptions, keys: Keys
 ) -> tuple[list[LogEntry], list[bytes], dict[str, int]]:
@@ -107,7 +116,9 @@ def log_events(
     that was deleted, or a server that took over with a slower clock, gives ids out again.
     """
     types = {event_type for event_type, _ in hours}
-    placed = {name: options.partition(name) for name in types if options.logs(name)}
+    placed = {
+        name: partition for name in types if (partition := partition_of(name, options)) is not None
+    }
     by_partition: dict[int, Sequence[Event]] = {
         partition: events
         if len(placed) == len(types) and len(set(placed.values())) == 1
@@ -116,8 +127,8 @@ def log_events(
     }
     gaps: dict[int | None, dict[str, int]] = {partition: {} for partition in (None, *by_partition)}
     for (event_type, hour), n in hours.items():
-        partition = placed.get(event_type)
-        gaps[partition][keys.gap(event_type, OFF if partition is None else FULL, hour)] = n
+        place = placed.get(event_type)
+        gaps[place][keys.gap(event_type, OFF if place is None else FULL, hour)] = n
     entries = [
         LogEntry(
             keys.events(partition),

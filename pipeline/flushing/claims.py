@@ -60,24 +60,14 @@ class Claims:
         `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises
         `RedisWentBack` when Redis is behind it, and then takes nothing.
         """
+        keys, journal = self.keys, self.keys.inflight + batch_id
         reply = _CLAIM.run(
             self.client,
-            keys=[
-                self.keys.pending_flush,
-                self.keys.inflight + batch_id,
-                self.keys.batches,
-                self.keys.totals,
-                self.keys.dead,
-            ],
+            keys=[keys.pending_flush, journal, keys.batches, keys.totals, keys.dead],
             args=[batch_id, limit, *newest_stored, part],
         )
         if reply[0] == -1:
-            raise RedisWentBack(
-                f"Redis is at claim {reply[2]} of epoch {reply[1]}, but Postgres has stored claim "
-                f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older "
-                "state, or is another server, and what it holds may be counted twice. Nothing was "
-                "flushed. Compare the counts, then run `analytics accept-redis-state` to go on"
-            )
+            raise _went_back(reply[1:], newest_stored)
         pending, epoch, number, *taken = reply
         pairs = iter(taken)
         counts = {key_text(name): int(value) for name, value in zip(pairs, pairs, strict=True)}
@@ -154,3 +144,12 @@ class Claims:
             keys=[self.keys.batches, self.keys.totals],
             args=[epoch, self.keys.inflight],
         )
+
+
+def _went_back(newest: Sequence[int], newest_stored: tuple[int, int]) -> RedisWentBack:
+    return RedisWentBack(
+        f"Redis is at claim {newest[1]} of epoch {newest[0]}, but Postgres has stored claim "
+        f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older "
+        "state, or is another server, and what it holds may be counted twice. Nothing was "
+        "flushed. Compare the counts, then run `analytics accept-redis-state` to go on"
+    )

@@ -3,11 +3,14 @@ proves it."""
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select
@@ -15,7 +18,6 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import RedisWentBack
 from pipeline.flushing.claims import Claim
-from pipeline.flushing.rows import Columns, Refused, counter_name, joined_columns, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import begin_transfer
 from pipeline.postgres.refusals import blames_row
@@ -25,9 +27,38 @@ from pipeline.postgres.tables import (
     INSERT_DEAD_COUNTERS,
     PARTITIONED_BY_MONTH,
     additive_upsert,
+    daily,
+    dimension_daily,
+    event_log_gaps,
     flush_batches,
+    hourly,
+    key_columns,
+    user_daily,
 )
-from pipeline.redis.keys import Keys
+from pipeline.redis.keys import (
+    DailyCounter,
+    GapCounter,
+    HourlyCounter,
+    Keys,
+    UserCounter,
+    ValueCounter,
+    hour_text,
+)
+
+Columns = Sequence[list[str]]
+"""Rows of a table: the columns of its primary key in their order, then the counts."""
+
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A counter that Postgres will not take."""
+
+    counter: str
+    count: int
+    reason: str
+
 
 UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
 _FORGOTTEN_AT_ONCE = 1_000
@@ -125,35 +156,32 @@ class FlushTransaction:
         entered = set(self.connection.execute(ledger).scalars())
         for claim in claims:
             if claim.batch_id not in entered:
-                # Redis has given one number to two claims: it lost the first one and went on.
-                raise RedisWentBack(
-                    f"another batch is stored under claim {claim.number} of epoch {claim.epoch}: "
-                    "Redis was restored to an older state while a flush ran, and what it holds may "
-                    "be counted twice. Compare the counts, then run "
-                    "`analytics accept-redis-state` to go on"
-                )
+                raise _number_given_twice(claim)
         return new
 
     def _add(self, table: Table, columns: Columns) -> list[Refused]:
-        """Upsert the rows; where Postgres refuses some, halve until each of those stands alone."""
-        rows = len(columns[0])
-        if not rows:
+        """Upsert the rows; returns those that Postgres refuses."""
+        if not columns[0]:
             return []
-        joined = joined_columns(table, columns)
         try:
             with self.connection.begin_nested():
-                self.connection.execute(UPSERTS[table.name], joined)
+                self.connection.execute(UPSERTS[table.name], joined_columns(table, columns))
         except DBAPIError as error:
             if not blames_row(error):
                 raise
-            if rows == 1:
-                row = [column[0] for column in columns]
-                name = counter_name(table, row, self.store.keys)
-                return [Refused(name, int(row[-1]), str(error.orig))]
-            halves = slice(None, rows // 2), slice(rows // 2, None)
-            first, second = ([column[half] for column in columns] for half in halves)
-            return self._add(table, first) + self._add(table, second)
+            return self._find_refused(table, columns, error)
         return []
+
+    def _find_refused(self, table: Table, columns: Columns, error: DBAPIError) -> list[Refused]:
+        """Halve the rows until each of those that Postgres refuses stands alone."""
+        rows = len(columns[0])
+        if rows == 1:
+            row = [column[0] for column in columns]
+            name = counter_name(table, row, self.store.keys)
+            return [Refused(name, int(row[-1]), str(error.orig))]
+        halves = slice(None, rows // 2), slice(rows // 2, None)
+        first, second = ([column[half] for column in columns] for half in halves)
+        return self._add(table, first) + self._add(table, second)
 
     def _bury(self, refused: Sequence[Refused]) -> None:
         self.connection.execute(
@@ -176,3 +204,90 @@ def newest_claim(connection: Connection) -> tuple[int, int]:
     )
     found = connection.execute(newest).first()
     return (found.epoch, found.claim) if found else (0, 0)
+
+
+def _number_given_twice(claim: Claim) -> RedisWentBack:
+    # Redis has given one number to two claims: it lost the first one and went on.
+    return RedisWentBack(
+        f"another batch is stored under claim {claim.number} of epoch {claim.epoch}: "
+        "Redis was restored to an older state while a flush ran, and what it holds may "
+        "be counted twice. Compare the counts, then run "
+        "`analytics accept-redis-state` to go on"
+    )
+
+
+_ROWS: Mapping[type, tuple[Table, Callable[[Any], tuple[Any, ...]]]] = {
+    DailyCounter: (daily, attrgetter("event_type", "day")),
+    HourlyCounter: (hourly, attrgetter("event_type", "hour")),
+    UserCounter: (user_daily, attrgetter("day", "event_type", "user_id")),
+    GapCounter: (event_log_gaps, attrgetter("event_type", "reason", "hour")),
+    ValueCounter: (dimension_daily, attrgetter("day", "event_type", "property", "value")),
+}
+"""The table of a counter, and the primary key of its row."""
+
+
+def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[dict[str, Columns], list[Refused]]:
+    """The rows by table, and the names that are no counters of ours.
+
+    In the order of the names, which is the same in every flush: two of them that meet in the same
+    rows wait for each other, and do not block each other for ever.
+    """
+    by_table: dict[str, Columns] = {
+        table.name: [[] for _ in (*key_columns(table), "count")] for table in COUNTER_TABLES
+    }
+    add_day, add_type, add_user, add_count = (one.append for one in by_table[user_daily.name])
+    of_users = f"{keys.prefix}user:"
+    refused: list[Refused] = []
+    for name in sorted(counts):
+        count = counts[name]
+        # Nearly all are of users, with nothing escaped in them: those are read without the parser.
+        if name.startswith(of_users) and "%" not in name and name.isprintable():
+            user_id, _, rest = name[len(of_users) :].partition(":")
+            event_type, _, day = rest.partition(":")
+            if user_id and event_type and _is_day(day):
+                add_day(day)
+                add_type(event_type)
+                add_user(user_id)
+                add_count(str(count))
+                continue
+        try:
+            counter = keys.parse(name)
+        except ValueError as error:
+            refused.append(Refused(name, count, str(error)))
+        else:
+            table, key = _ROWS[type(counter)]
+            for column, value in zip(by_table[table.name], (*key(counter), count), strict=True):
+                column.append(str(value))
+    return by_table, refused
+
+
+@lru_cache(maxsize=1024)
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def counter_name(table: Table, row: Sequence[str], keys: Keys) -> str:
+    """The name of the counter that made the row, which begins with its primary key."""
+    if table is daily:
+        return keys.daily(row[0], row[1])
+    if table is hourly:
+        return keys.hourly(row[0], hour_text(datetime.fromisoformat(row[1])))
+    if table is user_daily:
+        return keys.user(row[2], row[1], row[0])
+    if table is event_log_gaps:
+        return keys.gap(row[0], row[1], hour_text(datetime.fromisoformat(row[2])))
+    return keys.value(row[1], row[2], row[3], row[0])
+
+
+def joined_columns(table: Table, columns: Columns) -> dict[str, Any]:
+    """The parameters of the table's additive upsert."""
+    by_name = dict(zip([*key_columns(table), "count"], columns, strict=True))
+    joined = {name: _SEPARATOR.join(column) for name, column in by_name.items()}
+    separator = _SEPARATOR
+    if any(text.count(separator) != len(columns[0]) - 1 for text in joined.values()):
+        separator = f"{_SEPARATOR}{secrets.token_hex(8)}"  # which nobody can have put into a name
+        joined = {name: separator.join(column) for name, column in by_name.items()}
+    return {**joined, "separator": separator}

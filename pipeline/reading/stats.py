@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from pipeline.counting.increments import counted_value
+from pipeline.counting.increments import cut_value
 from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.redis.keys import Keys, UserCounter, hour_text
@@ -151,7 +151,7 @@ class Stats:
         self, event_type: str, property_name: str, value: str, first: date, last: date
     ) -> list[tuple[date, int]]:
         """The same for every day of the range, zeros included."""
-        value = counted_value(value)
+        value = cut_value(value)
 
         def name(day: date) -> str:
             return self._keys.value(event_type, property_name, value, f"{day}")

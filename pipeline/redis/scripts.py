@@ -39,13 +39,12 @@ class Script:
         sent; it may have been, all the same."""
         pool = cast("Any", client.connection_pool)
         connection = pool.get_connection()
-        call = Call(self, connection, keys, args, pool)
         try:
-            call.send()
+            return Call(self, connection, keys, args, pool)
         except BaseException:
-            call.drop()
+            connection.disconnect()
+            pool.release(connection)
             raise
-        return call
 
 
 class Call:
@@ -60,13 +59,11 @@ class Call:
         args: Sequence[Any],
         pool: Any = None,
     ) -> None:
-        """`connection` goes back to `pool` with the answer; without a pool it is its caller's."""
-        self._command = ("EVALSHA", script.sha1, len(keys), *keys, *args)
+        """Send the call. `connection` goes back to `pool` with the answer; without a pool it is its
+        caller's."""
         self._script, self._connection, self._pool = script, connection, pool
-
-    def send(self) -> None:
-        """Send it."""
-        self._connection.send_command(*self._command)
+        self._command = ("EVALSHA", script.sha1, len(keys), *keys, *args)
+        connection.send_command(*self._command)
 
     def answer(self) -> Any:
         """What the script returns; a server that does not know it yet is sent its text. Raises
@@ -81,13 +78,11 @@ class Call:
                 connection.send_command(*self._command)
                 return connection.read_response()
         finally:
-            self._release()
+            if self._pool is not None:
+                self._pool.release(connection)
 
     def drop(self) -> None:
         """Wait for no answer; whether the script has run stays unknown."""
         self._connection.disconnect()
-        self._release()
-
-    def _release(self) -> None:
         if self._pool is not None:
             self._pool.release(self._connection)

@@ -98,7 +98,7 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     task_id: str = ""
 
 
-def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> Read | None:  # noqa: PLR0911
+def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> Read | None:
     """The events in a message, or None when it is for Celery itself.
 
     `tasks` are the names of the tasks there are. Raises whatever reading nonsense may raise.
@@ -107,6 +107,30 @@ def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> 
         message = _read_message(raw)
     except (msgspec.DecodeError, UnicodeError) as error:
         return unreadable(tag, raw, f"is not a Celery message: {error}")
+    headers = message.headers
+    if headers.task in tasks and not _is_for_celery(message):
+        events = _usual_events(message, now)
+        if events is not None:
+            task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
+            return Read(Delivery(events, (), tag, task_id, raw), headers.task, headers.id)
+    return _read_unusual(tag, raw, message, now, tasks)
+
+
+def _is_for_celery(message: _Message) -> bool:
+    """Whether something in the message's head asks for more than to count it now."""
+    headers = message.headers
+    return (
+        bool(headers.compression)
+        or headers.eta is not None
+        or headers.expires is not None
+        or headers.task not in (TRACK_EVENT, TRACK_EVENTS)
+        or message.content_type != "application/json"
+    )
+
+
+def _read_unusual(
+    tag: str, raw: bytes, message: _Message, now: datetime, tasks: Container[str]
+) -> Read | None:
     if not message.headers.task:
         message = _second_protocol(message)
     headers = message.headers
@@ -115,17 +139,8 @@ def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> 
     if message.content_type != "application/json":
         reason = f"content type {message.content_type!r} is not accepted; send JSON"
         return unreadable(tag, raw, reason)
-    if (
-        headers.compression
-        or headers.eta is not None
-        or headers.expires is not None
-        or headers.task not in (TRACK_EVENT, TRACK_EVENTS)
-    ):
+    if _is_for_celery(message):
         return None
-    task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
-    events = _usual_events(message, now)
-    if events is not None:
-        return Read(Delivery(events, (), tag, task_id, raw), headers.task, headers.id)
     try:
         args, kwargs, embedded = _arguments(message)
     except (ValueError, TypeError, RecursionError) as error:
@@ -133,6 +148,7 @@ def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> 
     if embedded != _PLAIN:
         return None
     read = read_event if headers.task == TRACK_EVENT else read_events
+    task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
     delivery = msgspec.structs.replace(read(args, kwargs, task_id, now), tag=tag, raw=raw)
     return Read(delivery, headers.task, headers.id)
 

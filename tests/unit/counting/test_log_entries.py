@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.counting.batch import Batch, Delivery
-from pipeline.counting.log_entries import as_events, log_events, pack, unpack
+from pipeline.counting.log_entries import as_events, log_events, pack, partition_of, unpack
 from pipeline.event.model import Event
 from pipeline.event_log.archive import copy_text
 from pipeline.options import MAX_LOG_PARTITIONS, EventLogOptions
@@ -79,7 +79,7 @@ def test_what_is_no_blob_of_ours_is_refused(blob: bytes, form: str, said: str) -
     [("all", True), ("none", False), (["a"], True), (["b"], False), ([], False)],
 )
 def test_types_are_logged_as_the_setting_says(types: Any, *, logged: bool) -> None:
-    assert EventLogOptions(types).logs("a") is logged
+    assert (partition_of("a", EventLogOptions(types)) is not None) is logged
     entries, _, _ = log_events([event("a")], {("a", HOUR): 1}, EventLogOptions(types), Keys())
     assert bool(entries) is logged
 
@@ -87,8 +87,9 @@ def test_types_are_logged_as_the_setting_says(types: Any, *, logged: bool) -> No
 @given(texts, st.integers(1, MAX_LOG_PARTITIONS))
 def test_a_type_is_always_in_the_same_one_of_the_partitions(name: str, partitions: int) -> None:
     options = EventLogOptions(partitions=partitions)
-    assert options.partition(name) in range(partitions)
-    assert options.partition(name) == EventLogOptions(partitions=partitions).partition(name)
+    assert partition_of(name, options) in range(partitions)
+    again = EventLogOptions(partitions=partitions)
+    assert partition_of(name, options) == partition_of(name, again)
 
 
 def test_a_batch_that_is_made_again_logs_only_what_it_counts() -> None:
