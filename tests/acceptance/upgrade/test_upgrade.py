@@ -35,7 +35,7 @@ from tests.conftest import keys_that_stay
 from tests.helpers.support import eventually, execute
 from tests.helpers.tracking import run
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
 
 ERASED = "ann@example.com"
 NEXT = Seen("next", None, datetime(2025, 3, 14, 21, tzinfo=UTC))

@@ -22,6 +22,7 @@ from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.conftest import MakeServices
 from tests.helpers.aging import grow_older
+from tests.helpers.interruptions import Crash, Crashing
 from tests.helpers.support import NOW, count_events, event, execute
 
 AT_ONCE = ArchiveOptions(idle_s=0)
@@ -29,44 +30,30 @@ AT_ONCE = ArchiveOptions(idle_s=0)
 STREAM = "analytics:events:0"
 
 
-class Crash(BaseException):
-    """The process ends here: nothing catches it, as nothing catches SIGKILL."""
-
-
-class CrashingLog(EventLog):
+class CrashingLog(Crashing, EventLog):
     """Ends the process before or after a step in Redis."""
 
-    step = ""
-
     def read(self, partition: int, consumer: str, count: int) -> list[Entry]:
-        self._reached("before read")
+        self.reached("before read")
         found = super().read(partition, consumer, count)
-        self._reached("after read")
+        self.reached("after read")
         return found
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        self._reached("before finish")
+        self.reached("before finish")
         super().finish(entries)
-        self._reached("after finish")
-
-    def _reached(self, step: str) -> None:
-        if step == self.step:
-            raise Crash(step)
+        self.reached("after finish")
 
 
-class CrashingArchive(Archive):
+class CrashingArchive(Crashing, Archive):
     """Ends the process before or after the commit."""
-
-    step = ""
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         with super().transaction() as connection:
             yield connection
-            if self.step == "before commit":
-                raise Crash(self.step)
-        if self.step == "after commit":
-            raise Crash(self.step)
+            self.reached("before commit")
+        self.reached("after commit")
 
 
 def crashing_archive(services: Services, step: str) -> None:

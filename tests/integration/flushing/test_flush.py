@@ -16,64 +16,52 @@ from pipeline.flushing.pace import CLAIMED_AT_ONCE
 from pipeline.flushing.store import FlushTransaction, Store
 from pipeline.services import Services
 from tests.conftest import MakeServices
+from tests.helpers.interruptions import Crash, Crashing
 from tests.helpers.support import NOW, TODAY, count_events, event, execute, rows, stored_total
 
 USERS = 20
 """Of `some_events`, which makes so many counters and two more."""
 
 
-class Crash(BaseException):
-    """The process ends here: nothing catches it, as nothing catches SIGKILL."""
-
-
-class CrashingClaims(Claims):
+class CrashingClaims(Crashing, Claims):
     """Ends the process before or after a step in Redis."""
 
-    step = ""
     after_claims = 1
 
     def claim(
         self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
     ) -> Claim:
-        self._reached("before claim")
+        self.reached("before claim")
         claimed = super().claim(batch_id, limit, newest_stored, part)
         self.after_claims -= 1
         if self.after_claims <= 0:
-            self._reached("after claim")
+            self.reached("after claim")
         return claimed
 
     def take_over(self, batch_id: str) -> Claim:
         found = super().take_over(batch_id)
-        self._reached("after reading the journal")
+        self.reached("after reading the journal")
         return found
 
     def settle(self, batch_id: str) -> None:
-        self._reached("before settle")
+        self.reached("before settle")
         super().settle(batch_id)
-        self._reached("after settle")
+        self.reached("after settle")
 
     def note_flush(self, began_s: int) -> None:
-        self._reached("at the end")
+        self.reached("at the end")
         super().note_flush(began_s)
 
-    def _reached(self, step: str) -> None:
-        if step == self.step:
-            raise Crash(step)
 
-
-class CrashingStore(Store):
+class CrashingStore(Crashing, Store):
     """Ends the process before or after the commit."""
-
-    step = ""
 
     @contextmanager
     def transaction(self, lock_timeout_s: int = 30) -> Iterator[FlushTransaction]:
         with super().transaction(lock_timeout_s) as transaction:
             yield transaction
-            if self.step == "before commit":
-                raise Crash(self.step)
-        if self.step == "after commit":
-            raise Crash(self.step)
+            self.reached("before commit")
+        self.reached("after commit")
 
 
 def crashing_flush(services: Services, step: str, batch_size: int, after_claims: int = 1) -> None:

@@ -5,7 +5,7 @@ No clock is moved: everything else grows older meanwhile (`tests/helpers/aging.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -13,10 +13,10 @@ from sqlalchemy.exc import OperationalError
 
 from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush
-from pipeline.reading.exact import Unstored, UnstoredCounts
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
 from tests.helpers.aging import grow_older
+from tests.helpers.interruptions import InterruptedReader
 from tests.helpers.support import TODAY, count_events, event, execute, rows, stored_total
 
 HOUR = timedelta(hours=1)
@@ -134,20 +134,6 @@ def test_a_claim_that_slept_for_an_hour_is_listed_and_read_all_along(services: S
 # The reader
 
 
-class SleepyReader(UnstoredCounts):
-    """Sleeps once, between the two steps of a read: it has asked Redis, and not yet Postgres."""
-
-    asleep: Callable[[], None]
-    reads = 0
-
-    def read(self, counters: Sequence[str]) -> Unstored:
-        found = super().read(counters)
-        self.reads += 1
-        if self.reads == 1:
-            self.asleep()
-        return found
-
-
 FLUSH_STEPS = ["claim", "store", "settle"]
 
 
@@ -171,27 +157,27 @@ def test_a_reader_that_sleeps_between_its_steps_is_exact(
     """A flush has come some way when the read begins, and goes on to its end meanwhile."""
     some_events(services)
     go_on_with_flush(services, 0, done)
-    reader = SleepyReader(services.redis, services.keys)
+    reader = InterruptedReader(services.redis, services.keys)
 
     def asleep() -> None:
         go_on_with_flush(services, done, 3)
         grow_older(services, hours * HOUR)
 
-    reader.asleep = asleep
+    reader.then = asleep
 
     assert Stats(reader, services.engine).daily_count("page_view", TODAY) == EVENTS
-    assert reader.reads == (2 if done == 0 else 1), "what was live when it began is stored by now"
+    assert reader.asked == (2 if done == 0 else 1), "what was live when it began is stored by now"
 
 
 def test_a_reader_of_a_users_counters_that_sleeps_six_minutes_is_exact(services: Services) -> None:
     some_events(services)
-    reader = SleepyReader(services.redis, services.keys)
+    reader = InterruptedReader(services.redis, services.keys)
 
     def asleep() -> None:
         go_on_with_flush(services, 0, 3)
         grow_older(services, HOUR / 10)
 
-    reader.asleep = asleep
+    reader.then = asleep
 
     assert Stats(reader, services.engine).user_counts("u0") == {"page_view": {TODAY: 3}}
-    assert reader.reads == 2
+    assert reader.asked == 2

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from pipeline.flushing.claims import Claim
-from pipeline.reading.exact import Unstored, UnstoredCounts
 from pipeline.reading.stats import Ranking, Stats
 from pipeline.services import Services
 from tests.conftest import MakeServices
+from tests.helpers.interruptions import InterruptedReader
 from tests.helpers.support import NOW, TODAY, count_events, event, execute
 
 YESTERDAY = TODAY - timedelta(days=1)
@@ -82,22 +82,8 @@ def test_a_read_is_exact_with_batches_in_all_states_at_once(services: Services) 
     assert services.stats.user_counts("u") == {"page_view": {TODAY: 11_111}}
 
 
-class Interrupted(UnstoredCounts):
-    """Something happens once, after a read has asked Redis and before it asks Postgres."""
-
-    then: Callable[[], object]
-    asked = 0
-
-    def read(self, counters: Sequence[str]) -> Unstored:
-        found = super().read(counters)
-        self.asked += 1
-        if self.asked == 1:
-            self.then()
-        return found
-
-
-def interrupted(services: Services, then: Callable[[], object]) -> tuple[Interrupted, Stats]:
-    counters = Interrupted(services.redis, services.keys)
+def interrupted(services: Services, then: Callable[[], object]) -> tuple[InterruptedReader, Stats]:
+    counters = InterruptedReader(services.redis, services.keys)
     counters.then = then
     return counters, Stats(counters, services.engine)
 
