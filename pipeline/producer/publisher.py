@@ -93,9 +93,8 @@ class Publisher:
                 try:
                     connection.read_response()
                 except NoScriptError:
-                    call = Call(_PUBLISH, connection, self._keys, args)
-                    call.send()
-                    call.answer()  # which loads the script
+                    # Sent again by the ordinary call, which loads the script.
+                    Call(_PUBLISH, connection, self._keys, args).answer()
                 return
             except (*RETRY_LATER, *_NO_REPLY) as error:
                 unanswered = unanswered or not isinstance(error, RETRY_LATER)
