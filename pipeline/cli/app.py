@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         code = typer.main.get_command(app).main(
-            _data_dir_first(given), prog_name="analytics", standalone_mode=False
+            _move_data_dir_first(given), prog_name="analytics", standalone_mode=False
         )
         sys.stdout.flush()
     except typer.TyperException as error:
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        _drop_output()  # whoever read it has gone (`analytics … | head`)
+        _drop_output()  # its reader has gone (`analytics … | head`)
         sys.exit(1)
     except Exception as error:
         line = explain(error)
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         warn(line)
         try:
             sys.stdout.flush()
-        except OSError:  # which is what was told; Python would tell it again, and exit with 120
+        except OSError:  # the line says so already; Python would repeat it and exit with 120
             _drop_output()
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
@@ -120,7 +120,7 @@ def _show_usage_error(message: str) -> None:
         warn(" ".join(message.replace("Value error, ", "").split()))
 
 
-def _data_dir_first(arguments: Sequence[str]) -> list[str]:
+def _move_data_dir_first(arguments: Sequence[str]) -> list[str]:
     """Move `--data-dir DIR` to the front, where the root reads it, from wherever it stands."""
     moved: list[str] = []
     others: list[str] = []

@@ -69,6 +69,12 @@ def load_celery_app() -> Any:
     return app
 
 
+def ping_nodes(app: Any, timeout_s: float) -> list[str]:
+    """Names of the Celery nodes, workers and beat, that answer within `timeout_s`."""
+    replies: list[dict[str, object]] = app.control.ping(timeout=timeout_s) or []
+    return [name for reply in replies for name in reply]
+
+
 def configure_producer() -> None:
     """Make `track_event` and `track_events` publish where the settings say.
 

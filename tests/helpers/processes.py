@@ -1,4 +1,4 @@
-"""Python programs that tests run in processes of their own."""
+"""Python programs that tests run in processes of their own, and whether a process runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.helpers.support import ROOT, environment_without_settings
 
@@ -43,3 +44,11 @@ def piped_python(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def runs(pid: int) -> bool:
+    """Whether `pid` lives; one that has ended and waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -52,10 +52,10 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
     with open_services() as services:
         found = services.audit(*days)
     if as_json:
-        print_json({"differences": [_as_object(one) for one in found]})
+        print_json({"differences": [_to_object(one) for one in found]})
     elif found:
         rows = [
-            (one.event_type, _when(one), one.counted, one.logged, one.gap, one.drift)
+            (one.event_type, _format_time(one), one.counted, one.logged, one.gap, one.drift)
             for one in found
         ]
         columns = ["event type", "when (UTC)", "counted", "logged", "not logged", "drift"]
@@ -92,7 +92,7 @@ def rebuild(
     with open_services() as services:
         found = services.rebuild(every, datetime.now(UTC), dry_run=dry_run)
     if as_json:
-        print_json({"days": [_rebuilt(one) for one in found]})
+        print_json({"days": [_rebuilt_to_object(one) for one in found]})
         return
     for one in found:
         _show(one)
@@ -115,11 +115,11 @@ def prune(dry_run: DryRun = False, as_json: Json = False) -> None:
         warn(f"{name} is being read and stays for now; run `analytics prune` again")
 
 
-def _when(one: Difference) -> str:
+def _format_time(one: Difference) -> str:
     return f"{one.day}" if one.hour is None else f"{one.day} {one.hour:02}:00"
 
 
-def _as_object(one: Difference) -> dict[str, object]:
+def _to_object(one: Difference) -> dict[str, object]:
     return {
         "event_type": one.event_type,
         "day": one.day.isoformat(),
@@ -131,7 +131,7 @@ def _as_object(one: Difference) -> dict[str, object]:
     }
 
 
-def _rebuilt(one: Rebuilt) -> dict[str, object]:
+def _rebuilt_to_object(one: Rebuilt) -> dict[str, object]:
     return {
         "day": one.day.isoformat(),
         "changed": {name: list(counts) for name, counts in one.changed.items()},

@@ -44,7 +44,7 @@ def list_(
         services.move_dead_letters()
         letters = dead_letters.stored(services.engine, limit)
     if as_json:
-        print_json({"dead_letters": [_as_object(letter) for letter in letters]})
+        print_json({"dead_letters": [_to_object(letter) for letter in letters]})
         return
     rows = [
         (
@@ -52,7 +52,7 @@ def list_(
             letter.created_at.strftime("%Y-%m-%d %H:%M:%S"),
             letter.replayed_at.strftime("%Y-%m-%d %H:%M:%S") if letter.replayed_at else "",
             letter.reason,
-            one_line(_text(letter), 60),
+            one_line(_decode_body(letter), 60),
         )
         for letter in letters
     ]
@@ -115,16 +115,16 @@ def _publish(letter: DeadLetter) -> None:
         ) from error
 
 
-def _as_object(letter: DeadLetter) -> dict[str, object]:
+def _to_object(letter: DeadLetter) -> dict[str, object]:
     return {
         "id": letter.id,
         "kind": letter.kind,
         "reason": letter.reason,
-        "body": _text(letter),
+        "body": _decode_body(letter),
         "created_at": letter.created_at.isoformat(),
         "replayed_at": letter.replayed_at.isoformat() if letter.replayed_at else None,
     }
 
 
-def _text(letter: DeadLetter) -> str:
+def _decode_body(letter: DeadLetter) -> str:
     return letter.body.decode(errors="backslashreplace")

@@ -25,7 +25,7 @@ _REJECTED_LINES_SHOWN = 20
 _LINES_PER_REFRESH = 500
 
 
-class Format(StrEnum):
+class ImportFormat(StrEnum):
     """What the lines of a file are."""
 
     combined = "combined"
@@ -67,12 +67,12 @@ def track(
     from pipeline.producer.celery_tasks import track_event
 
     configure_producer()
-    read = dict(_property(text) for text in properties or [])
+    read = dict(_parse_property(text) for text in properties or [])
     sent = track_event.delay(
         event,
         user_id=user,
         properties=read or None,
-        timestamp=_timestamp(timestamp),
+        timestamp=_parse_timestamp(timestamp),
         event_id=event_id,
     )
     if as_json:
@@ -86,12 +86,12 @@ def import_(
         str, typer.Argument(metavar="FILE", help="A file, plain or gzipped; - for standard input.")
     ],
     lines: Annotated[
-        Format,
+        ImportFormat,
         typer.Option(
             "--format",
             help="combined: a log of Apache or nginx. ndjson: one event object on each line.",
         ),
-    ] = Format.combined,
+    ] = ImportFormat.combined,
     event: Annotated[
         str, typer.Option("--event", metavar="NAME", help="The event type of log lines.")
     ] = "page_view",
@@ -116,14 +116,14 @@ def import_(
     """
     from pipeline.cli.files.importing import Importer, LineIds, Report
     from pipeline.cli.files.line_source import open_lines
-    from pipeline.cli.files.log_formats import combined, ndjson
+    from pipeline.cli.files.log_formats import build_combined_parser, parse_ndjson
     from pipeline.producer.celery_tasks import track_events
 
     configure_producer()
-    parse = combined(event) if lines is Format.combined else ndjson
+    parse = build_combined_parser(event) if lines is ImportFormat.combined else parse_ndjson
     ids = LineIds(f"{lines.value} {event}") if event_ids else None
-    with closing(Report()) as report, _stopping_told(report, event_ids):
-        with open_lines(file) as source, _progress(source, report) as watched:
+    with closing(Report()) as report, _explain_stop(report, event_ids):
+        with open_lines(file) as source, _show_progress(source, report) as watched:
             Importer(parse, track_events.delay, report, ids).run(watched)
         if as_json:
             _print_report(report)
@@ -134,21 +134,21 @@ def import_(
 
 
 @contextmanager
-def _stopping_told(report: Report, event_ids: bool) -> Iterator[None]:
+def _explain_stop(report: Report, event_ids: bool) -> Iterator[None]:
     """Say how far an import came that is stopped by a fault or by Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
-        warn(f"stopped; {_how_far(report, event_ids)}")
+        warn(f"stopped; {_describe_progress(report, event_ids)}")
         raise
     except Exception as error:
         line = explain(error)
         if line is None:
             raise
-        raise ImportStopped(f"{line}; {_how_far(report, event_ids)}") from error
+        raise ImportStopped(f"{line}; {_describe_progress(report, event_ids)}") from error
 
 
-def _property(text: str) -> tuple[str, str]:
+def _parse_property(text: str) -> tuple[str, str]:
     """`path=/a=b` is the property path with the text "/a=b"."""
     name, separator, value = text.partition("=")
     if not separator or not name:
@@ -156,7 +156,7 @@ def _property(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _timestamp(text: str | None) -> str | float | None:
+def _parse_timestamp(text: str | None) -> str | float | None:
     """Unix seconds are given as a number; the producer checks the rest."""
     try:
         return None if text is None else float(text)
@@ -164,7 +164,7 @@ def _timestamp(text: str | None) -> str | float | None:
         return text
 
 
-def _how_far(report: Report, event_ids: bool) -> str:
+def _describe_progress(report: Report, event_ids: bool) -> str:
     if not report.sent:
         return "nothing was sent"
     again = (
@@ -178,7 +178,7 @@ def _how_far(report: Report, event_ids: bool) -> str:
 def _print_report(report: Report) -> None:
     """`{"lines", "sent", "rejected": […]}`, written bit by bit: it may be as long as the file."""
     sys.stdout.write(f'{{"lines": {report.lines}, "sent": {report.sent}, "rejected": [')
-    for position, row in enumerate(report.rejected()):
+    for position, row in enumerate(report.read_rejected()):
         sys.stdout.write((", " if position else "") + json.dumps(row))
     sys.stdout.write("]}\n")
 
@@ -190,7 +190,7 @@ def _show_report(name: str, report: Report) -> None:
         return
     shown = [
         (row["line"], row["reason"])
-        for row, _ in zip(report.rejected(), range(_REJECTED_LINES_SHOWN), strict=False)
+        for row, _ in zip(report.read_rejected(), range(_REJECTED_LINES_SHOWN), strict=False)
     ]
     print_table("Rejected", ["line", "reason"], shown)
     if report.rejected_count > len(shown):
@@ -198,7 +198,7 @@ def _show_report(name: str, report: Report) -> None:
 
 
 @contextmanager
-def _progress(source: LineSource, report: Report) -> Iterator[Iterator[Line]]:
+def _show_progress(source: LineSource, report: Report) -> Iterator[Iterator[Line]]:
     """The lines of `source`, with a bar on standard error when that is a terminal."""
     if not sys.stderr.isatty():
         yield iter(source)

@@ -64,7 +64,7 @@ def create(
     with open_access() as access:
         key, shown = access.create(kind.value, name, origin or (), may_forget=allow_forget)
     if as_json:
-        print_json({"key": shown, **_as_object(key)})
+        print_json({"key": shown, **_to_object(key)})
     else:
         say(shown)
 
@@ -75,7 +75,7 @@ def list_(as_json: Json = False) -> None:
     with open_access() as access:
         found = access.list()
     if as_json:
-        print_json({"keys": [_as_object(key) for key in found]})
+        print_json({"keys": [_to_object(key) for key in found]})
         return
     rows = [
         (
@@ -100,12 +100,12 @@ def revoke(
     with open_access() as access:
         key = access.revoke(key_id)
     if as_json:
-        print_json(_as_object(key))
+        print_json(_to_object(key))
     else:
         say(f"Revoked: {key.id}.")
 
 
-def _as_object(key: AccessKey) -> dict[str, object]:
+def _to_object(key: AccessKey) -> dict[str, object]:
     return {
         "id": key.id,
         "kind": key.kind,

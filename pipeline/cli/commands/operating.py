@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.context import find_postgres_url, load_celery_app, load_settings, open_services
+from pipeline.cli.context import (
+    find_postgres_url,
+    load_celery_app,
+    load_settings,
+    open_services,
+    ping_nodes,
+)
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say
 from pipeline.errors import InvalidConfiguration
@@ -73,7 +79,7 @@ def status(as_json: Json = False) -> None:
     """
     with open_services() as services:
         state = services.status()
-    answering = sorted(name for reply in _ping() for name in reply)
+    answering = sorted(ping_nodes(load_celery_app(), _PING_TIMEOUT_S))
     # Beat answers too, but works on nothing.
     workers = [name for name in answering if not name.startswith("celerybeat@")]
     if as_json:
@@ -180,8 +186,3 @@ def accept_redis_state(as_json: Json = False) -> None:
         print_json({"epoch": epoch})
     else:
         say(f"Flushing goes on from what Redis holds now (epoch {epoch}).")
-
-
-def _ping() -> list[dict[str, object]]:
-    replies: list[dict[str, object]] = load_celery_app().control.ping(timeout=_PING_TIMEOUT_S) or []
-    return replies

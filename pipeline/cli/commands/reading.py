@@ -34,7 +34,7 @@ To = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="Archive what waits first.")]
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """What an export is written as."""
 
     ndjson = "ndjson"
@@ -84,7 +84,7 @@ def events(  # noqa: PLR0913, PLR0917 - the options of the command
             event.timestamp.strftime("%Y-%m-%d %H:%M:%S"),
             event.event_type,
             event.user_id,
-            one_line(_properties(event), 100),
+            one_line(_format_properties(event), 100),
         )
         for event in found
     ]
@@ -96,7 +96,7 @@ def export(  # noqa: PLR0913, PLR0917 - the options of the command
         str, typer.Argument(metavar="FILE", help="Where to; - for standard output (ndjson).")
     ],
     form: Annotated[
-        Format | None,
+        ExportFormat | None,
         typer.Option("--format", help="ndjson or parquet; else what the file's name ends in."),
     ] = None,
     gzip: Annotated[
@@ -114,23 +114,23 @@ def export(  # noqa: PLR0913, PLR0917 - the options of the command
     `analytics import --format ndjson` reads ndjson back. Millions of events need little memory.
     The file appears under its name when it is whole.
     """
-    from pipeline.cli.files.exporting import Destination, NdjsonWriter, parquet_writer
+    from pipeline.cli.files.exporting import Destination, NdjsonWriter, load_parquet_writer
     from pipeline.event_log import queries
 
     wanted = read_wanted(event_type, user, first, last)
-    parquet = form is Format.parquet or (form is None and file.endswith(".parquet"))
+    parquet = form is ExportFormat.parquet or (form is None and file.endswith(".parquet"))
     if parquet and (file == "-" or gzip):
         raise typer.BadParameter(
             "parquet needs a file and compresses by itself; leave --gzip out", param_hint="FILE"
         )
-    make = parquet_writer() if parquet else NdjsonWriter
+    make = load_parquet_writer() if parquet else NdjsonWriter
     with open_services() as services:
         if fresh:
             services.archive_events()
         with (
             Destination(file, compressed=gzip or file.endswith(".gz")) as destination,
             make(destination.stream) as writer,
-            _progress(lambda: queries.how_many(services.engine, wanted)) as advanced,
+            _show_progress(lambda: queries.how_many(services.engine, wanted)) as advanced,
         ):
             exported = 0
             for some in queries.stream(services.engine, wanted):
@@ -149,8 +149,8 @@ def read_wanted(
     """Which events the options name."""
     from pipeline.event_log.queries import Wanted
 
-    begin, _ = _moments("--from", first) if first is not None else (None, None)
-    _, end = _moments("--to", last) if last is not None else (None, None)
+    begin, _ = _read_moments("--from", first) if first is not None else (None, None)
+    _, end = _read_moments("--to", last) if last is not None else (None, None)
     if begin is not None and end is not None and begin >= end:
         raise typer.BadParameter(
             f"{first!r} is not before {last!r}; give the earlier one first", param_hint="--from"
@@ -158,7 +158,7 @@ def read_wanted(
     return Wanted(event_type, user, begin, end)
 
 
-def _moments(option: str, text: str) -> tuple[datetime, datetime]:
+def _read_moments(option: str, text: str) -> tuple[datetime, datetime]:
     """The beginning and the end of a day; twice the same for a moment."""
     try:
         if len(text) == len("2026-01-31"):
@@ -179,13 +179,13 @@ def _moments(option: str, text: str) -> tuple[datetime, datetime]:
 def _follow(services: Services, wanted: Wanted, as_json: bool) -> None:
     from pipeline.counting.log_entries import as_events
 
-    def missed(entries: int) -> None:
+    def warn_of_missed(entries: int) -> None:
         warn(
             f"{entries} batches were archived before they could be shown; without --follow they are"
         )
 
     warn("waiting for events; Ctrl-C stops")
-    for entry in services.event_log.follow(missed):
+    for entry in services.event_log.follow(warn_of_missed):
         if entry is None:
             continue
         try:
@@ -198,17 +198,18 @@ def _follow(services: Services, wanted: Wanted, as_json: bool) -> None:
                 print_json(event.to_dict())
             else:
                 user = "" if event.user_id is None else one_line(event.user_id, 40)
-                shown = (one_line(event.event_type, 40), user, one_line(_properties(event), 100))
-                say("  ".join([event.timestamp.strftime("%Y-%m-%d %H:%M:%S"), *shown]).rstrip())
+                properties = one_line(_format_properties(event), 100)
+                when = event.timestamp.strftime("%Y-%m-%d %H:%M:%S")
+                say("  ".join([when, one_line(event.event_type, 40), user, properties]).rstrip())
         sys.stdout.flush()
 
 
-def _properties(event: Event) -> str:
+def _format_properties(event: Event) -> str:
     return json.dumps(event.properties, ensure_ascii=False) if event.properties else ""
 
 
 @contextmanager
-def _progress(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
+def _show_progress(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
     """Shows how many events are done, on standard error when that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done: None

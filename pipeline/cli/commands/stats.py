@@ -58,7 +58,7 @@ def count(
     if as_json:
         print_json({"count": counted})
     else:
-        print_table(_days(beginning, end), ["event type", "count"], [(event_type, counted)])
+        print_table(_format_days(beginning, end), ["event type", "count"], [(event_type, counted)])
 
 
 @commands.command(epilog="Example: analytics stats hourly page_view --date 2026-01-31")
@@ -99,8 +99,8 @@ def series(
     if as_json:
         print_json({"series": [{"at": at.isoformat(), "count": n} for at, n in points]})
     else:
-        rows = [(_moment(at), n) for at, n in points]
-        print_table(f"{event_type}, {_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
+        rows = [(_format_moment(at), n) for at, n in points]
+        print_table(f"{event_type}, {_format_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
 
 
 @commands.command(epilog="Example: analytics stats user u1 --from 2026-01-01 --to 2026-01-31")
@@ -150,7 +150,7 @@ def property_(
     if as_json:
         print_json({"count": counted})
     else:
-        title = f"{event_type}, {_days(beginning, end)}"
+        title = f"{event_type}, {_format_days(beginning, end)}"
         print_table(title, [name, "count"], [(value, counted)])
 
 
@@ -188,9 +188,9 @@ def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
         say(f"As of the last flush, {as_of:%Y-%m-%d %H:%M:%S %Z}; --fresh flushes first.")
 
 
-def _days(first: date, last: date) -> str:
+def _format_days(first: date, last: date) -> str:
     return first.isoformat() if first == last else f"{first.isoformat()} to {last.isoformat()}"
 
 
-def _moment(at: datetime | date) -> str:
+def _format_moment(at: datetime | date) -> str:
     return at.strftime("%Y-%m-%d %H:%M") if isinstance(at, datetime) else at.isoformat()

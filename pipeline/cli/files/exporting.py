@@ -78,7 +78,7 @@ class NdjsonWriter(AbstractContextManager["NdjsonWriter"]):
         """Nothing is held back."""
 
 
-def parquet_writer() -> Callable[[IO[bytes]], AbstractContextManager[Writer]]:
+def load_parquet_writer() -> Callable[[IO[bytes]], AbstractContextManager[Writer]]:
     """A writer of Parquet files. Raises `InvalidConfiguration` where pyarrow is not installed."""
     try:
         import pyarrow

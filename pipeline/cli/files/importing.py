@@ -40,7 +40,7 @@ class Report:
         json.dump({"line": number, "reason": reason}, self._rejected)
         self._rejected.write("\n")
 
-    def rejected(self) -> Iterator[dict[str, object]]:
+    def read_rejected(self) -> Iterator[dict[str, object]]:
         """Every rejected line in the order of the file: `{"line": n, "reason": text}`."""
         self._rejected.seek(0)
         for row in self._rejected:
@@ -61,7 +61,7 @@ class LineIds:
         """`salt` tells apart imports of one file that mean different events."""
         self._read = hashlib.blake2b(salt.encode(), digest_size=16)
 
-    def of(self, line: Line) -> str:
+    def compute(self, line: Line) -> str:
         """The id of the next line; every line must pass here, in order."""
         self._read.update(b"\n" if line.data is None else line.data + b"\n")
         return f"{self._read.hexdigest()}:{line.number}"
@@ -101,9 +101,9 @@ class Importer:
         self._flush()
 
     def _take(self, line: Line) -> None:
-        event_id = self._ids.of(line) if self._ids is not None else None
+        event_id = self._ids.compute(line) if self._ids is not None else None
         try:
-            event = self._event(line, event_id)
+            event = self._parse_event(line, event_id)
         except (RejectedLine, InvalidEvent) as error:
             self._report.reject(line.number, str(error))
             return
@@ -116,7 +116,7 @@ class Importer:
         self._waiting.append(event)
         self._waiting_bytes += size
 
-    def _event(self, line: Line, event_id: str | None) -> EventObject | None:
+    def _parse_event(self, line: Line, event_id: str | None) -> EventObject | None:
         """The checked event of a line, None for a blank line."""
         if line.data is None:
             raise RejectedLine(f"longer than {MAX_LINE_BYTES} bytes, the most a message may hold")

@@ -47,20 +47,20 @@ EventObject = dict[str, Any]
 LineParser = Callable[[str], EventObject]
 
 
-def combined(event_type: str) -> LineParser:
+def build_combined_parser(event_type: str) -> LineParser:
     """A parser of combined log lines, each of which becomes one event of `event_type`."""
 
     def parse(line: str) -> EventObject:
         match = _COMBINED.fullmatch(line)
         if match is None:
-            raise RejectedLine(_why_not_combined(line))
+            raise RejectedLine(_explain_mismatch(line))
         address, time, request, status, size, referrer, agent = match.group(
             "address", "time", "request", "status", "size", "referrer", "agent"
         )
         _check_address(address)
         properties: EventObject = {}
         # A client that connects and says nothing is logged as "-": a line without a path.
-        method, _, rest = _unescaped(request).partition(" ")
+        method, _, rest = _unescape(request).partition(" ")
         path = rest.partition(" ")[0]
         if path:
             properties["path"] = path
@@ -70,7 +70,7 @@ def combined(event_type: str) -> LineParser:
         properties["bytes"] = 0 if size == "-" else int(size)
         for name, text in (("referrer", referrer), ("agent", agent)):
             if text not in ("-", ""):
-                properties[name] = _unescaped(text)
+                properties[name] = _unescape(text)
         return {
             "event_type": event_type,
             "user_id": address,
@@ -81,10 +81,10 @@ def combined(event_type: str) -> LineParser:
     return parse
 
 
-def ndjson(line: str) -> EventObject:
+def parse_ndjson(line: str) -> EventObject:
     """Parse a line that holds one event object; its fields are checked by `pipeline.event`."""
     try:
-        value = json.loads(line, parse_constant=_no_constant)
+        value = json.loads(line, parse_constant=_reject_constant)
     except RecursionError:
         raise RejectedLine("the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
@@ -94,7 +94,7 @@ def ndjson(line: str) -> EventObject:
         raise RejectedLine("not JSON that can be read: a number is too long") from error
     if not isinstance(value, dict):
         raise RejectedLine(
-            f'must be a JSON object such as {{"event_type": "page_view"}}, not {_shown(line)}'
+            f'must be a JSON object such as {{"event_type": "page_view"}}, not {_cut(line)}'
         )
     return value
 
@@ -104,7 +104,7 @@ def parse_time(text: str) -> datetime:
     match = _TIME.fullmatch(text)
     month = _MONTHS.get(match[2]) if match else None
     if match is None or month is None:
-        raise RejectedLine(f"the time {_shown(text)} is not of the form 17/May/2015:10:05:03 +0000")
+        raise RejectedLine(f"the time {_cut(text)} is not of the form 17/May/2015:10:05:03 +0000")
     day, year, hour, minute, second = (int(match[group]) for group in (1, 3, 4, 5, 6))
     offset = timedelta(hours=int(match[8]), minutes=int(match[9]))
     try:
@@ -114,28 +114,27 @@ def parse_time(text: str) -> datetime:
             seconds=1 if second == 60 else 0
         )
     except (ValueError, OverflowError) as error:
-        raise RejectedLine(f"the time {_shown(text)} does not exist: {error}") from error
+        raise RejectedLine(f"the time {_cut(text)} does not exist: {error}") from error
 
 
-def _why_not_combined(line: str) -> str:
+def _explain_mismatch(line: str) -> str:
     """Name the first thing that is wrong with the line."""
     start = _START.match(line)
     if start is None:
-        return (
-            f"not a combined log line: it does not begin with an address and [time]: {_shown(line)}"
-        )
+        shown = _cut(line)
+        return f"not a combined log line: it does not begin with an address and [time]: {shown}"
     quoted = list(_QUOTED_OR_CUT.finditer(line, start.end()))
     if not quoted or quoted[0].start() != start.end():
-        return f'not a combined log line: no "request" after [time]: {_shown(line[start.end() :])}'
+        return f'not a combined log line: no "request" after [time]: {_cut(line[start.end() :])}'
     for field in quoted[:3]:
         if not field["end"]:
-            return f"a quote is not closed: {_shown(field.group())}"
+            return f"a quote is not closed: {_cut(field.group())}"
     if len(quoted) < 3:
         return 'not a combined log line: it ends before "referrer" and "agent"'
     numbers = line[quoted[0].end() : quoted[1].start()].strip()
     if not re.fullmatch(r"\d{3} (\d+|-)", numbers):
-        return f"status and size must be two numbers, not {_shown(numbers)}"
-    return f"not a combined log line: the fields are not separated by single spaces: {_shown(line)}"
+        return f"status and size must be two numbers, not {_cut(numbers)}"
+    return f"not a combined log line: the fields are not separated by single spaces: {_cut(line)}"
 
 
 def _check_address(address: str) -> None:
@@ -145,18 +144,18 @@ def _check_address(address: str) -> None:
             IPv6Address(address)
         except AddressValueError:
             raise RejectedLine(
-                f"{_shown(address)} at the start of the line is no client's address"
+                f"{_cut(address)} at the start of the line is no client's address"
             ) from None
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     return _ESCAPED.sub(r"\1", text) if "\\" in text else text
 
 
-def _no_constant(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise RejectedLine(f"{name} is not a JSON number")
 
 
-def _shown(text: str) -> str:
+def _cut(text: str) -> str:
     shown = ascii(text)
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"

@@ -39,15 +39,14 @@ def wait_until_ready(
 
 
 def _ping(app: Any) -> list[str]:
-    """Names of the Celery nodes that answer now."""
+    """Names of the Celery nodes that answer; none while the broker is away."""
     from kombu.exceptions import OperationalError
     from redis.exceptions import RedisError
 
     try:
-        replies: list[dict[str, object]] = app.control.ping(timeout=_PING_TIMEOUT_S) or []
+        return context.ping_nodes(app, _PING_TIMEOUT_S)
     except (OperationalError, RedisError, OSError):
         return []
-    return [name for reply in replies for name in reply]
 
 
 def _is_ready(process: SupervisedProcess, nodes: set[str]) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from pipeline import track_events
 from pipeline.cli.files.importing import Importer, Report
 from pipeline.cli.files.line_source import open_lines
-from pipeline.cli.files.log_formats import combined
+from pipeline.cli.files.log_formats import build_combined_parser
 from pipeline.postgres.tables import flush_batches
 from pipeline.services import Services
 from tests.acceptance.drivers.flushers import Flushers, finish
@@ -151,7 +151,7 @@ def test_a_reader_sees_no_count_fall_or_exceed_the_truth_while_flushes_run(
 
     report = Report()
     with open_lines(str(LOG)) as lines:
-        Importer(combined("page_view"), send, report).run(lines)
+        Importer(build_combined_parser("page_view"), send, report).run(lines)
     report.close()
     eventually(lambda: reader.look() == expected["events"])
 

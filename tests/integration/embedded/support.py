@@ -104,14 +104,6 @@ def processes_naming(directory: Path) -> list[int]:
     return found
 
 
-def runs(pid: int) -> bool:
-    """Whether `pid` lives; one that has ended and waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 class Owner:
     """Another process that starts servers in `data_dir`."""
 

@@ -17,11 +17,11 @@ from pipeline.embedded import (
 )
 from pipeline.errors import EmbeddedServerFailed
 from pipeline.system.file_locks import FileLock
+from tests.helpers.processes import runs
 from tests.integration.embedded.support import (
     Owner,
     eventually,
     linux_only,
-    runs,
     sql,
 )
 

@@ -17,6 +17,7 @@ from pipeline.embedded import (
     privileges,
 )
 from pipeline.errors import EmbeddedServerFailed
+from tests.helpers.processes import runs
 from tests.integration.embedded.support import (
     Flavour,
     Owner,
@@ -24,7 +25,6 @@ from tests.integration.embedded.support import (
     installed_postgres,
     linux_only,
     root_only,
-    runs,
     sql,
 )
 

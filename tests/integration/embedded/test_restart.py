@@ -19,12 +19,12 @@ from pipeline.embedded import (
     server,
 )
 from pipeline.system.file_locks import FileLock
+from tests.helpers.processes import runs
 from tests.integration.embedded.support import (
     Flavour,
     linux_only,
     processes_naming,
     redis_of,
-    runs,
     sql,
 )
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.cli.files.importing import Importer, LineIds, Report
 from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line, LineSource, open_lines
-from pipeline.cli.files.log_formats import ndjson
+from pipeline.cli.files.log_formats import parse_ndjson
 from pipeline.errors import ServerUnavailable, UnreadableFile
 
 EVENT = b'{"event_type": "sale", "timestamp": "2026-01-01T00:00:00Z"}'
@@ -34,7 +34,7 @@ def lines_of(content: bytes) -> list[Line]:
 def imported(content: bytes, report: Report, ids: LineIds | None = None) -> list[list[Any]]:
     """The messages that an import of `content` sends."""
     messages: list[list[Any]] = []
-    Importer(ndjson, messages.append, report, ids).run(lines_of(content))
+    Importer(parse_ndjson, messages.append, report, ids).run(lines_of(content))
     return messages
 
 
@@ -91,7 +91,7 @@ def test_whole_lines_before_a_fault_of_the_file_are_sent(report: Report) -> None
         raise UnreadableFile("cut short")
 
     with pytest.raises(UnreadableFile):
-        Importer(ndjson, messages.append, report).run(faulty())
+        Importer(parse_ndjson, messages.append, report).run(faulty())
 
     assert [len(events) for events in messages] == [1]
     assert report.sent == 1
@@ -105,7 +105,7 @@ def test_after_a_failed_send_nothing_more_is_sent(report: Report) -> None:
         raise ServerUnavailable("away")
 
     with pytest.raises(ServerUnavailable):
-        Importer(ndjson, refuse, report).run(lines_of((EVENT + b"\n") * 1_500))
+        Importer(parse_ndjson, refuse, report).run(lines_of((EVENT + b"\n") * 1_500))
 
     assert tries == [1_000]
     assert report.sent == 0
@@ -155,7 +155,7 @@ def test_lines_that_are_no_event_are_reported_and_the_others_sent(report: Report
 
     assert sum(len(events) for events in messages) == report.sent == 2
     assert report.lines == 8
-    reasons = {row["line"]: str(row["reason"]) for row in report.rejected()}
+    reasons = {row["line"]: str(row["reason"]) for row in report.read_rejected()}
     assert list(reasons) == [2, 4, 5, 6, 7]
     assert reasons[2].startswith("not JSON")
     assert reasons[4].startswith("event_type:")

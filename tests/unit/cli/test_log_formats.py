@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.files.log_formats import combined, ndjson
+from pipeline.cli.files.log_formats import build_combined_parser, parse_ndjson
 from pipeline.errors import RejectedLine
 
 ACCESS_LOG = Path(__file__).parents[4] / "shared" / "data" / "access.log.gz"
@@ -21,7 +21,7 @@ LINE = (
 
 
 def test_a_combined_line_becomes_an_event_of_the_address_at_the_time_of_the_line() -> None:
-    assert combined("page_view")(LINE) == {
+    assert build_combined_parser("page_view")(LINE) == {
         "event_type": "page_view",
         "user_id": "203.0.113.9",
         "timestamp": "2015-05-17T10:05:03+00:00",
@@ -37,13 +37,13 @@ def test_a_combined_line_becomes_an_event_of_the_address_at_the_time_of_the_line
 
 
 def test_the_time_keeps_the_zone_that_the_server_logged() -> None:
-    event = combined("page_view")(LINE.replace("10:05:03 +0000", "23:30:00 -0230"))
+    event = build_combined_parser("page_view")(LINE.replace("10:05:03 +0000", "23:30:00 -0230"))
 
     assert event["timestamp"] == "2015-05-17T23:30:00-02:30"
 
 
 def test_a_leap_second_is_the_second_after_it() -> None:
-    event = combined("page_view")(LINE.replace("10:05:03", "23:59:60"))
+    event = build_combined_parser("page_view")(LINE.replace("10:05:03", "23:59:60"))
 
     assert event["timestamp"] == "2015-05-18T00:00:00+00:00"
 
@@ -52,11 +52,14 @@ def test_a_leap_second_is_the_second_after_it() -> None:
     "address", ["::1", "2001:db8::ff00:42:8329", "fe80::1%eth0", "host.example"]
 )
 def test_an_ipv6_address_or_a_host_name_is_the_user(address: str) -> None:
-    assert combined("page_view")(LINE.replace("203.0.113.9", address))["user_id"] == address
+    assert (
+        build_combined_parser("page_view")(LINE.replace("203.0.113.9", address))["user_id"]
+        == address
+    )
 
 
 def test_a_user_name_with_spaces_is_passed_over() -> None:
-    event = combined("page_view")(LINE.replace("- - [", "- Ada Lovelace [", 1))
+    event = build_combined_parser("page_view")(LINE.replace("- - [", "- Ada Lovelace [", 1))
 
     assert event["properties"]["path"] == "/a?b=c"
 
@@ -64,13 +67,13 @@ def test_a_user_name_with_spaces_is_passed_over() -> None:
 def test_escaped_quotes_and_backslashes_are_unescaped() -> None:
     line = LINE.replace("Mozilla/5.0 (X11)", r"say \"hi\" C:\\dir")
 
-    assert combined("page_view")(line)["properties"]["agent"] == r'say "hi" C:\dir'
+    assert build_combined_parser("page_view")(line)["properties"]["agent"] == r'say "hi" C:\dir'
 
 
 def test_a_field_without_a_value_is_no_property_and_a_size_of_dash_is_zero() -> None:
     line = '203.0.113.9 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 304 - "-" "-"'
 
-    assert combined("page_view")(line)["properties"] == {
+    assert build_combined_parser("page_view")(line)["properties"] == {
         "path": "/",
         "method": "GET",
         "status": 304,
@@ -80,19 +83,19 @@ def test_a_field_without_a_value_is_no_property_and_a_size_of_dash_is_zero() -> 
 
 @pytest.mark.parametrize("request_line", ["-", "", r"\x16\x03\x01", "GET"])
 def test_a_request_without_a_second_word_is_an_event_without_a_path(request_line: str) -> None:
-    event = combined("page_view")(LINE.replace("GET /a?b=c HTTP/1.1", request_line))
+    event = build_combined_parser("page_view")(LINE.replace("GET /a?b=c HTTP/1.1", request_line))
 
     assert set(event["properties"]) == {"status", "bytes", "referrer", "agent"}
 
 
 def test_a_request_without_a_protocol_has_its_path() -> None:
-    event = combined("page_view")(LINE.replace("GET /a?b=c HTTP/1.1", "GET /old"))
+    event = build_combined_parser("page_view")(LINE.replace("GET /a?b=c HTTP/1.1", "GET /old"))
 
     assert event["properties"]["path"] == "/old"
 
 
 def test_fields_that_a_server_appends_are_passed_over() -> None:
-    event = combined("page_view")(LINE + ' 0.003 "198.51.100.1"')
+    event = build_combined_parser("page_view")(LINE + ' 0.003 "198.51.100.1"')
 
     assert event["properties"]["agent"] == "Mozilla/5.0 (X11)"
 
@@ -114,7 +117,7 @@ def test_fields_that_a_server_appends_are_passed_over() -> None:
 )
 def test_a_broken_line_is_rejected_with_what_is_wrong(line: str, reason: str) -> None:
     with pytest.raises(RejectedLine) as raised:
-        combined("page_view")(line)
+        build_combined_parser("page_view")(line)
 
     assert reason in str(raised.value)
 
@@ -132,14 +135,14 @@ def test_a_broken_line_is_rejected_with_what_is_wrong(line: str, reason: str) ->
 )
 def test_a_hostile_line_takes_no_time_that_grows_with_its_square(line: str) -> None:
     with pytest.raises(RejectedLine):
-        combined("page_view")(line)
+        build_combined_parser("page_view")(line)
 
 
 def test_every_line_of_the_real_log_is_read_as_two_other_programs_read_it() -> None:
     if not ACCESS_LOG.exists():
         pytest.skip(f"the real log is not there: {ACCESS_LOG}")
     expected = json.loads(ACCESS_LOG.with_name("access.expected.json").read_text())
-    parse = combined("page_view")
+    parse = build_combined_parser("page_view")
     hours: Counter[str] = Counter()
     users: Counter[str] = Counter()
     paths: Counter[str] = Counter()
@@ -165,7 +168,7 @@ def test_every_line_of_the_real_log_is_read_as_two_other_programs_read_it() -> N
 
 
 def test_an_ndjson_line_is_the_object_it_holds() -> None:
-    assert ndjson('{"event_type": "sale", "properties": {"amount": 12.50}}') == {
+    assert parse_ndjson('{"event_type": "sale", "properties": {"amount": 12.50}}') == {
         "event_type": "sale",
         "properties": {"amount": 12.50},
     }
@@ -185,6 +188,6 @@ def test_an_ndjson_line_that_is_no_object_is_rejected_with_the_reason(
     line: str, reason: str
 ) -> None:
     with pytest.raises(RejectedLine) as raised:
-        ndjson(line)
+        parse_ndjson(line)
 
     assert reason in str(raised.value)
