@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from kombu import Exchange, Queue
 
 from config.schedule import beat_schedule
+from config.settings import Settings
 from pipeline import urls
 from pipeline.contract import (
     ARCHIVE_EVENTS,
@@ -39,23 +40,7 @@ _SOCKET_TIMEOUT_S = 15
 _CONNECT_TIMEOUT_S = 5
 
 
-class CelerySettings(Protocol):
-    """What the options depend on."""
-
-    @property
-    def prefix(self) -> str:
-        """What every Redis key of ours begins with."""
-
-    @property
-    def flush_interval_s(self) -> float:
-        """Seconds between two flushes."""
-
-    @property
-    def visibility_timeout_s(self) -> int:
-        """Seconds after which a dead worker's messages return."""
-
-
-def celery_config(settings: CelerySettings, redis_url: str) -> dict[str, Any]:
+def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
     """Celery's options for all processes of the pipeline: workers, beat and Flower.
 
     `redis_url` is the address in use, which for a private server is not in the settings. Raises
@@ -87,7 +72,7 @@ def _broker(address: urls.RedisAddress) -> dict[str, Any]:
     return options
 
 
-def _transport_options(settings: CelerySettings, address: urls.RedisAddress) -> dict[str, Any]:
+def _transport_options(settings: Settings, address: urls.RedisAddress) -> dict[str, Any]:
     options: dict[str, Any] = {
         # kombu's default is an hour, and its look for messages of dead workers comes every tenth
         # time of every ten seconds. A batch takes milliseconds, so a minute means "dead"; work

@@ -19,7 +19,7 @@ class TextFormatter(logging.Formatter):
         super().__init__(_TEXT)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return _timestamp(record)
+        return _format_timestamp(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": _timestamp(record),
+            "time": _format_timestamp(record),
             "level": record.levelname,
             "process": record.process,
             "logger": record.name,
@@ -55,6 +55,6 @@ def configure(level: str | int, format: Literal["text", "json"]) -> None:  # noq
     logging.captureWarnings(True)
 
 
-def _timestamp(record: logging.LogRecord) -> str:
+def _format_timestamp(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

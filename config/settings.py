@@ -24,8 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from config import event_types, networks
-from config.rules import rule
+from config import values
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
 
@@ -196,28 +195,28 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _usable_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             urls.parse_redis_url(value.get_secret_value())
         return value
 
     @field_validator("broker_url")
     @classmethod
-    def _usable_broker_url(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_broker_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             urls.check_amqp_url(value.get_secret_value())
         return value
 
     @field_validator("postgres_url")
     @classmethod
-    def _usable_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
+    def _normalise_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
         return SecretStr(urls.normalise_postgres_url(value.get_secret_value()))
 
     @field_validator("data_dir")
     @classmethod
-    def _usable_directory(cls, value: Path) -> Path:
+    def _check_directory(cls, value: Path) -> Path:
         directory = value.expanduser()
         if directory.exists() and not directory.is_dir():
             raise ValueError("is a file; name a directory")
@@ -225,7 +224,7 @@ class Settings(BaseSettings):
 
     @field_validator("prefix")
     @classmethod
-    def _parsable_prefix(cls, value: str) -> str:
+    def _check_prefix(cls, value: str) -> str:
         # Braces would choose a cluster slot, percent and colon would confuse the key parser, and
         # *, ? and [ are patterns to the repair's SCAN.
         if not _KEY_PREFIX.fullmatch(value):
@@ -237,19 +236,19 @@ class Settings(BaseSettings):
 
     @field_validator("count_by", mode="before")
     @classmethod
-    def _decoded(cls, value: object) -> object:
-        return event_types.decode(value, 'JSON such as {"page_view": ["path"]}')
+    def _decode_count_by(cls, value: object) -> object:
+        return values.decode_json(value, 'JSON such as {"page_view": ["path"]}')
 
     @field_validator("event_log", mode="before")
     @classmethod
-    def _logged_types(cls, value: object) -> object:
-        return event_types.logged(value)
+    def _decode_event_log(cls, value: object) -> object:
+        return values.decode_logged_types(value)
 
     @field_validator("count_by")
     @classmethod
-    def _countable(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+    def _check_count_by(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for event_type, properties in value.items():
-            event_types.check(event_type)
+            values.check_event_type(event_type)
             if not all(properties):
                 raise ValueError(f"a property of {event_type!r} has no name")
             if len(set(properties)) < len(properties):
@@ -258,7 +257,7 @@ class Settings(BaseSettings):
 
     @field_validator("user_id_secret")
     @classmethod
-    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value()) < _SECRET_CHARACTERS:
             raise ValueError(
                 f"must have {_SECRET_CHARACTERS} characters or more, such as what "
@@ -268,18 +267,18 @@ class Settings(BaseSettings):
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _networks(cls, value: object) -> object:
-        return networks.decode(value)
+    def _decode_proxies(cls, value: object) -> object:
+        return values.decode_networks(value)
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _upper_case(cls, value: object) -> object:
+    def _capitalise_level(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
     # The last of its kind, because pydantic runs these from the last to the first.
     @field_validator("*", mode="before")
     @classmethod
-    def _not_empty(cls, value: object) -> object:
+    def _refuse_empty(cls, value: object) -> object:
         # An empty variable is nearly always a failed substitution. Taken as unset it would, for a
         # server's URL, silently start a private server in place of the real one.
         if isinstance(value, str) and not value.strip():
@@ -287,7 +286,7 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _counters_outlive_two_flushes(self) -> Self:
+    def _check_counter_ttl(self) -> Self:
         if 0 < self.counter_ttl_s < 2 * self.flush_interval_s:
             raise ValueError(
                 f"{PREFIX}COUNTER_TTL_S={self.counter_ttl_s}: counters would expire before they "
@@ -313,11 +312,11 @@ def load() -> Settings:
     Raises `InvalidConfiguration` with one line for every variable that is wrong, unknown ones
     included: a misspelt name would otherwise leave its default in force without a word.
     """
-    lines = list(_unknown_variables())
+    lines = list(_find_unknown_variables())
     try:
         settings = Settings()
     except ValidationError as error:
-        lines += [_line(details) for details in _first_of_each(error)]
+        lines += [_explain(details) for details in _take_first_of_each(error)]
     if lines:
         raise InvalidConfiguration("\n".join(lines))
     return settings
@@ -327,22 +326,22 @@ def describe(settings: Settings) -> list[SettingRow]:
     """Name, value in force, default and meaning of every setting, in the order of the class."""
     return [
         SettingRow(
-            name=variable(name),
-            value=_shown(name, getattr(settings, name)),
-            default=_shown(name, field.get_default(call_default_factory=True)),
+            name=name_variable(name),
+            value=_show(name, getattr(settings, name)),
+            default=_show(name, field.get_default(call_default_factory=True)),
             meaning=field.description or "",
         )
         for name, field in Settings.model_fields.items()
     ]
 
 
-def variable(name: str) -> str:
+def name_variable(name: str) -> str:
     """The environment variable of the setting `name`."""
     return PREFIX + name.upper()
 
 
-def _unknown_variables() -> Iterator[str]:
-    known = [variable(name) for name in Settings.model_fields]
+def _find_unknown_variables() -> Iterator[str]:
+    known = [name_variable(name) for name in Settings.model_fields]
     for name in sorted(os.environ):
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper.startswith(TEST_PREFIX) or upper in known:
@@ -352,7 +351,7 @@ def _unknown_variables() -> Iterator[str]:
         yield f"{name}: there is no such setting; {remedy}"
 
 
-def _first_of_each(error: ValidationError) -> Iterator[ErrorDetails]:
+def _take_first_of_each(error: ValidationError) -> Iterator[ErrorDetails]:
     seen = set()
     for details in error.errors(include_url=False):
         name = details["loc"][0] if details["loc"] else ""
@@ -361,17 +360,17 @@ def _first_of_each(error: ValidationError) -> Iterator[ErrorDetails]:
             yield details
 
 
-def _line(details: ErrorDetails) -> str:
+def _explain(details: ErrorDetails) -> str:
     reason = str(details["ctx"]["error"]) if details["type"] == "value_error" else None
     if not details["loc"]:  # a rule between settings; it names them itself
         return reason or details["msg"]
     name = str(details["loc"][0])
     field = Settings.model_fields[name]
-    given = os.environ.get(variable(name), details["input"])
-    return f"{variable(name)}={_shown(name, given)}: {reason or rule(field)}"
+    given = os.environ.get(name_variable(name), details["input"])
+    return f"{name_variable(name)}={_show(name, given)}: {reason or values.describe_rule(field)}"
 
 
-def _shown(name: str, value: object) -> str:
+def _show(name: str, value: object) -> str:
     if value is None:
         return {"broker_url": "(Redis)", "user_id_secret": "(none)"}.get(name, "(private server)")
     if name.endswith("_secret"):

@@ -56,7 +56,7 @@ class InvalidEvent(PipelineError, ValueError):
 
     def __str__(self) -> str:
         # A field name may be the sender's own, with any characters in it and of any length.
-        return f"{_cut(repr(self.field)[1:-1])}: {self.reason} (got {_cut(_shown(self.value))})"
+        return f"{_cut(repr(self.field)[1:-1])}: {self.reason} (got {_cut(_show(self.value))})"
 
 
 class InvalidConfiguration(PipelineError):
@@ -157,7 +157,7 @@ class UnreadableFile(PipelineError):
     """A file cannot be read, or not to its end. Lines already sent stay sent."""
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     try:
         return ascii(value)
     except (RecursionError, ValueError):  # nested beyond measure; a number of thousands of digits

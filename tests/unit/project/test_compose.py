@@ -18,7 +18,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from typer.main import get_command
 
-from config.settings import Settings, load, variable
+from config.settings import Settings, load, name_variable
 from pipeline.cli.app import app as command_line
 from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 from pipeline.embedded.postgres import find_installation
@@ -270,7 +270,7 @@ def test_postgres_understands_the_file_and_keeps_what_it_commits(
 
 
 def test_no_service_is_given_a_setting_that_does_not_exist(services: dict[str, Service]) -> None:
-    known = {variable(name) for name in Settings.model_fields}
+    known = {name_variable(name) for name in Settings.model_fields}
     for service in services.values():
         for name in service.get("environment", {}):
             if name.startswith("ANALYTICS_"):

@@ -1,0 +1,93 @@
+"""What the values of settings may be, and how that is said."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from types import NoneType
+from typing import get_args
+
+from pydantic.fields import FieldInfo
+
+from pipeline.contract import CONTROL_OR_SURROGATE, MAX_EVENT_TYPE_CHARACTERS
+
+_LOGGED = 'all, none or a JSON list of event types, such as ["page_view", "sale"]'
+_NETWORKS = 'a JSON list of addresses or networks, such as ["10.0.0.7", "192.168.0.0/16"]'
+
+
+def decode_json(value: object, rule: str) -> object:
+    """What a variable's JSON text holds. Raises ValueError that says the rule."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"must be {rule}; {error}") from None
+
+
+def decode_list(value: object, rule: str) -> list[str]:
+    """The list of texts that a variable's JSON text holds. Raises ValueError that says the rule."""
+    found = decode_json(value, rule)
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError(f"must be {rule}")
+    return found
+
+
+def decode_logged_types(value: object) -> str | list[str]:
+    """The setting `event_log`: `all`, `none` or a list of event types."""
+    if isinstance(value, str) and value.strip().lower() in {"all", "none"}:
+        return value.strip().lower()
+    types = decode_list(value, _LOGGED)
+    for name in types:
+        check_event_type(name)
+    return types
+
+
+def decode_networks(value: object) -> list[str]:
+    """The setting `trusted_proxies`: a list of addresses and networks."""
+    networks = decode_list(value, _NETWORKS)
+    for one in networks:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError as error:
+            raise ValueError(f"must be {_NETWORKS}; {error}") from None
+    return networks
+
+
+def check_event_type(event_type: str) -> None:
+    """Raise ValueError unless it can be an event type."""
+    longest = MAX_EVENT_TYPE_CHARACTERS
+    if not 1 <= len(event_type) <= longest or CONTROL_OR_SURROGATE.search(event_type):
+        raise ValueError(
+            f"{event_type!r} cannot be an event type: 1 to {longest} characters, no control "
+            "characters"
+        )
+
+
+def describe_rule(field: FieldInfo) -> str:
+    """What a field's annotation and bounds ask for, in words.
+
+    pydantic's own messages name the one bound that was missed; this names both and the default.
+    """
+    default = field.get_default(call_default_factory=True)
+    types = [kind for kind in get_args(field.annotation) if kind is not NoneType]
+    bounds = {
+        name: getattr(item, name)
+        for item in field.metadata
+        for name in ("ge", "gt", "le", "max_length")
+        if hasattr(item, name)
+    }
+    if isinstance(default, int | float):
+        kind = "a whole number" if field.annotation is int else "a number"
+        return f"must be {kind} {_describe_range(bounds)} (default {default})"
+    if types and all(isinstance(kind, str) for kind in types):
+        return f"must be one of: {', '.join(types)} (default {default})"
+    if "max_length" in bounds:
+        return f"must have at most {bounds['max_length']} characters (default {default})"
+    return 'must be a JSON object of lists of names, such as {"page_view": ["path"]}'
+
+
+def _describe_range(bounds: Mapping[str, float]) -> str:
+    lowest = f"above {bounds['gt']}" if "gt" in bounds else f"of {bounds['ge']} or more"
+    return f"{lowest}, at most {bounds['le']}" if "le" in bounds else lowest
