@@ -32,7 +32,7 @@ from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.audit import Difference, audit
-from pipeline.upkeep.erase import Removed, forget
+from pipeline.upkeep.erase import Erasure, erase_user
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
@@ -104,11 +104,11 @@ class Services:
         with self._reported():
             return prune(self.engine, today, events_days, counters_days, dry_run=dry_run)
 
-    def forget(self, user_id: str) -> Removed:
-        """Remove a user from Redis, tables and archive; totals stay. See `erase`."""
+    def erase_user(self, user_id: str) -> Erasure:
+        """Erase a user from Redis, tables and archive; totals stay. See `erase`."""
         self.archive_events()  # what waits in the event log names the user until then
         with self._reported():
-            return forget(self.counters, self.engine, user_id)
+            return erase_user(self.counters, self.engine, user_id)
 
     def move_dead_letters(self) -> int:
         """Move dead letters from Redis to Postgres; returns how many."""
@@ -121,13 +121,13 @@ class Services:
             return repair_counters(self.redis, self.keys)
 
     def maintain(self, now: datetime) -> None:
-        """Make partitions ahead of need and forget ledger entries far older than any flush."""
+        """Make partitions ahead of need and prune ledger entries far older than any flush."""
         oldest = now - timedelta(days=self.options.ledger_days)
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.options.partitions_ahead_months)
-            self.store.forget_batches(oldest, self.claims.listed)
+            self.store.prune_batches(oldest, self.claims.listed)
             erased_users.expire(self.redis, self.keys)
-            self.archive.forget_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
+            self.archive.prune_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
 
     def accept_redis_state(self) -> int:
         """Go on from what Redis holds now although it is older than what is stored; returns the new

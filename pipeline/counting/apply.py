@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Counters:
-    """Counters of one Redis under one prefix. Holds no state but the client, and who was forgotten
+    """Counters of one Redis under one prefix. Holds no state but the client, and who was erased
     as last read; safe to share between threads."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Counters:
         self.client = client
         self.keys = keys
         self.options = options or CounterOptions()
-        self.forgotten = erased_users.NOBODY
+        self.erased_users = erased_users.NO_ERASED_USERS
         log = self.options.event_log
         self.limits = {
             "seen_event": keys.seen_event,
@@ -103,7 +103,7 @@ class Applying:
                 return self._batch.applied(pending=reply[1], unlogged=reply[2])
             if reply[0] == 2:
                 counters = self._counters
-                counters.forgotten = erased_users.read(counters.client, counters.keys)
+                counters.erased_users = erased_users.read(counters.client, counters.keys)
             else:
                 self._batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
             self._call = self._send()
@@ -114,7 +114,7 @@ class Applying:
 
     def _send(self) -> Call:
         keys, options = self._counters.keys, self._counters.options
-        batch = self._batch.prepare(options.count_by, keys, self._now, self._counters.forgotten)
+        batch = self._batch.prepare(options.count_by, keys, self._now, self._counters.erased_users)
         return _APPLY.begin(
             self._counters.client,
             keys=[keys.unacked, keys.unacked_index, keys.pending_flush, keys.totals, keys.dead],

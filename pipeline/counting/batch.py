@@ -7,28 +7,26 @@ says which messages and ids it has seen.
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import blake2b
 from typing import Any, cast
 
 import msgspec
 
 from pipeline.contract import TAG_PREFIX
-from pipeline.counting.erased_users import NOBODY, Forgotten
+from pipeline.counting.erased_users import NO_ERASED_USERS, ErasedUsers
 from pipeline.counting.increments import count
 from pipeline.counting.log_entries import log_events
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event, named_type
 from pipeline.options import CountBy, EventLogOptions
-from pipeline.redis.keys import Keys
+from pipeline.redis.keys import Keys, digest_id
 
 TYPE_UNKNOWN = "__unknown__"
 OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
-"""What becomes of a consumed event; `forgotten`: dropped, since its user was forgotten."""
+"""What becomes of a consumed event; `forgotten`: dropped, since its user was erased."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of a batch: events counted, duplicates, dead letters and events of forgotten
+    """What became of a batch: events counted, duplicates, dead letters and events of erased
     users among them, counters now pending, and events counted that found no room in the event
     log."""
 
@@ -118,11 +116,11 @@ class Batch:
         self._seen_events: set[str] = set()
 
     def prepare(
-        self, count_by: CountBy, keys: Keys, now: datetime, forgotten: Forgotten = NOBODY
+        self, count_by: CountBy, keys: Keys, now: datetime, erased: ErasedUsers = NO_ERASED_USERS
     ) -> dict[str, Any]:
         """What the script is to do, as `apply.lua` describes it; `bodies` and `blobs`, which may be
         any bytes, go beside it."""
-        found = self._sorted = self._sort(forgotten)
+        found = self._sorted = self._sort(erased)
         increments = count(found.counted, count_by, keys, now)
         self._books = found.books(increments.hours)
         log, self.blobs, gaps = log_events(found.counted, increments.hours, self._log, keys)
@@ -135,7 +133,7 @@ class Batch:
             "values": increments.values,
             "log": log,
             "dead": [{"kind": bad.kind, "reason": bad.reason} for bad in found.dead],
-            "forgotten": forgotten.version,
+            "forgotten": erased.version,
             "books": self._books,
         }
 
@@ -153,7 +151,7 @@ class Batch:
         outcomes = {name: self._books.get(name, 0) for name in OUTCOMES}
         return Applied(pending=pending, unlogged=unlogged, **outcomes)
 
-    def _sort(self, forgotten: Forgotten) -> _Sorted:
+    def _sort(self, erased: ErasedUsers) -> _Sorted:
         found = _Sorted()
         counted = found.counted
         for position, delivery in enumerate(self._deliveries):
@@ -161,8 +159,8 @@ class Batch:
                 continue
             if delivery.tag is not None:
                 found.tags.append((delivery.tag, position))
-            if forgotten.at_ms:
-                delivery = _without(forgotten, delivery, found)
+            if erased.at_ms:
+                delivery = _drop_erased(erased, delivery, found)
             if delivery.task_id is not None and self._is_repeated(position, delivery, found):
                 found.set_apart("duplicate", delivery.events, delivery.bad)
                 continue
@@ -178,7 +176,7 @@ class Batch:
 
     def _is_repeated(self, position: int, delivery: Delivery, found: _Sorted) -> bool:
         """Whether a message was counted before under its task id; if not, note that."""
-        digest = _digest(cast("str", delivery.task_id))
+        digest = digest_id(cast("str", delivery.task_id))
         if position in self._seen_tasks or digest in found.task_ids:
             return True
         found.task_ids[digest] = position
@@ -186,29 +184,23 @@ class Batch:
 
     def _is_duplicate(self, event_id: str, found: _Sorted) -> bool:
         """Whether an event was counted before under its id; if not, note that."""
-        digest = _digest(event_id)
+        digest = digest_id(event_id)
         if digest in self._seen_events or digest in found.event_ids:
             return True
         found.event_ids[digest] = None
         return False
 
 
-def _without(forgotten: Forgotten, delivery: Delivery, found: _Sorted) -> Delivery:
-    """The delivery without what is of forgotten users, which `found` notes."""
+def _drop_erased(erased: ErasedUsers, delivery: Delivery, found: _Sorted) -> Delivery:
+    """The delivery without what is of erased users, which `found` notes."""
     kept: tuple[list[Event], list[BadEvent]] = [], []
     dropped: tuple[list[Event], list[BadEvent]] = [], []
     for event in delivery.events:
-        (dropped if forgotten.drops(event) else kept)[0].append(event)
+        (dropped if erased.drops(event) else kept)[0].append(event)
     for bad in delivery.bad:
-        (dropped if forgotten.names(bad.raw) else kept)[1].append(bad)
+        (dropped if erased.drops_bad(bad.raw) else kept)[1].append(bad)
     found.set_apart("forgotten", *dropped)
     return msgspec.structs.replace(delivery, events=kept[0], bad=kept[1])
-
-
-def _digest(identifier: str) -> str:
-    """120 bits in 20 characters in place of an id of up to 100: less memory, no collision to be
-    expected."""
-    return b64encode(blake2b(identifier.encode(), digest_size=15).digest()).decode()
 
 
 def read_delivery(items: Sequence[object], now: datetime, **delivery: Any) -> Delivery:

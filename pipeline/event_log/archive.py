@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.counting.erased_users import NOBODY, Forgotten
+from pipeline.counting.erased_users import NO_ERASED_USERS, ErasedUsers
 from pipeline.counting.log_entries import RawEvents
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.options import CountBy
@@ -41,7 +41,7 @@ _ENTER_ENTRIES = text(
     "CAST(:partitions AS INTEGER[]), CAST(:entry_ids AS TEXT[]), CAST(:events AS INTEGER[])) "
     "AS entry (n, p, i, e) ORDER BY n ON CONFLICT DO NOTHING RETURNING name"
 )
-_FORGET_ENTRIES = text(
+_PRUNE_ENTRIES = text(
     "DELETE FROM archived_entries WHERE archived_at < :before AND partition = :partition "
     "AND CAST(split_part(entry_id, '-', 1) AS BIGINT) < :oldest"
 )
@@ -89,13 +89,13 @@ class Archive:
     def __init__(
         self,
         engine: Engine,
-        who_is_forgotten: Callable[[], Forgotten] = Forgotten,
+        read_erased: Callable[[], ErasedUsers] = ErasedUsers,
         count_by: CountBy | None = None,
     ) -> None:
-        """`who_is_forgotten` is asked in every transaction; of events of these users only the
+        """`read_erased` is asked in every transaction; of events of these users only the
         properties named in `count_by` are kept."""
         self.engine = engine
-        self._who_is_forgotten, self._count_by = who_is_forgotten, count_by or {}
+        self._read_erased, self._count_by = read_erased, count_by or {}
 
     def store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:
         """Store the events of the entries that the ledger does not hold; returns how many, and the
@@ -118,10 +118,10 @@ class Archive:
         """The same as `store`, in an open transaction."""
         read, unreadable = _read_all(entries)
         new = self.enter(connection, read) if read else set()
-        # Asked after the lock was taken, which whoever forgets a user holds: none is missed.
-        known = self._who_is_forgotten() if new else NOBODY
+        # Read after the hold is shared: an erasure holds it exclusively, so none is missed.
+        erased = self._read_erased() if new else NO_ERASED_USERS
         found = [
-            known.anonymised(one.events, one.entry.written_ms, self._count_by)
+            erased.anonymise(one.events, one.entry.written_ms, self._count_by)
             for one in read
             if one.name in new
         ]
@@ -164,7 +164,7 @@ class Archive:
         with self.engine.begin() as connection:
             connection.execute(insert(dead_letters).on_conflict_do_nothing(), [letter])
 
-    def forget_entries(self, archived_before: datetime, oldest_waiting_ms: Sequence[int]) -> None:
+    def prune_entries(self, archived_before: datetime, oldest_waiting_ms: Sequence[int]) -> None:
         """Delete what the ledger holds from before then, but no entry that may still be in its
         stream: only the ledger says that it is archived. May be repeated.
 
@@ -173,7 +173,7 @@ class Archive:
         with self.engine.begin() as connection:
             for partition, oldest_ms in enumerate(oldest_waiting_ms):
                 values = {"before": archived_before, "partition": partition, "oldest": oldest_ms}
-                connection.execute(_FORGET_ENTRIES, values)
+                connection.execute(_PRUNE_ENTRIES, values)
 
 
 def archive(log: EventLog, archive: Archive, options: ArchiveOptions | None = None) -> int:
@@ -200,8 +200,8 @@ class _Run:
         """Archive a stream; traffic goes on, so twice what waits is taken before it is let be."""
         try:
             stored = self._stale(partition) + self._fresh(partition, 2 * waiting)
-            self._log.forget_consumers(partition, 0, self._consumer)
-            self._log.forget_consumers(partition, self._options.idle_s)
+            self._log.remove_consumers(partition, 0, self._consumer)
+            self._log.remove_consumers(partition, self._options.idle_s)
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise

@@ -23,7 +23,7 @@ GROUP = "archive"
 _OPEN_LOG = Script("pipeline.event_log.open_log")
 _ARCHIVED = Script("pipeline.event_log.archived")
 _LOG_STATUS = Script("pipeline.event_log.log_status")
-_FORGET_CONSUMERS = Script("pipeline.event_log.forget_consumers")
+_REMOVE_CONSUMERS = Script("pipeline.event_log.remove_consumers")
 _PENDING_AT_ONCE = 10_000
 _FINISHED_AT_ONCE = 500
 
@@ -158,12 +158,12 @@ class EventLog:
                 oldest[position - 1] = _written_ms(first)
         return oldest
 
-    def forget_consumers(self, partition: int, idle_s: float, consumer: str = "") -> int:
+    def remove_consumers(self, partition: int, idle_s: float, consumer: str = "") -> int:
         """Remove consumers that hold nothing and were idle for so long, or the named one; returns
         how many."""
         args: list[str | int] = [GROUP, int(idle_s * 1000), consumer]
         return cast(
-            "int", _FORGET_CONSUMERS.run(self.client, keys=[self.streams[partition]], args=args)
+            "int", _REMOVE_CONSUMERS.run(self.client, keys=[self.streams[partition]], args=args)
         )
 
     def follow(self, missed: Callable[[int], None], wait_ms: int = 1_000) -> Iterator[Entry | None]:

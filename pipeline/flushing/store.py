@@ -61,7 +61,7 @@ class Refused:
 
 
 UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
-_FORGOTTEN_AT_ONCE = 1_000
+_PRUNED_AT_ONCE = 1_000
 
 
 class Store:
@@ -80,7 +80,7 @@ class Store:
         with begin_transfer(self.engine, lock_timeout_s) as connection:
             yield FlushTransaction(connection, self)
 
-    def forget_batches(
+    def prune_batches(
         self, stored_before: datetime, listed: Callable[[Sequence[str]], set[str]]
     ) -> None:
         """Delete what the ledger holds from before then, but never its newest entry, nor one whose
@@ -92,8 +92,8 @@ class Store:
         )
         with self.engine.begin() as connection:
             ids = list(connection.execute(old).scalars())
-            for first in range(0, len(ids), _FORGOTTEN_AT_ONCE):
-                page = ids[first : first + _FORGOTTEN_AT_ONCE]
+            for first in range(0, len(ids), _PRUNED_AT_ONCE):
+                page = ids[first : first + _PRUNED_AT_ONCE]
                 unlisted = set(page) - listed(page)
                 connection.execute(
                     delete(flush_batches).where(flush_batches.c.batch_id.in_(unlisted))

@@ -33,9 +33,11 @@ reach another key and every counter's name parses back to exactly what made it.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from hashlib import blake2b
 from urllib.parse import unquote
 
 _RESERVED = re.compile(r"[:%{}\s]")
@@ -50,6 +52,12 @@ def key_text(name: bytes) -> str:
 def escape(segment: str) -> str:
     """Percent-encode what would end or confuse a key segment: `:`, `%`, braces and white space."""
     return _RESERVED.sub(_percent, segment)
+
+
+def digest_id(identifier: str) -> str:
+    """120 bits in 20 characters in place of an event's, a task's or an erased user's id: it takes
+    less memory, names no user, and no collision is to be expected."""
+    return b64encode(blake2b(identifier.encode(), digest_size=15).digest()).decode()
 
 
 def hour_text(at: datetime) -> str:

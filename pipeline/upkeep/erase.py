@@ -1,8 +1,8 @@
-"""Forgetting a user: nothing names them any more, and every total stays.
+"""Erasing a user: nothing names them any more, and every total stays.
 
 The steps, each of which may be repeated, and the whole of them after a crash at any point:
 
-1. With flush and archive held off, the user is entered among the forgotten and their counters are
+1. With flush and archive held off, the user is entered among the erased and their counters are
    dropped from Redis, in one script. From that moment no worker counts an event of theirs that is
    not newer, and the archive keeps none.
 2. In the transaction that holds them off, their stored counters and dead letters are deleted, and
@@ -48,18 +48,18 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Removed:
-    """What a forgetting removed: counters (in Redis and stored), dead letters; `events` are those
+class Erasure:
+    """What an erasure removed: counters (in Redis and stored), dead letters; `events` are those
     of the archive that no longer name the user."""
 
-    forgotten_at: datetime
+    erased_at: datetime
     counters: int
     events: int
     dead_letters: int
 
 
-def forget(counters: Counters, engine: Engine, user_id: str) -> Removed:
-    """Remove a user. A repeat removes what is new since.
+def erase_user(counters: Counters, engine: Engine, user_id: str) -> Erasure:
+    """Erase a user. A repeat removes what is new since.
 
     Waits for a flush that runs, and holds off others meanwhile. Raises `InvalidEvent` for what can
     be no user's id, and redis.RedisError or sqlalchemy.exc.OperationalError when a server is away:
@@ -71,18 +71,18 @@ def forget(counters: Counters, engine: Engine, user_id: str) -> Removed:
         stored = connection.execute(delete(user_daily).where(user_daily.c.user_id == user_id))
         events = connection.execute(_ANONYMISE, {"user_id": user_id, "counted": _arrays(counters)})
         letters = _drop_letters(counters, connection, user_id)
-    removed = Removed(
+    erasure = Erasure(
         datetime.fromtimestamp(at_ms / 1000, UTC), live + stored.rowcount, events.rowcount, letters
     )
     # Not the id: the log would go on naming the user.
     logger.info(
         "a user was forgotten (digest %s): %d counters, %d archived events, %d dead letters",
-        erased_users.digest(user_id),
-        removed.counters,
-        removed.events,
-        removed.dead_letters,
+        erased_users.digest_user(user_id),
+        erasure.counters,
+        erasure.events,
+        erasure.dead_letters,
     )
-    return removed
+    return erasure
 
 
 def _drop_counters(counters: Counters, user_id: str) -> tuple[int, int]:

@@ -74,14 +74,14 @@ class Snapshot:
                 self.unreadable += 1
         ledger = select(archived_entries.c.name).where(archived_entries.c.name.in_(list(named)))
         archived = set(self._connection.execute(ledger).scalars()) if named else set()
-        # Nobody is forgotten meanwhile: that needs the same lock.
-        known = erased_users.read(self._counters.client, self._counters.keys)
+        # No user is erased meanwhile: that needs the same lock.
+        erased = erased_users.read(self._counters.client, self._counters.keys)
         by = self._counters.options.count_by
         events: list[Event] = []
         for name, entry in named.items():
             if name not in archived:
                 try:
-                    events += as_events(known.anonymised(entry.unpack(), entry.written_ms, by))
+                    events += as_events(erased.anonymise(entry.unpack(), entry.written_ms, by))
                 except ValueError:
                     self.unreadable += 1
         return events

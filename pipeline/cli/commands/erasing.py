@@ -35,18 +35,18 @@ def forget(
     if secret is not None and not is_pseudonym:
         kept = pseudonym(secret.get_secret_value(), user_id)
     with open_services() as services:
-        removed = services.forget(kept)
+        erasure = services.erase_user(kept)
     if as_json:
         print_json(
             {
-                "forgotten_at": removed.forgotten_at.isoformat(),
-                "counters": removed.counters,
-                "events": removed.events,
-                "dead_letters": removed.dead_letters,
+                "forgotten_at": erasure.erased_at.isoformat(),
+                "counters": erasure.counters,
+                "events": erasure.events,
+                "dead_letters": erasure.dead_letters,
             }
         )
     else:
         say(
-            f"Forgotten: {removed.counters:,} counters and {removed.dead_letters:,} dead letters "
-            f"removed, {removed.events:,} archived events name the user no longer."
+            f"Forgotten: {erasure.counters:,} counters and {erasure.dead_letters:,} dead letters "
+            f"removed, {erasure.events:,} archived events name the user no longer."
         )

@@ -82,13 +82,13 @@ def user_routes(stats: Stats, reads: Reads, services: Services, secret: str) -> 
         """
         kept = user_id if query.pseudonym else pseudonym(secret, user_id)
         logger.info("token %s asks to forget a user", request.state.key.id)
-        removed = await reads.work(services.forget, kept)
+        erasure = await reads.work(services.erase_user, kept)
         found = {
             "user_id": user_id,
-            "forgotten_at": removed.forgotten_at,
-            "counters": removed.counters,
-            "events": removed.events,
-            "dead_letters": removed.dead_letters,
+            "forgotten_at": erasure.erased_at,
+            "counters": erasure.counters,
+            "events": erasure.events,
+            "dead_letters": erasure.dead_letters,
         }
         return json_response(found, headers={"Cache-Control": "no-store"})
 

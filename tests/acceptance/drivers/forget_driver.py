@@ -1,4 +1,4 @@
-"""Forgets a user and is killed at a named point: run as a process by `test_forget_killed.py`."""
+"""Erases a user and is killed at a named point: run as a process by `test_forget_killed.py`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main() -> None:
         erase._drop_letters = die  # type: ignore[assignment]
     elif point == "before the commit":
         erase._drop_letters = after(erase._drop_letters)
-    services.forget(user_id)
+    services.erase_user(user_id)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A forgetting that is killed at any point and repeated comes to the same end."""
+"""An erasure that is killed at any point and repeated comes to the same end."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_killed_and_repeated_it_comes_to_the_same_end(
     assert totals(services) == before
     services.flush()  # traffic goes on meanwhile
     count_events(services, event("later", "bob"))
-    services.forget(ANN)
+    services.erase_user(ANN)
 
     assert totals(services) == before | {"bob": services.stats.user_counts("bob")}
     assert services.stats.user_counts(ANN) == {}
@@ -60,7 +60,7 @@ def test_what_waited_in_the_queue_for_workers_is_dropped_by_them(
         track_event.apply_async(
             ("page_view",), {"user_id": user_id, "timestamp": NOW}, countdown=0.1
         )
-    services.forget(ANN)
+    services.erase_user(ANN)
 
     workers.start("events")
 

@@ -1,4 +1,4 @@
-"""Forgetting a user: nothing names them any more, every total stays, and the books balance."""
+"""Erasing a user: nothing names them any more, every total stays, and the books balance."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_nothing_names_the_user_and_every_total_stays(
     before = totals(services)
     assert traces(services, client, ANN)
 
-    removed = services.forget(ANN)
+    removed = services.erase_user(ANN)
 
     assert services.stats.user_counts(ANN) == {}
     assert totals(services) == before
@@ -112,13 +112,13 @@ def test_nothing_names_the_user_and_every_total_stays(
 def test_archived_events_keep_what_is_counted_and_nothing_else(services: Services) -> None:
     a_life(services)
 
-    services.forget(ANN)
+    services.erase_user(ANN)
 
-    forgotten_events = execute(
+    erased_events = execute(
         services,
         "SELECT event_type, event_id, properties::text FROM events WHERE user_id IS NULL",
     )
-    assert sorted(map(repr, map(tuple, forgotten_events))) == sorted(
+    assert sorted(map(repr, map(tuple, erased_events))) == sorted(
         map(
             repr,
             [
@@ -133,11 +133,11 @@ def test_archived_events_keep_what_is_counted_and_nothing_else(services: Service
 
 def test_a_repeat_is_harmless(services: Services, client: redis.Redis) -> None:
     a_life(services)
-    services.forget(ANN)
+    services.erase_user(ANN)
     before = totals(services)
 
-    again = services.forget(ANN)
-    unknown = services.forget("nobody")
+    again = services.erase_user(ANN)
+    unknown = services.erase_user("nobody")
 
     assert (again.counters, again.events, again.dead_letters) == (0, 0, 0)
     assert (unknown.counters, unknown.events) == (0, 0)
@@ -149,7 +149,7 @@ def test_events_in_flight_are_dropped_on_arrival_and_kept_in_the_books(
     services: Services, client: redis.Redis
 ) -> None:
     count_events(services, event(user_id=ANN))
-    services.forget(ANN)
+    services.erase_user(ANN)
     waiting = [event(user_id=ANN), event("signup", ANN), event(user_id="bob")]
 
     applied = count_events(services, *waiting)
@@ -167,7 +167,7 @@ def test_a_worker_that_knew_nothing_of_it_finds_out_in_the_same_step(
 ) -> None:
     worker, other = make_services(), make_services()  # type: ignore[operator]
     count_events(worker, event(user_id="bob"))
-    other.forget(ANN)
+    other.erase_user(ANN)
 
     applied = count_events(worker, event(user_id=ANN), event(user_id="bob"))
 
@@ -176,7 +176,7 @@ def test_a_worker_that_knew_nothing_of_it_finds_out_in_the_same_step(
 
 def test_a_user_who_comes_back_is_counted_anew(services: Services) -> None:
     count_events(services, event(user_id=ANN), event(user_id=ANN))
-    services.forget(ANN)
+    services.erase_user(ANN)
     later = Event.create("page_view", ANN, now=datetime.now(UTC) + timedelta(seconds=1))
 
     applied = count_events(services, later, event(user_id=ANN))
@@ -190,11 +190,11 @@ def test_a_user_who_comes_back_is_counted_anew(services: Services) -> None:
 def test_entries_that_another_consumer_held_name_the_user_no_longer_when_archived(
     services: Services, client: redis.Redis
 ) -> None:
-    """A consumer that died before the forgetting has taken the entry from others."""
+    """A consumer that died before the erasure has taken the entry from others."""
     count_events(services, event(user_id=ANN, properties={"path": "/a", "x": ANN}))
     services.event_log.open()
     client.xreadgroup(GROUP, "died", {services.keys.events(0): ">"})
-    removed = services.forget(ANN)
+    removed = services.erase_user(ANN)
     assert agree(services)  # with the entry as it waits
 
     archived = archive(services.event_log, services.archive, ArchiveOptions(idle_s=0))
@@ -215,7 +215,7 @@ def test_dead_letters_of_the_user_are_dropped_wherever_they_are(
     services.move_dead_letters()
     services.counters.apply([bad(ANN), bad("bob")], NOW)
 
-    removed = services.forget(ANN)
+    removed = services.erase_user(ANN)
     late = services.counters.apply([bad(ANN)], NOW)
 
     assert removed.dead_letters == 2
@@ -228,7 +228,7 @@ def test_dead_letters_of_the_user_are_dropped_wherever_they_are(
 @pytest.mark.parametrize("user_id", ["", "a\x00b", "x" * 257])
 def test_what_can_be_no_id_is_refused(services: Services, user_id: str) -> None:
     with pytest.raises(InvalidEvent, match="user_id"):
-        services.forget(user_id)
+        services.erase_user(user_id)
 
 
 @pytest.mark.parametrize(
@@ -258,25 +258,25 @@ def test_a_dead_counter_of_the_user_is_known_by_its_name() -> None:
 def test_entries_leave_after_thirty_days_and_workers_hear_of_it(
     services: Services, client: redis.Redis
 ) -> None:
-    services.forget(ANN)
-    services.forget("bob")
+    services.erase_user(ANN)
+    services.erase_user("bob")
     now_ms = server_time_s(services.redis) * 1000
     old_ms = now_ms - (erased_users.KEPT_DAYS * 86_400_000 + 5_000)
-    client.hset(services.keys.forgotten, erased_users.digest(ANN), old_ms)
+    client.hset(services.keys.forgotten, erased_users.digest_user(ANN), old_ms)
     before = erased_users.read(client, services.keys)
 
     left = erased_users.expire(client, services.keys)
 
     after = erased_users.read(client, services.keys)
     assert left == 1
-    assert set(after.at_ms) == {erased_users.digest("bob")}
+    assert set(after.at_ms) == {erased_users.digest_user("bob")}
     assert after.version > before.version
     assert erased_users.expire(client, services.keys) == 0
     assert erased_users.read(client, services.keys) == after
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_forgetting_under_traffic_flushes_and_archive_runs_stays_exact(
+def test_erasing_under_traffic_flushes_and_archive_runs_stays_exact(
     services: Services, client: redis.Redis, seed: int
 ) -> None:
     """Whatever moves meanwhile: afterwards nothing names the user, and all else adds up."""
@@ -305,7 +305,7 @@ def test_forgetting_under_traffic_flushes_and_archive_runs_stays_exact(
     try:
         while counted[0] < 20 + 10 * seed and not stop.is_set():
             stop.wait(0.005)
-        services.forget(ANN)
+        services.erase_user(ANN)
         here = counted[0]
         while counted[0] < here + 20 and not stop.is_set():
             stop.wait(0.005)
