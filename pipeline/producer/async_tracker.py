@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.event.model import encode_event
+from pipeline.producer.buffer import Buffer
 from pipeline.producer.tracker import Tracker
 
 
@@ -19,12 +20,12 @@ class AsyncTracker:
 
     def __init__(self, **options: Any) -> None:
         """Starts nothing yet. Raises ValueError."""
-        self._tracker = Tracker(**options)
+        self._background = Tracker(**options).background
 
     @property
     def dropped(self) -> int:
         """How many events were dropped because the buffer was full."""
-        return self._tracker.dropped
+        return self._background.buffer.dropped
 
     async def track(
         self,
@@ -36,35 +37,22 @@ class AsyncTracker:
     ) -> None:
         """Put an event into the buffer, as `Tracker.track`."""
         event = encode_event(event_type, user_id, properties, timestamp, event_id)
-        if not self._tracker._put_at_once(event):
-            await self._until(lambda: self._tracker._put_at_once(event))
+        buffer = self._background.buffer
+        if not buffer.put_at_once(event):
+            await _wait_until(buffer, lambda: buffer.put_at_once(event))
 
     async def flush(self, timeout_s: float | None = None) -> None:
         """Wait until all that was put in before is accepted, as `Tracker.flush`."""
-        target = self._tracker._hurry()
+        background, buffer = self._background, self._background.buffer
+        target = buffer.hurry()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._until(lambda: self._tracker._is_settled(target))
-        self._tracker._check_out(target)
+                await _wait_until(buffer, lambda: background.is_settled(target))
+        buffer.check_removed(target)
 
     async def close(self, timeout_s: float = 30) -> None:
         """Send what is in the buffer and end, as `Tracker.close`."""
-        await asyncio.to_thread(self._tracker.close, timeout_s)
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait without a thread: whoever waits for room must not keep a `close` from running."""
-        loop = asyncio.get_running_loop()
-        while True:
-            progress = asyncio.Event()
-            wake = partial(_wake, loop, progress)
-            with self._tracker._lock:
-                if condition():
-                    return
-                self._tracker._callbacks[wake] = None
-            try:
-                await progress.wait()
-            finally:
-                self._tracker._callbacks.pop(wake, None)
+        await asyncio.to_thread(self._background.close, timeout_s)
 
     async def __aenter__(self) -> AsyncTracker:
         return self
@@ -76,6 +64,21 @@ class AsyncTracker:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+async def _wait_until(buffer: Buffer, condition: Callable[[], bool]) -> None:
+    """Wait without a thread: a thread for each event that waits for room would keep `close` from
+    getting one."""
+    loop = asyncio.get_running_loop()
+    while True:
+        progress = asyncio.Event()
+        wake = partial(_wake, loop, progress)
+        if buffer.holds_or_wakes(condition, wake):
+            return
+        try:
+            await progress.wait()
+        finally:
+            buffer.wakes.pop(wake, None)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, progress: asyncio.Event) -> None:

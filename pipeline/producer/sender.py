@@ -63,7 +63,7 @@ class Sender:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Have all imported, and Celery's options read, that sending needs: see `_no_fork`."""
+        """Import all that sending needs, and read Celery's options: see `process_hooks.no_fork`."""
         if not self._app.conf.task_always_eager and may_publish_by_script():
             envelope(TRACK_EVENTS, os.getpid())
             self._publisher_of(self._producer_id)

@@ -29,7 +29,7 @@ async def until(condition: Any) -> None:
 
 
 def is_held_up(tracker: AsyncTracker) -> bool:
-    return bool(tracker._tracker._callbacks)
+    return bool(tracker._background.buffer.wakes)
 
 
 def go(test: Coroutine[Any, Any, None]) -> None:

@@ -235,8 +235,8 @@ def test_a_full_buffer_holds_the_caller_up_until_there_is_room(
     with refusing(client):
         worker = threading.Thread(target=work)
         worker.start()
-        eventually(lambda: tracker._progress._waiters)
-        assert tracker._waiting() == 2
+        eventually(lambda: tracker.background.buffer.progress._waiters)
+        assert tracker.background.buffer.waiting() == 2
         assert not done.is_set()
     worker.join()
     tracker.flush()
@@ -248,7 +248,7 @@ def test_a_close_wakes_whoever_waits_for_room(client: redis.Redis) -> None:
     with ThreadPoolExecutor(2) as pool:
         with refusing(client):
             waiting = pool.submit(track_all, tracker, users(3))
-            eventually(lambda: tracker._progress._waiters)
+            eventually(lambda: tracker.background.buffer.progress._waiters)
             closing = pool.submit(tracker.close)
             with pytest.raises(RuntimeError, match="the tracker is closed"):
                 waiting.result()

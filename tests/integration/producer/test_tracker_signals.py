@@ -16,16 +16,16 @@ import redis
 
 from pipeline import Tracker
 from pipeline.errors import EventsNotAccepted
-from pipeline.producer import tracker
+from pipeline.producer import background_sender, buffer, tracker
 from tests.helpers.support import QUEUE
 from tests.helpers.tracking import users, users_sent
 
 pytestmark = pytest.mark.usefixtures("sending")
-_WATCHED = {tracker.__file__, threading.__file__}
+_WATCHED = {module.__file__ for module in (tracker, buffer, background_sender, threading)}
 
 
 class Interruption:
-    """Calls `act` before the nth line that this thread runs of the tracker or of `threading`."""
+    """Calls `act` before the nth line that this thread runs of a tracker or of `threading`."""
 
     def __init__(self, nth: int, act: Callable[[], object]) -> None:
         self._left, self._act = nth, act
