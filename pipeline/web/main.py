@@ -24,8 +24,7 @@ from pipeline.web.connections import PromptProtocol
 from pipeline.web.parts import WebOptions, WebParts
 
 if TYPE_CHECKING:
-    from config.options import pipeline_options
-from config.settings import Settings
+    from config.settings import Settings
 
 REPLY_WITHIN_S = 1.0
 GRACE_S = 3
@@ -38,6 +37,8 @@ _GC_THRESHOLD = 20_000
 def make_parts(settings: Settings, redis_url: str, postgres_url: str) -> WebParts:
     """The parts for these servers; opens no connection. Has this process's producer publish to
     them."""
+    from config.options import pipeline_options
+
     broker_url = server_addresses.reveal_url(settings.broker_url)
     configure(
         redis_url=redis_url,
