@@ -19,7 +19,17 @@
     │   web
     ├── ClientGone                a client closed the connection before its request was complete
     ├── NoSuchAccessKey           there is no access key with this id
-    ├── Refused                   a request is answered with an error: pipeline.web.answers
+    ├── RequestRefused            a request is answered with an error: pipeline.web.errors
+    │   ├── BodyTooSlow           408, a body did not arrive in time: pipeline.web.errors
+    │   ├── EventRefused          400, an event breaks a rule: pipeline.web.errors
+    │   ├── InternalFault         500, a fault of the web server: pipeline.web.errors
+    │   ├── InvalidParameter      422, a parameter cannot be used: pipeline.web.errors
+    │   ├── MethodNotAllowed      405, the route takes another method: pipeline.web.errors
+    │   ├── OriginNotAllowed      403, the key is not for pages of this origin: pipeline.web.errors
+    │   ├── TooLarge              413, the body or its events exceed a limit: pipeline.web.errors
+    │   ├── TooManyRequests       429, a rate limit is reached: pipeline.web.errors
+    │   ├── Unauthorised          401, no valid access key was given: pipeline.web.errors
+    │   └── Unavailable           503, a server does not answer: pipeline.web.errors
     ├── UnsuitableTimeZone        a time zone is unknown, or its days are not whole UTC hours
     │
     │   command line
@@ -31,8 +41,9 @@
     └── UnreadableFile            a file cannot be read, or not to its end
 
 A name says what went wrong and does not end in Error, the base's apart. A class stands here unless
-it needs a library that an application which only sends events does not load; then the drawing names
-its module. Each message says what was wrong, with which value, and what to do.
+only one room raises it, in many kinds, or it needs a library that an application which only sends
+events does not load; then the drawing names its module. Each message says what was wrong, with
+which value, and what to do.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from benchmarks.stage import load, sides
 from benchmarks.stage.processes import Cores, Worker, celery_worker, running
 from benchmarks.stage.sides import Side
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users, wait_until
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.contract import EVENTS_QUEUE
-from pipeline.web.access import Access
 
 _CONNECTIONS = 64
 _CONNECTIONS_OF_BATCHES = 8
@@ -126,7 +126,7 @@ def measure(stage: Stage) -> Measured:
 
 @contextmanager
 def _open_hall(stage: Stage) -> Iterator[_Hall]:
-    access = Access(stage.services.redis, stage.services.keys)
+    access = AccessKeyStore(stage.services.redis, stage.services.keys)
     user = base64.b64encode(f"{access.create('write', 'load')[1]}:".encode()).decode()
     web_port, bare_port = _free_port(), _free_port()
     # The limits are checked, and not reached.

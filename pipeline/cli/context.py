@@ -14,8 +14,8 @@ from pipeline.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from pipeline.access.key_store import AccessKeyStore
     from pipeline.services import Services
-    from pipeline.web.access import Access
 
 DATA_DIR_VARIABLE = "ANALYTICS_DATA_DIR"
 
@@ -112,15 +112,15 @@ def open_services() -> Iterator[Services]:
 
 
 @contextmanager
-def open_access() -> Iterator[Access]:
+def open_access() -> Iterator[AccessKeyStore]:
     """The access keys of the web server, which Redis holds."""
+    from pipeline.access.key_store import AccessKeyStore
     from pipeline.redis.client import redis_client
     from pipeline.redis.keys import Keys
-    from pipeline.web.access import Access
 
     settings = load_settings()
     with redis_client(find_redis_url(settings)) as client:
-        yield Access(client, Keys(settings.prefix))
+        yield AccessKeyStore(client, Keys(settings.prefix))
 
 
 def _check_private_servers_run(data_dir: Path) -> None:

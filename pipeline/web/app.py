@@ -6,55 +6,51 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.web import answers
-from pipeline.web.api.app import stats_api
+from pipeline.web.api.app import create_stats_api
 from pipeline.web.collector.collector import Collector
-from pipeline.web.collector.script import script_routes
-from pipeline.web.health import health_routes
-from pipeline.web.parts import WebParts
+from pipeline.web.collector.routes import create_collector_routes
+from pipeline.web.collector.script import create_script_route
+from pipeline.web.dependencies import WebDependencies
+from pipeline.web.health import create_health_routes
+from pipeline.web.responses import EXCEPTION_HANDLERS
 
 
 class _Application(Starlette):
-    """Starlette, but for the collector's routes: its layers would be a tenth of what an event
-    costs, and those routes answer for what goes wrong themselves."""
+    """Starlette without its middleware around the collector's endpoints: that would be a tenth of
+    what an event costs, and these endpoints turn every exception into a response themselves."""
 
-    doors: Mapping[str, ASGIApp] = {}
+    collector_endpoints: Mapping[str, ASGIApp] = {}
     """By path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = self.doors.get(scope["path"]) if scope["type"] == "http" else None
-        await (door or super().__call__)(scope, receive, send)
+        found = self.collector_endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        await (found or super().__call__)(scope, receive, send)
 
 
-def create_app(parts: WebParts) -> Starlette:
+def create_app(dependencies: WebDependencies) -> Starlette:
     """The application; opens no connection before it starts.
 
-    What none of the routes here is asked for goes to the stats API, so that the collector's
-    `/api/event` is found first. Its lifespan runs within that of this application.
+    Requests that match none of the routes here go to the stats API, so that the collector's
+    `/api/event` is found first. The API's lifespan runs within that of this application.
     """
-    collector = Collector(parts)
-    stats = stats_api(parts)
+    collector = Collector(dependencies)
+    stats_api = create_stats_api(dependencies)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with collector.running(), stats.router.lifespan_context(stats):
+        async with collector.running(), stats_api.router.lifespan_context(stats_api):
             yield
 
-    doors = collector.routes()
+    collector_routes = create_collector_routes(collector)
     app = _Application(
-        routes=[*doors, *script_routes(), *health_routes(parts)],
-        exception_handlers={
-            answers.Refused: answers.refused,
-            HTTPException: answers.http_error,
-            Exception: answers.fault,
-        },
+        routes=[*collector_routes, create_script_route(), *create_health_routes(dependencies)],
+        exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
-    app.doors = {door.path: door.app for door in doors}
+    app.collector_endpoints = {route.path: route.app for route in collector_routes}
     # Not mounted: Starlette's mounts do not match a path that holds a newline, as a value may.
-    app.router.default = stats
+    app.router.default = stats_api
     app.router.redirect_slashes = False
     return app

@@ -1,4 +1,4 @@
-"""Connections whose requests begin in time: uvicorn waits for a request's head for ever, and keeps
+"""Close connections that send a request's head too slowly: uvicorn waits for it for ever, and keeps
 however much of it comes."""
 
 from __future__ import annotations
@@ -7,13 +7,13 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_WITHIN_S = 10.0
+HEAD_TIMEOUT_S = 10.0
 """How long a client may take to send a request's head; uvicorn closes idle connections itself."""
 MAX_HEAD_BYTES = 256 * 1024
 """What a request may have beside its body: its head, and what chunks and trailers add."""
 
 
-class PromptProtocol(HttpToolsProtocol):
+class HeadTimeoutProtocol(HttpToolsProtocol):
     """A connection that is closed when the head of a request is too slow or too large."""
 
     _in_head = True
@@ -21,7 +21,7 @@ class PromptProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected, and is to say what it wants."""
+        """A client has connected; its first head is due."""
         super().connection_made(transport)
         self._wait_for_head()
 
@@ -31,7 +31,7 @@ class PromptProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Something has come: a head, a part of one, or of a body."""
+        """Bytes have arrived: of a head, of a body, or of both."""
         self._beside_body += len(data)
         super().data_received(data)
         if self._beside_body > MAX_HEAD_BYTES:
@@ -61,7 +61,7 @@ class PromptProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_WITHIN_S, self.transport.close)
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

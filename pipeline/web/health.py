@@ -1,7 +1,7 @@
 """Health: whether this process lives, whether it can serve, and which version it is.
 
-No token is needed, so nothing is told but which part is missing. Every answer is bounded in time,
-and however often it is asked for, the servers are asked once a second.
+No token is needed, so a response says which part is missing and no more. Each has a timeout, and
+however often clients ask, the servers are checked once a second.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ from starlette.routing import Route
 from pipeline.postgres import schema
 from pipeline.services import Services
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, silent_s
-from pipeline.web.answers import RETRY_AFTER_S, json_response
-from pipeline.web.parts import WebParts
+from pipeline.web.dependencies import WebDependencies
+from pipeline.web.errors import RETRY_AFTER_S
+from pipeline.web.headers import NO_STORE
+from pipeline.web.responses import json_response
 
 OK = "ok"
-WITHIN_S = 2.0
-_ASKED_EVERY_S = 1.0
-_NO_STORE = {"Cache-Control": "no-store"}
+CHECK_TIMEOUT_S = 2.0
+_CHECK_INTERVAL_S = 1.0
 
 Checks = dict[str, str]
 logger = logging.getLogger(__name__)
 
 
-def health_routes(parts: WebParts) -> list[Route]:
+def create_health_routes(dependencies: WebDependencies) -> list[Route]:
     """`/livez`, `/readyz` and `/version`."""
-    ready = _Ready(parts.redis, parts.services)
+    readiness = _Readiness(dependencies.redis, dependencies.services)
 
     async def livez(_: Request) -> Response:
-        return json_response({"status": OK}, headers=_NO_STORE)
+        return json_response({"status": OK}, headers=NO_STORE)
 
     async def readyz(_: Request) -> Response:
-        checks = await ready.checks()
+        checks = await readiness.check()
         if all(said == OK for said in checks.values()):
-            return json_response({"status": OK, "checks": checks}, headers=_NO_STORE)
-        headers = {**_NO_STORE, "Retry-After": str(RETRY_AFTER_S)}
+            return json_response({"status": OK, "checks": checks}, headers=NO_STORE)
+        headers = {**NO_STORE, "Retry-After": str(RETRY_AFTER_S)}
         return json_response({"status": "not ready", "checks": checks}, 503, headers)
 
     async def version_(_: Request) -> Response:
@@ -64,7 +65,7 @@ def _versions() -> dict[str, str]:
     return {"version": version("analytics-pipeline"), "schema": schema.newest_version()}
 
 
-class _Ready:
+class _Readiness:
     """The checks, each in a thread of its own, so that one server which stalls hides no other."""
 
     def __init__(self, client: redis.Redis, services: Services) -> None:
@@ -72,40 +73,39 @@ class _Ready:
         # Two each: what a stalled server holds must not keep the other checks waiting.
         self._of_redis = ThreadPoolExecutor(2, "redis-health")
         self._of_postgres = ThreadPoolExecutor(2, "postgres-health")
-        self._asked_at_s = -_ASKED_EVERY_S
+        self._checked_at_s = -_CHECK_INTERVAL_S
         self._newest: asyncio.Task[Checks] | None = None
 
-    async def checks(self) -> Checks:
-        """What is said of Redis, Postgres, the migrations and the workers: `ok`, or what is
-        wrong."""
+    async def check(self) -> Checks:
+        """For Redis, Postgres, the migrations and the workers: `ok`, or what is wrong."""
         now_s = time.monotonic()
-        is_old = now_s - self._asked_at_s >= _ASKED_EVERY_S
+        is_old = now_s - self._checked_at_s >= _CHECK_INTERVAL_S
         if self._newest is None or (is_old and self._newest.done()):
-            self._asked_at_s = now_s
-            self._newest = asyncio.create_task(self._ask())
+            self._checked_at_s = now_s
+            self._newest = asyncio.create_task(self._check_servers())
         return await asyncio.shield(self._newest)
 
-    async def _ask(self) -> Checks:
+    async def _check_servers(self) -> Checks:
         of_redis, of_postgres = await asyncio.gather(
-            self._within(self._of_redis, self._look_at_redis, ("redis", "worker")),
-            self._within(self._of_postgres, self._look_at_postgres, ("postgres", "migrations")),
+            self._run_check(self._of_redis, self._check_redis, ("redis", "worker")),
+            self._run_check(self._of_postgres, self._check_postgres, ("postgres", "migrations")),
         )
         return of_redis | of_postgres
 
-    async def _within(
-        self, pool: ThreadPoolExecutor, look: Callable[[], Checks], names: tuple[str, str]
+    async def _run_check(
+        self, pool: ThreadPoolExecutor, check: Callable[[], Checks], names: tuple[str, str]
     ) -> Checks:
         server, other = names
         try:
-            async with asyncio.timeout(WITHIN_S):
-                return await asyncio.get_running_loop().run_in_executor(pool, look)
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                return await asyncio.get_running_loop().run_in_executor(pool, check)
         except TimeoutError:
-            return {server: f"no answer within {WITHIN_S:g} s", other: "unknown"}
+            return {server: f"no answer within {CHECK_TIMEOUT_S:g} s", other: "unknown"}
         except (redis.RedisError, SQLAlchemyError) as error:
             logger.warning("not ready: %s", error)
             return {server: "does not answer", other: "unknown"}
 
-    def _look_at_redis(self) -> Checks:
+    def _check_redis(self) -> Checks:
         silent = silent_s(self._client, self._services.keys).get("events")
         if silent is None or silent > SEEN_WITHIN_S:
             seen = f"no event worker was seen for {SEEN_WITHIN_S} s; start one"
@@ -113,7 +113,7 @@ class _Ready:
             seen = OK
         return {"redis": OK, "worker": seen}
 
-    def _look_at_postgres(self) -> Checks:
+    def _check_postgres(self) -> Checks:
         with self._services.engine.connect() as connection:
             found = schema.current_version(connection)
         if found == schema.newest_version():

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from playwright.sync_api import Page
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
-from pipeline.web.access import Access
 from tests.helpers.web_process import lately
 
 # A browser without a window calls itself HeadlessChrome, and is counted as a bot. Said of the whole
@@ -81,7 +81,7 @@ class Site:
 
 def give_key(site: Site, services: Services, collector: str, origins: Sequence[str]) -> str:
     """Put the script, with a new write key, into the page of the site; returns the key's id."""
-    access = Access(services.redis, services.keys)
+    access = AccessKeyStore(services.redis, services.keys)
     key, shown = access.create("write", "shop", origins)
     site.html = PAGE.format(script=f"{collector}/analytics.js", key=shown)
     return key.id

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
-from pipeline.web.access import Access
 from tests.clients.libraries import Send, node_client, python_client
 from tests.helpers.reply_cutter import ReplyCutter
 from tests.helpers.support import Workers, eventually
@@ -31,7 +31,7 @@ def web(workers: Workers) -> WebProcess:
 
 @pytest.fixture
 def key(services: Services) -> str:
-    return Access(services.redis, services.keys).create("write", "server")[1]
+    return AccessKeyStore(services.redis, services.keys).create("write", "server")[1]
 
 
 def counts(services: Services) -> dict[str, int]:

@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
-from pipeline.web.access import Access
 from tests.fuzz.collector_strategies import pixel_queries, requests
 from tests.helpers.support import Workers
 from tests.helpers.web_process import WebProcess, lately, wait_until_consumed
@@ -64,7 +64,7 @@ def web(workers: Workers) -> WebProcess:
 
 @pytest.fixture
 def key(services: Services) -> str:
-    return Access(services.redis, services.keys).create("write", "fuzz", ["*"])[1]
+    return AccessKeyStore(services.redis, services.keys).create("write", "fuzz", ["*"])[1]
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.event.model import Event
 from pipeline.services import Services
-from pipeline.web.access import Access
 from tests.helpers.support import Workers, count_events
 from tests.helpers.web_process import WebProcess
 
@@ -41,7 +41,7 @@ def web(workers: Workers, services: Services) -> WebProcess:
 
 
 def test_the_api_does_what_its_openapi_document_says(web: WebProcess, services: Services) -> None:
-    access = Access(services.redis, services.keys)
+    access = AccessKeyStore(services.redis, services.keys)
     token = access.create("read", "fuzz", may_forget=True)[1]
     headers = {"Authorization": f"Bearer {token}"}
     schema = schemathesis.openapi.from_url(f"{web.origin}/openapi.json")

@@ -13,15 +13,19 @@ import httpx
 import uvicorn
 
 from pipeline.web.app import create_app
-from pipeline.web.parts import WebParts
+from pipeline.web.dependencies import WebDependencies
 from tests.helpers.support import eventually
 
 
 @contextmanager
-def served(parts: WebParts) -> Iterator[str]:
+def served(dependencies: WebDependencies) -> Iterator[str]:
     """Serve the application; yields its origin."""
     config = uvicorn.Config(
-        create_app(parts), port=0, ws="none", log_level="warning", timeout_graceful_shutdown=3
+        create_app(dependencies),
+        port=0,
+        ws="none",
+        log_level="warning",
+        timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -32,7 +36,7 @@ def served(parts: WebParts) -> Iterator[str]:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
-        parts.stopping.set()
+        dependencies.stopping.set()
         server.should_exit = True
         thread.join()
 

@@ -14,12 +14,12 @@ from urllib.parse import urlencode
 
 import uvicorn
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.redis.client import redis_client
 from pipeline.services import Services
-from pipeline.web.access import Access
 from pipeline.web.app import create_app
-from pipeline.web.connections import PromptProtocol
-from pipeline.web.parts import WebOptions, WebParts
+from pipeline.web.connections import HeadTimeoutProtocol
+from pipeline.web.dependencies import WebDependencies, WebOptions
 from tests.helpers.support import eventually
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
@@ -51,8 +51,8 @@ class Answer:
 class WebServer:
     """A server that runs; `key` is a write key that pages of any origin may use."""
 
-    def __init__(self, parts: WebParts, port: int, key: str) -> None:
-        self.parts, self.port, self.key = parts, port, key
+    def __init__(self, dependencies: WebDependencies, port: int, key: str) -> None:
+        self.dependencies, self.port, self.key = dependencies, port, key
 
     def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -87,12 +87,14 @@ def serving(
     """A server on a free port of loopback; publishes as this process's producer does. Makes a write
     key unless it is given one."""
     client = redis_client(redis_url, 1)
-    parts = WebParts(services, client, Access(client, services.keys), WebOptions(**options))
+    dependencies = WebDependencies(
+        services, client, AccessKeyStore(client, services.keys), WebOptions(**options)
+    )
     config = uvicorn.Config(
-        create_app(parts),
+        create_app(dependencies),
         port=0,
         access_log=False,
-        http=PromptProtocol,
+        http=HeadTimeoutProtocol,
         ws="none",
         log_config=None,
         lifespan="on",
@@ -103,10 +105,10 @@ def serving(
     try:
         eventually(lambda: server.started or not thread.is_alive(), 20, "the server has started")
         port = server.servers[0].sockets[0].getsockname()[1]
-        key = key or parts.access.create("write", "tests", ["*"])[1]
-        yield WebServer(parts, port, key)
+        key = key or dependencies.access_keys.create("write", "tests", ["*"])[1]
+        yield WebServer(dependencies, port, key)
     finally:
-        parts.stopping.set()
+        dependencies.stopping.set()
         server.should_exit = True
         thread.join(20)
         client.close()

@@ -12,7 +12,7 @@ from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from pipeline.web.access import AccessKey
+    from pipeline.access.access_key import AccessKey
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 

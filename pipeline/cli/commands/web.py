@@ -44,4 +44,4 @@ def web(
             f"the web server needs the package {error.name!r}: pip install analytics-pipeline[web]"
         ) from error
     urls = context.find_redis_url(settings), context.find_postgres_url(settings)
-    main.serve(main.make_parts(settings, *urls), host, chosen)
+    main.serve(main.create_dependencies(settings, *urls), host, chosen)

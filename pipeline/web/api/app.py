@@ -11,26 +11,26 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.counting.apply import Counters
 from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
-from pipeline.web import answers
-from pipeline.web.api.counts import count_routes
-from pipeline.web.api.docs import docs_routes
-from pipeline.web.api.events import event_routes
-from pipeline.web.api.live import Live
-from pipeline.web.api.live_route import live_routes
-from pipeline.web.api.queries import explained
-from pipeline.web.api.reads import Reads
-from pipeline.web.api.users import user_routes
-from pipeline.web.credentials import Reader
-from pipeline.web.parts import WebParts
+from pipeline.web.api.live_counts import LiveCounts
+from pipeline.web.api.parameters import explain_validation_errors
+from pipeline.web.api.read_tokens import ReadTokenRequired
+from pipeline.web.api.routes.breakdowns import create_breakdown_routes
+from pipeline.web.api.routes.counts import create_count_routes
+from pipeline.web.api.routes.docs import create_docs_routes
+from pipeline.web.api.routes.events import create_event_route
+from pipeline.web.api.routes.live import create_live_route
+from pipeline.web.api.routes.users import create_erase_route, create_user_routes
+from pipeline.web.api.threads import ThreadPools
+from pipeline.web.dependencies import WebDependencies
+from pipeline.web.responses import EXCEPTION_HANDLERS, error_response
 
 DESCRIPTION = (
     "Counts of events, exact at any moment, flushed or not. Days and hours are UTC where nothing "
@@ -40,18 +40,14 @@ DESCRIPTION = (
 )
 
 
-def stats_api(parts: WebParts) -> FastAPI:
+def create_stats_api(dependencies: WebDependencies) -> FastAPI:
     """The application behind `/api`, `/docs` and `/openapi.json`."""
-    services, secret = parts.services, parts.options.user_id_secret
-    reads = Reads(parts.redis, services.engine)
-    counters = Counters(parts.redis, services.keys, services.counters.options)
-    stats = Stats(UnstoredCounts(parts.redis, services.keys), services.engine)
-    live = Live(stats, counters, reads, parts.stopping)
+    threads = ThreadPools(dependencies.redis, dependencies.services.engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        reads.close()
+        threads.close()
 
     api = FastAPI(
         title="Analytics",
@@ -61,29 +57,37 @@ def stats_api(parts: WebParts) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         exception_handlers={
-            answers.Refused: answers.refused,
-            RequestValidationError: _validation_failed,
-            HTTPException: answers.http_error,
-            Exception: answers.fault,
+            **EXCEPTION_HANDLERS,
+            RequestValidationError: _handle_validation_errors,
         },
     )
-    reader = Reader(parts.access, also_in_query="/api/stats/live")
+    token = ReadTokenRequired(dependencies.access_keys, also_in_query="/api/stats/live")
     # Not one router within another: each level costs a request some 20 µs.
-    for router in (
-        count_routes(stats, reads, services),
-        user_routes(stats, reads, services, secret),
-        live_routes(live, parts.access),
-        event_routes(services, reads, secret),
-    ):
-        api.include_router(router, prefix="/api", dependencies=[Depends(reader)])
-    api.router.routes.extend(docs_routes("/openapi.json"))
+    for router in _create_routes(dependencies, threads):
+        api.include_router(router, prefix="/api", dependencies=[Depends(token)])
+    api.router.routes.extend(create_docs_routes("/openapi.json"))
     api.add_middleware(_PathsAsSent)
     return api
 
 
-async def _validation_failed(_: Request, raised: Exception) -> Response:
+def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[APIRouter]:
+    services, secret = dependencies.services, dependencies.options.user_id_secret
+    counters = Counters(dependencies.redis, services.keys, services.counters.options)
+    stats = Stats(UnstoredCounts(dependencies.redis, services.keys), services.engine)
+    live = LiveCounts(stats, counters, threads, dependencies.stopping)
+    return [
+        create_count_routes(stats, threads),
+        create_breakdown_routes(stats, threads, services),
+        create_user_routes(stats, threads, secret),
+        create_erase_route(threads, services, secret),
+        create_live_route(live, dependencies.access_keys),
+        create_event_route(threads, services, secret),
+    ]
+
+
+async def _handle_validation_errors(_: Request, raised: Exception) -> Response:
     assert isinstance(raised, RequestValidationError)
-    return explained(raised.errors()).response()
+    return error_response(explain_validation_errors(raised.errors()))
 
 
 class _PathsAsSent:

@@ -35,16 +35,16 @@ class Point:
     end: datetime
 
 
-def zone(name: str) -> ZoneInfo:
+def find_zone(name: str) -> ZoneInfo:
     """The time zone of an IANA name. Raises `UnsuitableTimeZone`."""
-    if name not in _zone_names():
+    if name not in _list_zone_names():
         raise UnsuitableTimeZone(
             f"{name[:80]!r} is no time zone: give an IANA name such as Europe/Berlin"
         )
     return ZoneInfo(name)
 
 
-def points(first: date, last: date, granularity: Granularity, tz: ZoneInfo) -> list[Point]:
+def list_points(first: date, last: date, granularity: Granularity, tz: ZoneInfo) -> list[Point]:
     """The points from the first day to the last, both included, in order and without a gap.
 
     A week is named by its Monday and a month by its first day, also where the range cuts it; then
@@ -52,22 +52,22 @@ def points(first: date, last: date, granularity: Granularity, tz: ZoneInfo) -> l
     not begin at a full UTC hour.
     """
     if granularity == "hour":
-        begin, end = _midnight(first, tz), _midnight(last + _DAY, tz)
+        begin, end = _find_midnight(first, tz), _find_midnight(last + _DAY, tz)
         starts = [begin + n * _HOUR for n in range((end - begin) // _HOUR)]
         return [Point(at.astimezone(tz).isoformat(), at, at + _HOUR) for at in starts]
     names: dict[date, date] = {}  # of each point, and the first of its days
     for n in range((last - first).days + 1):
         day = first + n * _DAY
-        names.setdefault(_name(day, granularity), day)
-    begins = [_midnight(day, tz) for day in names.values()]
-    ends = [*begins[1:], _midnight(last + _DAY, tz)]
+        names.setdefault(_name_point(day, granularity), day)
+    begins = [_find_midnight(day, tz) for day in names.values()]
+    ends = [*begins[1:], _find_midnight(last + _DAY, tz)]
     return [
         Point(name.isoformat(), begin, end)
         for name, begin, end in zip(names, begins, ends, strict=True)
     ]
 
 
-def before(first: date, last: date) -> tuple[date, date]:
+def find_previous_range(first: date, last: date) -> tuple[date, date]:
     """The period of the same length directly before: as many months where the range is whole
     months, else as many days. Raises OverflowError where the calendar has none."""
     end = first - _DAY
@@ -80,7 +80,7 @@ def before(first: date, last: date) -> tuple[date, date]:
     return end - (last - first), end
 
 
-def sums(
+def sum_points(
     wanted: Sequence[Point], origin: date, step: timedelta, counts: Sequence[int]
 ) -> list[int]:
     """The count of each point, from the counts of equal steps (hours or days) that follow the
@@ -93,19 +93,19 @@ def sums(
     ]
 
 
-def utc_days(wanted: Sequence[Point]) -> tuple[date, date]:
+def find_utc_days(wanted: Sequence[Point]) -> tuple[date, date]:
     """The first and the last UTC day that these points, in order, have a part of."""
     last_hour = max(wanted[-1].end - _HOUR, wanted[0].begin)
     return wanted[0].begin.date(), last_hour.date()
 
 
-def _name(day: date, granularity: Granularity) -> date:
+def _name_point(day: date, granularity: Granularity) -> date:
     if granularity == "week":
         return day - timedelta(days=min(day.weekday(), day.toordinal() - 1))
     return day.replace(day=1) if granularity == "month" else day
 
 
-def _midnight(day: date, tz: ZoneInfo) -> datetime:
+def _find_midnight(day: date, tz: ZoneInfo) -> datetime:
     """When a day begins in the zone. Where clocks jump over midnight, that is when they do."""
     at = datetime.combine(day, time(), tz).astimezone(UTC)
     if at.minute or at.second:
@@ -117,5 +117,5 @@ def _midnight(day: date, tz: ZoneInfo) -> datetime:
 
 
 @cache
-def _zone_names() -> frozenset[str]:
+def _list_zone_names() -> frozenset[str]:
     return frozenset(available_timezones())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from importlib import resources
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from pipeline.web.headers import NO_SNIFFING, make_etag, matches_etag, parse_weights
 
 _HEADERS = {
     # An hour, and a day more while the browser asks again in the background.
@@ -17,54 +18,42 @@ _HEADERS = {
     # Pages of any site load it, those too that ask for isolation or check its digest.
     "Access-Control-Allow-Origin": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
-    "X-Content-Type-Options": "nosniff",
+    **NO_SNIFFING,
 }
 
 
-def script_routes() -> list[Route]:
-    """The route of the browser script. Needs no key: a page's HTML holds it."""
-    plain = _without_comments(_source()).encode()
-    forms = {"identity": plain, "gzip": gzip.compress(plain, mtime=0)}
-    tags = {
-        # Strong, and so another for each encoding.
-        encoding: f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        for encoding, body in forms.items()
-    }
+def create_script_route() -> Route:
+    """The route of the browser script. Needs no key: a page's HTML has it."""
+    plain = _strip_comments(_read_source()).encode()
+    bodies = {"identity": plain, "gzip": gzip.compress(plain, mtime=0)}
+    etags = {encoding: make_etag(body) for encoding, body in bodies.items()}
 
     async def analytics_js(request: Request) -> Response:
-        encoding = "gzip" if _takes_gzip(request.headers.get("accept-encoding", "")) else "identity"
-        headers = {**_HEADERS, "ETag": tags[encoding]}
+        accepted = request.headers.get("accept-encoding", "")
+        encoding = "gzip" if _accepts_gzip(accepted) else "identity"
+        headers = _HEADERS | {"ETag": etags[encoding]}
         if encoding == "gzip":
             headers["Content-Encoding"] = "gzip"
-        if _is_known(tags[encoding], request.headers.get("if-none-match", "")):
+        if matches_etag(etags[encoding], request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        return Response(forms[encoding], headers=headers, media_type="text/javascript")
+        return Response(bodies[encoding], headers=headers, media_type="text/javascript")
 
-    return [Route("/analytics.js", analytics_js, methods=["GET"])]
+    return Route("/analytics.js", analytics_js, methods=["GET"])
 
 
-def _source() -> str:
+def _read_source() -> str:
     return (
         resources.files("pipeline.web.collector.static").joinpath("analytics.js").read_text("utf-8")
     )
 
 
-def _without_comments(source: str) -> str:
+def _strip_comments(source: str) -> str:
     """The script without the lines that are comments, and without indentation: half the bytes."""
     lines = (line.strip() for line in source.splitlines())
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
 
 
-def _takes_gzip(accepted: str) -> bool:
+def _accepts_gzip(accept_encoding: str) -> bool:
     """Whether an Accept-Encoding names gzip, or `*`, and not with a weight of 0."""
-    weights = {}
-    for part in accepted.lower().split(","):
-        name, _, weight = part.partition(";q=")
-        weights[name.strip()] = weight.strip() not in {"0", "0.0", "0.00", "0.000"}
-    return weights.get("gzip", weights.get("*", False))
-
-
-def _is_known(tag: str, if_none_match: str) -> bool:
-    """Whether an If-None-Match lists the tag, by the weak comparison that RFC 9110 wants here."""
-    known = {part.strip().removeprefix("W/") for part in if_none_match.split(",")}
-    return tag in known or "*" in known
+    weights = parse_weights(accept_encoding)
+    return weights.get("gzip", weights.get("*", 0.0)) > 0

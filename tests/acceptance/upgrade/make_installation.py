@@ -163,10 +163,10 @@ def wait_until(condition: Any) -> None:
 def live(this: Installation) -> dict[str, Any]:
     """A life of the old version; returns what it made that has a name."""
     from pipeline.cli.access import first_keys
+    from pipeline.web.access import Access
 
     from config.settings import Settings
     from pipeline import producer, schema
-    from pipeline.web.access import Access
 
     schema.migrate(this.services.engine)
     producer.configure(producer.ProducerSettings(redis_url=this.redis_url))

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers.support import ROOT
 from tests.helpers.web_server import WebServer
 
-SOURCE = ROOT / "pipeline" / "web" / "static" / "analytics.js"
+SOURCE = ROOT / "pipeline" / "web" / "collector" / "static" / "analytics.js"
 LARGEST_BYTES = 3 * 1024
 
 

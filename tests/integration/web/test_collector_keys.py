@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from pipeline.web.collector.collector import Collector
+from pipeline.web.collector.routes import create_collector_routes
 from tests.helpers.support import eventually, sent
 from tests.helpers.web_server import BODIES, WebServer, basic, pixel
 
@@ -27,7 +28,7 @@ BAD_KEYS: dict[str, dict[str, str]] = {
 
 
 def test_every_route_of_the_collector_is_among_those_tested(web: WebServer) -> None:
-    paths = {route.path for route in Collector(web.parts).routes()}
+    paths = {route.path for route in create_collector_routes(Collector(web.dependencies))}
     assert paths == {*BODIES, "/pixel.gif"}
 
 
@@ -95,7 +96,7 @@ def test_a_revoked_key_is_refused_within_five_seconds(
     web, other = make_web(), make_web()
     assert web.post("/track", {"event_type": "sale"}).status == 200
     # By another process, as `analytics keys revoke` is.
-    other.parts.access.revoke(web.key.split("_")[1])
+    other.dependencies.access_keys.revoke(web.key.split("_")[1])
     began_s = time.monotonic()
     eventually(lambda: web.post("/track", {"event_type": "sale"}).status == 401, 10)
     assert time.monotonic() - began_s < 5
@@ -109,18 +110,18 @@ def test_a_key_made_while_the_server_runs_is_known_at_once(
 ) -> None:
     web, other = make_web(), make_web()
     assert web.post("/track", {"event_type": "sale"}).status == 200
-    key = other.parts.access.create("write", "new")[1]
+    key = other.dependencies.access_keys.create("write", "new")[1]
     eventually(lambda: web.post("/track", {"event_type": "sale"}, key).status == 200, 2)
 
 
 def test_no_secret_is_stored(web: WebServer, client: redis.Redis) -> None:
-    stored = b"".join(client.hvals(web.parts.services.keys.access))
+    stored = b"".join(client.hvals(web.dependencies.services.keys.access))
     assert web.key.split("_", 2)[2].encode() not in stored
     assert web.key.split("_")[1].encode() in stored
 
 
 def test_a_read_token_sends_nothing(web: WebServer, client: redis.Redis) -> None:
-    _, token = web.parts.access.create("read", "reader")
+    _, token = web.dependencies.access_keys.create("read", "reader")
     for path, body in BODIES.items():
         assert web.post(path, body, token).status == 401, path
     assert sent(client) == []

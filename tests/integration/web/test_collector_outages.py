@@ -18,11 +18,11 @@ import redis
 
 from config.options import pipeline_options
 from config.settings import Settings
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.embedded import PrivateServers
 from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
-from pipeline.web.access import Access
 from tests.helpers.support import Workers, arguments, counted_here, eventually, sent
 from tests.helpers.web_process import WebProcess, wait_until_consumed
 from tests.helpers.web_server import Answer, WebServer, basic, serving
@@ -147,7 +147,7 @@ def events_sent(client: redis.Redis) -> list[object]:
 
 
 def make_key(services: Services) -> str:
-    return Access(services.redis, services.keys).create("write", "tests")[1]
+    return AccessKeyStore(services.redis, services.keys).create("write", "tests")[1]
 
 
 def post(web: WebProcess, key: str, body: bytes) -> int:

@@ -22,8 +22,8 @@ MakeWeb = Callable[..., WebServer]
 @pytest.fixture
 def shop_key(web: WebServer) -> str:
     """The only key that is not for servers or tests: of the pages of one shop."""
-    web.parts.access.revoke(web.key)
-    return web.parts.access.create("write", "shop", ["https://shop.example"])[1]
+    web.dependencies.access_keys.revoke(web.key)
+    return web.dependencies.access_keys.create("write", "shop", ["https://shop.example"])[1]
 
 
 def test_a_page_may_use_a_key_that_allows_its_origin(
@@ -92,7 +92,7 @@ def test_a_key_that_sends_too_much_is_told_when_to_come_back(
     assert answer.json["code"] == "too_many"
     assert 1 <= int(answer.headers["retry-after"]) <= 10
     assert len(sent(client)) == 3
-    other = web.parts.access.create("write", "other")[1]
+    other = web.dependencies.access_keys.create("write", "other")[1]
     assert web.post("/v1/batch", batch, other).status == 200
 
 
@@ -160,7 +160,7 @@ def test_a_body_larger_than_is_allowed_is_refused(
 
 
 def test_a_slow_body_times_out_and_holds_up_nobody(make_web: MakeWeb, client: redis.Redis) -> None:
-    web = make_web(body_within_s=0.5)
+    web = make_web(body_timeout_s=0.5)
     with Slow(web.port, "/track", basic(web.key), length=100) as slow:
         slow.connection.sendall(b'{"event_type"')
         assert web.post("/track", {"event_type": "sale"}).status == 200
@@ -178,7 +178,7 @@ def test_a_client_that_goes_away_half_way_sends_nothing(
 
 
 def test_bodies_that_do_not_come_take_no_more_memory_than_is_allowed(make_web: MakeWeb) -> None:
-    web = make_web(waiting_bytes=100_000)
+    web = make_web(max_waiting_bytes=100_000)
     with (
         Slow(web.port, "/v1/batch", basic(web.key), length=500_000) as one,
         Slow(web.port, "/v1/batch", basic(web.key), length=500_000) as other,
@@ -194,7 +194,7 @@ def test_bodies_that_do_not_come_take_no_more_memory_than_is_allowed(make_web: M
 def test_a_client_that_does_not_say_what_it_wants_is_not_waited_for(
     make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.3)
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.3)
     web = make_web()
     with socket.create_connection(("127.0.0.1", web.port), timeout=20) as silent:
         silent.sendall(begun)
@@ -204,7 +204,7 @@ def test_a_client_that_does_not_say_what_it_wants_is_not_waited_for(
 def test_a_connection_that_is_used_again_must_go_on_in_time_too(
     make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.3)
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.3)
     web = make_web()
     with Slow(web.port, "/track", basic(web.key), length=21) as slow:
         slow.connection.sendall(b'{"event_type":"sale"}')

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import redis
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.cli import main
 from pipeline.embedded import PrivateServers
 from pipeline.errors import InvalidConfiguration, NoSuchAccessKey, ServerUnavailable
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
-from pipeline.web.access import Access
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -37,8 +37,8 @@ def keys_command(
 
 
 @pytest.fixture
-def access(client: redis.Redis) -> Access:
-    return Access(client, Keys())
+def access(client: redis.Redis) -> AccessKeyStore:
+    return AccessKeyStore(client, Keys())
 
 
 def test_a_key_is_made_listed_without_its_secret_and_revoked(keys_command: Command) -> None:
@@ -60,7 +60,7 @@ def test_a_key_is_made_listed_without_its_secret_and_revoked(keys_command: Comma
 
 
 def test_a_key_is_all_that_is_printed_so_that_a_shell_can_take_it(
-    keys_command: Command, access: Access
+    keys_command: Command, access: AccessKeyStore
 ) -> None:
     code, out, err = keys_command("create", "read", "--allow-forget")
     assert (code, err) == (0, "")
@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
     assert err.count("\n") == 1
 
 
-def test_a_key_is_valid_for_its_kind_only(access: Access) -> None:
+def test_a_key_is_valid_for_its_kind_only(access: AccessKeyStore) -> None:
     _, write = access.create("write", "")
     _, read = access.create("read", "")
     assert access.check("write", write) is not None
@@ -101,23 +101,25 @@ def test_a_key_is_valid_for_its_kind_only(access: Access) -> None:
 
 
 @pytest.mark.parametrize("presented", ["", "wk", "wk_", "wk__", "_", "wk_a_b", "\ud800", "wk_é_ü"])
-def test_what_is_no_key_is_none(access: Access, presented: str) -> None:
+def test_what_is_no_key_is_none(access: AccessKeyStore, presented: str) -> None:
     assert access.check("write", presented) is None
     assert asyncio.run(access.check_async("write", presented)) is None
 
 
-def test_a_key_made_by_another_process_is_found(client: redis.Redis, access: Access) -> None:
+def test_a_key_made_by_another_process_is_found(
+    client: redis.Redis, access: AccessKeyStore
+) -> None:
     assert access.list() == []
-    _, key = Access(client, Keys()).create("write", "")
+    _, key = AccessKeyStore(client, Keys()).create("write", "")
     assert asyncio.run(access.check_async("write", key)) is not None
 
 
-def test_whoever_revokes_a_key_that_is_not_there_is_told(access: Access) -> None:
+def test_whoever_revokes_a_key_that_is_not_there_is_told(access: AccessKeyStore) -> None:
     with pytest.raises(NoSuchAccessKey, match="keys list"):
         access.revoke("a")
 
 
-def test_an_origin_with_a_wildcard_inside_is_refused(access: Access) -> None:
+def test_an_origin_with_a_wildcard_inside_is_refused(access: AccessKeyStore) -> None:
     with pytest.raises(InvalidConfiguration, match="is not the origin"):
         access.create("write", "", ["https://*.example"])
 
@@ -127,7 +129,7 @@ def test_while_redis_is_away_known_keys_are_believed_for_a_moment_and_new_ones_a
 ) -> None:
     assert own_servers.redis_url is not None
     with redis_client(own_servers.redis_url, 1) as own:
-        access, other = Access(own, Keys()), Access(own, Keys())
+        access, other = AccessKeyStore(own, Keys()), AccessKeyStore(own, Keys())
         _, key = access.create("write", "")
         assert access.check("write", key) is not None
         own_servers.redis.kill()

@@ -9,8 +9,8 @@ from http.client import HTTPConnection
 
 import pytest
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
-from pipeline.web.access import Access
 from tests.helpers.processes import run_python
 from tests.helpers.support import Worker, Workers, eventually, start_group
 from tests.helpers.web_process import WebProcess
@@ -19,7 +19,7 @@ from tests.helpers.web_server import basic
 
 @pytest.fixture
 def key(services: Services) -> str:
-    return Access(services.redis, services.keys).create("write", "tests")[1]
+    return AccessKeyStore(services.redis, services.keys).create("write", "tests")[1]
 
 
 def send(web: WebProcess, key: str, forwarded_for: str) -> int:

@@ -36,7 +36,7 @@ print(json.dumps([
     if kind.__module__.split(".")[0] in ("config", "pipeline", "tasks")
 ]))
 """
-DRAWN = re.compile(r"^ {4}[├└]── (\w+) +(.+?)(?:: (pipeline\.[\w.]+))?$", re.MULTILINE)
+DRAWN = re.compile(r"^ {4}(?:│ {3})?[├└]── (\w+) +(.+?)(?:: (pipeline\.[\w.]+))?$", re.MULTILINE)
 
 
 class Found(NamedTuple):

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UnsuitableTimeZone
-from pipeline.web.api.periods import FIRST_DAY, LAST_DAY, before, points, sums, utc_days, zone
+from pipeline.web.api.periods import (
+    FIRST_DAY,
+    LAST_DAY,
+    find_previous_range,
+    find_utc_days,
+    find_zone,
+    list_points,
+    sum_points,
+)
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "America/Sao_Paulo", "Pacific/Apia"]
 
@@ -26,26 +34,26 @@ def test_points_follow_each_other_and_hold_every_hour_once(
     first: date, days: int, granularity: str, name: str
 ) -> None:
     last = first + timedelta(days=days)
-    found = points(first, last, granularity, zone(name))  # type: ignore[arg-type]
+    found = list_points(first, last, granularity, find_zone(name))  # type: ignore[arg-type]
 
     assert all(one.end == other.begin for one, other in pairwise(found))
     assert found[0].begin.astimezone(ZoneInfo(name)).date() == first or name == "Pacific/Apia"
-    origin, end = utc_days(found)
+    origin, end = find_utc_days(found)
     hours = [1] * ((end - origin).days + 1) * 24
-    counts = sums(found, origin, timedelta(hours=1), hours)
+    counts = sum_points(found, origin, timedelta(hours=1), hours)
     assert sum(counts) == (found[-1].end - found[0].begin) // timedelta(hours=1)
 
 
 def test_a_day_has_23_hours_when_clocks_go_forward_and_25_when_they_go_back() -> None:
-    berlin = zone("Europe/Berlin")
+    berlin = find_zone("Europe/Berlin")
     for day, hours in ((date(2026, 3, 29), 23), (date(2026, 10, 25), 25), (date(2026, 5, 1), 24)):
-        assert len(points(day, day, "hour", berlin)) == hours
-        (point,) = points(day, day, "day", berlin)
+        assert len(list_points(day, day, "hour", berlin)) == hours
+        (point,) = list_points(day, day, "day", berlin)
         assert point.end - point.begin == timedelta(hours=hours)
 
 
 def test_a_day_that_the_calendar_left_out_is_empty() -> None:
-    days = points(date(2011, 12, 29), date(2011, 12, 31), "day", zone("Pacific/Apia"))
+    days = list_points(date(2011, 12, 29), date(2011, 12, 31), "day", find_zone("Pacific/Apia"))
     assert [point.end - point.begin for point in days][1] == timedelta()
 
 
@@ -54,20 +62,32 @@ def test_zones_that_are_not_whole_hours_from_utc_are_refused(name: str) -> None:
     with pytest.raises(
         UnsuitableTimeZone, match=f"{name} is not whole hours from UTC on 2026-01-01"
     ):
-        points(date(2026, 1, 1), date(2026, 1, 1), "day", zone(name))
+        list_points(date(2026, 1, 1), date(2026, 1, 1), "day", find_zone(name))
 
 
 @pytest.mark.parametrize("name", ["", "Mars", "../UTC", "Europe", "europe/berlin", "\x00"])
 def test_what_is_no_zone_is_refused(name: str) -> None:
     with pytest.raises(UnsuitableTimeZone, match="is no time zone"):
-        zone(name)
+        find_zone(name)
 
 
 def test_the_period_before_is_of_the_same_length() -> None:
-    assert before(date(2026, 3, 1), date(2026, 3, 31)) == (date(2026, 2, 1), date(2026, 2, 28))
-    assert before(date(2026, 1, 1), date(2026, 2, 28)) == (date(2025, 11, 1), date(2025, 12, 31))
-    assert before(date(2026, 1, 2), date(2026, 1, 5)) == (date(2025, 12, 29), date(2026, 1, 1))
-    assert before(date(2026, 1, 5), date(2026, 1, 5)) == (date(2026, 1, 4), date(2026, 1, 4))
+    assert find_previous_range(date(2026, 3, 1), date(2026, 3, 31)) == (
+        date(2026, 2, 1),
+        date(2026, 2, 28),
+    )
+    assert find_previous_range(date(2026, 1, 1), date(2026, 2, 28)) == (
+        date(2025, 11, 1),
+        date(2025, 12, 31),
+    )
+    assert find_previous_range(date(2026, 1, 2), date(2026, 1, 5)) == (
+        date(2025, 12, 29),
+        date(2026, 1, 1),
+    )
+    assert find_previous_range(date(2026, 1, 5), date(2026, 1, 5)) == (
+        date(2026, 1, 4),
+        date(2026, 1, 4),
+    )
 
 
 def test_before_the_first_days_of_the_calendar_there_is_none() -> None:
@@ -76,11 +96,11 @@ def test_before_the_first_days_of_the_calendar_there_is_none() -> None:
         (date(1, 2, 1), date(1, 12, 31)),
     ):
         with pytest.raises(OverflowError):
-            before(first, last)
+            find_previous_range(first, last)
 
 
 def test_the_first_and_the_last_day_of_all_have_points() -> None:
     for day in (FIRST_DAY, LAST_DAY):
-        assert len(points(day, day, "hour", zone("UTC"))) == 24
-        (week,) = points(day, day, "week", zone("UTC"))
+        assert len(list_points(day, day, "hour", find_zone("UTC"))) == 24
+        (week,) = list_points(day, day, "week", find_zone("UTC"))
         assert week.begin == datetime.combine(day, datetime.min.time(), UTC)

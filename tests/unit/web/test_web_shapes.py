@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from pipeline.event.pseudonyms import pseudonym
-from pipeline.web.answers import Refused
-from pipeline.web.collector import forms, segment
-from pipeline.web.collector.arrivals import Arrivals, Rejected, Sender
-from pipeline.web.collector.bots import Agents
+from pipeline.web.collector.formats import segment, single_events
+from pipeline.web.collector.formats.bots import BotDetector
+from pipeline.web.collector.formats.event_encoder import EventEncoder
+from pipeline.web.collector.formats.parsed_events import ParsedEvents, RejectedEvent
+from pipeline.web.errors import RequestRefused
 
 NOW = datetime(2025, 3, 14, 15, 9, 26, tzinfo=UTC)
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0"
@@ -21,7 +22,7 @@ GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.
 DEEP = b'{"event":"e","properties":' + b'{"a":' * 3_000 + b"1" + b"}" * 3_000 + b"}"
 
 
-def sender(**known: Any) -> Sender:
+def encoder(**known: Any) -> EventEncoder:
     fields: dict[str, Any] = {
         "user_id_secret": "",
         "user_agent": CHROME,
@@ -29,21 +30,21 @@ def sender(**known: Any) -> Sender:
         "referrer": "",
         "received_at": NOW,
     }
-    return Sender(**(fields | known))
+    return EventEncoder(**(fields | known))
 
 
-def decoded(arrivals: Arrivals) -> list[dict[str, Any]]:
-    return [json.loads(event) for event in arrivals.events]
+def decoded(parsed: ParsedEvents) -> list[dict[str, Any]]:
+    return [json.loads(event) for event in parsed.events]
 
 
 def track(call: dict[str, Any], **known: Any) -> dict[str, Any]:
     """The event of a call to /v1/track."""
     body = json.dumps({"event": "e", **call}).encode()
-    return decoded(segment.single("track", body, sender(**known)))[0]
+    return decoded(segment.parse_call("track", body, encoder(**known)))[0]
 
 
-def batch(*items: Any, **fields: Any) -> Arrivals:
-    return segment.batch(json.dumps({"batch": items, **fields}).encode(), sender())
+def batch(*items: Any, **fields: Any) -> ParsedEvents:
+    return segment.parse_batch(json.dumps({"batch": items, **fields}).encode(), encoder())
 
 
 # Segment
@@ -91,7 +92,7 @@ def test_a_context_that_says_nothing_changes_nothing(context: object) -> None:
 
 def test_what_is_wrong_in_a_batch_is_told_by_place_field_and_reason() -> None:
     good = {"type": "track", "event": "e"}
-    arrivals = batch(
+    parsed = batch(
         good,
         {"type": "track"},
         {"type": "purchase", "event": "e"},
@@ -104,8 +105,8 @@ def test_what_is_wrong_in_a_batch_is_told_by_place_field_and_reason() -> None:
         {"type": "track", "event": "e", "properties": {"text": "x" * 33_000}},
         good,
     )
-    assert len(arrivals.events) == 2
-    assert [(one.index, one.field) for one in arrivals.rejected] == [
+    assert len(parsed.events) == 2
+    assert [(one.index, one.field) for one in parsed.rejected] == [
         (1, "event"),
         (2, "type"),
         (3, ""),
@@ -116,11 +117,11 @@ def test_what_is_wrong_in_a_batch_is_told_by_place_field_and_reason() -> None:
         (8, "properties.a.b"),
         (9, ""),
     ]
-    assert all(len(one.reason) > 10 for one in arrivals.rejected)
+    assert all(len(one.reason) > 10 for one in parsed.rejected)
 
 
 def test_a_batch_without_anything_good_is_refused_with_the_first_reason() -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         batch({"type": "track"}).check()
     assert (caught.value.status, caught.value.field) == (400, "event")
     assert "name what happened" in caught.value.message
@@ -141,8 +142,8 @@ def test_a_batch_without_anything_good_is_refused_with_the_first_reason() -> Non
     ],
 )
 def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
-    with pytest.raises(Refused) as caught:
-        segment.batch(body, sender())
+    with pytest.raises(RequestRefused) as caught:
+        segment.parse_batch(body, encoder())
     assert caught.value.status == 400
 
 
@@ -165,8 +166,8 @@ def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
     ],
 )
 def test_an_event_that_breaks_a_rule_is_refused_and_not_a_fault(body: bytes) -> None:
-    with pytest.raises(Refused) as caught:
-        segment.single("track", body, sender())
+    with pytest.raises(RequestRefused) as caught:
+        segment.parse_call("track", body, encoder())
     assert caught.value.status == 400
     assert caught.value.message
 
@@ -192,35 +193,35 @@ def test_an_event_counts_the_bytes_that_segment_allows() -> None:
     largest = {**with_text, "properties": {"text": "x" * room}}
     larger = {**with_text, "properties": {"text": "x" * (room + 1)}}
     body = msgspec.json.encode({"batch": [largest, larger]})
-    found = segment.batch(body, sender())
+    found = segment.parse_batch(body, encoder())
     assert len(found.events) == 1
-    assert found.rejected == [Rejected(1, "", "takes 32769 bytes; at most 32768 are allowed")]
+    assert found.rejected == [RejectedEvent(1, "", "takes 32769 bytes; at most 32768 are allowed")]
 
 
 # Bots
 
 
 def test_a_bot_counts_under_a_type_of_its_own_and_cut_where_that_is_too_long() -> None:
-    assert Agents().type_for("page_view", GOOGLEBOT) == "bot:page_view"
-    assert Agents().type_for("page_view", CHROME) == "page_view"
-    assert Agents().type_for("page_view", "") == "page_view"
-    assert Agents().type_for("bot:page_view", GOOGLEBOT) == "bot:page_view"
-    assert Agents().type_for("e" * 200, GOOGLEBOT) == "bot:" + "e" * 196
+    assert BotDetector().mark_type("page_view", GOOGLEBOT) == "bot:page_view"
+    assert BotDetector().mark_type("page_view", CHROME) == "page_view"
+    assert BotDetector().mark_type("page_view", "") == "page_view"
+    assert BotDetector().mark_type("bot:page_view", GOOGLEBOT) == "bot:page_view"
+    assert BotDetector().mark_type("e" * 200, GOOGLEBOT) == "bot:" + "e" * 196
 
 
 def test_a_request_with_many_user_agents_does_not_hold_up_the_others() -> None:
-    agents = Agents()
-    shown = {agents.type_for("e", f"Googlebot/{number}") for number in range(200)}
+    bots = BotDetector()
+    shown = {bots.mark_type("e", f"Googlebot/{number}") for number in range(200)}
     assert shown == {"bot:e"}
-    assert agents.type_for("e", "Googlebot/one more") == "e"
-    assert agents.type_for("e", "Googlebot/7") == "bot:e"
-    assert Agents().type_for("e", "Googlebot/one more") == "bot:e"
+    assert bots.mark_type("e", "Googlebot/one more") == "e"
+    assert bots.mark_type("e", "Googlebot/7") == "bot:e"
+    assert BotDetector().mark_type("e", "Googlebot/one more") == "bot:e"
 
 
 def test_a_batch_of_more_than_a_message_holds_is_not_even_read() -> None:
     body = b'{"batch": [' + b"1," * 200_000 + b"1]}"
-    with pytest.raises(Refused) as caught:
-        segment.batch(body, sender())
+    with pytest.raises(RequestRefused) as caught:
+        segment.parse_batch(body, encoder())
     assert (caught.value.status, caught.value.code) == (413, "too_many_events")
 
 
@@ -244,7 +245,7 @@ def test_a_pseudonym_is_the_same_for_the_same_user_and_cannot_be_read_back() -> 
 
 def test_an_alias_names_no_user_either() -> None:
     body = b'{"userId":"ada","previousId":"anon"}'
-    event = decoded(segment.single("alias", body, sender(user_id_secret="s" * 32)))[0]
+    event = decoded(segment.parse_call("alias", body, encoder(user_id_secret="s" * 32)))[0]
     assert event["properties"] == {"previous_id": pseudonym("s" * 32, "anon")}
 
 
@@ -259,7 +260,7 @@ def test_a_pageview_of_plausible_counts_as_page_view_with_path_and_host() -> Non
         "referrer": "https://search.example/",
         "props": {"plan": "free"},
     }
-    event = decoded(forms.plausible(json.dumps(body).encode(), sender()))[0]
+    event = decoded(single_events.parse_plausible(json.dumps(body).encode(), encoder()))[0]
     assert event["event_type"] == "page_view"
     assert event["properties"] == {
         "plan": "free",
@@ -273,7 +274,7 @@ def test_a_pageview_of_plausible_counts_as_page_view_with_path_and_host() -> Non
 
 def test_the_short_names_of_plausibles_script_are_understood() -> None:
     body = b'{"n":"signup","u":"https://x.example/","d":"x.example","r":null,"p":"{\\"a\\":1}"}'
-    event = decoded(forms.plausible(body, sender()))[0]
+    event = decoded(single_events.parse_plausible(body, encoder()))[0]
     assert event["event_type"] == "signup"
     assert event["properties"]["a"] == 1
 
@@ -289,16 +290,16 @@ def test_the_short_names_of_plausibles_script_are_understood() -> None:
     ],
 )
 def test_a_bad_event_of_plausible_names_the_field(body: object, field: str) -> None:
-    with pytest.raises(Refused) as caught:
-        forms.plausible(json.dumps(body).encode(), sender())
+    with pytest.raises(RequestRefused) as caught:
+        single_events.parse_plausible(json.dumps(body).encode(), encoder())
     assert caught.value.field == field
 
 
 def test_an_address_that_is_none_gives_no_path() -> None:
     body = b'{"name":"pageview","url":"http://[broken"}'
     assert (
-        "properties" not in decoded(forms.plausible(body, sender()))[0]
-        or "path" not in (decoded(forms.plausible(body, sender()))[0]["properties"])
+        "properties" not in decoded(single_events.parse_plausible(body, encoder()))[0]
+        or "path" not in (decoded(single_events.parse_plausible(body, encoder()))[0]["properties"])
     )
 
 
@@ -310,23 +311,25 @@ def test_a_plain_event_has_our_own_fields_and_no_others() -> None:
         "timestamp": "2025-01-01T00:00:00Z",
         "event_id": "o1",
     }
-    event = decoded(forms.plain(json.dumps(fields).encode(), sender()))[0]
+    event = decoded(single_events.parse_plain(json.dumps(fields).encode(), encoder()))[0]
     assert event == fields
-    with pytest.raises(Refused, match="unknown field") as caught:
-        forms.plain(b'{"event_type":"a","user":"u1"}', sender())
+    with pytest.raises(RequestRefused, match="unknown field") as caught:
+        single_events.parse_plain(b'{"event_type":"a","user":"u1"}', encoder())
     assert caught.value.field == "user"
 
 
 def test_a_click_needs_no_type() -> None:
-    found = decoded(forms.plain(b'{"properties":{"id":"buy"}}', sender(), "click"))
+    found = decoded(single_events.parse_plain(b'{"properties":{"id":"buy"}}', encoder(), "click"))
     assert found[0]["event_type"] == "click"
-    with pytest.raises(Refused, match="is required"):
-        forms.plain(b"{}", sender())
+    with pytest.raises(RequestRefused, match="is required"):
+        single_events.parse_plain(b"{}", encoder())
 
 
 def test_a_pixel_has_the_fields_as_parameters_and_the_page_that_shows_it() -> None:
     query = b"key=wk&user_id=u1&event_id=m1&campaign=spring%20sale"
-    found = decoded(forms.pixel(query, sender(referrer="https://x.example/a?b=c")))[0]
+    found = decoded(single_events.parse_pixel(query, encoder(referrer="https://x.example/a?b=c")))[
+        0
+    ]
     assert found["event_type"] == "page_view"
     assert (found["user_id"], found["event_id"]) == ("u1", "m1")
     assert found["properties"] == {"campaign": "spring sale", "path": "/a", "host": "x.example"}
@@ -336,6 +339,6 @@ def test_a_pixel_has_the_fields_as_parameters_and_the_page_that_shows_it() -> No
     "query", [b"a=%ff", b"&".join(b"p%d=1" % n for n in range(101)), b"event_type=", b"a=\xff"]
 )
 def test_a_query_that_cannot_be_read_is_refused(query: bytes) -> None:
-    with pytest.raises(Refused) as caught:
-        forms.pixel(query, sender())
+    with pytest.raises(RequestRefused) as caught:
+        single_events.parse_pixel(query, encoder())
     assert caught.value.status == 400

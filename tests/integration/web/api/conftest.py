@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.redis.client import redis_client
 from pipeline.services import Services
-from pipeline.web.access import Access
-from pipeline.web.parts import WebOptions, WebParts
+from pipeline.web.dependencies import WebDependencies, WebOptions
 from tests.helpers.api_server import served
 
 
@@ -20,16 +20,18 @@ class Api:
     """Where it is served, and a client for each kind of token."""
 
     origin: str
-    parts: WebParts
+    dependencies: WebDependencies
     reader: httpx.Client
     forgetter: httpx.Client
     stranger: httpx.Client
     token: str
 
 
-def parts_of(services: Services, redis_url: str, **options: str) -> WebParts:
+def make_dependencies(services: Services, redis_url: str, **options: str) -> WebDependencies:
     client = redis_client(redis_url, 1.0)
-    return WebParts(services, client, Access(client, services.keys), WebOptions(**options))  # type: ignore[arg-type]
+    return WebDependencies(
+        services, client, AccessKeyStore(client, services.keys), WebOptions(**options)
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -42,19 +44,19 @@ def web_options() -> dict[str, str]:
 def api(
     services: Services, redis_url: str, web_options: dict[str, str], sending: None
 ) -> Iterator[Api]:
-    parts = parts_of(services, redis_url, **web_options)
-    _, token = parts.access.create("read", "reader")
-    _, forgetting = parts.access.create("read", "forgetter", may_forget=True)
+    dependencies = make_dependencies(services, redis_url, **web_options)
+    _, token = dependencies.access_keys.create("read", "reader")
+    _, forgetting = dependencies.access_keys.create("read", "forgetter", may_forget=True)
 
     def client(token: str | None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(base_url=origin, headers=headers, timeout=30)
 
     with (
-        served(parts) as origin,
+        served(dependencies) as origin,
         client(token) as reader,
         client(forgetting) as forgetter,
         client(None) as stranger,
     ):
-        yield Api(origin, parts, reader, forgetter, stranger, token)
-    parts.redis.close()
+        yield Api(origin, dependencies, reader, forgetter, stranger, token)
+    dependencies.redis.close()

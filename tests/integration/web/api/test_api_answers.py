@@ -16,10 +16,10 @@ from pipeline.postgres.schema import migrate
 from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
-from pipeline.web.api.app import stats_api
+from pipeline.web.api.app import create_stats_api
 from tests.helpers.api_server import served
 from tests.helpers.support import count_events, event
-from tests.integration.web.api.conftest import Api, parts_of
+from tests.integration.web.api.conftest import Api, make_dependencies
 
 ROUTES = [
     ("GET", "/api/stats/count?event_type=page_view"),
@@ -44,7 +44,7 @@ def error(response: httpx.Response) -> dict[str, str]:
 
 
 def test_the_list_of_routes_here_is_complete(services: Services, redis_url: str) -> None:
-    document = stats_api(parts_of(services, redis_url)).openapi()
+    document = create_stats_api(make_dependencies(services, redis_url)).openapi()
     documented = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
@@ -58,9 +58,9 @@ def test_the_list_of_routes_here_is_complete(services: Services, redis_url: str)
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_no_route_answers_without_a_read_token(api: Api, method: str, path: str) -> None:
-    _, write_key = api.parts.access.create("write", "page")
-    revoked, was_valid = api.parts.access.create("read", "old")
-    api.parts.access.revoke(revoked.id)
+    _, write_key = api.dependencies.access_keys.create("write", "page")
+    revoked, was_valid = api.dependencies.access_keys.create("read", "old")
+    api.dependencies.access_keys.revoke(revoked.id)
     presented = [None, "rt_", "nonsense", write_key, was_valid, f"{api.token}x", "rt_ä_ö"]
 
     for token in presented:
@@ -226,12 +226,12 @@ def test_a_server_that_is_away_is_answered_with_503_in_seconds(
 
     servers, services = alone
     assert servers.redis_url is not None
-    parts = parts_of(services, servers.redis_url)
-    _, token = parts.access.create("read", "reader", may_forget=True)
+    dependencies = make_dependencies(services, servers.redis_url)
+    _, token = dependencies.access_keys.create("read", "reader", may_forget=True)
     headers = {"Authorization": f"Bearer {token}"}
     server = getattr(servers, which)
     with (
-        served(parts) as origin,
+        served(dependencies) as origin,
         httpx.Client(base_url=origin, headers=headers, timeout=30) as client,
     ):
         assert client.get("/api/stats/count?event_type=x").json()["count"] == 0
@@ -256,7 +256,7 @@ def test_a_server_that_is_away_is_answered_with_503_in_seconds(
             if how == "stopped":
                 for pid in pids:
                     os.kill(pid, signal.SIGCONT)
-    parts.redis.close()
+    dependencies.redis.close()
 
 
 def _children(pid: int) -> list[int]:

@@ -80,12 +80,12 @@ def test_many_listeners_share_one_poll(services: Services, api: Api) -> None:
 
 
 def test_a_revoked_token_ends_its_stream(api: Api) -> None:
-    key, token = api.parts.access.create("read", "short")
+    key, token = api.dependencies.access_keys.create("read", "short")
     headers = {"Authorization": f"Bearer {token}"}
     with api.stranger.stream("GET", "/api/stats/live?event_type=x", headers=headers) as response:
         events = sse(response)
         next(events)
-        api.parts.access.revoke(key.id)
+        api.dependencies.access_keys.revoke(key.id)
         assert list(events) == []
 
 

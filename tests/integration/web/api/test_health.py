@@ -18,7 +18,7 @@ from pipeline.services import Services, connect
 from pipeline.upkeep import heartbeats
 from tests.helpers.api_server import served
 from tests.helpers.support import Workers, eventually, execute
-from tests.integration.web.api.conftest import Api, parts_of
+from tests.integration.web.api.conftest import Api, make_dependencies
 
 
 def test_a_process_that_answers_lives(api: Api) -> None:
@@ -94,9 +94,9 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
     migrate(services.engine)
     configure(ProducerSettings(redis_url=own_servers.redis_url))
     heartbeats.beat(services.redis, services.keys, "events", "worker@here")
-    parts = parts_of(services, own_servers.redis_url)
+    dependencies = make_dependencies(services, own_servers.redis_url)
     server = getattr(own_servers, which)
-    with served(parts) as origin:
+    with served(dependencies) as origin:
         assert httpx.get(f"{origin}/readyz").status_code == 200
         os.kill(server.pid, signal.SIGSTOP)
         if which == "postgres":
@@ -114,7 +114,7 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
         assert httpx.get(f"{origin}/livez").status_code == 200
         eventually(lambda: httpx.get(f"{origin}/readyz", timeout=10).status_code == 200)
     services.close()
-    parts.redis.close()
+    dependencies.redis.close()
 
     checks = response.json()["checks"]
     others = {"redis", "postgres"} - {which}

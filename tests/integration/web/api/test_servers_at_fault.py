@@ -9,11 +9,12 @@ import httpx
 import pytest
 from sqlalchemy import make_url
 
+from config.options import pipeline_options
 from config.settings import Settings
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.redis.client import redis_client
 from pipeline.services import Services, connect
-from pipeline.web.access import Access
-from pipeline.web.parts import WebOptions, WebParts
+from pipeline.web.dependencies import WebDependencies, WebOptions
 from tests.helpers.api_server import served
 from tests.helpers.support import count_events, event
 from tests.integration.web.api.conftest import Api
@@ -33,11 +34,11 @@ def check_named(response: httpx.Response, message: str) -> None:
 def reading_from(redis_url: str, services: Services, keys_at: str) -> Iterator[httpx.Client]:
     """A client of an API which reads counters from `redis_url`, and its access keys elsewhere."""
     with redis_client(keys_at) as keys, redis_client(redis_url, 1.0) as counters:
-        access = Access(keys, services.keys)
+        access = AccessKeyStore(keys, services.keys)
         _, token = access.create("read", "reader")
         headers = {"Authorization": f"Bearer {token}"}
         with (
-            served(WebParts(services, counters, access, WebOptions())) as origin,
+            served(WebDependencies(services, counters, access, WebOptions())) as origin,
             httpx.Client(base_url=origin, headers=headers, timeout=30) as client,
         ):
             yield client
@@ -83,7 +84,7 @@ def test_a_database_without_our_tables_names_postgres(
     redis_url: str, empty_postgres_url: str
 ) -> None:
     with (
-        closing(connect(Settings(), redis_url, empty_postgres_url)) as services,
+        closing(connect(pipeline_options(Settings()), redis_url, empty_postgres_url)) as services,
         reading_from(redis_url, services, redis_url) as client,
     ):
         response = client.get("/api/stats/count?event_type=page_view")
@@ -97,7 +98,7 @@ def test_a_postgres_that_is_away_is_named_although_its_host_reads_like_redis(
     away = make_url(postgres_url).set(host="redis.invalid").render_as_string(hide_password=False)
 
     with (
-        closing(connect(Settings(), redis_url, away)) as services,
+        closing(connect(pipeline_options(Settings()), redis_url, away)) as services,
         reading_from(redis_url, services, redis_url) as client,
     ):
         response = client.get("/api/stats/count?event_type=page_view")

@@ -1,9 +1,9 @@
-"""Publishing for many requests at once: the events of those that wait share one Celery message.
+"""Publishing in batches: the events of all requests that wait share one Celery message.
 
-While a message is being published the next requests gather, so a busy collector sends large
-messages and a quiet one waits for nobody. A request's events are in one message, hence taken whole
-or not at all. A message whose publish failed is given up. It may have been taken; its requests are
-all told that it was not, and their clients send the events again under the same ids.
+While a message is in flight the next requests gather, so a busy collector sends large messages and
+a quiet one does not wait. A request's events are in one message, hence accepted whole or not at
+all. A message whose publish failed is not sent again. The broker may have taken it; all of its
+requests are refused, and their clients send the events again under the same ids.
 """
 
 from __future__ import annotations
@@ -26,60 +26,58 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A request's events, and who is told when they are accepted."""
+class _WaitingRequest:
+    """A request's events, and the future that its handler waits for."""
 
     events: Sequence[bytes]
     size: int
     accepted: asyncio.Future[None]
 
 
-class Gatherer:
-    """The way out of a collector, of one event loop."""
+class BatchingPublisher:
+    """Publishes the events of a collector; of one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: deque[_Waiting] = deque()
-        self._work = asyncio.Event()
+        self._waiting: deque[_WaitingRequest] = deque()
+        self._wake = asyncio.Event()
         self._is_away = self._is_closing = False
-        self.messages = 0
-        """How many messages were published."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Publishes while this is entered; what waits at the end is published first."""
-        # Publishing blocks, and one message at a time is on its way: their numbers are in order.
+        # Publishing blocks, and one message at a time is in flight: their numbers are in order.
         with ThreadPoolExecutor(1, "analytics-collector") as thread:
             sender = Sender(None, 0)
-            sending = asyncio.create_task(self._send_all(sender, thread))
+            sending = asyncio.create_task(self._publish_all(sender, thread))
             try:
                 yield
             finally:
                 self._is_closing = True
-                self._work.set()
+                self._wake.set()
                 await asyncio.wait([sending])
                 thread.submit(sender.close)
 
     async def publish(self, events: Sequence[bytes]) -> None:
         """Wait until the events are accepted.
 
-        Raises `ServerUnavailable` when they are not, or when nobody knows: sent again under the
-        same ids they count once. Whoever stops waiting takes them back as long as their message is
-        not on its way.
+        Raises `ServerUnavailable` when they are not, or when that is not known: sent again under
+        the same ids they count once. Cancelling the wait withdraws them as long as their message is
+        not in flight.
         """
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(events, sum(map(len, events)) + len(events), accepted))
-        self._work.set()
+        self._waiting.append(_WaitingRequest(events, sum(map(len, events)) + len(events), accepted))
+        self._wake.set()
         await accepted
 
-    async def _send_all(self, sender: Sender, thread: ThreadPoolExecutor) -> None:
+    async def _publish_all(self, sender: Sender, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            message = self._next_message()
+            message = self._take_message()
             if not message and self._is_closing:
                 return
             if not message:
-                self._work.clear()
-                await self._work.wait()
+                self._wake.clear()
+                await self._wake.wait()
                 # Requests that came in the same turn of the loop go together.
                 await asyncio.sleep(0)
                 continue
@@ -87,16 +85,15 @@ class Gatherer:
             try:
                 await loop.run_in_executor(thread, sender.send_once, events)
             except Exception as error:
-                self._note(error)
-                self._tell(message, error)
+                self._log_outage(error)
+                self._settle(message, error)
             else:
                 self._is_away = False
-                self.messages += 1
-                self._tell(message, None)
+                self._settle(message, None)
 
-    def _next_message(self) -> list[_Waiting]:
+    def _take_message(self) -> list[_WaitingRequest]:
         """The oldest that wait, as many as one message holds, without those that gave up."""
-        message: list[_Waiting] = []
+        message: list[_WaitingRequest] = []
         events = size = 0
         while self._waiting:
             first = self._waiting[0]
@@ -109,7 +106,7 @@ class Gatherer:
             self._waiting.popleft()
         return message
 
-    def _tell(self, message: Sequence[_Waiting], error: Exception | None) -> None:
+    def _settle(self, message: Sequence[_WaitingRequest], error: Exception | None) -> None:
         for waiting in message:
             if waiting.accepted.done():
                 continue
@@ -120,7 +117,7 @@ class Gatherer:
                     ServerUnavailable(f"the events were not accepted: {error}")
                 )
 
-    def _note(self, error: Exception) -> None:
+    def _log_outage(self, error: Exception) -> None:
         if not self._is_away:
             unexpected = not isinstance(error, OperationalError)
             logger.warning("events cannot be published: %s", error, exc_info=unexpected)

@@ -31,9 +31,9 @@ _SHARE = 50
 """A share is this part of what a window allows."""
 _SHARE_LASTS_S = WINDOW_S
 _SALT_LASTS_S = 86_400
-_KNOWN = 20_000
+_MAX_BUCKETS = 20_000
 """Buckets held in memory; those used longest ago are forgotten, and ask Redis again."""
-_TRY_AGAIN_S = 0.5
+_RETRY_AFTER_S = 0.5
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class _Bucket:
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Limit:
+class RateLimit:
     """One limit, so much a second for each of many names; 0: no limit."""
 
     def __init__(self, client: redis.Redis, keys: Keys, name: str, per_s: int) -> None:
@@ -70,7 +70,7 @@ class Limit:
         """
         if not self._amount:
             return 0
-        bucket = self._bucket(name)
+        bucket = self._find_bucket(name)
         now_s = time.monotonic()
         if _spend(bucket, cost, now_s):
             return 0
@@ -83,33 +83,34 @@ class Limit:
             if now_s < bucket.refused_until_s:
                 return bucket.refused_until_s - now_s
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._ask, bucket, name, cost)
+            return await loop.run_in_executor(self._thread, self._take_share, bucket, name, cost)
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _bucket(self, name: str) -> _Bucket:
+    def _find_bucket(self, name: str) -> _Bucket:
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = _Bucket()
-            if len(self._buckets) > _KNOWN:
+            if len(self._buckets) > _MAX_BUCKETS:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(name)
         return bucket
 
-    def _ask(self, bucket: _Bucket, name: str, cost: int) -> float:
-        """Take a share from Redis, or no more than is needed; in the thread."""
+    def _take_share(self, bucket: _Bucket, name: str, cost: int) -> float:
+        """Take a share from Redis; 0, or how long to wait. Runs in the thread."""
         if time.monotonic() < self._away_until_s:
             raise ServerUnavailable("Redis does not answer")
         try:
-            return self._asked(bucket, self._hashed(name), min(cost, self._amount))
+            return self._hit(bucket, self._hash(name), min(cost, self._amount))
         except redis.RedisError as error:
-            self._away_until_s = time.monotonic() + _TRY_AGAIN_S
+            self._away_until_s = time.monotonic() + _RETRY_AFTER_S
             raise ServerUnavailable(f"Redis does not answer ({error})") from error
 
-    def _asked(self, bucket: _Bucket, name: str, cost: int) -> float:
+    def _hit(self, bucket: _Bucket, name: str, cost: int) -> float:
+        """Take a whole share, or where that is too much no more than is needed."""
         share = max(cost, self._amount // _SHARE)
         for amount in dict.fromkeys((share, cost)):
             if self._limiter.hit(self._item, self._name, name, cost=amount):
@@ -122,7 +123,7 @@ class Limit:
         bucket.refused_until_s = time.monotonic() + min(wait_s, 1.0)
         return wait_s
 
-    def _hashed(self, name: str) -> str:
+    def _hash(self, name: str) -> str:
         now_s = time.monotonic()
         if now_s - self._salt_read_at_s > WINDOW_S:
             self._client.set(self._salt_key, secrets.token_hex(16), ex=_SALT_LASTS_S, nx=True)

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from pipeline.web.access import Access
-from pipeline.web.answers import Refused
-from pipeline.web.api.live import Live
-from pipeline.web.api.models import documented
+from pipeline.access.key_store import AccessKeyStore
+from pipeline.web.api.live_counts import LiveCounts
 from pipeline.web.api.queries import LiveQuery
-from pipeline.web.credentials import checked, token_of
+from pipeline.web.api.read_tokens import check_read_token, find_bearer_token
+from pipeline.web.api.response_models import document_errors
+from pipeline.web.errors import RequestRefused, Unauthorised
+from pipeline.web.headers import NO_STORE
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -22,32 +23,36 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
 }
-_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = NO_STORE | {"X-Accel-Buffering": "no"}
 
 
-def live_routes(live: Live, access: Access) -> APIRouter:
+def create_live_route(live: LiveCounts, access_keys: AccessKeyStore) -> APIRouter:
     """The route. It takes the token from the query too, since a browser's EventSource cannot send
     a header."""
     router = APIRouter(tags=["live"])
 
     @router.get(
-        "/stats/live", response_class=StreamingResponse, responses=_STREAM | documented(422)
+        "/stats/live",
+        response_class=StreamingResponse,
+        responses=_STREAM | document_errors(422),
     )
     async def stream(request: Request, query: Annotated[LiveQuery, Query()]) -> Response:
         """Today's counts (UTC) as they change."""
-        token = token_of(request) or query.token or ""
+        token = find_bearer_token(request) or query.token or ""
         types = frozenset(query.event_type) or None
-        await live.check(types)
+        await live.check_readable(types)
 
         async def still_valid() -> bool:
             try:
-                await checked(access, token)
-            except Refused as error:
-                return error.status != 401  # while Redis is away, nobody is turned out
+                await check_read_token(access_keys, token)
+            except Unauthorised:
+                return False
+            except RequestRefused:
+                pass  # while Redis is away, streams that were valid go on
             return True
 
         return StreamingResponse(
-            live.listen(types, still_valid), headers=_HEADERS, media_type="text/event-stream"
+            live.stream(types, still_valid), headers=_HEADERS, media_type="text/event-stream"
         )
 
     return router

@@ -8,27 +8,27 @@ from pipeline.contract import MAX_EVENT_TYPE_CHARACTERS
 
 PREFIX = "bot:"
 """What the event types of bots begin with."""
-_LOOKED_AT = 256
-"""Characters of a user agent that are looked at: a third of a millisecond for the worst."""
-_LOOKS = 200
-"""New user agents that are looked at for one request; nobody else waits longer than for that."""
-_MOST_KNOWN = 20_000
+_MAX_CHARACTERS = 256
+"""Characters of a user agent that are matched: a third of a millisecond for the worst."""
+_MAX_MATCHES = 200
+"""New user agents that are matched for one request, which bounds how long others wait for it."""
+_MAX_KNOWN = 20_000
 
 _known: dict[str, bool] = {}
 
 
-class Agents:
-    """Tells the bots among the user agents of one request."""
+class BotDetector:
+    """Finds the bots among the user agents of one request."""
 
-    __slots__ = ("_looks_left",)
+    __slots__ = ("_matches_left",)
 
     def __init__(self) -> None:
-        self._looks_left = _LOOKS
+        self._matches_left = _MAX_MATCHES
 
-    def type_for(self, event_type: str, user_agent: str) -> str:
+    def mark_type(self, event_type: str, user_agent: str) -> str:
         """The type under which an event of this user agent counts: its own for people, behind
         `bot:` for bots, cut where it would be too long."""
-        if event_type.startswith(PREFIX) or not self._is_bot(user_agent[:_LOOKED_AT]):
+        if event_type.startswith(PREFIX) or not self._is_bot(user_agent[:_MAX_CHARACTERS]):
             return event_type
         return f"{PREFIX}{event_type}"[:MAX_EVENT_TYPE_CHARACTERS]
 
@@ -36,10 +36,10 @@ class Agents:
         known = _known.get(user_agent)
         if known is not None:
             return known
-        if not self._looks_left:
+        if not self._matches_left:
             return False
-        self._looks_left -= 1
-        if len(_known) >= _MOST_KNOWN:
+        self._matches_left -= 1
+        if len(_known) >= _MAX_KNOWN:
             _known.clear()
         found = _known[user_agent] = bool(is_crawler(user_agent))
         return found

@@ -1,5 +1,7 @@
-"""The shapes of the stats API's answers, for its OpenAPI document. Answers are not checked against
-them at run time; the tests do that."""
+"""The stats API's responses as its OpenAPI document describes them, under these class names.
+
+Responses are not checked against them at run time; the tests do that.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +151,7 @@ class ForgottenAnswer(BaseModel):
     dead_letters: int = Field(ge=0, description="Dead letters of the user that were dropped")
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def document_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that every route may answer, and those named, for OpenAPI."""
     meanings = {
         401: "No valid read token was given",

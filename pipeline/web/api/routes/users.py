@@ -1,4 +1,4 @@
-"""Routes of the stats API about a user: what somebody did, and to forget them."""
+"""Routes of the stats API about a user: what they did, and to erase them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,42 @@ from starlette.responses import Response
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
-from pipeline.web.answers import json_response
-from pipeline.web.api.models import TABLE, ForgottenAnswer, UserAnswer, UserCountsAnswer, documented
-from pipeline.web.api.queries import ForgetQuery, UserInPath, UserQuery
-from pipeline.web.api.reads import Reads
-from pipeline.web.api.tables import Table, answer
-from pipeline.web.credentials import may_forget
+from pipeline.web.api.parameters import UserInPath
+from pipeline.web.api.queries import EraseQuery, UserQuery
+from pipeline.web.api.read_tokens import require_erase_permission
+from pipeline.web.api.response_models import (
+    TABLE,
+    ForgottenAnswer,
+    UserAnswer,
+    UserCountsAnswer,
+    document_errors,
+)
+from pipeline.web.api.table_responses import CsvTable, respond
+from pipeline.web.api.threads import ThreadPools
+from pipeline.web.headers import NO_STORE
+from pipeline.web.responses import json_response
 
 logger = logging.getLogger(__name__)
 
 User = Annotated[UserInPath, Path(description="The user's id, as it was sent; `/` in it as `%2F`")]
 
 
-def user_routes(stats: Stats, reads: Reads, services: Services, secret: str) -> APIRouter:
-    """The routes; `secret` is what user ids are made pseudonyms with, where they are."""
+def create_user_routes(stats: Stats, threads: ThreadPools, secret: str) -> APIRouter:
+    """The routes that read; `secret` pseudonymises user ids and is empty where they are not."""
     router = APIRouter(tags=["users"])
-    table_or_error = TABLE | documented(422)
+    table_or_error = TABLE | document_errors(422)
 
-    async def counts_of(user_id: str, query: UserQuery) -> dict[str, dict[date, int]]:
+    async def read_counts(user_id: str, query: UserQuery) -> dict[str, dict[date, int]]:
         first, last = query.range() or (None, None)
         kept = user_id if query.pseudonym else pseudonym(secret, user_id)
-        return await reads.slow(stats.user_counts, kept, first, last)
+        return await threads.run_scan(stats.user_counts, kept, first, last)
 
     @router.get("/users/{user_id}", response_model=UserAnswer, responses=table_or_error)
     async def user(
         request: Request, user_id: User, query: Annotated[UserQuery, Query()]
     ) -> Response:
         """What a user did, in all."""
-        counts = await counts_of(user_id, query)
+        counts = await read_counts(user_id, query)
         totals = {event_type: sum(days.values()) for event_type, days in counts.items()}
         every = [day for days in counts.values() for day in days]
         found = {
@@ -49,8 +57,8 @@ def user_routes(stats: Stats, reads: Reads, services: Services, secret: str) -> 
             "last_day": max(every, default=None),
             "event_types": totals,
         }
-        table = Table("user", ("event_type", "count"), list(totals.items()))
-        return answer(request, found, table)
+        table = CsvTable("user", ("event_type", "count"), list(totals.items()))
+        return respond(request, found, table)
 
     @router.get(
         "/users/{user_id}/counts", response_model=UserCountsAnswer, responses=table_or_error
@@ -59,22 +67,29 @@ def user_routes(stats: Stats, reads: Reads, services: Services, secret: str) -> 
         request: Request, user_id: User, query: Annotated[UserQuery, Query()]
     ) -> Response:
         """What a user did, by event type and day (UTC)."""
-        counts = await counts_of(user_id, query)
+        counts = await read_counts(user_id, query)
         rows = [
             (event_type, day, n) for event_type, days in counts.items() for day, n in days.items()
         ]
         found = {"user_id": user_id, "counts": counts}
-        table = Table("user-counts", ("event_type", "date", "count"), rows)
-        return answer(request, found, table)
+        table = CsvTable("user-counts", ("event_type", "date", "count"), rows)
+        return respond(request, found, table)
+
+    return router
+
+
+def create_erase_route(threads: ThreadPools, services: Services, secret: str) -> APIRouter:
+    """The route that erases a user; needs a token with that permission."""
+    router = APIRouter(tags=["users"])
 
     @router.delete(
         "/users/{user_id}",
         response_model=ForgottenAnswer,
-        responses=documented(403, 422),
-        dependencies=[Depends(may_forget)],
+        responses=document_errors(403, 422),
+        dependencies=[Depends(require_erase_permission)],
     )
     async def forget(
-        request: Request, user_id: User, query: Annotated[ForgetQuery, Query()]
+        request: Request, user_id: User, query: Annotated[EraseQuery, Query()]
     ) -> Response:
         """Forget a user: counters, stored counts, archived events, dead letters; totals stay.
 
@@ -82,7 +97,7 @@ def user_routes(stats: Stats, reads: Reads, services: Services, secret: str) -> 
         """
         kept = user_id if query.pseudonym else pseudonym(secret, user_id)
         logger.info("token %s asks to forget a user", request.state.key.id)
-        erasure = await reads.work(services.erase_user, kept)
+        erasure = await threads.run_job(services.erase_user, kept)
         found = {
             "user_id": user_id,
             "forgotten_at": erasure.erased_at,
@@ -90,6 +105,6 @@ def user_routes(stats: Stats, reads: Reads, services: Services, secret: str) -> 
             "events": erasure.events,
             "dead_letters": erasure.dead_letters,
         }
-        return json_response(found, headers={"Cache-Control": "no-store"})
+        return json_response(found, headers=NO_STORE)
 
     return router

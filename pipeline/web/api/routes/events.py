@@ -1,4 +1,4 @@
-"""The route of the stats API that shows archived events, page by page."""
+"""The route of the stats API that lists archived events, page by page."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from pipeline.event.pseudonyms import pseudonym
 from pipeline.event_log import queries
 from pipeline.event_log.queries import Position, Wanted
 from pipeline.services import Services
-from pipeline.web.api.models import TABLE, EventsAnswer, documented
-from pipeline.web.api.queries import EventsQuery, invalid
-from pipeline.web.api.reads import Reads
-from pipeline.web.api.tables import Table, answer
+from pipeline.web.api.queries import EventsQuery
+from pipeline.web.api.response_models import TABLE, EventsAnswer, document_errors
+from pipeline.web.api.table_responses import CsvTable, respond
+from pipeline.web.api.threads import ThreadPools
+from pipeline.web.errors import InvalidParameter
+from pipeline.web.responses import encode_json
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Position).decode
 
 
-def event_routes(services: Services, reads: Reads, secret: str) -> APIRouter:
-    """The route; `secret` is what user ids are made pseudonyms with, where they are."""
-    router = APIRouter(tags=["events"], responses=TABLE | documented(422))
+def create_event_route(threads: ThreadPools, services: Services, secret: str) -> APIRouter:
+    """The route; `secret` pseudonymises user ids and is empty where they are not."""
+    router = APIRouter(tags=["events"], responses=TABLE | document_errors(422))
 
     @router.get("/events", response_model=EventsAnswer)
     async def events(request: Request, query: Annotated[EventsQuery, Query()]) -> Response:
@@ -36,14 +37,16 @@ def event_routes(services: Services, reads: Reads, secret: str) -> APIRouter:
         The next page begins behind the last event of this one, whatever was archived meanwhile.
         A page as CSV names its successor in the header `Link`.
         """
-        after = None if query.cursor is None else _position(query.cursor)
-        wanted = _wanted(query, secret)
+        after = None if query.cursor is None else _decode_cursor(query.cursor)
+        wanted = _select_events(query, secret)
         if query.fresh:
-            await reads.work(services.archive_events)
-        page, last = await reads.slow(queries.page, services.engine, wanted, query.limit, after)
-        cursor = None if last is None else _cursor(last)
+            await threads.run_job(services.archive_events)
+        page, last = await threads.run_scan(
+            queries.page, services.engine, wanted, query.limit, after
+        )
+        cursor = None if last is None else _encode_cursor(last)
         found = {"events": [event.to_dict() for event in page], "next": cursor}
-        response = answer(request, found, Table("events", FIELDS, map(_row, page)))
+        response = respond(request, found, CsvTable("events", FIELDS, map(_list_fields, page)))
         if cursor is not None:
             following = request.url.include_query_params(cursor=cursor)
             response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
@@ -52,7 +55,7 @@ def event_routes(services: Services, reads: Reads, secret: str) -> APIRouter:
     return router
 
 
-def _wanted(query: EventsQuery, secret: str) -> Wanted:
+def _select_events(query: EventsQuery, secret: str) -> Wanted:
     user_id = query.user_id
     if user_id is not None and not query.pseudonym:
         user_id = pseudonym(secret, user_id)
@@ -61,24 +64,25 @@ def _wanted(query: EventsQuery, secret: str) -> Wanted:
     return Wanted(query.event_type, user_id, first, end)
 
 
-def _cursor(position: Position) -> str:
-    return urlsafe_b64encode(_encode(position)).decode().rstrip("=")
+def _encode_cursor(position: Position) -> str:
+    return urlsafe_b64encode(encode_json(position)).decode().rstrip("=")
 
 
-def _position(cursor: str) -> Position:
+def _decode_cursor(cursor: str) -> Position:
+    foreign = InvalidParameter(
+        "cursor", "is none of ours; give `next` of the page before as it was"
+    )
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         position = _decode(urlsafe_b64decode(padded))
     except (ValueError, msgspec.DecodeError) as error:
-        raise invalid(
-            "cursor", "is none of ours; give `next` of the page before as it was"
-        ) from error
+        raise foreign from error
     if position.at.tzinfo is None:
-        raise invalid("cursor", "is none of ours; give `next` of the page before as it was")
+        raise foreign
     return position
 
 
-def _row(event: Event) -> list[Any]:
+def _list_fields(event: Event) -> list[Any]:
     fields = event.to_dict()
     if event.properties is not None:
         fields["properties"] = json.dumps(event.properties, ensure_ascii=False)

@@ -1,7 +1,8 @@
 """`/docs`: Swagger UI with nothing loaded from another host.
 
 FastAPI's own page takes scripts from a content delivery network, which then sees who reads it, and
-does not work where there is none. The same files come from a package here.
+does not work where there is none. Here the files come from a package. The script that starts
+the page is a file of its own: FastAPI writes it into the page, which the policy below forbids.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from starlette.routing import Route
 
 _ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _START = "docs.js"
-_KEPT = "public, max-age=86400"
+_CACHE_A_DAY = {"Cache-Control": "public, max-age=86400"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -43,8 +44,8 @@ _SCRIPT = """SwaggerUIBundle({
 """
 
 
-def docs_routes(openapi_url: str) -> list[Route]:
-    """The page and its files; they need no token, and tell nothing but the API's form."""
+def create_docs_routes(openapi_url: str) -> list[Route]:
+    """The page and its files; they need no token, and show nothing but what the API offers."""
 
     async def page(_: Request) -> Response:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
@@ -56,6 +57,6 @@ def docs_routes(openapi_url: str) -> list[Route]:
         if name not in _ASSETS:
             return Response(status_code=404)
         body = files("fastapi_offline").joinpath("static", name).read_bytes()
-        return Response(body, headers={"Cache-Control": _KEPT}, media_type=_ASSETS[name])
+        return Response(body, headers=_CACHE_A_DAY, media_type=_ASSETS[name])
 
     return [Route("/docs", page), Route("/docs/{name}", asset)]

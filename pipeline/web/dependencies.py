@@ -1,4 +1,4 @@
-"""What the web application is made of: clients and values, given by a composition root."""
+"""What the web application depends on: clients and values, given by a composition root."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from threading import Event
 
 import redis
 
+from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
-from pipeline.web.access import Access
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class WebOptions:
     """The values that the web application needs; the first five are settings."""
 
     user_id_secret: str = field(default="", repr=False)
-    """What user ids are made pseudonyms with; empty: they are kept as they come."""
+    """HMAC secret for pseudonymising user ids; empty: they are stored as they come."""
     key_events_per_s: int = 0
     """Events a second that one write key may send; 0: any number."""
     address_requests_per_s: int = 0
@@ -26,23 +26,23 @@ class WebOptions:
     """Addresses or networks of proxies whose X-Forwarded-For is believed; empty: none."""
     log_level: str = "INFO"
 
-    body_within_s: float = 10.0
+    body_timeout_s: float = 10.0
     """How long a client may take to send a request's body."""
-    accepted_within_s: float = 1.5
-    """How long a request waits for its message to be published before it is told to come back."""
-    waiting_bytes: int = 64 * 1024 * 1024
-    """Events that wait to be published, at most; past that a request is told to come back."""
+    publish_timeout_s: float = 1.5
+    """How long a request waits for its message to be published before it is refused (503)."""
+    max_waiting_bytes: int = 64 * 1024 * 1024
+    """Events that wait to be published, at most; past that a request is refused (503)."""
 
 
 @dataclass(frozen=True)
-class WebParts:
+class WebDependencies:
     """Everything that the routes work with. The collector publishes with `pipeline.producer`, as
     that is configured."""
 
     services: Services
     redis: redis.Redis
-    """A client that takes a server without an answer within a second to be away."""
-    access: Access
+    """A client that gives a server one second to answer."""
+    access_keys: AccessKeyStore
     options: WebOptions
     stopping: Event = field(default_factory=Event)
-    """Set when the server is to stop: what streams without end then ends."""
+    """Set when the server is to stop: endless streams then end."""

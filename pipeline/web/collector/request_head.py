@@ -1,4 +1,5 @@
-"""What the collector reads from a request's head: who sent it, from where, with which key."""
+"""What the collector reads from a request's head: from which page, address and client it came, and
+with which access key."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
-from pipeline.web.collector.arrivals import Sender
+from pipeline.web.collector.formats.event_encoder import EventEncoder
 
 _READ = frozenset(
     {
@@ -30,7 +31,7 @@ _LONGEST_KEY = 200
 
 
 @dataclass(slots=True)
-class Head:
+class RequestHead:
     """The head of a request."""
 
     method: str
@@ -39,14 +40,14 @@ class Head:
     address: str
 
     @classmethod
-    def of(cls, scope: Scope) -> Head:
-        """Read it; of a header that comes twice the last one counts."""
+    def parse(cls, scope: Scope) -> RequestHead:
+        """The head of an ASGI scope; of a header that comes twice the last one counts."""
         client = scope.get("client")
         return cls(
             method=scope["method"],
             query=scope["query_string"],
             headers={name: value for name, value in scope["headers"] if name in _READ},
-            address=limited_address(client[0]) if client else "",
+            address=mask_address(client[0]) if client else "",
         )
 
     @property
@@ -56,16 +57,16 @@ class Head:
 
     @property
     def declared_bytes(self) -> int:
-        """The length of the body, as far as it was said."""
+        """The Content-Length; 0 where there is none."""
         try:
             return int(self.headers.get(b"content-length", b"0"))
         except ValueError:
             return 0
 
-    def sender(self, user_id_secret: str) -> Sender:
-        """Who sent it, now."""
+    def create_encoder(self, user_id_secret: str) -> EventEncoder:
+        """An encoder for the events of this request, received now."""
         headers = self.headers
-        return Sender(
+        return EventEncoder(
             user_id_secret,
             headers.get(b"user-agent", b"").decode("latin-1"),
             b"origin" in headers or b"sec-fetch-mode" in headers,
@@ -73,19 +74,19 @@ class Head:
             datetime.now(UTC),
         )
 
-    def key(self) -> str:
-        """What was presented beside the body: the user name of HTTP Basic, a bearer token, or the
+    def find_key(self) -> str:
+        """The access key beside the body: the user name of HTTP Basic, a bearer token, or the
         parameter `key`; "" when there is none."""
         given = self.headers.get(b"authorization")
         if given is not None:
-            return _credentials(given)
+            return _parse_authorization(given)
         if b"key=" in self.query:
             return parse_qs(self.query.decode("latin-1")).get("key", [""])[-1]
         return ""
 
 
 @lru_cache(maxsize=1_024)
-def _credentials(given: bytes) -> str:
+def _parse_authorization(given: bytes) -> str:
     scheme, _, rest = given.strip().partition(b" ")
     rest = rest.strip()
     match scheme.lower():
@@ -100,9 +101,9 @@ def _credentials(given: bytes) -> str:
 
 
 @lru_cache(maxsize=8_192)
-def limited_address(address: str) -> str:
-    """What is limited for an address: itself, or the network of an IPv6 one, all of which is
-    usually one customer's."""
+def mask_address(address: str) -> str:
+    """What the rate limit of an address counts: itself, or the network of an IPv6 one, which is
+    usually one customer's as a whole."""
     if ":" not in address:
         return address
     try:

@@ -1,0 +1,1 @@
+"""Access keys: who may send events over HTTP, and who may read counts."""

@@ -1,0 +1,1 @@
+"""The stats API's routes, one module for what each is about."""

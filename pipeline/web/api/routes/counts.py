@@ -1,0 +1,54 @@
+"""Routes of the stats API that count events: in a range, by hour of a day, as a series."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from pipeline.days import today
+from pipeline.reading.stats import Stats
+from pipeline.web.api.queries import CountQuery, HourlyQuery, SeriesQuery
+from pipeline.web.api.response_models import (
+    TABLE,
+    CountAnswer,
+    HourlyAnswer,
+    SeriesAnswer,
+    document_errors,
+)
+from pipeline.web.api.series import Series
+from pipeline.web.api.table_responses import CsvTable, respond
+from pipeline.web.api.threads import ThreadPools
+
+
+def create_count_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
+    """The routes, which read `stats`."""
+    router = APIRouter(tags=["counts"], responses=TABLE | document_errors(422))
+
+    @router.get("/stats/count", response_model=CountAnswer)
+    async def count(request: Request, query: Annotated[CountQuery, Query()]) -> Response:
+        """How often an event happened: today, or in a range of days."""
+        first, last = query.days()
+        counted = await threads.run_lookup(stats.count, query.event_type, first, last)
+        found = {"event_type": query.event_type, "from": first, "to": last, "count": counted}
+        return respond(request, found, CsvTable("count", list(found), [list(found.values())]))
+
+    @router.get("/stats/hourly", response_model=HourlyAnswer)
+    async def hourly(request: Request, query: Annotated[HourlyQuery, Query()]) -> Response:
+        """How often an event happened in each hour (UTC) of a day."""
+        day = query.date or today()
+        counts = await threads.run_lookup(stats.hourly_counts, query.event_type, day)
+        rows = [(f"{hour:02}:00", n) for hour, n in enumerate(counts)]
+        found = {"event_type": query.event_type, "date": day, "counts": counts}
+        return respond(request, found, CsvTable("hourly", ("hour", "count"), rows))
+
+    @router.get("/stats/series", response_model=SeriesAnswer)
+    async def series(request: Request, query: Annotated[SeriesQuery, Query()]) -> Response:
+        """How often an event happened, hour by hour, day by day, week by week or month by month."""
+        wanted = Series(query)
+        found, rows = await threads.run_lookup(wanted.read, stats)
+        columns = ("period", "at", "count") if query.compare else ("at", "count")
+        return respond(request, found, CsvTable("series", columns, rows))
+
+    return router

@@ -1,0 +1,85 @@
+"""A series of counts: the points of a query, and their counts from one exact read."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+from pipeline.days import MOST_DAYS, today
+from pipeline.errors import UnsuitableTimeZone
+from pipeline.reading.stats import Stats
+from pipeline.web.api import periods
+from pipeline.web.api.periods import Point
+from pipeline.web.api.queries import MAX_DAYS_BY_HOUR, SeriesQuery
+from pipeline.web.errors import InvalidParameter
+
+_Range = tuple[date, date]
+
+
+class Series:
+    """The series that a query asks for: its points, and whether they are sums of days or of hours.
+
+    With `compare` it has two periods, the previous one first.
+    """
+
+    def __init__(self, query: SeriesQuery) -> None:
+        """Raises `InvalidParameter` for a range or time zone without exact counts."""
+        self._query = query
+        self._by_hour = query.granularity == "hour" or query.time_zone != "UTC"
+        try:
+            zone = periods.find_zone(query.time_zone)
+            max_days = MAX_DAYS_BY_HOUR if self._by_hour else MOST_DAYS
+            days = query.range(max_days) or (today(), today())
+            self._ranges = [days]
+            if query.compare:
+                self._ranges.insert(0, periods.find_previous_range(*days))
+            self._points = [
+                periods.list_points(*one, query.granularity, zone) for one in self._ranges
+            ]
+        except UnsuitableTimeZone as error:
+            raise InvalidParameter("time_zone", str(error)) from error
+        except OverflowError as error:
+            raise InvalidParameter(
+                "compare", "there is no period before that; ask without it"
+            ) from error
+
+    def read(self, stats: Stats) -> tuple[dict[str, Any], list[tuple[object, ...]]]:
+        """The content of the response, and its rows as a table. One read, hence of one instant."""
+        counts = self._count_points(stats)
+        found = [
+            _describe(one, points, counts)
+            for one, points in zip(self._ranges, self._points, strict=True)
+        ]
+        query = self._query
+        content = {
+            "event_type": query.event_type,
+            "granularity": query.granularity,
+            "time_zone": query.time_zone,
+            **found[-1],
+            "previous": found[0] if query.compare else None,
+        }
+        names = [("previous",), ("current",)] if query.compare else [()]
+        rows = [
+            (*name, *point.values())
+            for name, period in zip(names, found, strict=True)
+            for point in period["series"]
+        ]
+        return content, rows
+
+    def _count_points(self, stats: Stats) -> dict[Point, int]:
+        every = [point for points in self._points for point in points]
+        first, last = periods.find_utc_days(every)
+        step = timedelta(hours=1) if self._by_hour else timedelta(days=1)
+        by = "hour" if self._by_hour else "day"
+        counts = [n for _, n in stats.series(self._query.event_type, first, last, by)]  # type: ignore[arg-type]
+        return dict(zip(every, periods.sum_points(every, first, step, counts), strict=True))
+
+
+def _describe(days: _Range, points: list[Point], counts: dict[Point, int]) -> dict[str, Any]:
+    first, last = days
+    return {
+        "from": first,
+        "to": last,
+        "count": sum(counts[point] for point in points),
+        "series": [{"at": point.at, "count": counts[point]} for point in points],
+    }

@@ -1,0 +1,1 @@
+"""The formats in which the collector takes events, each parsed into ours. Pure."""

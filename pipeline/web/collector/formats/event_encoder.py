@@ -1,0 +1,69 @@
+"""From the fields of an event, whatever the format they came in, to our event as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.errors import InvalidEvent
+from pipeline.event.model import encode_event
+from pipeline.event.pseudonyms import pseudonym
+from pipeline.web.collector.formats.bots import BotDetector
+
+
+@dataclass(frozen=True, slots=True)
+class EventEncoder:
+    """Encodes the events of one request, with what its head says about them."""
+
+    user_id_secret: str
+    user_agent: str
+    """Of the request."""
+    is_browser: bool
+    """Whether a page sent it: a server's own user agent says nothing about a visitor."""
+    referrer: str
+    received_at: datetime
+    bots: BotDetector = field(default_factory=BotDetector)
+
+    def encode(
+        self,
+        event_type: object,
+        user_id: object,
+        properties: Mapping[str, Any] | None,
+        timestamp: object,
+        event_id: object,
+        user_agent: object = None,
+    ) -> bytes:
+        """The event as JSON. Raises `InvalidEvent`.
+
+        `user_agent` is the visitor's, where the body names it; else that of a browser counts.
+        """
+        agent = user_agent or (self.user_agent if self.is_browser else "")
+        if agent and isinstance(agent, str) and isinstance(event_type, str):
+            event_type = self.bots.mark_type(event_type, agent)
+        if self.user_id_secret and isinstance(user_id, str) and user_id:
+            user_id = self.pseudonymise(user_id)
+        return encode_event(event_type, user_id, properties, timestamp, event_id)
+
+    def pseudonymise(self, user_id: str) -> str:
+        """The pseudonym of a user id; the id itself where no secret is set."""
+        return pseudonym(self.user_id_secret, user_id)
+
+
+def convert_to_utc(timestamp: datetime | float | None, field_name: str) -> datetime | None:
+    """A client's time in UTC; one without a zone is in UTC already. Raises `InvalidEvent`."""
+    if timestamp is None:
+        return None
+    try:
+        if not isinstance(timestamp, datetime):
+            return datetime.fromtimestamp(timestamp, UTC)
+        if timestamp.tzinfo is UTC:
+            return timestamp
+        if timestamp.tzinfo is None:
+            return timestamp.replace(tzinfo=UTC)
+        return timestamp.astimezone(UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidEvent(
+            field_name, timestamp, "is outside the years 1 to 9999; send ISO 8601 text"
+        ) from error

@@ -1,0 +1,153 @@
+"""Segment's HTTP tracking API: bodies with one call or a batch of them. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from pipeline.contract import MAX_EVENTS_PER_MESSAGE
+from pipeline.errors import InvalidEvent
+from pipeline.web.collector.formats.event_encoder import EventEncoder
+from pipeline.web.collector.formats.parsed_events import (
+    MAX_EVENT_BYTES,
+    ParsedEvents,
+    RejectedEvent,
+)
+from pipeline.web.collector.formats.segment_calls import (
+    CALLS,
+    Call,
+    Time,
+    encode_call,
+    measure_clock_error,
+)
+from pipeline.web.errors import EventRefused, RequestRefused, TooLarge
+
+_KNOWN = frozenset(CALLS)
+_LONGEST_FIELD = 200
+_LONGEST_REASON = 200
+
+
+class _Batch(msgspec.Struct, rename="camel", gc=False):
+    batch: list[Call]
+    sent_at: Time = None
+    write_key: str | None = None
+
+
+class _RawBatch(msgspec.Struct, rename="camel", gc=False):
+    batch: list[msgspec.Raw]
+    sent_at: Time = None
+    write_key: str | None = None
+
+
+class _Key(msgspec.Struct, rename="camel"):
+    write_key: str = ""
+
+
+_decode_call = msgspec.json.Decoder(Call).decode
+_decode_batch = msgspec.json.Decoder(_Batch).decode
+_decode_raw_batch = msgspec.json.Decoder(_RawBatch).decode
+_decode_key = msgspec.json.Decoder(_Key).decode
+
+# How an event's fields are called in a call.
+_NAMES = {"event_type": "event", "user_id": "userId", "event_id": "messageId"}
+_PLACE = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+def parse_call(call_type: str, body: bytes, encoder: EventEncoder) -> ParsedEvents:
+    """The event of a call that came alone, to `/v1/{call_type}`.
+
+    Raises `EventRefused` when the body is no call, or its event is wrong.
+    """
+    try:
+        call = _decode_call(body)
+        shift = measure_clock_error(call.sent_at, encoder)
+        event = encode_call(call, call_type, shift, encoder)
+    except Exception as error:
+        field, reason = _explain(error)
+        raise EventRefused(reason, field or None) from None
+    return ParsedEvents([event], write_key=call.write_key or "")
+
+
+def parse_batch(body: bytes, encoder: EventEncoder) -> ParsedEvents:
+    """The events of a batch; calls and events that are wrong are rejected by their place.
+
+    Raises `RequestRefused` when the body is no batch, or is empty.
+    """
+    try:
+        if len(body) <= MAX_EVENT_BYTES:
+            found = _decode_batch(body)
+            return _encode_batch(found.batch, found, encoder)
+    except (msgspec.ValidationError, RecursionError):
+        pass  # which of them it is, is found out below
+    except ValueError as error:
+        raise _refuse_batch(error) from None
+    try:
+        raw = _decode_raw_batch(body)
+    except (ValueError, RecursionError) as error:
+        raise _refuse_batch(error) from None
+    return _encode_batch(raw.batch, raw, encoder)
+
+
+def find_write_key(body: bytes) -> str:
+    """The key in a body, also where the rest is no call and no batch; empty if it has none."""
+    try:
+        return _decode_key(body).write_key
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _refuse_batch(error: Exception) -> RequestRefused:
+    field, reason = _explain(error)
+    return RequestRefused(400, "invalid_batch", reason, field=field or None)
+
+
+def _encode_batch(
+    items: Sequence[Call | msgspec.Raw], whole: _Batch | _RawBatch, encoder: EventEncoder
+) -> ParsedEvents:
+    parsed = ParsedEvents(write_key=whole.write_key or "")
+    if len(items) > MAX_EVENTS_PER_MESSAGE:
+        raise TooLarge.for_count(len(items), MAX_EVENTS_PER_MESSAGE)
+    if not items:
+        raise RequestRefused(
+            400, "invalid_batch", "has no events; send at least one", field="batch"
+        )
+    try:
+        shift = measure_clock_error(whole.sent_at, encoder)
+    except InvalidEvent as error:
+        raise _refuse_batch(error) from None
+    for index, item in enumerate(items):
+        try:
+            call = item if isinstance(item, Call) else _decode_item(item)
+            if call.type not in _KNOWN:
+                known = ", ".join(CALLS)
+                raise InvalidEvent("type", call.type, f"must be one of: {known}")
+            parsed.events.append(encode_call(call, call.type, shift, encoder))
+        except Exception as error:
+            parsed.rejected.append(RejectedEvent(index, *_explain(error)))
+    return parsed
+
+
+def _decode_item(item: msgspec.Raw) -> Call:
+    if len(bytes(item)) > MAX_EVENT_BYTES:
+        reason = f"takes {len(bytes(item))} bytes; at most {MAX_EVENT_BYTES} are allowed"
+        raise InvalidEvent("", "…", reason)
+    return _decode_call(item)
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """The field, in Segment's words, and the reason, of what went wrong with a call."""
+    if isinstance(error, InvalidEvent):
+        first, dot, rest = error.field.partition(".")
+        return (_NAMES.get(first, first) + dot + rest)[:_LONGEST_FIELD], error.reason
+    if isinstance(error, RecursionError):
+        return "", "is nested too deeply; flatten it"
+    if isinstance(error, ValueError):  # msgspec's among them, and what is no UTF-8
+        said = str(error)
+        place = _PLACE.search(said)
+        reason = _PLACE.sub("", said)
+        return (
+            place[1][:_LONGEST_FIELD] if place else ""
+        ), f"{reason[:_LONGEST_REASON]}; correct it"
+    raise error
