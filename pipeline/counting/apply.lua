@@ -3,20 +3,16 @@
 --
 -- KEYS  1 unacked hash   2 unacked index   3 pending_flush   4 totals   5 dead
 -- ARGV  1 the batch, a MessagePack map:
---           tags      delivery tags of the messages to consume
---           events    digests of the event ids to remember     tasks    digests of the task ids to remember
---           counters  {counter key: increment}
---           values    [{values_key, other_key, expire_at_s, counters = [[value, counter key, increment], …]}, …]
---           log       [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …]  entries of the event
---                     log; where the stream is full, the gap is counted in place of the entry
---           dead      [{kind, reason}, …]  dead letters
---           books     {field of totals: increment}
---           forgotten version of the forgotten users that the worker has left out
---           seen_event, seen_task            prefixes of the sets of event ids and of task ids
---           half_window_s                    half the deduplication window
---           values_cap                       cap on distinct values
---           counter_ttl_s                    lifetime of a counter, 0 for none
---           log_max_entries, log_max_bytes   what a stream of the event log may hold
+--           tags, events, tasks   delivery tags of the messages to consume, digests of the event ids and task ids to remember
+--           counters   {counter key: increment}
+--           values     [{values_key, other_key, expire_at_s, counters = [[value, counter key, increment], …]}, …]
+--           log        [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …]  entries of the event log;
+--                      where the stream is full, the gap is counted in place of the entry
+--           dead       [{kind, reason}, …]  dead letters        books      {field of totals: increment}
+--           forgotten  version of the forgotten users that the worker has left out
+--           seen_event, seen_task, half_window_s     prefixes of the sets of ids, and half the deduplication window
+--           values_cap, counter_ttl_s                cap on distinct values, and lifetime of a counter (0 for none)
+--           log_max_entries, log_max_bytes           what a stream of the event log may hold
 --       2… bodies of the dead letters, then blobs of the log's entries: any bytes
 -- Returns {1, number of pending counters, events that found no room in the event log}, or, with nothing changed,
 --         {0, [positions of tags that are gone], [… of event ids seen], [… of task ids seen]}, from 1;
@@ -43,17 +39,21 @@ local function window_sets(prefix)
     return { prefix .. half, prefix .. (half - 1), prefix .. (half - 2), prefix .. (half + 1) }
 end
 
+-- The positions of the members that a set has, or has not.
+local function positions(set, members, wanted)
+    local found = {}
+    for chunk, flags in ipairs(in_chunks('SMISMEMBER', set, members)) do
+        for i, flag in ipairs(flags) do
+            if flag == wanted then found[#found + 1] = (chunk - 1) * CHUNK + i end
+        end
+    end
+    return found
+end
+
 local function positions_seen(prefix, ids)
     local seen = {}
-    if #ids == 0 then return seen end
     for _, set in ipairs(window_sets(prefix)) do
-        local position = 0
-        for _, chunk in ipairs(in_chunks('SMISMEMBER', set, ids)) do
-            for _, found in ipairs(chunk) do
-                position = position + 1
-                if found == 1 then seen[#seen + 1] = position end
-            end
-        end
+        for _, position in ipairs(positions(set, ids, 1)) do seen[#seen + 1] = position end
     end
     return seen
 end
@@ -80,22 +80,14 @@ end
 
 local new_values = {} -- per group, the values that take one of the places left under the cap
 for at, group in ipairs(batch.values) do
-    local values_key, found = group.values_key, group.counters
-    local names = {}
-    for i, value in ipairs(found) do names[i] = value[1] end
-    local room = batch.values_cap - redis.call('SCARD', values_key)
-    local position, fresh = 0, {}
-    for _, chunk in ipairs(in_chunks('SMISMEMBER', values_key, names)) do
-        for _, known in ipairs(chunk) do
-            position = position + 1
-            if known == 0 then
-                if room > 0 then
-                    room = room - 1
-                    fresh[#fresh + 1] = names[position]
-                else
-                    found[position][2] = group.other_key
-                end
-            end
+    local names, fresh = {}, {}
+    for i, value in ipairs(group.counters) do names[i] = value[1] end
+    local room = batch.values_cap - redis.call('SCARD', group.values_key)
+    for _, position in ipairs(positions(group.values_key, names, 0)) do
+        if #fresh < room then
+            fresh[#fresh + 1] = names[position]
+        else
+            group.counters[position][2] = group.other_key
         end
     end
     new_values[at] = fresh
@@ -113,11 +105,8 @@ local function add(key, increment)
     end
 end
 
-for first = 1, #batch.tags, CHUNK do
-    local last = math.min(first + CHUNK - 1, #batch.tags)
-    redis.call('HDEL', unacked, unpack(batch.tags, first, last))
-    redis.call('ZREM', unacked_index, unpack(batch.tags, first, last))
-end
+in_chunks('HDEL', unacked, batch.tags)
+in_chunks('ZREM', unacked_index, batch.tags)
 for prefix, ids in pairs({ [batch.seen_event] = batch.events, [batch.seen_task] = batch.tasks }) do
     if #ids > 0 then
         local set = window_sets(prefix)[1]

@@ -65,7 +65,7 @@ def store_pending(
         with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
             batch = claims.claim_batch(batch_size, transaction.newest_claim(), pace)
             if batch.number:
-                stored += transaction.save([batch], turn)
+                stored += transaction.save(batch, turn)
         if batch.number:
             claims.settle(batch.batch_id)
         pending = batch.pending > 0
@@ -90,7 +90,7 @@ def store_left_over(claims: Claims, store: Store) -> int:
                 claims.guard(transaction.newest_claim())
                 claim = claims.take_over(batch_id)
                 if claim.number:
-                    stored += transaction.save([claim])
+                    stored += transaction.save(claim)
         except DBAPIError as error:
             if error.connection_invalidated or not read_sqlstate(error):
                 raise

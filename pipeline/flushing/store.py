@@ -4,7 +4,6 @@ proves it."""
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pipeline.postgres.locks import begin_transfer
 from pipeline.postgres.refusals import blames_row
 from pipeline.postgres.tables import (
     COUNTER_TABLES,
-    ENTER_BATCHES,
+    ENTER_BATCH,
     INSERT_DEAD_COUNTERS,
     PARTITIONED_BY_MONTH,
     additive_upsert,
@@ -111,22 +110,16 @@ class FlushTransaction:
         """The (epoch, number) of the newest claim in the ledger; (0, 0) while it is empty."""
         return newest_claim(self.connection)
 
-    def save(
-        self, claims: Sequence[Claim], turn: AbstractContextManager[object] | None = None
-    ) -> int:
-        """Add the counts of the batches that the ledger does not hold, and enter them; returns how
-        many counters. Writes counts during its `turn` only.
+    def save(self, claim: Claim, turn: AbstractContextManager[object] | None = None) -> int:
+        """Enter the batch in the ledger and add its counts; returns how many counters. Writes
+        counts during its `turn` only.
 
-        A repeat does nothing. Raises `RedisWentBack` when another batch has the number of one of
-        these. A counter that Postgres refuses becomes a dead letter, in the same transaction.
+        Does nothing when the ledger holds the batch. Raises `RedisWentBack` when another batch has
+        its number. A counter that Postgres refuses becomes a dead letter, in the same transaction.
         """
-        ordered = sorted(claims, key=lambda claim: claim.batch_id)
-        new = self._enter(ordered)
-        counts = Counter[str]()
-        for claim in ordered:
-            if claim.batch_id in new:
-                counts.update(claim.counts)  # adds
-        by_table, refused = rows_of(counts, self.store.keys)
+        if not self._enter(claim):
+            return 0
+        by_table, refused = rows_of(claim.counts, self.store.keys)
         for table in PARTITIONED_BY_MONTH:
             days = {date.fromisoformat(day) for day in set(by_table[table.name][0])}
             partitions.ensure_months(self.store.engine, table, days)
@@ -135,29 +128,22 @@ class FlushTransaction:
                 refused += self._add(table, by_table[table.name])
         if refused:
             self._bury(refused)
-        return len(counts) - len(refused)
+        return len(claim.counts) - len(refused)
 
-    def _enter(self, claims: Sequence[Claim]) -> set[str]:
-        """Enter the batches in the ledger; returns the ids of those that were new.
+    def _enter(self, claim: Claim) -> bool:
+        """Enter the batch in the ledger; returns whether it was new.
 
         A conflict with either unique key is no error, since two flushes may enter one batch at the
         same moment. What is then not there under its own id has the number of another.
         """
-        columns: dict[str, list[Any]] = {
-            "batch_ids": [claim.batch_id for claim in claims],
-            "epochs": [claim.epoch for claim in claims],
-            "claims": [claim.number for claim in claims],
-            "rows": [len(claim.counts) for claim in claims],
-        }
-        new = set(self.connection.execute(ENTER_BATCHES, columns).scalars())
-        ledger = select(flush_batches.c.batch_id).where(
-            flush_batches.c.batch_id.in_(columns["batch_ids"])
-        )
-        entered = set(self.connection.execute(ledger).scalars())
-        for claim in claims:
-            if claim.batch_id not in entered:
-                raise _number_given_twice(claim)
-        return new
+        rows = {"rows": len(claim.counts), "claim": claim.number}
+        batch = {"batch_id": claim.batch_id, "epoch": claim.epoch, **rows}
+        if self.connection.execute(ENTER_BATCH, batch).rowcount:
+            return True
+        stored = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id == claim.batch_id)
+        if self.connection.execute(stored).first() is None:
+            raise _number_given_twice(claim)
+        return False
 
     def _add(self, table: Table, columns: Columns) -> list[Refused]:
         """Upsert the rows; returns those that Postgres refuses."""

@@ -177,11 +177,9 @@ def additive_upsert(table: Table) -> TextClause:
     )
 
 
-ENTER_BATCHES = text(
+ENTER_BATCH = text(
     "INSERT INTO flush_batches (batch_id, epoch, claim, rows, stored_at) "
-    "SELECT b, e, c, r, clock_timestamp() FROM unnest(CAST(:batch_ids AS TEXT[]), "
-    "CAST(:epochs AS INTEGER[]), CAST(:claims AS BIGINT[]), CAST(:rows AS INTEGER[])) "
-    "AS batch (b, e, c, r) ORDER BY b ON CONFLICT DO NOTHING RETURNING batch_id"
+    "VALUES (:batch_id, :epoch, :claim, :rows, clock_timestamp()) ON CONFLICT DO NOTHING"
 )
 
 INSERT_DEAD_COUNTERS = text(

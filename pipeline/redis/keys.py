@@ -179,19 +179,19 @@ class Keys:
         if not name.startswith(self.prefix):
             raise ValueError(f"{name!r} is not under the prefix {self.prefix!r}")
         kind, *segments = name[len(self.prefix) :].split(":")
+        # Nearly all names have nothing escaped in them, and nothing that is not allowed.
+        read = str if "%" not in name and name.isprintable() else _unescape
         match kind, segments:
             case "counter", [event_type, day]:
-                return DailyCounter(_text(event_type), date.fromisoformat(day))
+                return DailyCounter(read(event_type), date.fromisoformat(day))
             case "counter", [event_type, day, hour]:
-                return HourlyCounter(_text(event_type), _hour(day, hour))
+                return HourlyCounter(read(event_type), _hour(day, hour))
             case "gap", [event_type, "off" | "full" as reason, day, hour]:
-                return GapCounter(_text(event_type), reason, _hour(day, hour))
+                return GapCounter(read(event_type), reason, _hour(day, hour))
             case "user", [user_id, event_type, day]:
-                return UserCounter(_text(user_id), _text(event_type), date.fromisoformat(day))
-            case "dim", [event_type, name_, value, day]:
-                return ValueCounter(
-                    _text(event_type), _text(name_), _text(value), date.fromisoformat(day)
-                )
+                return UserCounter(read(user_id), read(event_type), date.fromisoformat(day))
+            case "dim", [type_, name_, value, day]:
+                return ValueCounter(read(type_), read(name_), read(value), date.fromisoformat(day))
         raise ValueError(f"{name!r} is not the name of a counter")
 
     def is_counter(self, name: str) -> bool:
@@ -207,7 +207,7 @@ def _hour(day: str, hour: str) -> datetime:
     return datetime.fromisoformat(f"{day}T{hour}:00").replace(tzinfo=UTC)
 
 
-def _text(segment: str) -> str:
+def _unescape(segment: str) -> str:
     text = unquote(segment, errors="strict")
     text.encode()  # raises when the key was not UTF-8
     if "\x00" in text:

@@ -46,7 +46,7 @@ def install(stop: Stop) -> None:
     product = sqlalchemy.Connection
     execute = sqlalchemy.Connection.execute
     steps = dict.fromkeys(map(id, store.UPSERTS.values()), "upsert")
-    steps[id(store.ENTER_BATCHES)] = "ledger"
+    steps[id(store.ENTER_BATCH)] = "ledger"
 
     def stopping_execute(self: Any, statement: Any, *args: Any, **kwargs: Any) -> Any:
         step = steps.get(id(statement))

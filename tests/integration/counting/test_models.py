@@ -193,7 +193,7 @@ class Pipeline(RuleBasedStateMachine):
         claim = self._claim(limit, times)
         if then == "die before the commit":
             with pytest.raises(KeyboardInterrupt), self.services.store.transaction() as open_:
-                open_.save([claim])
+                open_.save(claim)
                 raise KeyboardInterrupt
         if then in ("store", "settle"):
             self._store(claim)
@@ -342,7 +342,7 @@ class Pipeline(RuleBasedStateMachine):
 
     def _store(self, claim: Claim) -> int:
         with self.services.store.transaction() as transaction:
-            return transaction.save([claim])
+            return transaction.save(claim)
 
     def _apply(self, held: Held) -> int:
         applied = self.services.counters.apply(held.deliveries, datetime.now(UTC))

@@ -270,7 +270,7 @@ def test_a_batch_that_another_flush_takes_over_while_it_is_claimed_counts_once(
 
     def store_others() -> None:
         with services.store.transaction() as transaction:
-            transaction.save(others)
+            transaction.save(others[0])
         services.claims.settle(others[0].batch_id)
 
     class Interrupted(Claims):

@@ -34,7 +34,7 @@ def stored_and_left_open(services: Services, batch_id: str) -> None:
     """What a flush leaves that dies between its commit and the settling."""
     claim = services.claims.claim(batch_id, 1_000, (0, 0))
     with services.store.transaction() as transaction:
-        transaction.save([claim])
+        transaction.save(claim)
 
 
 def test_before_a_redis_that_shows_fewer_claims_nothing_is_flushed(services: Services) -> None:
@@ -128,7 +128,7 @@ def test_a_claim_that_redis_forgot_is_not_stored_beside_its_repeat(services: Ser
         pytest.raises(RedisWentBack, match="another batch is stored under claim 1 of epoch 0"),
         services.store.transaction() as transaction,
     ):
-        transaction.save([forgotten])
+        transaction.save(forgotten)
     assert stored_total(services) == 1
 
 
@@ -141,7 +141,7 @@ def test_a_batch_whose_number_is_taken_is_stored_once_the_state_is_accepted(
     count_events(services, event())
     services.claims.claim("b2", 1_000, (0, 0))
     with services.store.transaction() as transaction:
-        transaction.save([forgotten])
+        transaction.save(forgotten)
     with pytest.raises(RedisWentBack):
         services.flush()
     assert services.stats.daily_count("page_view", TODAY) == 2

@@ -144,7 +144,7 @@ def go_on_with_flush(services: Services, done: int, until: int) -> None:
         claims.claim("b1", 1_000, (0, 0))
     if "store" in steps:
         with services.store.transaction() as transaction:
-            transaction.save([claims.take_over("b1")])
+            transaction.save(claims.take_over("b1"))
     if "settle" in steps:
         claims.settle("b1")
 

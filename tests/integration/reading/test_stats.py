@@ -29,7 +29,7 @@ def claimed(services: Services) -> Claim:
 def stored(services: Services) -> None:
     claim = claimed(services)
     with services.store.transaction() as transaction:
-        transaction.save([claim])
+        transaction.save(claim)
 
 
 def settled(services: Services) -> None:
@@ -75,7 +75,7 @@ def test_a_read_is_exact_with_batches_in_all_states_at_once(services: Services) 
         claim = services.claims.claim(f"b{batch_id}", 1_000, (0, 0))
         if last is not claimed:
             with services.store.transaction() as transaction:
-                transaction.save([claim])
+                transaction.save(claim)
         if last is settled:
             services.claims.settle(f"b{batch_id}")
     assert services.stats.daily_count("page_view", TODAY) == 11_111
@@ -133,7 +133,7 @@ def test_a_batch_that_grows_while_it_is_read_counts_once(
     def rest() -> None:
         services.claims.claim("b1", 1_000, (0, 0), taken_before + 1)
         with services.store.transaction() as transaction:
-            transaction.save([services.claims.take_over("b1")])
+            transaction.save(services.claims.take_over("b1"))
 
     _, stats = interrupted(services, rest)
     assert read(stats) == 5
