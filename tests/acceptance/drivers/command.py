@@ -109,12 +109,16 @@ class Analytics:
             command = self.command("up", *arguments, "--data-dir", str(self.data_dir))
             process = start_group(command, file, self.environment, self.directory)
         running = Up(process, output)
-        eventually(
-            lambda: "Ctrl-C stops" in running.said() or process.poll() is not None,
-            READY_WITHIN_S,
-            "`analytics up` is not ready",
-        )
-        assert process.poll() is None, running.said()
+        try:
+            eventually(
+                lambda: "Ctrl-C stops" in running.said() or process.poll() is not None,
+                READY_WITHIN_S,
+                "`analytics up` is not ready",
+            )
+            assert process.poll() is None, running.said()
+        except BaseException:
+            running.kill()  # the kernel takes along what it started
+            raise
         return running
 
     def processes(self) -> dict[int, str]:
