@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import redis
@@ -78,8 +78,8 @@ class Publisher:
         been taken.
         """
         began_s = time.monotonic()
-        pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, began_s + timeout_s)
         unanswered = False
+        pauses: Iterator[float] | None = None
         number = number or self.last_number
         args = (number, message, events, PRODUCER_REMEMBERED_S)
         while True:
@@ -98,6 +98,9 @@ class Publisher:
                 return
             except (*RETRY_LATER, *_NO_REPLY) as error:
                 unanswered = unanswered or not isinstance(error, RETRY_LATER)
+                pauses = pauses or grow_pauses(
+                    _FIRST_PAUSE_S, _LONGEST_PAUSE_S, began_s + timeout_s
+                )
                 pause_s = next(pauses, None)
                 if pause_s is None:
                     reason = f"Redis did not take the event within {timeout_s:g} s: {error}"
