@@ -50,7 +50,8 @@ def numbers_of(page: str) -> list[str]:
 def update(page: str, stops: Sequence[Stop]) -> tuple[str, list[Row]]:
     """The page with these stops and their numbers, and the rows that it no longer has.
 
-    Rows keep their texts; those that are new have `TODO` in their place.
+    Rows keep their texts; those that are new have `TODO` in their place. So has the crash of a row
+    that comes in another process now.
     """
     known = {row.title: row for row in rows_of(page)}
     for process in PROCESSES:
@@ -66,7 +67,8 @@ def _lines(process: str, stops: Sequence[Stop], known: dict[str, Row]) -> Iterat
     for stop in stops:
         if stop.process == process:
             row = known.get(stop.title, Row(process, stop.title, TODO, TODO))
-            yield f"| `{row.title}` | {row.what} | {row.crash} |\n"
+            crash = row.crash if row.process == process else TODO
+            yield f"| `{row.title}` | {row.what} | {crash} |\n"
 
 
 def _section(page: str, process: str) -> str:

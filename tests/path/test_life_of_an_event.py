@@ -93,3 +93,11 @@ def test_an_update_keeps_texts_marks_new_stops_and_returns_those_that_are_gone(p
     assert rows_of(updated) == [Row(first.process, new.title, TODO, TODO), second]
     assert gone == [row for row in rows if row != second]
     assert numbers_of(updated) == ["stops 2, files 2, lines 12"]
+
+
+def test_a_stop_that_comes_in_another_process_keeps_no_word_about_its_crash(page: str) -> None:
+    last = rows_of(page)[-1]
+    moved = Stop("caller", *last.title.split(": "), 5)
+    updated, gone = update(page, [moved])
+    assert rows_of(updated) == [Row("caller", last.title, last.what, TODO)]
+    assert last not in gone
