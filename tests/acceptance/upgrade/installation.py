@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
 from pipeline.services import Services, connect
@@ -66,7 +67,8 @@ def open_services(redis_url: str | None, postgres_url: str | None) -> Services:
     """Today's services with the settings that the old version ran with."""
     assert redis_url is not None
     assert postgres_url is not None
-    return connect(Settings(count_by=COUNT_BY, event_log=LOGGED), redis_url, postgres_url)
+    options = pipeline_options(Settings(count_by=COUNT_BY, event_log=LOGGED))
+    return connect(options, redis_url, postgres_url)
 
 
 def _later(file: bytes, by_ms: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import address
+from pipeline import server_addresses
 from pipeline.redis.keys import Keys
 from pipeline.services import Services
 from tests.acceptance.drivers.command import Analytics, Up, rows_of
@@ -78,7 +78,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
     shutil.copytree(LEFT / "spool", spool)
     up = analytics.up()
     try:
-        servers = address.read(analytics.data_dir)
+        servers = server_addresses.read(analytics.data_dir)
         assert servers is not None
         with closing(open_services(servers.redis_url, servers.postgres_url)) as services:
             run(TRACKER, str(servers.redis_url), str(spool))
