@@ -16,7 +16,8 @@ from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.errors import ServerUnavailable
-from pipeline.event_log.archive import KEPT_DAYS, Archive, archive
+from pipeline.event_log.archive import KEPT_DAYS, Archive
+from pipeline.event_log.archiving import archive_entries
 from pipeline.event_log.streams import EventLog
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
@@ -64,9 +65,10 @@ class Services:
             return flush(self.claims, self.store, self.options.flush_batch_size)
 
     def archive_events(self) -> int:
-        """Archive what waits in the event log; returns how many events. See `archive`."""
+        """Archive what waits in the event log; returns how many events. See
+        `pipeline.event_log`."""
         with self._reported():
-            return archive(self.event_log, self.archive)
+            return archive_entries(self.event_log, self.archive)
 
     def audit(self, first: date, last: date) -> list[Difference]:
         """What differs between archive and counters; see `audit`. Archives first what
@@ -127,7 +129,9 @@ class Services:
             partitions.make_ahead(self.engine, now.date(), self.options.partitions_ahead_months)
             self.store.prune_batches(oldest, self.claims.listed)
             erased_users.expire(self.redis, self.keys)
-            self.archive.prune_entries(now - timedelta(days=KEPT_DAYS), self.event_log.oldest_ms())
+            self.archive.prune_entries(
+                now - timedelta(days=KEPT_DAYS), self.event_log.find_oldest_ms()
+            )
 
     def accept_redis_state(self) -> int:
         """Go on from what Redis holds now although it is older than what is stored; returns the new
@@ -166,7 +170,7 @@ class Services:
             "pending_counters": now.pending_counters,
             "oldest_pending_s": self.claims.oldest_pending_s(),
             "inflight_batches": now.inflight_batches,
-            "event_log": self.event_log.status(),
+            "event_log": self.event_log.read_status(),
             "dead_letters": dead_letters.waiting(self.redis, self.keys),
             "books": now.books,
         }

@@ -12,7 +12,8 @@ from benchmarks.report.report import Measured
 from benchmarks.stage.stage import Stage
 from pipeline.counting.batch import Delivery
 from pipeline.counting.log_entries import pack, unpack
-from pipeline.event_log.archive import COPY_EVENTS, ArchiveOptions, copy_text
+from pipeline.event_log.archiving import ArchiveOptions
+from pipeline.event_log.copying import COPY_EVENTS, copy_text
 
 _EVENTS_AN_ENTRY = 500
 

@@ -46,7 +46,7 @@ def measure(stage: Stage) -> Measured:
             for side in sides:
                 rate = messages * events_each / statistics.median(elapsed_s[side])
                 samples.setdefault(f"{side}-{shape}", []).append(rate)
-            held = stage.services.event_log.status()
+            held = stage.services.event_log.read_status()
             entry_bytes = held["bytes"] / held["events"]
             stage.clear()
         notes[f"raw-logging-{shape}"] = (

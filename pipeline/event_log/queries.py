@@ -37,7 +37,7 @@ _decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EventFilter:
     """Which events: of a type, of a user, from a moment on and before another (UTC)."""
 
     event_type: str | None = None
@@ -45,7 +45,7 @@ class Wanted:
     first: datetime | None = None
     end: datetime | None = None
 
-    def takes(self, event: Event) -> bool:
+    def matches(self, event: Event) -> bool:
         """Whether the event is one of them."""
         return (
             self.event_type in (None, event.event_type)
@@ -83,28 +83,28 @@ class Wanted:
         return conditions
 
 
-def newest(engine: Engine, wanted: Wanted, limit: int) -> list[Event]:
+def read_newest(engine: Engine, wanted: EventFilter, limit: int) -> list[Event]:
     """The newest events, newest first."""
     with engine.connect() as connection:
-        return [_event(row) for row in connection.execute(newest_statement(wanted, limit))]
+        return [_event(row) for row in connection.execute(select_newest(wanted, limit))]
 
 
-def newest_statement(wanted: Wanted, limit: int) -> Select[Any]:
-    """The query of `newest`."""
+def select_newest(wanted: EventFilter, limit: int) -> Select[Any]:
+    """The query of `read_newest`."""
     return wanted.select().order_by(events.c.timestamp.desc()).limit(limit)
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
     """Where an event stands among all, so that one can go on behind it: its time, and its row,
-    which tells events of the same instant apart for as long as nobody rewrites the table."""
+    which tells events of the same instant apart until the table is rewritten."""
 
     at: datetime
     table: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
     row: Annotated[str, msgspec.Meta(pattern=r"^\([0-9]{1,9},[0-9]{1,4}\)$")]
 
 
-def page(
-    engine: Engine, wanted: Wanted, limit: int, after: Position | None = None
+def read_page(
+    engine: Engine, wanted: EventFilter, limit: int, after: Position | None = None
 ) -> tuple[list[Event], Position | None]:
     """The newest events that come `after` a position, newest first, and the position of the last of
     them; None when no more follow.
@@ -133,20 +133,20 @@ def page(
     return [_event(row) for row in rows], last
 
 
-def how_many(engine: Engine, wanted: Wanted) -> int:
+def count_events(engine: Engine, wanted: EventFilter) -> int:
     """How many events there are; takes a while where there are millions."""
     with engine.connect() as connection:
         return int(connection.execute(wanted.count()).scalar_one())
 
 
-def stream(engine: Engine, wanted: Wanted) -> Iterator[Sequence[Event]]:
+def stream_events(engine: Engine, wanted: EventFilter) -> Iterator[Sequence[Event]]:
     """All events, oldest first, some thousand at a time; however many, little memory is used."""
     with engine.connect() as connection:
-        yield from on_connection(connection, wanted)
+        yield from stream_on(connection, wanted)
 
 
-def on_connection(connection: Connection, wanted: Wanted) -> Iterator[Sequence[Event]]:
-    """The same within a transaction."""
+def stream_on(connection: Connection, wanted: EventFilter) -> Iterator[Sequence[Event]]:
+    """All events, as `stream_events`, on a connection with a transaction of its own."""
     statement = wanted.select().order_by(events.c.timestamp)
     streamed = statement.execution_options(yield_per=_ROWS_AT_ONCE)
     for rows in connection.execute(streamed).partitions():

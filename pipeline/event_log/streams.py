@@ -1,6 +1,6 @@
 """The event log: Redis Streams of compressed batches, read by a consumer group.
 
-The apply script appends (`apply.lua`); the form of an entry is in `raw_events.py`. Entries are
+The apply script appends (`apply.lua`); the form of an entry is in `log_entries.py`. Entries are
 deleted when they are archived, never before: XLEN is what waits. Every call that changes something
 may be repeated.
 """
@@ -74,8 +74,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A stream, and how many entries it holds."""
+class Stream:
+    """A stream that exists, and how many entries it holds."""
 
     partition: int
     entries: int
@@ -89,14 +89,14 @@ class EventLog:
         self.keys = keys
         self.streams = [keys.events(n) for n in range(MAX_LOG_PARTITIONS)]
 
-    def open(self) -> list[Waiting]:
+    def open(self) -> list[Stream]:
         """The streams there are, also those of more partitions than there are now; makes their
         consumer groups."""
         found = _OPEN_LOG.run(self.client, keys=self.streams, args=[GROUP])
-        return [Waiting(position - 1, entries) for position, entries in found]
+        return [Stream(position - 1, entries) for position, entries in found]
 
     def read(self, partition: int, consumer: str, count: int) -> list[Entry]:
-        """Up to `count` entries that no consumer has got yet."""
+        """Up to `count` entries that no consumer has read yet; they are pending for this one."""
         found = self.client.xreadgroup(GROUP, consumer, {self.streams[partition]: ">"}, count=count)
         streams = list(found.values()) if isinstance(found, dict) else [one[1] for one in found]
         # Since protocol 3 a stream's entries come within one more list.
@@ -105,11 +105,11 @@ class EventLog:
             entries = entries[0]
         return [Entry.parse(partition, raw) for raw in entries]
 
-    def stale(
+    def claim_stale(
         self, partition: int, consumer: str, idle_s: float, count: int
     ) -> Iterator[list[Entry]]:
-        """Entries that a consumer got so long ago without finishing them, up to `count` at a time:
-        it is dead, or gave up. They are this consumer's now."""
+        """Claim entries that another consumer read so long ago and has not finished, up to `count`
+        at a time: it is dead, or gave up."""
         stream, cursor = self.streams[partition], b"0-0"
         while True:
             reply: Any = self.client.xautoclaim(
@@ -123,7 +123,7 @@ class EventLog:
                 return
 
     def _with_tries(self, consumer: str, entries: Sequence[Entry]) -> list[Entry]:
-        held: Any = self.client.xpending_range(
+        pending: Any = self.client.xpending_range(
             self.streams[entries[0].partition],
             GROUP,
             min=entries[0].entry_id,
@@ -131,7 +131,7 @@ class EventLog:
             count=_PENDING_AT_ONCE,
             consumername=consumer,
         )
-        tries = {one["message_id"].decode(): one["times_delivered"] for one in held}
+        tries = {one["message_id"].decode(): one["times_delivered"] for one in pending}
         return [replace(one, tries=tries.get(one.entry_id, one.tries)) for one in entries]
 
     def finish(self, entries: Sequence[Entry]) -> None:
@@ -148,7 +148,7 @@ class EventLog:
                 args=args,
             )
 
-    def oldest_ms(self) -> list[int]:
+    def find_oldest_ms(self) -> list[int]:
         """For each partition, also those that are not used, when its oldest entry was written: ids
         begin with that. The present where there is none."""
         now_ms, _, streams = self._ask()
@@ -206,12 +206,12 @@ class EventLog:
             return {}
         return dict(found)
 
-    def waiting_bytes(self) -> int:
+    def count_bytes(self) -> int:
         """What the streams hold, compressed."""
         sizes: Any = self.client.hgetall(self.keys.events_sizes)
         return sum(_number(n) for name, n in sizes.items() if name.endswith(b":bytes"))
 
-    def status(self) -> dict[str, Any]:
+    def read_status(self) -> dict[str, Any]:
         """What waits in the log, JSON-ready: entries, events and bytes in all, those given to a
         consumer and those not yet (`lag`), the age of the oldest, and each consumer."""
         now_ms, said, streams = self._ask()

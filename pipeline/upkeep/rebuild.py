@@ -21,7 +21,7 @@ from pipeline.days import bound_days
 from pipeline.errors import CannotRebuild
 from pipeline.event.model import Event
 from pipeline.event_log import queries
-from pipeline.event_log.queries import Wanted
+from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import EventLog
 from pipeline.flushing.store import UPSERTS, counter_name, joined_columns, rows_of
 from pipeline.postgres import partitions
@@ -111,7 +111,7 @@ class _Day:
         self.check()
         stored = self._stored()
         begin, end = bound_days(self._day, self._day)
-        for some in queries.on_connection(self._connection, Wanted(first=begin, end=end)):
+        for some in queries.stream_on(self._connection, EventFilter(first=begin, end=end)):
             self._add(some)
         changed = self._compare(stored)
         # Gaps only grow while all is held off: none now, none before.

@@ -36,9 +36,9 @@ class Snapshot:
 
     def __init__(self, counters: Counters, log: EventLog, connection: Connection) -> None:
         self._counters, self._log, self._connection = counters, log, connection
-        if log.waiting_bytes() > MOST_WAITING_BYTES:
+        if log.count_bytes() > MOST_WAITING_BYTES:
             raise TooMuchWaiting(
-                f"{log.waiting_bytes()} bytes wait in the event log, more than can be looked at "
+                f"{log.count_bytes()} bytes wait in the event log, more than can be looked at "
                 f"({MOST_WAITING_BYTES}): let `analytics archive` end first"
             )
         open_ = Claims(counters.client, counters.keys).open_batches()

@@ -18,7 +18,7 @@ from pipeline.cli.output import one_line, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
     from pipeline.event.model import Event
-    from pipeline.event_log.queries import Wanted
+    from pipeline.event_log.queries import EventFilter
     from pipeline.services import Services
 
 Type = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Of this event type.")]
@@ -75,7 +75,7 @@ def events(  # noqa: PLR0913, PLR0917 - the options of the command
             return
         if fresh:
             services.archive_events()
-        found = queries.newest(services.engine, wanted, limit)
+        found = queries.read_newest(services.engine, wanted, limit)
     if as_json:
         print_json({"events": [event.to_dict() for event in found]})
         return
@@ -130,10 +130,10 @@ def export(  # noqa: PLR0913, PLR0917 - the options of the command
         with (
             Destination(file, compressed=gzip or file.endswith(".gz")) as destination,
             make(destination.stream) as writer,
-            _show_progress(lambda: queries.how_many(services.engine, wanted)) as advanced,
+            _show_progress(lambda: queries.count_events(services.engine, wanted)) as advanced,
         ):
             exported = 0
-            for some in queries.stream(services.engine, wanted):
+            for some in queries.stream_events(services.engine, wanted):
                 writer.write(some)
                 exported += len(some)
                 advanced(exported)
@@ -145,9 +145,9 @@ def export(  # noqa: PLR0913, PLR0917 - the options of the command
 
 def read_wanted(
     event_type: str | None, user: str | None, first: str | None, last: str | None
-) -> Wanted:
+) -> EventFilter:
     """Which events the options name."""
-    from pipeline.event_log.queries import Wanted
+    from pipeline.event_log.queries import EventFilter
 
     begin, _ = _read_moments("--from", first) if first is not None else (None, None)
     _, end = _read_moments("--to", last) if last is not None else (None, None)
@@ -155,7 +155,7 @@ def read_wanted(
         raise typer.BadParameter(
             f"{first!r} is not before {last!r}; give the earlier one first", param_hint="--from"
         )
-    return Wanted(event_type, user, begin, end)
+    return EventFilter(event_type, user, begin, end)
 
 
 def _read_moments(option: str, text: str) -> tuple[datetime, datetime]:
@@ -176,7 +176,7 @@ def _read_moments(option: str, text: str) -> tuple[datetime, datetime]:
         ) from error
 
 
-def _follow(services: Services, wanted: Wanted, as_json: bool) -> None:
+def _follow(services: Services, wanted: EventFilter, as_json: bool) -> None:
     from pipeline.counting.log_entries import as_events
 
     def warn_of_missed(entries: int) -> None:
@@ -189,7 +189,7 @@ def _follow(services: Services, wanted: Wanted, as_json: bool) -> None:
         if entry is None:
             continue
         try:
-            found = [event for event in as_events(entry.unpack()) if wanted.takes(event)]
+            found = [event for event in as_events(entry.unpack()) if wanted.matches(event)]
         except ValueError as error:
             warn(f"entry {entry.entry_id} cannot be read: {error}")
             continue

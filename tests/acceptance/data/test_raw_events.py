@@ -26,7 +26,7 @@ from pipeline.embedded import PrivateServers
 from pipeline.errors import ServerUnavailable
 from pipeline.event.model import Event
 from pipeline.event_log import queries
-from pipeline.event_log.queries import Wanted
+from pipeline.event_log.queries import EventFilter
 from pipeline.postgres import partitions, schema
 from pipeline.postgres.tables import events
 from pipeline.services import Services, connect
@@ -199,7 +199,7 @@ def test_past_the_bound_events_are_counted_and_the_gap_is_known(
 ) -> None:
     services = make_services(event_log_max_bytes=20_000)
     count(services, 10_000)
-    logged = services.event_log.status()["events"]
+    logged = services.event_log.read_status()["events"]
     assert 0 < logged < 10_000
     services.flush()
     services.archive_events()
@@ -263,15 +263,15 @@ def filled(services: Services) -> Services:
 
 
 QUERIES = (
-    Wanted(),
-    Wanted(event_type="type7"),
-    Wanted(user_id="u77"),
-    Wanted(event_type="type7", user_id="u77"),
-    Wanted(first=NOW - timedelta(days=5), end=NOW - timedelta(days=4)),
-    Wanted("type7", None, NOW - timedelta(days=5), NOW - timedelta(days=1)),
-    Wanted("type7", "u77", NOW - timedelta(days=5), NOW - timedelta(days=1)),
-    Wanted("no such type"),
-    Wanted(user_id="nobody"),
+    EventFilter(),
+    EventFilter(event_type="type7"),
+    EventFilter(user_id="u77"),
+    EventFilter(event_type="type7", user_id="u77"),
+    EventFilter(first=NOW - timedelta(days=5), end=NOW - timedelta(days=4)),
+    EventFilter("type7", None, NOW - timedelta(days=5), NOW - timedelta(days=1)),
+    EventFilter("type7", "u77", NOW - timedelta(days=5), NOW - timedelta(days=1)),
+    EventFilter("no such type"),
+    EventFilter(user_id="nobody"),
 )
 MOST_PAGES = 2_500
 """Of 8 KiB, that a query may look at, however large the table is."""
@@ -282,7 +282,7 @@ def test_queries_look_at_little_of_the_table_and_a_day_is_pruned_by_detaching(
     filled: Services,
 ) -> None:
     for wanted in QUERIES:
-        statement = queries.newest_statement(wanted, 100)
+        statement = queries.select_newest(wanted, 100)
         compiled = statement.compile(filled.engine, compile_kwargs={"literal_binds": True})
         explain = f"EXPLAIN (ANALYZE, BUFFERS) {compiled}".replace("%%", "%")
         plan = [line for [line] in execute(filled, explain)]

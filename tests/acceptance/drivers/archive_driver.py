@@ -23,7 +23,8 @@ from typing import Any
 import sqlalchemy
 
 from pipeline.event_log import archive
-from pipeline.event_log.archive import Archive, ArchiveOptions
+from pipeline.event_log.archive import Archive
+from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import EventLog
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
@@ -55,7 +56,7 @@ def install(stop: Stop) -> None:
 
     product.transaction = stopping_transaction
     module: Any = archive
-    module._copy = stop.around("copy", archive._copy)
+    module.copy_events = stop.around("copy", archive.copy_events)
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
     engine = sqlalchemy.create_engine(options.postgres_url)
     # Entries of the dead are taken over at once.
     how = ArchiveOptions(options.events_at_once, entries_at_once=4, idle_s=0)
-    archived = archive.archive(EventLog(client, Keys()), Archive(engine), how)
+    archived = archive_entries(EventLog(client, Keys()), Archive(engine), how)
     client.close()
     engine.dispose()
     return archived

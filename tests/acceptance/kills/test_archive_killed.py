@@ -82,7 +82,7 @@ def test_a_consumer_killed_at_any_step_leaves_each_event_once(
     count(services, 300, first=1_000)
     consumers.whole()
     assert often(services) == {1: 1_300}
-    assert services.event_log.status()["entries"] == 0
+    assert services.event_log.read_status()["entries"] == 0
 
 
 def test_a_consumer_killed_while_it_takes_over_from_a_killed_one_leaves_each_event_once(
@@ -117,12 +117,12 @@ def test_consumers_killed_at_random_leave_each_event_once(
         ]
         while any(one.poll() is None for one in killers):
             # Every consumer has work when it dies.
-            if services.event_log.status()["events"] < EVENTS // 2:
+            if services.event_log.read_status()["events"] < EVENTS // 2:
                 count(services, 1_000, first=counted)
                 counted += 1_000
         killed = [int(one.communicate()[0]) for one in killers]
     assert killed == [KILLS // CONSUMERS] * CONSUMERS
-    dead = {one["name"] for one in services.event_log.status()["consumers"]}
+    dead = {one["name"] for one in services.event_log.read_status()["consumers"]}
     print(f"\n{sum(killed)} kills, {counted:,} events, {len(dead)} dead consumers in the group")
 
     consumers.whole("--events-at-once", "20000")

@@ -122,7 +122,7 @@ def test_raw_events_are_archived_once(upgraded: Upgraded) -> None:
     found = execute(upgraded.services, "SELECT event_type, user_id, timestamp FROM events")
 
     assert Counter(tuple(row) for row in found) == logged
-    assert upgraded.services.event_log.status()["entries"] == 0
+    assert upgraded.services.event_log.read_status()["entries"] == 0
 
 
 def test_the_audit_finds_no_difference(upgraded: Upgraded) -> None:

@@ -10,7 +10,7 @@ from random import Random
 
 from sqlalchemy import text
 
-from pipeline.event_log.archive import ArchiveOptions, archive
+from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.reading.totals import OUTCOMES
 from pipeline.services import Services
 from tests.chaos.checks.account import DEAD, PROPERTY, UNSTAMPED, Bounds, Key
@@ -100,7 +100,7 @@ def judge_whole(bounds: Bounds, counts: Mapping[Key, int], verdict: Verdict) -> 
 def judge_archive(services: Services, verdict: Verdict) -> None:
     """Every counted event is in the archive once: all of them were logged as they were counted."""
     # What a killed consumer held is taken over at once.
-    archive(services.event_log, services.archive, ArchiveOptions(idle_s=0))
+    archive_entries(services.event_log, services.archive, ArchiveOptions(idle_s=0))
     differing = text(
         "SELECT event_type, hour, coalesce(counted.count, 0), coalesce(archived.count, 0) "
         "FROM analytics_hourly AS counted FULL JOIN ("

@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError
 
 from pipeline.counting.log_entries import pack
 from pipeline.errors import ServerUnavailable
-from pipeline.event_log.archive import KEPT_DAYS, Archive, ArchiveOptions, archive
+from pipeline.event_log.archive import KEPT_DAYS, Archive
+from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import GROUP, Entry, EventLog
 from pipeline.postgres.engine import postgres_engine
 from pipeline.services import Services
@@ -61,7 +62,7 @@ def crashing_archive(services: Services, step: str) -> None:
     store = CrashingArchive(services.engine)
     log.step = store.step = step
     with pytest.raises(Crash):
-        archive(log, store, AT_ONCE)
+        archive_entries(log, store, AT_ONCE)
 
 
 def archived(services: Services) -> list[tuple[Any, ...]]:
@@ -78,7 +79,7 @@ def users(services: Services) -> list[str]:
 
 
 def run(services: Services, options: ArchiveOptions = AT_ONCE) -> int:
-    return archive(services.event_log, services.archive, options)
+    return archive_entries(services.event_log, services.archive, options)
 
 
 def test_events_are_archived_as_they_came(services: Services) -> None:
@@ -212,7 +213,7 @@ def test_while_postgres_is_away_nothing_is_taken(
     count_events(services, event(user_id="u1"))
     away = postgres_engine("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(OperationalError):
-        archive(services.event_log, Archive(away), AT_ONCE)
+        archive_entries(services.event_log, Archive(away), AT_ONCE)
     assert services.redis.xpending(STREAM, GROUP)["pending"] == 0
     monkeypatch.setattr(services.archive, "engine", away)
     with pytest.raises(ServerUnavailable):
@@ -311,7 +312,7 @@ def test_a_stream_deleted_while_it_is_read_ends_the_run(services: Services) -> N
             return super().read(partition, consumer, count)
 
     count_events(services, event())
-    assert archive(Deleting(services.redis, services.keys), services.archive) == 0
+    assert archive_entries(Deleting(services.redis, services.keys), services.archive) == 0
 
 
 # The ledger

@@ -20,7 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.event_log.archive import Archive, ArchiveOptions, archive
+from pipeline.event_log.archive import Archive
+from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import Entry
 from pipeline.services import Services
 from pipeline.upkeep.audit import audit
@@ -69,7 +70,7 @@ class Archiving(RuleBasedStateMachine):
     def take_over(self, count: int) -> object:
         """A consumer takes over what others hold, dead or not."""
         log = self.services.event_log
-        found = next(log.stale(0, "other", 0, count), None) if log.open() else None
+        found = next(log.claim_stale(0, "other", 0, count), None) if log.open() else None
         return found or multiple()
 
     @rule(target=stored, entries=held, times=TIMES)
@@ -92,8 +93,8 @@ class Archiving(RuleBasedStateMachine):
     @rule()
     def run_whole(self) -> None:
         """A run of the archive from beginning to end, which takes over what anybody holds."""
-        archive(self.services.event_log, self.services.archive, ArchiveOptions(idle_s=0))
-        assert self.services.event_log.status()["entries"] == 0
+        archive_entries(self.services.event_log, self.services.archive, ArchiveOptions(idle_s=0))
+        assert self.services.event_log.read_status()["entries"] == 0
         assert self.archived() == self.counted
 
     @rule()
@@ -107,7 +108,7 @@ class Archiving(RuleBasedStateMachine):
         parts = (self.services.counters, self.services.event_log, self.services.engine)
         assert audit(*parts, TODAY, TODAY) == []
         assert self.archived() <= self.counted
-        log = self.services.event_log.status()
+        log = self.services.event_log.read_status()
         assert log["bytes"] >= 0
         assert (log["events"] == 0) == (log["entries"] == 0)
 

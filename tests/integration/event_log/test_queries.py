@@ -16,7 +16,7 @@ from pipeline.cli import main
 from pipeline.counting.log_entries import as_events
 from pipeline.event.model import Event
 from pipeline.event_log import queries
-from pipeline.event_log.queries import Wanted
+from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import Entry
 from pipeline.services import Services
 from tests.helpers.support import NOW, TODAY, count_events, event, eventually, execute
@@ -63,29 +63,29 @@ def analytics(
 
 
 def test_the_newest_events_come_first(services: Services, archived: list[Event]) -> None:
-    assert queries.newest(services.engine, Wanted(), 10) == archived[:-11:-1]
+    assert queries.read_newest(services.engine, EventFilter(), 10) == archived[:-11:-1]
 
 
 @pytest.mark.parametrize(
     "wanted",
     [
-        Wanted(event_type="sale"),
-        Wanted(user_id="u1"),
-        Wanted(event_type="page_view", user_id="u2"),
-        Wanted(first=NOW - timedelta(hours=12)),
-        Wanted(end=NOW - timedelta(hours=12)),
-        Wanted("page_view", None, NOW - timedelta(hours=20), NOW - timedelta(hours=3)),
-        Wanted("nothing"),
+        EventFilter(event_type="sale"),
+        EventFilter(user_id="u1"),
+        EventFilter(event_type="page_view", user_id="u2"),
+        EventFilter(first=NOW - timedelta(hours=12)),
+        EventFilter(end=NOW - timedelta(hours=12)),
+        EventFilter("page_view", None, NOW - timedelta(hours=20), NOW - timedelta(hours=3)),
+        EventFilter("nothing"),
     ],
     ids=repr,
 )
 def test_only_the_wanted_events_are_found(
-    services: Services, archived: list[Event], wanted: Wanted
+    services: Services, archived: list[Event], wanted: EventFilter
 ) -> None:
-    expected = [one for one in archived if wanted.takes(one)]
-    assert queries.newest(services.engine, wanted, 100) == expected[::-1]
-    assert [e for some in queries.stream(services.engine, wanted) for e in some] == expected
-    assert queries.how_many(services.engine, wanted) == len(expected)
+    expected = [one for one in archived if wanted.matches(one)]
+    assert queries.read_newest(services.engine, wanted, 100) == expected[::-1]
+    assert [e for some in queries.stream_events(services.engine, wanted) for e in some] == expected
+    assert queries.count_events(services.engine, wanted) == len(expected)
 
 
 def test_events_of_any_year_are_read(services: Services) -> None:
@@ -95,7 +95,7 @@ def test_events_of_any_year_are_read(services: Services) -> None:
     execute(services, "ALTER ROLE CURRENT_USER SET TimeZone = 'America/New_York'")
     services.engine.dispose()
     try:
-        assert queries.newest(services.engine, Wanted(), 1) == [old]
+        assert queries.read_newest(services.engine, EventFilter(), 1) == [old]
     finally:
         execute(services, "ALTER ROLE CURRENT_USER RESET TimeZone")
 
@@ -181,7 +181,7 @@ def test_an_export_that_fails_leaves_no_file(
         yield archived
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(queries, "stream", stop)
+    monkeypatch.setattr(queries, "stream_events", stop)
     code, _, err = analytics("export", str(tmp_path / "a.ndjson"))
     assert code == 1
     assert "No space left" in err
@@ -259,7 +259,7 @@ def test_the_tail_is_quick(services: Services) -> None:
 
 
 def test_status_says_what_waits_in_the_log(services: Services) -> None:
-    empty = services.event_log.status()
+    empty = services.event_log.read_status()
     assert (empty["entries"], empty["oldest_s"], empty["consumers"]) == (0, 0, [])
     for _ in range(3):
         count_events(services, event(), event())

@@ -17,7 +17,7 @@ from pipeline.counting import erased_users
 from pipeline.counting.batch import BadEvent, Delivery
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event
-from pipeline.event_log.archive import ArchiveOptions, archive
+from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import GROUP
 from pipeline.redis.client import server_time_s
 from pipeline.redis.keys import Keys
@@ -197,7 +197,7 @@ def test_entries_that_another_consumer_held_name_the_user_no_longer_when_archive
     removed = services.erase_user(ANN)
     assert agree(services)  # with the entry as it waits
 
-    archived = archive(services.event_log, services.archive, ArchiveOptions(idle_s=0))
+    archived = archive_entries(services.event_log, services.archive, ArchiveOptions(idle_s=0))
 
     assert (removed.events, archived) == (0, 1)
     assert traces(services, client, ANN) == []

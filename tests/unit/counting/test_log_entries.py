@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.counting.batch import Batch, Delivery
 from pipeline.counting.log_entries import as_events, log_events, pack, partition_of, unpack
 from pipeline.event.model import Event
-from pipeline.event_log.archive import copy_text
+from pipeline.event_log.copying import copy_text
 from pipeline.options import MAX_LOG_PARTITIONS, EventLogOptions
 from pipeline.redis.keys import Keys
 from tests.helpers.support import NOW, event, json_values_of

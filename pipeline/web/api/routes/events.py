@@ -14,7 +14,7 @@ from pipeline.days import bound_days
 from pipeline.event.model import FIELDS, Event
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.event_log import queries
-from pipeline.event_log.queries import Position, Wanted
+from pipeline.event_log.queries import EventFilter, Position
 from pipeline.services import Services
 from pipeline.web.api.queries import EventsQuery
 from pipeline.web.api.response_models import TABLE, EventsAnswer, document_errors
@@ -42,7 +42,7 @@ def create_event_route(threads: ThreadPools, services: Services, secret: str) ->
         if query.fresh:
             await threads.run_job(services.archive_events)
         page, last = await threads.run_scan(
-            queries.page, services.engine, wanted, query.limit, after
+            queries.read_page, services.engine, wanted, query.limit, after
         )
         cursor = None if last is None else _encode_cursor(last)
         found = {"events": [event.to_dict() for event in page], "next": cursor}
@@ -55,13 +55,13 @@ def create_event_route(threads: ThreadPools, services: Services, secret: str) ->
     return router
 
 
-def _select_events(query: EventsQuery, secret: str) -> Wanted:
+def _select_events(query: EventsQuery, secret: str) -> EventFilter:
     user_id = query.user_id
     if user_id is not None and not query.pseudonym:
         user_id = pseudonym(secret, user_id)
     days = query.range()
     first, end = bound_days(*days) if days else (None, None)
-    return Wanted(query.event_type, user_id, first, end)
+    return EventFilter(query.event_type, user_id, first, end)
 
 
 def _encode_cursor(position: Position) -> str:
