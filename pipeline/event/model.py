@@ -1,32 +1,26 @@
-"""An event: what it may hold, and the checks that every one passes, at the producer and again in
-the worker.
-
-Pure: no server, no clock of its own. The rules are those of the wire contract; a broken one raises
-`InvalidEvent`, which names the field.
+"""An event, made at the producer and again in the worker: what is usual is recognised here at a
+glance, and all else goes by the rules.
 """
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
 import msgspec
 
 from pipeline.contract import (
-    CONTROL_OR_SURROGATE,
-    MAX_AHEAD,
     MAX_EVENT_ID_CHARACTERS,
     MAX_EVENT_TYPE_CHARACTERS,
     MAX_PROPERTIES_BYTES,
     MAX_PROPERTIES_DEPTH,
     MAX_USER_ID_CHARACTERS,
-    NUL_OR_SURROGATE,
 )
 from pipeline.errors import InvalidEvent
+from pipeline.event import rules
 
 FIELDS = ("event_type", "user_id", "properties", "timestamp", "event_id")
 
@@ -58,25 +52,15 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
         Raises `InvalidEvent` naming the first field that breaks a rule.
         """
-        return cls(
-            event_type=(
-                event_type
-                if _is_usual(event_type, MAX_EVENT_TYPE_CHARACTERS)
-                else _event_type(event_type)
-            ),
-            timestamp=now if timestamp is None else _timestamp(timestamp, now),
-            user_id=(
-                user_id
-                if user_id is None or _is_usual(user_id, MAX_USER_ID_CHARACTERS)
-                else _user_id(user_id)
-            ),
-            properties=None if properties is None else _properties(properties),
-            event_id=(
-                event_id
-                if event_id is None or _is_usual(event_id, MAX_EVENT_ID_CHARACTERS)
-                else _event_id(event_id)
-            ),
-        )
+        if not _is_usual(event_type, MAX_EVENT_TYPE_CHARACTERS):
+            event_type = rules.check_event_type(event_type)
+        if user_id is not None and not _is_usual(user_id, MAX_USER_ID_CHARACTERS):
+            user_id = rules.check_user_id(user_id)
+        if event_id is not None and not _is_usual(event_id, MAX_EVENT_ID_CHARACTERS):
+            event_id = rules.check_event_id(event_id)
+        at = now if timestamp is None else rules.check_timestamp(timestamp, now)
+        checked = None if properties is None else _check_properties(properties)
+        return cls(event_type, at, user_id, checked, event_id)
 
     @classmethod
     def from_dict(cls, fields: object, *, now: datetime) -> Event:
@@ -108,9 +92,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 def named_type(fields: object) -> str | None:
     """The event type that a bad event names, if that much of it is valid."""
     try:
-        return _event_type(fields.get("event_type")) if isinstance(fields, Mapping) else None
+        return (
+            rules.check_event_type(fields.get("event_type"))
+            if isinstance(fields, Mapping)
+            else None
+        )
     except InvalidEvent:
-        return None
+        pass
+    return None
 
 
 def encode_event(
@@ -208,6 +197,23 @@ def _is_usual(text: object, longest: int) -> TypeGuard[str]:
     return type(text) is str and 0 < len(text) <= longest and text.isprintable()
 
 
+def _check_properties(properties: object) -> dict[str, Any]:
+    """The properties; at once where they are plain, and no rule can be broken by them."""
+    if (
+        type(properties) is dict
+        and _TEXT.issuperset(map(type, properties))
+        and _PLAIN.issuperset(map(type, properties.values()))
+    ):
+        with suppress(TypeError, ValueError, OverflowError):
+            if _is_harmless(_encode(properties)):
+                return dict(properties)
+    return rules.check_properties(properties)
+
+
+_TEXT = frozenset({str})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _is_harmless(encoded: bytes) -> bool:
     """Whether no rule about properties can be broken by this JSON."""
     return (
@@ -216,138 +222,3 @@ def _is_harmless(encoded: bytes) -> bool:
         and b"null" not in encoded  # which may have been NaN
         and encoded.count(b"{") + encoded.count(b"[") <= MAX_PROPERTIES_DEPTH
     )
-
-
-def _text(field: str, value: object, longest: int, forbidden: re.Pattern[str]) -> str:
-    if not isinstance(value, str):
-        raise InvalidEvent(field, value, "must be text; convert it with str()")
-    if not 1 <= len(value) <= longest:
-        raise InvalidEvent(
-            field, value, f"must have 1 to {longest} characters; this has {len(value)}"
-        )
-    bad = forbidden.search(value)
-    if bad:
-        raise InvalidEvent(field, value, f"must not contain {bad.group()!a}; remove the character")
-    # An enumeration's member is text too, but formats as its name: count it under its value.
-    return str.__str__(value)
-
-
-def _event_type(value: object) -> str:
-    return _text("event_type", value, MAX_EVENT_TYPE_CHARACTERS, CONTROL_OR_SURROGATE)
-
-
-def _user_id(value: object) -> str:
-    return _text("user_id", value, MAX_USER_ID_CHARACTERS, NUL_OR_SURROGATE)
-
-
-def _event_id(value: object) -> str:
-    return _text("event_id", value, MAX_EVENT_ID_CHARACTERS, NUL_OR_SURROGATE)
-
-
-def _timestamp(value: object, now: datetime) -> datetime:
-    at = _as_datetime(value)
-    if at.utcoffset() is None:
-        raise InvalidEvent(
-            "timestamp", value, "has no time zone; add one, such as Z or tzinfo=timezone.utc"
-        )
-    try:
-        at = at.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidEvent("timestamp", value, "is outside the years 1 to 9999 in UTC") from error
-    if at - now > MAX_AHEAD:
-        raise InvalidEvent("timestamp", value, "is more than 24 hours ahead; check the clock")
-    return at
-
-
-def _as_datetime(value: object) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            pass
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return datetime.fromtimestamp(value, UTC)
-        except (OverflowError, OSError, ValueError) as error:
-            raise InvalidEvent(
-                "timestamp", value, "is no Unix time in seconds; milliseconds divide by 1000"
-            ) from error
-    raise InvalidEvent(
-        "timestamp", value, "must be an aware datetime, ISO 8601 text with a zone, or Unix seconds"
-    )
-
-
-def _properties(value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidEvent("properties", value, "must be an object of names and values")
-    try:
-        plain: dict[str, Any] = (
-            dict(value)
-            if type(value) is dict  # as msgspec would leave it: the usual case, and quick to see
-            and _TEXT.issuperset(map(type, value))
-            and _PLAIN.issuperset(map(type, value.values()))
-            else msgspec.to_builtins(dict(value), str_keys=True, enc_hook=_builtin)
-        )
-        encoded = msgspec.json.encode(plain)
-    except UnicodeEncodeError as error:
-        raise InvalidEvent(
-            "properties", value, "contains a lone surrogate; send valid Unicode"
-        ) from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidEvent(
-            "properties", value, f"is not JSON: {error}; use plain values"
-        ) from error
-    except RecursionError as error:
-        raise _nested_too_deeply() from error
-    if len(encoded) > MAX_PROPERTIES_BYTES:
-        raise InvalidEvent(
-            "properties",
-            value,
-            f"takes {len(encoded)} bytes as JSON; at most {MAX_PROPERTIES_BYTES} are allowed",
-        )
-    if not _is_harmless(encoded):
-        _check_values("properties", plain, MAX_PROPERTIES_DEPTH)
-    return plain
-
-
-def _nested_too_deeply() -> InvalidEvent:
-    reason = f"is nested more than {MAX_PROPERTIES_DEPTH} levels deep; flatten it"
-    return InvalidEvent("properties", "…", reason)
-
-
-_TEXT = frozenset({str})
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-
-
-def _builtin(value: object) -> str | int | float:
-    """A value of a subclass, such as a template's safe string, as what it is in JSON."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
-
-
-def _check_values(field: str, value: object, levels: int) -> None:
-    """Refuse what JSON or Postgres cannot hold: NUL characters, NaN and infinities; and nesting
-    beyond `levels`."""
-    if isinstance(value, str):
-        if "\x00" in value:
-            raise InvalidEvent(field, value, "contains a NUL character; remove it")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidEvent(field, value, "is not a finite number; send null or text")
-    elif isinstance(value, dict | list | tuple):
-        if levels == 0:
-            raise _nested_too_deeply()
-        if isinstance(value, dict):
-            for name, item in value.items():
-                _check_values(field, name, levels)
-                _check_values(f"{field}.{name}", item, levels - 1)
-        else:
-            for position, item in enumerate(value):
-                _check_values(f"{field}[{position}]", item, levels - 1)
