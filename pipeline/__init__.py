@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.event.model import Event
     from pipeline.producer.app import configure
-    from pipeline.producer.async_tracker import AsyncTracker
     from pipeline.producer.celery_tasks import track_event, track_events
-    from pipeline.producer.tracker import Tracker
+    from pipeline.producer.tracking.async_tracker import AsyncTracker
+    from pipeline.producer.tracking.tracker import Tracker
 
 __all__ = ["AsyncTracker", "Event", "Tracker", "configure", "track_event", "track_events"]
 
@@ -27,11 +27,11 @@ def __getattr__(name: str) -> Any:
 
         return Event
     if name == "Tracker":
-        from pipeline.producer.tracker import Tracker
+        from pipeline.producer.tracking.tracker import Tracker
 
         return Tracker
     if name == "AsyncTracker":
-        from pipeline.producer.async_tracker import AsyncTracker
+        from pipeline.producer.tracking.async_tracker import AsyncTracker
 
         return AsyncTracker
     if name == "configure":

@@ -135,7 +135,7 @@ def test_events_lost_with_the_program_are_said(client: redis.Redis, redis_url: s
     with refusing(client):
         ran = run(
             "from pipeline import Tracker\n"
-            "from pipeline.producer import process_hooks\n"
+            "from pipeline.producer.tracking import process_hooks\n"
             "process_hooks._AT_EXIT_S = 0\n"
             "Tracker().track('page_view')\n",
             redis_url,

@@ -16,7 +16,7 @@ import redis
 
 from pipeline import Tracker
 from pipeline.errors import EventsNotAccepted
-from pipeline.producer import background_sender, buffer, tracker
+from pipeline.producer.tracking import background_sender, buffer, tracker
 from tests.helpers.support import QUEUE
 from tests.helpers.tracking import users, users_sent
 

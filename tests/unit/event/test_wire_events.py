@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import FIELDS, Event, encode_event
-from pipeline.producer.tracker import _encode_fields
+from pipeline.producer.tracking.tracker import _encode_fields
 from tests.helpers.support import NOW
 
 

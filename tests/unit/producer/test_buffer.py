@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.errors import EventsNotAccepted
-from pipeline.producer.buffer import Buffer, Limits
+from pipeline.producer.tracking.buffer import Buffer, Limits
 from tests.helpers.support import eventually
 
 LONG_S = 3_600.0

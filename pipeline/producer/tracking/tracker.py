@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import FIELDS, Event, encode_event
-from pipeline.producer.background_sender import BackgroundSender
-from pipeline.producer.buffer import Limits
+from pipeline.producer.tracking.background_sender import BackgroundSender
+from pipeline.producer.tracking.buffer import Limits
 
 WhenFull = Literal["block", "drop", "spool"]
 

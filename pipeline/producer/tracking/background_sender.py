@@ -10,9 +10,9 @@ from pathlib import Path
 
 from kombu.exceptions import OperationalError
 
-from pipeline.producer import process_hooks
-from pipeline.producer.buffer import Buffer, Limits
 from pipeline.producer.sender import TRY_S, Sender
+from pipeline.producer.tracking import process_hooks
+from pipeline.producer.tracking.buffer import Buffer, Limits
 
 _PAUSE_S = 0.1
 """Between two tries of a message that could not be sent."""

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.event.model import encode_event
-from pipeline.producer.buffer import Buffer
-from pipeline.producer.tracker import Tracker
+from pipeline.producer.tracking.buffer import Buffer
+from pipeline.producer.tracking.tracker import Tracker
 
 
 class AsyncTracker:

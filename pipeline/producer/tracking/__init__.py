@@ -1,0 +1,1 @@
+"""`Tracker` and `AsyncTracker`: events are gathered in memory, and a thread sends them."""
