@@ -171,7 +171,7 @@ class Services:
             "oldest_pending_s": self.claims.oldest_pending_s(),
             "inflight_batches": now.inflight_batches,
             "event_log": self.event_log.read_status(),
-            "dead_letters": dead_letters.waiting(self.redis, self.keys),
+            "dead_letters": dead_letters.count_waiting(self.redis, self.keys),
             "books": now.books,
         }
 

@@ -21,7 +21,7 @@ from pipeline.event_log.streams import EventLog
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import daily, event_log_gaps, events, hourly
 from pipeline.redis.keys import Keys, hour_text
-from pipeline.upkeep.retention import pruned_before
+from pipeline.upkeep.retention import read_pruned_before
 from pipeline.upkeep.snapshot import Snapshot
 
 _DAYS_AT_ONCE = 10
@@ -60,7 +60,7 @@ def audit(
     snapshot = engine.connect().execution_options(isolation_level="REPEATABLE READ")
     with snapshot:
         with hold_transfers(engine):
-            first = max(first, kept_since(snapshot))
+            first = max(first, find_first_kept_day(snapshot))
             if first > last:
                 return []
             counted, gaps, waiting = _counted(counters, log, snapshot, (first, last))
@@ -93,8 +93,8 @@ def _counted(
     """By moment: what is counted, what was not logged, and what is logged and not archived, as of
     the same instant; the first two for days too."""
     keys = counters.keys
-    stored = stored_counts(snapshot, keys, *days)
-    types = stored.types | types_ever_counted(counters)
+    stored = read_stored_counts(snapshot, keys, *days)
+    types = stored.types | list_counted_types(counters)
     missing = Snapshot(counters, log, snapshot)
     counted, gaps, waiting, logged = Sums(), Sums(), Sums(), Sums()
     pairs = [
@@ -132,7 +132,7 @@ class Stored:
     types: set[str]
 
 
-def stored_counts(connection: Connection, keys: Keys, first: date, last: date) -> Stored:
+def read_stored_counts(connection: Connection, keys: Keys, first: date, last: date) -> Stored:
     """The counts by day and by hour, and the gaps, from `first` to `last`."""
     begin, end = bound_days(first, last)
     counts: Counter[str] = Counter()
@@ -156,17 +156,17 @@ def stored_counts(connection: Connection, keys: Keys, first: date, last: date) -
     return Stored(counts, types)
 
 
-def types_ever_counted(counters: Counters) -> set[str]:
+def list_counted_types(counters: Counters) -> set[str]:
     """The event types in the books of Redis."""
     fields: Any = counters.client.hkeys(counters.keys.totals)
     names = (field.decode(errors="replace").partition(":") for field in fields)
     return {event_type for field, _, event_type in names if field == "counted" and event_type}
 
 
-def kept_since(connection: Connection) -> date:
+def find_first_kept_day(connection: Connection) -> date:
     """The first day of which the archive has all. Until the transaction ends, no day is pruned."""
     connection.execute(text("LOCK TABLE events IN ACCESS SHARE MODE"))
-    return pruned_before(connection, events) or date.min
+    return read_pruned_before(connection, events) or date.min
 
 
 def _archived(connection: Connection, first: date, last: date) -> Sums:

@@ -53,7 +53,7 @@ def move(client: redis.Redis, keys: Keys, engine: Engine) -> int:
         moved += len(entries)
 
 
-def waiting(client: redis.Redis, keys: Keys) -> int:
+def count_waiting(client: redis.Redis, keys: Keys) -> int:
     """How many dead letters wait in Redis to be moved."""
     return client.xlen(keys.dead)
 
@@ -65,7 +65,7 @@ def count_stored(engine: Engine) -> int:
         return connection.execute(open_).scalar_one()
 
 
-def stored(engine: Engine, limit: int = 100) -> list[DeadLetter]:
+def list_stored(engine: Engine, limit: int = 100) -> list[DeadLetter]:
     """The newest dead letters in Postgres, newest first."""
     newest = (
         select(dead_letters)

@@ -15,7 +15,7 @@ from pipeline.redis.scripts import Script
 
 _SEEN = Script("pipeline.upkeep.seen")
 
-Kind = Literal["events", "flush"]
+WorkerKind = Literal["events", "flush"]
 
 EVERY_S = 5.0
 SEEN_WITHIN_S = 60
@@ -23,14 +23,14 @@ SEEN_WITHIN_S = 60
 _REMEMBERED_S = 3_600
 
 
-def beat(client: redis.Redis, keys: Keys, kind: Kind, name: str) -> None:
+def beat(client: redis.Redis, keys: Keys, kind: WorkerKind, name: str) -> None:
     """Say that a worker lives. May be repeated. Raises redis.RedisError."""
     _SEEN.run(client, keys=[keys.workers], args=[f"{kind}:{name}", _REMEMBERED_S])
 
 
-def silent_s(client: redis.Redis, keys: Keys) -> dict[str, int]:
-    """For each kind of which a worker was seen within the last hour, how long the one that was seen
-    last has been silent (seconds)."""
+def measure_silence_s(client: redis.Redis, keys: Keys) -> dict[str, int]:
+    """For each kind of worker seen within the last hour: how long ago the last one was seen, in
+    seconds."""
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
     pipeline.zrange(keys.workers, 0, -1, withscores=True)

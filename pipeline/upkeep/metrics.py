@@ -1,6 +1,6 @@
-"""Every metric: its name with its unit, its kind and its meaning.
+"""Every metric: its name with its unit, its type and its meaning.
 
-All are read from `Services.status` when somebody scrapes them. Nothing is counted in this process,
+All are read from `Services.status` at each scrape. Nothing is counted in this process,
 so none is lost with it, and one process answers for all of a pipeline.
 """
 
@@ -24,35 +24,35 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Number:
+class StatusMetric:
     """A metric and where it stands in the status: `path` is the names that lead to it. A counter is
     called `…_total` and only grows."""
 
     name: str
     meaning: str
     path: tuple[str, ...]
-    kind: Literal["gauge", "counter"] = "gauge"
+    metric_type: Literal["gauge", "counter"] = "gauge"
 
 
-def _book(name: str, meaning: str) -> Number:
-    return Number(f"{name}_events", meaning, ("books", name), "counter")
+def _book(name: str, meaning: str) -> StatusMetric:
+    return StatusMetric(f"{name}_events", meaning, ("books", name), "counter")
 
 
-def _log(name: str, field: str, meaning: str) -> Number:
-    return Number(f"event_log_{name}", meaning, ("event_log", field))
+def _log(name: str, field: str, meaning: str) -> StatusMetric:
+    return StatusMetric(f"event_log_{name}", meaning, ("event_log", field))
 
 
-NUMBERS = (
-    Number("queue_messages", "messages that wait in the events queue", ("queue_depth",)),
-    Number("unacknowledged_messages", "messages that workers have", ("unacknowledged",)),
-    Number("pending_counters", "counters not yet stored in Postgres", ("pending_counters",)),
-    Number(
+STATUS_METRICS = (
+    StatusMetric("queue_messages", "messages that wait in the events queue", ("queue_depth",)),
+    StatusMetric("unacknowledged_messages", "messages that workers have", ("unacknowledged",)),
+    StatusMetric("pending_counters", "counters not yet stored in Postgres", ("pending_counters",)),
+    StatusMetric(
         "oldest_pending_seconds",
         "how long a counter may have waited to be stored, at most",
         ("oldest_pending_s",),
     ),
-    Number("inflight_batches", "batches claimed and not settled", ("inflight_batches",)),
-    Number("dead_letters", "dead letters, in Redis and Postgres", ("dead_letters",)),
+    StatusMetric("inflight_batches", "batches claimed and not settled", ("inflight_batches",)),
+    StatusMetric("dead_letters", "dead letters, in Redis and Postgres", ("dead_letters",)),
     _book("published", "events that our producers have published"),
     _book("consumed", "events taken from the queue"),
     _book("counted", "events counted"),
@@ -60,26 +60,26 @@ NUMBERS = (
     _book("dead", "events that became dead letters"),
     _book("forgotten", "events dropped, since their user was forgotten"),
     _book("unlogged", "events counted for which the event log had no room"),
-    Number("claims", "claims of flushes", ("books", "claims"), "counter"),
-    Number(
+    StatusMetric("claims", "claims of flushes", ("books", "claims"), "counter"),
+    StatusMetric(
         "expired_counters",
         "counters that expired before they were stored",
         ("books", "expired_counters"),
         "counter",
     ),
-    Number(
+    StatusMetric(
         "repaired_counters",
         "counters that maintenance made pending again",
         ("books", "repaired_counters"),
         "counter",
     ),
-    Number(
+    StatusMetric(
         "missing_messages",
         "messages published and neither consumed nor waiting; above 0 something is lost",
         ("books", "missing_messages"),
     ),
-    Number("books_balanced", "1 while the books balance, else 0", ("books", "balanced")),
-    Number(
+    StatusMetric("books_balanced", "1 while the books balance, else 0", ("books", "balanced")),
+    StatusMetric(
         "audit_drift",
         "events by which archive and counters differed at the last audit",
         ("books", "audit_drift"),
@@ -99,7 +99,7 @@ class StatusCollector(Collector):
     """The metrics of a pipeline, asked for anew at every scrape."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
-        """`status` is `Services.status`; while it raises, only `up` is told."""
+        """`status` is `Services.status`; while it raises, `up` is the only metric."""
         self._status = status
 
     def collect(self) -> Iterable[Metric]:
@@ -110,10 +110,10 @@ class StatusCollector(Collector):
             logger.warning("no metrics but `up`: %s", error)
             return [_family(*UP, 0)]
         found = [_family(*UP, 0 if "postgres" in status else 1)]
-        for number in NUMBERS:
-            value = _at(status, number.path)
+        for metric in STATUS_METRICS:
+            value = _at(status, metric.path)
             if value is not None:  # RabbitMQ does not say what workers have
-                found.append(_family(number.name, number.meaning, value, number.kind))
+                found.append(_family(metric.name, metric.meaning, value, metric.metric_type))
         idle = GaugeMetricFamily(
             PREFIX + CONSUMER_IDLE[0], CONSUMER_IDLE[1], labels=["partition", "consumer"]
         )
@@ -122,16 +122,16 @@ class StatusCollector(Collector):
         return [*found, idle]
 
 
-def registry(status: Callable[[], Status]) -> CollectorRegistry:
+def make_registry(status: Callable[[], Status]) -> CollectorRegistry:
     """A registry with these metrics only, for prometheus_client to serve."""
-    # Not described beforehand: that would ask the servers before anybody scrapes.
+    # Not described beforehand: that would ask the servers before the first scrape.
     found = CollectorRegistry(auto_describe=False)
     found.register(StatusCollector(status))
     return found
 
 
-def _family(name: str, meaning: str, value: float, kind: str = "gauge") -> Metric:
-    family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+def _family(name: str, meaning: str, value: float, metric_type: str = "gauge") -> Metric:
+    family = CounterMetricFamily if metric_type == "counter" else GaugeMetricFamily
     return family(PREFIX + name, meaning, value=float(value))
 
 

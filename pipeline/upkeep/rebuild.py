@@ -34,7 +34,7 @@ from pipeline.postgres.tables import (
     user_daily,
 )
 from pipeline.redis.keys import ValueCounter
-from pipeline.upkeep.audit import kept_since, stored_counts, types_ever_counted
+from pipeline.upkeep.audit import find_first_kept_day, list_counted_types, read_stored_counts
 from pipeline.upkeep.snapshot import Snapshot
 
 _COUNTERS_AT_ONCE = 1_000
@@ -97,7 +97,7 @@ class _Day:
 
     def check(self) -> None:
         """Refuse a day of which the archive does not have all."""
-        since = kept_since(self._connection)
+        since = find_first_kept_day(self._connection)
         if self._day < since:
             raise CannotRebuild(
                 f"raw events of days before {since} have been pruned: {self._day} cannot be "
@@ -148,8 +148,8 @@ class _Day:
         """Types that were not always logged, and what was logged since the last look. Raises
         `CannotRebuild` when the log was full."""
         keys, day = self._keys, self._day
-        counts = stored_counts(self._connection, keys, day, day)
-        types = sorted(counts.types | types_ever_counted(self._counters))
+        counts = read_stored_counts(self._connection, keys, day, day)
+        types = sorted(counts.types | list_counted_types(self._counters))
         left: set[str] = set()
         logged: list[Event] = []
         for event_type in types:

@@ -55,7 +55,7 @@ def prune(
     return found
 
 
-def pruned_before(connection: Connection, table: Table) -> date | None:
+def read_pruned_before(connection: Connection, table: Table) -> date | None:
     """The day before which the table is not whole; None when nothing was ever dropped."""
     before = select(pruned.c.before).where(pruned.c.table_name == table.name)
     return connection.execute(before).scalar_one_or_none()

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from pipeline.postgres import schema
 from pipeline.services import Services
-from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, silent_s
+from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, measure_silence_s
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.errors import RETRY_AFTER_S
 from pipeline.web.headers import NO_STORE
@@ -106,7 +106,7 @@ class _Readiness:
             return {server: "does not answer", other: "unknown"}
 
     def _check_redis(self) -> Checks:
-        silent = silent_s(self._client, self._services.keys).get("events")
+        silent = measure_silence_s(self._client, self._services.keys).get("events")
         if silent is None or silent > SEEN_WITHIN_S:
             seen = f"no event worker was seen for {SEEN_WITHIN_S} s; start one"
         else:

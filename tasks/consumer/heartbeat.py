@@ -10,10 +10,10 @@ from celery import bootsteps
 
 from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE
 from pipeline.upkeep import heartbeats
-from pipeline.upkeep.heartbeats import Kind
+from pipeline.upkeep.heartbeats import WorkerKind
 from tasks.app import counters
 
-_KINDS: dict[str, Kind] = {EVENTS_QUEUE: "events", FLUSH_QUEUE: "flush"}
+_WORKER_KINDS: dict[str, WorkerKind] = {EVENTS_QUEUE: "events", FLUSH_QUEUE: "flush"}
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Beat now and from now on."""
         queues = [queue.name for queue in consumer.task_consumer.queues]
-        kinds = [_KINDS[name] for name in queues if name in _KINDS]
+        kinds = [_WORKER_KINDS[name] for name in queues if name in _WORKER_KINDS]
         beat(kinds, consumer.hostname)
         self._timer = consumer.timer.call_repeatedly(
             heartbeats.EVERY_S, beat, (kinds, consumer.hostname)
@@ -44,7 +44,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
             self._timer = None
 
 
-def beat(kinds: list[Kind], name: str) -> None:
+def beat(kinds: list[WorkerKind], name: str) -> None:
     """Say that this worker lives; while Redis is away it says nothing."""
     try:
         for kind in kinds:

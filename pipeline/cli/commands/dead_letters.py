@@ -42,7 +42,7 @@ def list_(
 
     with open_services() as services:
         services.move_dead_letters()
-        letters = dead_letters.stored(services.engine, limit)
+        letters = dead_letters.list_stored(services.engine, limit)
     if as_json:
         print_json({"dead_letters": [_to_object(letter) for letter in letters]})
         return

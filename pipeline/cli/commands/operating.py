@@ -116,10 +116,10 @@ def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> 
     """
     from prometheus_client import generate_latest, start_http_server
 
-    from pipeline.upkeep.metrics import registry
+    from pipeline.upkeep.metrics import make_registry
 
     with open_services() as services:
-        found = registry(services.status)
+        found = make_registry(services.status)
         if once:
             typer.echo(generate_latest(found).decode(), nl=False)
             return

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.counting.apply import Counters
 from pipeline.days import today
 from pipeline.reading.stats import Stats
-from pipeline.upkeep.audit import types_ever_counted
+from pipeline.upkeep.audit import list_counted_types
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.errors import InternalFault, RequestRefused, Unavailable
 from pipeline.web.responses import encode_json
@@ -175,7 +175,7 @@ class LiveCounts:
     def _read(self, day: date, types: Types) -> dict[str, int]:
         wanted: Collection[str]
         if types is None:
-            wanted = sorted(types_ever_counted(self._counters))[:MAX_TYPES]
+            wanted = sorted(list_counted_types(self._counters))[:MAX_TYPES]
             # Past the limit, the types that a listener names are read all the same.
             named = (one.types for one in self._listeners if one.types)
             wanted = set(wanted).union(*named)

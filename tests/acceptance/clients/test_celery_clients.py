@@ -73,7 +73,7 @@ def letters(services: Services) -> list[DeadLetter]:
     def entry(letter: DeadLetter) -> list[int]:
         return [int(part) for part in letter.id.split("-")]
 
-    return sorted(dead_letters.stored(services.engine), key=entry)
+    return sorted(dead_letters.list_stored(services.engine), key=entry)
 
 
 @pytest.fixture

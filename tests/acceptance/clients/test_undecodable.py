@@ -78,7 +78,7 @@ def test_what_cannot_be_decoded_is_a_dead_letter_and_the_worker_goes_on(
     eventually(lambda: not client.exists(QUEUE, services.keys.unacked))
     assert worker.alive()
     assert services.move_dead_letters() == len(UNDECODABLE)
-    letters = {letter.body: letter for letter in dead_letters.stored(services.engine)}
+    letters = {letter.body: letter for letter in dead_letters.list_stored(services.engine)}
     for name, text in UNDECODABLE.items():
         letter = letters.get(text)
         assert letter is not None, name

@@ -126,7 +126,7 @@ def test_what_stood_still_for_ten_days_is_counted_once(
     assert (books["duplicate"], books["dead"], status["dead_letters"]) == (2, 2, 2)
     assert (status["pending_counters"], status["inflight_batches"]) == (0, 0)
     services.move_dead_letters()
-    for letter in dead_letters.stored(services.engine):
+    for letter in dead_letters.list_stored(services.engine):
         assert letter.created_at < datetime.now(UTC) - TEN_DAYS
 
     # The id of an event that was counted eleven days ago is a new one.

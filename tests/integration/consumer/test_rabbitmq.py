@@ -203,10 +203,10 @@ def test_what_no_worker_can_count_becomes_a_dead_letter(
         stranger.publish(b"{}", routing_key=EVENTS, **body)
     track_event.delay("page_view", timestamp=NOW)
     eventually(lambda: counted(services) == 1)
-    eventually(lambda: dead_letters.waiting(services.redis, services.keys) == 4)
+    eventually(lambda: dead_letters.count_waiting(services.redis, services.keys) == 4)
     eventually(lambda: waiting(services) == 0)
     services.move_dead_letters()
-    reasons = " | ".join(letter.reason for letter in dead_letters.stored(services.engine))
+    reasons = " | ".join(letter.reason for letter in dead_letters.list_stored(services.engine))
     for reason in ("1 to 200", "no_such_task", "cannot be read", "not a Celery message"):
         assert reason in reasons
 

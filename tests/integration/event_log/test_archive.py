@@ -238,7 +238,7 @@ def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_after_some_tries(
         assert services.redis.xlen(STREAM) == 2
     run(services, tries)
     assert services.redis.xlen(STREAM) == 0
-    letters = dead_letters.stored(services.engine)
+    letters = dead_letters.list_stored(services.engine)
     [letter] = [one for one in letters if one.body == b"?"]
     assert letter.kind == "entry"
     assert letter.id.startswith(f"event-log-0-{bad.decode()}-")
@@ -277,7 +277,7 @@ def test_an_event_that_postgres_refuses_holds_up_no_other_entry(services: Servic
     assert users(services) == ["1", "2"]
     assert services.redis.xlen(STREAM) == 1
     run(services, ArchiveOptions(idle_s=0, tries=2))
-    [letter] = dead_letters.stored(services.engine)
+    [letter] = dead_letters.list_stored(services.engine)
     assert "Postgres refuses" in letter.reason
     assert services.redis.xlen(STREAM) == 0
 

@@ -166,7 +166,7 @@ def test_a_flush_waits_for_its_commit_to_reach_the_disk(services: Services) -> N
 
 
 def letters(services: Services) -> list[tuple[str, bytes]]:
-    return sorted((one.kind, one.body) for one in dead_letters.stored(services.engine))
+    return sorted((one.kind, one.body) for one in dead_letters.list_stored(services.engine))
 
 
 def test_a_count_that_passes_the_largest_number_is_set_apart_and_the_rest_stored(
@@ -183,7 +183,7 @@ def test_a_count_that_passes_the_largest_number_is_set_apart_and_the_rest_stored
     ]
     assert len(rows(services, "analytics_user_daily")) == 5
     assert letters(services) == [("counter", b"analytics:counter:page_view:2025-03-14 5")]
-    [letter] = dead_letters.stored(services.engine)
+    [letter] = dead_letters.list_stored(services.engine)
     assert "out of range" in letter.reason
     assert services.claims.open_batches() == []
 

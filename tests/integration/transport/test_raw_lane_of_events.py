@@ -40,7 +40,7 @@ def test_messages_nested_as_deep_as_python_goes_are_dead_letters_and_the_others_
     eventually(lambda: not client.exists(EVENTS, services.keys.unacked))
     assert worker.alive()
     services.move_dead_letters()
-    letters = dead_letters.stored(services.engine)
+    letters = dead_letters.list_stored(services.engine)
     assert len(letters) == len(bad) + len(unreadable)
     whole = {letter.body.decode() for letter in letters if letter.kind == "message"}
     assert set(unreadable) < whole <= {*bad, *unreadable}

@@ -85,7 +85,7 @@ def test_dead_letters_are_those_of_earlier_wherever_they_are(services: Services)
     grow_older(services, DAY)
     services.move_dead_letters()
     grow_older(services, DAY)
-    letters = dead_letters.stored(services.engine)
+    letters = dead_letters.list_stored(services.engine)
     assert sorted(letter.body for letter in letters) == [b"1", b"2"]
     for letter in letters:
         assert began - 2 * DAY <= letter.created_at <= datetime.now(UTC) - 2 * DAY

@@ -26,7 +26,7 @@ def moved(services: Services, *bad: BadEvent) -> list[DeadLetter]:
     """Dead letters in Postgres, in the order in which they came."""
     bury(services, *bad)
     services.move_dead_letters()
-    return sorted(dead_letters.stored(services.engine), key=lambda letter: letter.id)
+    return sorted(dead_letters.list_stored(services.engine), key=lambda letter: letter.id)
 
 
 def test_a_bad_event_is_kept_as_it_came_with_the_reason(services: Services) -> None:
@@ -37,7 +37,7 @@ def test_a_bad_event_is_kept_as_it_came_with_the_reason(services: Services) -> N
         counted=1, dead=1, pending=2
     )
     assert services.move_dead_letters() == 1
-    [letter] = dead_letters.stored(services.engine)
+    [letter] = dead_letters.list_stored(services.engine)
     assert letter.kind == "event"
     assert letter.body == b'{"event_type": "", "user_id": "\\ud800\\u00e9"}'
     assert letter.reason == "event_type: must have 1 to 200 characters; this has 0 (got '')"
@@ -59,15 +59,15 @@ def test_a_counter_that_was_set_apart_keeps_its_name_and_its_count(services: Ser
     services.counters.apply([message(event(), event())], datetime.now(UTC))
     services.redis.delete(name)
     services.move_dead_letters()
-    [letter] = dead_letters.stored(services.engine)
+    [letter] = dead_letters.list_stored(services.engine)
     assert (letter.kind, letter.body) == ("counter", f"{name} 2".encode())
 
 
 def test_thousands_are_moved_in_pages_and_leave_redis(services: Services) -> None:
     bury(services, *[BadEvent(b"%d" % n, "reason") for n in range(1_200)])
-    assert dead_letters.waiting(services.redis, services.keys) == 1_200
+    assert dead_letters.count_waiting(services.redis, services.keys) == 1_200
     assert services.move_dead_letters() == 1_200
-    assert dead_letters.waiting(services.redis, services.keys) == 0
+    assert dead_letters.count_waiting(services.redis, services.keys) == 0
     assert dead_letters.count_stored(services.engine) == 1_200
     assert services.move_dead_letters() == 0
 
@@ -85,7 +85,11 @@ def test_a_move_that_crashed_before_redis_forgot_them_stores_each_once(
     services.redis.rename("copy", services.keys.dead)
     bury(services, BadEvent(b"3", "reason"))
     assert services.move_dead_letters() == 3
-    assert sorted(one.body for one in dead_letters.stored(services.engine)) == [b"1", b"2", b"3"]
+    assert sorted(one.body for one in dead_letters.list_stored(services.engine)) == [
+        b"1",
+        b"2",
+        b"3",
+    ]
 
 
 def test_the_newest_are_listed_first_and_no_more_than_asked_for(services: Services) -> None:
@@ -97,7 +101,7 @@ def test_the_newest_are_listed_first_and_no_more_than_asked_for(services: Servic
             "UPDATE dead_letters SET created_at = created_at - "
             "(2 - convert_from(body, 'UTF8')::int) * interval '1 minute'"
         )
-    assert [one.body for one in dead_letters.stored(services.engine, limit=2)] == [b"2", b"1"]
+    assert [one.body for one in dead_letters.list_stored(services.engine, limit=2)] == [b"2", b"1"]
 
 
 def test_a_replay_hands_each_letter_over_and_notes_it(services: Services) -> None:
@@ -106,7 +110,7 @@ def test_a_replay_hands_each_letter_over_and_notes_it(services: Services) -> Non
     ids = [letters[2].id, letters[0].id]
     assert dead_letters.replay(services.engine, ids, published.append) == 2
     assert published == [letters[2], letters[0]]
-    replayed = {one.id for one in dead_letters.stored(services.engine) if one.replayed_at}
+    replayed = {one.id for one in dead_letters.list_stored(services.engine) if one.replayed_at}
     assert replayed == set(ids)
     assert dead_letters.count_stored(services.engine) == 1
 
@@ -136,7 +140,7 @@ def test_dropped_letters_are_gone(services: Services) -> None:
     letters = moved(services, BadEvent(b"1", "reason"), BadEvent(b"2", "reason"))
     assert dead_letters.drop(services.engine, [letters[0].id, "nowhere"]) == 1
     assert dead_letters.drop(services.engine, [letters[0].id]) == 0
-    assert [one.body for one in dead_letters.stored(services.engine)] == [b"2"]
+    assert [one.body for one in dead_letters.list_stored(services.engine)] == [b"2"]
 
 
 def test_the_status_counts_those_in_redis_and_those_in_postgres(services: Services) -> None:

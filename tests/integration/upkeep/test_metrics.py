@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.services import Services, connect
-from pipeline.upkeep.metrics import CONSUMER_IDLE, NUMBERS, PREFIX, UP, registry
+from pipeline.upkeep.metrics import CONSUMER_IDLE, PREFIX, STATUS_METRICS, UP, make_registry
 from tests.conftest import MakeServices
 from tests.helpers.support import ROOT, count_events, environment_without_settings, event
 
@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def scraped(services: Services) -> dict[str, float]:
-    text = generate_latest(registry(services.status)).decode()
+    text = generate_latest(make_registry(services.status)).decode()
     return {
         sample.name.removeprefix(PREFIX): sample.value
         for family in text_string_to_metric_families(text)
@@ -32,7 +32,9 @@ def scraped(services: Services) -> dict[str, float]:
 
 
 def test_every_metric_is_told(services: Services) -> None:
-    names = {f"{one.name}_total" if one.kind == "counter" else one.name for one in NUMBERS}
+    names = {
+        f"{one.name}_total" if one.metric_type == "counter" else one.name for one in STATUS_METRICS
+    }
     assert scraped(services).keys() == {UP[0], *names}
 
 
@@ -61,7 +63,7 @@ def test_a_consumer_of_the_log_is_told_with_the_time_it_was_idle(services: Servi
     count_events(services, event())
     services.event_log.open()
     services.event_log.read(0, "c1", 10)
-    text = generate_latest(registry(services.status)).decode()
+    text = generate_latest(make_registry(services.status)).decode()
     assert f'{PREFIX}{CONSUMER_IDLE[0]}{{consumer="c1",partition="0"}} 0.0' in text
     assert scraped(services)["event_log_pending_entries"] == 1
 
@@ -106,6 +108,6 @@ def test_the_command_serves_them_until_it_is_told_to_stop(
     assert "analytics_counted_events_total 1.0" in once.stdout.decode()
 
 
-@pytest.mark.parametrize("name", [UP[0], CONSUMER_IDLE[0], *(one.name for one in NUMBERS)])
+@pytest.mark.parametrize("name", [UP[0], CONSUMER_IDLE[0], *(one.name for one in STATUS_METRICS)])
 def test_the_readme_names_every_metric(name: str) -> None:
     assert f"`{PREFIX}{name}" in README

@@ -56,7 +56,7 @@ def test_a_worker_that_was_not_seen_for_long_does_not_count(services: Services, 
     services.redis.zadd(services.keys.workers, {"events:old": now_s - 61, "flush:new": now_s})
     services.redis.expire(services.keys.workers, 60)
 
-    assert heartbeats.silent_s(services.redis, services.keys)["events"] >= 61
+    assert heartbeats.measure_silence_s(services.redis, services.keys)["events"] >= 61
     assert api.stranger.get("/readyz").status_code == 503
 
 
@@ -66,7 +66,9 @@ def test_workers_say_that_they_live(services: Services, workers: Workers) -> Non
 
     seen = eventually(
         lambda: (
-            found if len(found := heartbeats.silent_s(services.redis, services.keys)) == 2 else None
+            found
+            if len(found := heartbeats.measure_silence_s(services.redis, services.keys)) == 2
+            else None
         )
     )
 
