@@ -65,6 +65,10 @@ class InvalidEvent(PipelineError, ValueError):
         self.value = value
         self.reason = reason
 
+    def in_list(self, position: int) -> InvalidEvent:
+        """This error, of the event at a position of a list: its field names the position."""
+        return InvalidEvent(f"events[{position}].{self.field}", self.value, self.reason)
+
     def __str__(self) -> str:
         # A field name may be the sender's own, with any characters in it and of any length.
         return f"{_cut(repr(self.field)[1:-1])}: {self.reason} (got {_cut(_show(self.value))})"

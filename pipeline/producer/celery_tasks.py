@@ -185,9 +185,7 @@ def check_events(events: object) -> list[Event]:
         try:
             checked.append(Event.from_dict(fields, now=now))
         except InvalidEvent as error:
-            raise InvalidEvent(
-                f"events[{position}].{error.field}", error.value, error.reason
-            ) from error
+            raise error.in_list(position) from error
     size = len(msgspec.json.encode(checked))
     if size > MAX_MESSAGE_BYTES:
         raise InvalidEvent(

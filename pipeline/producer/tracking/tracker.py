@@ -128,9 +128,7 @@ def _encode_fields(fields: object, position: int) -> bytes:
             return encode_event(**fields)
         return encode_event(**Event.from_dict(fields, now=datetime.now(UTC)).to_dict())
     except InvalidEvent as error:
-        raise InvalidEvent(
-            f"events[{position}].{error.field}", error.value, error.reason
-        ) from error
+        raise error.in_list(position) from error
 
 
 _FIELDS = frozenset(FIELDS)
