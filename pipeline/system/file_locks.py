@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+_held: set[FileLock] = set()
 
 
 class FileLock:

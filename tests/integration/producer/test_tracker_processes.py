@@ -54,6 +54,26 @@ for thread in threads:
     thread.join()
 tracker.close()
 """
+_FORK_WITH_A_SPOOL = """
+import os, signal, sys
+from pathlib import Path
+from pipeline import Tracker
+from pipeline.producer.spool import Spool
+tracker = Tracker(when_full="spool", spool_dir=sys.argv[1])
+tracker.track("page_view", "u0")
+tracker.flush()
+done, said = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.write(said, b".")
+    signal.pause()
+assert os.read(done, 1) == b"."
+tracker.close()
+found = Spool.left_over(Path(sys.argv[1]), 10)
+os.kill(pid, signal.SIGKILL)
+os.waitpid(pid, 0)
+assert len(found) == 1
+"""
 _MULTIPROCESSING = """
 import multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
@@ -89,6 +109,13 @@ def test_a_fork_may_come_while_other_threads_track_and_send(
     parents = [f"{thread} {n}" for thread in range(3) for n in range(1_000)]
     children = [f"child {n}" for n in range(20)]
     assert Counter(users_sent(client)) == Counter(parents + children)
+
+
+def test_a_forked_child_does_not_keep_its_parents_files_locked(
+    client: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    with refusing(client):
+        run(_FORK_WITH_A_SPOOL, redis_url, str(tmp_path / "spool"))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

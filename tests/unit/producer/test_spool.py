@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.producer.spool import Spool, SpooledMessage
+from pipeline.system import file_locks
 
 EVENT = b'{"event_type":"a","timestamp":1.5}'
 
@@ -235,6 +236,17 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     spool = spool_with(tmp_path, 1)
     with child(lambda: None):
         spool.close()
+        [found] = left_over(tmp_path)
+    assert send_all(found) == [1]
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_a_spool_that_is_not_referred_to(
+    tmp_path: Path,
+) -> None:
+    descriptor = spool_with(tmp_path, 1)._file
+    with child(lambda: None):
+        [lock] = [lock for lock in file_locks._held if lock.descriptor == descriptor]
+        lock.close()
         [found] = left_over(tmp_path)
     assert send_all(found) == [1]
 
