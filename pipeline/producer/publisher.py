@@ -26,7 +26,7 @@ from pipeline.redis.scripts import Call, Script
 PRODUCER_REMEMBERED_S = 86_400
 _PUBLISH = Script("pipeline.producer.publish")
 _IDLE_S = 1.0
-"""A connection unused for so long is looked at first: the server may have closed it."""
+"""A connection unused for so long is checked first: the server may have closed it."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _NO_REPLY = (redis.ConnectionError, redis.TimeoutError, OSError)
@@ -45,8 +45,7 @@ class PublishUnconfirmed(PipelineError, OperationalError):  # type: ignore[misc]
         self._retry = retry
 
     def retry(self, timeout_s: float = 30) -> None:
-        """Publish the same message again. Raises `PublishUnconfirmed` when there is still no
-        answer."""
+        """Publish the message again. Raises `PublishUnconfirmed` when there is still no answer."""
         self._retry(timeout_s)
 
 

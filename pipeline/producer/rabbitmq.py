@@ -1,5 +1,5 @@
-"""RabbitMQ as the broker, while the counters stay in Redis: what workers and producers tell Celery
-alike.
+"""RabbitMQ as the broker, while the counters stay in Redis: Celery's options for workers and
+producers.
 
 Its queues are quorum queues: replicated where RabbitMQ is a cluster, and on disk before a publish
 is confirmed. Consumption and count are two steps here, so a message that is delivered again is
@@ -47,8 +47,8 @@ _LONGEST_PAUSE_S = 1.0
 def celery_options(url: str, queues: Iterable[str]) -> dict[str, Any]:
     """Celery's options for this broker; they replace those of the same names for Redis.
 
-    `url`: `amqp://` or `amqps://`, or several nodes of a cluster joined by `;`. Whoever comes
-    first, worker or producer, declares the queues. Raises `InvalidConfiguration` for another URL.
+    `url`: `amqp://` or `amqps://`, or several nodes of a cluster joined by `;`. The first
+    worker or producer declares the queues. Raises `InvalidConfiguration` for another URL.
     """
     if not url.startswith(_SCHEMES):
         raise InvalidConfiguration(
@@ -103,7 +103,7 @@ def publish_confirmed(app: Celery, send: Callable[..., Any], timeout_s: float) -
 @contextmanager
 def _connection_of(app: Celery) -> Iterator[Connection]:
     """A connection of the app's pool, dropped after an error. The pool would close it in order, and
-    wait for the answer of a broker that answers nothing."""
+    wait for a broker that does not answer."""
     connection = app.pool.acquire(block=True)
     try:
         yield connection
@@ -115,7 +115,7 @@ def _connection_of(app: Celery) -> Iterator[Connection]:
 
 
 def queue_depth(url: str, queue: str) -> int:
-    """How many messages wait in the queue, those apart that a worker holds. Raises
+    """How many messages wait in the queue, without those in flight. Raises
     `ServerUnavailable`."""
     from amqp import AMQPError, NotFound
 
@@ -126,7 +126,7 @@ def queue_depth(url: str, queue: str) -> int:
         ) as connection:
             declared = connection.default_channel.queue_declare(queue, passive=True)
             return int(declared.message_count)
-    except NotFound:  # nobody has sent or consumed anything yet
+    except NotFound:  # nothing was sent or consumed yet
         return 0
     except (OperationalError, AMQPError, OSError) as error:
         raise ServerUnavailable(

@@ -27,10 +27,10 @@ from pipeline.producer.publisher import Publisher
 from pipeline.producer.spool import Spool
 
 TRY_S = 1.0
-"""How long a message is tried before whoever sends looks whether it is to end."""
+"""How long to try a message before checking whether to end."""
 _TRY_BEFORE_SPOOLING_S = 0.2
 _REPLY_WITHIN_S = 2.0
-"""A server that stands still must not hold up the events behind for long."""
+"""A server that stands still must not delay the next events for long."""
 _PAUSE_S = 1.0
 """Between two tries to send what waits on disk."""
 _SLICE_S = 0.1
@@ -45,13 +45,14 @@ class Sender:
     """Sends the messages of one thread."""
 
     def __init__(self, spool_dir: Path | None, spool_bytes: int) -> None:
-        """Finds the spools of processes that died; they are sent first.
+        """Open the spools that dead processes have left; they are sent first.
 
-        To be made where the events come from. Raises `InvalidConfiguration` when there is no
+        Must be made in a thread of the application: its Celery app may differ from that of the
+        sending thread. Raises `InvalidConfiguration` when there is no
         address to send to, or the directory cannot be written.
         """
         check_address()
-        self._app = current_app._get_current_object()  # in the sending thread it may be another
+        self._app = current_app._get_current_object()
         self._spool_dir, self._spool_bytes = spool_dir, spool_bytes
         self._spools = deque(_left_over(spool_dir)) if spool_dir else deque()
         self._own_spool: Spool | None = None  # the last of them
@@ -71,7 +72,7 @@ class Sender:
     def send(self, events: Sequence[bytes]) -> None:
         """Send `track_events` with these, or put the message into the spool.
 
-        Raises whatever sending raised when neither could be done. To be called with the same events
+        Raises the error of sending when neither can be done. Must be called with the same events
         until it succeeds: they then count once.
         """
         if self._numbered is None:
@@ -94,13 +95,13 @@ class Sender:
         self._numbered = None
 
     def send_once(self, events: Sequence[bytes]) -> None:
-        """Send `track_events` with these, and give them up when that fails: they may have been
-        taken then, and are not to be sent by this sender again. Never spools."""
+        """Send `track_events` with these, and give them up when that fails: the broker may have
+        taken them, so they must not be sent with this sender again. Never spools."""
         self._last_number += 1
         self._publish(self._producer_id, self._last_number, str(uuid4()), events, retry=True)
 
     def send_spooled(self, for_s: float = _SLICE_S) -> bool:
-        """Send what waits on disk, for so long; returns whether none is left."""
+        """Send what waits on disk, for so long; returns whether all of it was sent."""
         until_s = time.monotonic() + for_s
         while self.due_in_s() == 0 and time.monotonic() < until_s:
             try:
@@ -110,11 +111,11 @@ class Sender:
         return not self._spools
 
     def due_in_s(self) -> float | None:
-        """Seconds until what waits on disk is to be tried; None when none waits."""
+        """Seconds until what waits on disk is tried again; None when nothing waits."""
         return max(0.0, self._try_again_at_s - time.monotonic()) if self._spools else None
 
     def close(self) -> None:
-        """Let go of files and connection; what waits on disk is sent by the next tracker."""
+        """Close files and connection; the next tracker sends what waits on disk."""
         if self._spools:
             logger.warning("events wait in %s for the next tracker", self._spool_dir)
         for spool in self._spools:

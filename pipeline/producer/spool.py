@@ -1,9 +1,12 @@
 """Messages kept on disk while the broker is away, so that they are sent once and none is forgotten.
 
 A file holds the messages of one producer id, a line each, in the order of their numbers: the broker
-takes a number once, so whoever finds the file after a crash may send again what is not marked as
-sent. It remembers the number of a producer for a day: where the reply to the message that was being
-sent at the crash was lost, and nobody comes within the day, that message counts twice.
+takes a number once, so a process that finds the file after a crash may send again what is not
+marked as sent. The broker remembers the number of a producer for a day: where the reply to the
+message that was being sent at the crash was lost, and no process sends it within the day, that
+message counts twice.
+
+This is not SQLite, which writes and syncs more for a message and so takes fewer of them.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ _read_message = msgspec.json.Decoder(SpooledMessage).decode
 
 
 class Spool:
-    """The file of one producer id; locked as long as it is open and this process lives.
+    """The file of one producer id, locked from its opening to `close` or the end of the process.
 
     The directory is locked while a spool is opened, made or removed: a removed file is not open.
     """
@@ -72,7 +75,8 @@ class Spool:
 
     @classmethod
     def left_over(cls, directory: Path, at_most: int) -> list[Spool]:
-        """Spools that dead processes have left. One that cannot be opened is said and stays."""
+        """Open the spools that dead processes have left. One that cannot be opened is logged and
+        stays."""
         found: list[Spool] = []
         with lock_directory(directory):
             for path in sorted(directory.glob(f"*{_SUFFIX}")):
@@ -146,7 +150,7 @@ class Spool:
             self.close()
 
     def close(self) -> None:
-        """Let go of the file; it stays."""
+        """Close and unlock the file; it stays."""
         self._lock.close()
 
     @property

@@ -1,4 +1,4 @@
-"""`AsyncTracker`: a `Tracker` for asyncio, that holds up no event loop."""
+"""`AsyncTracker`: a `Tracker` for asyncio, which never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.producer.tracking.tracker import Tracker
 
 
 class AsyncTracker:
-    """The same for asyncio: whatever may take time is awaited. Options as for `Tracker`."""
+    """A `Tracker` whose calls are awaited where they may take time. Options as for `Tracker`."""
 
     def __init__(self, **options: Any) -> None:
         """Starts nothing yet. Raises ValueError."""
