@@ -73,19 +73,16 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
         counters[keys.hourly(event_type, hour)] += n
     for user, n in users.items():
         counters[keys.user(*user)] = n
-    return Increments(
-        hours=hours,
-        counters=counters,
-        values=[
-            ValueIncrements(
-                values_key=keys.values(event_type, name, day),
-                other_key=keys.value(event_type, name, OTHER, day),
-                expire_at_s=_values_expire_at_s(day, now),
-                counters=[(v, keys.value(event_type, name, v, day), n) for v, n in found.items()],
-            )
-            for (event_type, name, day), found in values.items()
-        ],
-    )
+    groups = [
+        ValueIncrements(
+            values_key=keys.values(event_type, name, day),
+            other_key=keys.value(event_type, name, OTHER, day),
+            expire_at_s=_values_expire_at_s(day, now),
+            counters=[(v, keys.value(event_type, name, v, day), n) for v, n in found.items()],
+        )
+        for (event_type, name, day), found in values.items()
+    ]
+    return Increments(counters, groups, hours)
 
 
 def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:

@@ -116,28 +116,17 @@ def log_events(
     that was deleted, or a server that took over with a slower clock, gives ids out again.
     """
     types = {event_type for event_type, _ in hours}
-    placed = {
-        name: partition for name in types if (partition := partition_of(name, options)) is not None
-    }
-    by_partition: dict[int, Sequence[Event]] = {
-        partition: events
-        if len(placed) == len(types) and len(set(placed.values())) == 1
-        else [event for event in events if placed.get(event.event_type) == partition]
-        for partition in placed.values()
-    }
-    gaps: dict[int | None, dict[str, int]] = {partition: {} for partition in (None, *by_partition)}
+    places = {name: partition_of(name, options) for name in types}
+    partitions = sorted({place for place in places.values() if place is not None})
+    gaps: dict[int | None, dict[str, int]] = {place: {} for place in (None, *partitions)}
     for (event_type, hour), n in hours.items():
-        place = placed.get(event_type)
+        place = places[event_type]
         gaps[place][keys.gap(event_type, OFF if place is None else FULL, hour)] = n
-    entries = [
-        LogEntry(
-            keys.events(partition),
-            keys.events_sizes,
-            partition,
-            uuid4().hex,
-            len(some),
-            gaps[partition],
-        )
-        for partition, some in by_partition.items()
-    ]
-    return entries, [pack(some) for some in by_partition.values()], gaps[None]
+    entries, blobs = [], []
+    for place in partitions:
+        together = set(places.values()) == {place}  # the usual case
+        some = events if together else [one for one in events if places[one.event_type] == place]
+        name, sizes = uuid4().hex, keys.events_sizes
+        entries.append(LogEntry(keys.events(place), sizes, place, name, len(some), gaps[place]))
+        blobs.append(pack(some))
+    return entries, blobs, gaps[None]

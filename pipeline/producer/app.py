@@ -19,8 +19,7 @@ from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration
 from pipeline.options import CounterOptions
 from pipeline.producer import rabbitmq
-from pipeline.producer.message import Envelope
-from pipeline.producer.publisher import Publisher
+from pipeline.producer.publisher import Envelope, Publisher
 from pipeline.producer.settings import ProducerSettings, current_settings, use_settings
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys

@@ -3,16 +3,25 @@ number once.
 
 So a publish whose reply was lost is simply sent again. A producer id is random, belongs to one
 thread at a time of one process, and has one publish outstanding.
+
+The Celery message around an event is made once for each task, then only filled in: byte for byte
+what kombu's Redis transport would put into the queue, so that stock Celery workers, clients and
+Flower read it. Its delivery tag names the producer and the number of its publish.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import redis
+from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import NoScriptError
 
@@ -23,6 +32,10 @@ from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Call, Script
 
+_EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_PLACES = re.compile(r'"@@(\w+)@@"')
+_SHOWN_CHARACTERS = 1024
+_encode = msgspec.json.Encoder().encode
 PRODUCER_REMEMBERED_S = 86_400
 _PUBLISH = Script("pipeline.producer.publish")
 _IDLE_S = 1.0
@@ -30,6 +43,60 @@ _IDLE_S = 1.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
 _NO_REPLY = (redis.ConnectionError, redis.TimeoutError, OSError)
+
+
+class Envelope:
+    """The messages of one task to one queue, from this process."""
+
+    def __init__(self, app: Celery, task: str, queue: str) -> None:
+        rendered = app.amqp.as_task_v2(
+            "@@id@@", task, argsrepr="@@args@@", kwargsrepr="@@kwargs@@", ignore_result=True
+        )
+        message = {
+            "body": "@@body@@",
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": rendered.headers,
+            "properties": {
+                **rendered.properties,
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": "@@tag@@",
+            },
+        }
+        text = json.dumps(message).replace("%", "%%")
+        self._template = _PLACES.sub(r"%(\1)b", text).encode()
+
+    def message(
+        self,
+        task_id: str,
+        tag: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        shown: str | None = None,
+    ) -> bytes:
+        """The message with these arguments, which must be JSON-ready.
+
+        Tools show `args` as `shown`, else as `repr` has it; both are cut as Celery cuts them.
+        """
+        shown_args, shown_kwargs = (
+            text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+            for text in (shown or repr(args), repr(kwargs))
+        )
+        return self._template % {
+            b"id": _encode(task_id),
+            b"tag": _encode(tag),
+            b"body": b'"%b"' % b64encode(_encode((args, kwargs, _EMBEDDED))),
+            b"args": _encode(shown_args),
+            b"kwargs": _encode(shown_kwargs),
+        }
+
+    def message_of_events(self, task_id: str, tag: str, events: Sequence[bytes]) -> bytes:
+        """The message of `track_events` with these events, each of them JSON already."""
+        joined = msgspec.Raw(b"[%b]" % b",".join(events))
+        return self.message(task_id, tag, (joined,), {}, f"([… {len(events)} events],)")
 
 
 class PublishUnconfirmed(PipelineError, OperationalError):  # type: ignore[misc]
@@ -76,30 +143,38 @@ class Publisher:
         Raises kombu's OperationalError when Redis refused it, `PublishUnconfirmed` when it may have
         been taken.
         """
-        began_s = time.monotonic()
+        now_s = time.monotonic()
+        args = (number or self.last_number, message, events, PRODUCER_REMEMBERED_S)
+        try:
+            connection = self._connection
+            if connection is None or now_s - self._used_at_s > _IDLE_S:
+                connection = self._open()
+            self._used_at_s = now_s
+            # On a connection of our own: half the time of a client's call.
+            connection.send_command(*self._command, *args)
+            connection.read_response()
+        except (redis.RedisError, OSError) as error:
+            self._send_again(args, timeout_s, now_s + timeout_s, error)
+
+    def close(self) -> None:
+        """Close the connection; the next `send` opens it again."""
+        if self._connection is not None:
+            self._connection.disconnect()
+
+    def _send_again(
+        self,
+        args: tuple[int, bytes, int, int],
+        timeout_s: float,
+        deadline_s: float,
+        error: Exception,
+    ) -> None:
+        """Try until Redis has taken what it did not take at once because of `error`."""
+        number, message, events, _ = args
+        pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, deadline_s)
         unanswered = False
-        pauses: Iterator[float] | None = None
-        number = number or self.last_number
-        args = (number, message, events, PRODUCER_REMEMBERED_S)
         while True:
-            try:
-                connection = self._connection
-                if connection is None or began_s - self._used_at_s > _IDLE_S:
-                    connection = self._open()
-                self._used_at_s = began_s
-                # On a connection of our own: half the time of a client's call.
-                connection.send_command(*self._command, *args)
-                try:
-                    connection.read_response()
-                except NoScriptError:
-                    # Sent again by the ordinary call, which loads the script.
-                    Call(_PUBLISH, connection, self._keys, args).answer()
-                return
-            except (*RETRY_LATER, *_NO_REPLY) as error:
+            if isinstance(error, (*RETRY_LATER, *_NO_REPLY)):
                 unanswered = unanswered or not isinstance(error, RETRY_LATER)
-                pauses = pauses or grow_pauses(
-                    _FIRST_PAUSE_S, _LONGEST_PAUSE_S, began_s + timeout_s
-                )
                 pause_s = next(pauses, None)
                 if pause_s is None:
                     reason = f"Redis did not take the event within {timeout_s:g} s: {error}"
@@ -109,13 +184,15 @@ class Publisher:
                         ) from error
                     raise OperationalError(reason) from error
                 time.sleep(pause_s)
-            except redis.RedisError as error:
+            elif not isinstance(error, NoScriptError):
                 raise OperationalError(f"Redis refused the event: {error}") from error
-
-    def close(self) -> None:
-        """Close the connection; the next `send` opens it again."""
-        if self._connection is not None:
-            self._connection.disconnect()
+            try:
+                # The ordinary call, which loads the script where it is not known.
+                Call(_PUBLISH, self._connection or self._open(), self._keys, args).answer()
+            except (redis.RedisError, OSError) as again:
+                error = again
+            else:
+                return
 
     def _open(self) -> Any:
         """The connection, closed here where the server has closed it: it then opens again."""

@@ -68,21 +68,24 @@ class Call:
     def answer(self) -> Any:
         """What the script returns; a server that does not know it yet is sent its text. Raises
         redis.RedisError."""
-        connection = self._connection
         try:
-            try:
-                return connection.read_response()
-            except NoScriptError:
-                connection.send_command("SCRIPT", "LOAD", self._script.source)
-                connection.read_response()
-                connection.send_command(*self._command)
-                return connection.read_response()
+            return self._connection.read_response()
+        except NoScriptError:
+            return self._load_and_repeat()
         finally:
-            if self._pool is not None:
-                self._pool.release(connection)
+            self._release()
 
     def drop(self) -> None:
         """Wait for no answer; whether the script has run stays unknown."""
         self._connection.disconnect()
+        self._release()
+
+    def _load_and_repeat(self) -> Any:
+        self._connection.send_command("SCRIPT", "LOAD", self._script.source)
+        self._connection.read_response()
+        self._connection.send_command(*self._command)
+        return self._connection.read_response()
+
+    def _release(self) -> None:
         if self._pool is not None:
             self._pool.release(self._connection)

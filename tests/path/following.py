@@ -67,7 +67,9 @@ class Follower:
         elif not under_way:  # called before we began to follow
             return
         place = code.co_filename, code.co_firstlineno
-        self.note(place, under_way[-1], *frame.f_locals.values(), result)
+        # At a call the only variables are the arguments; at a return they are of no interest.
+        values = frame.f_locals.values() if happened == "call" else (result,)
+        self.note(place, under_way[-1], *values)
         if happened == "return":
             under_way.pop()
 
