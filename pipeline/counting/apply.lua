@@ -4,19 +4,17 @@
 -- KEYS  1 unacked hash   2 unacked index   3 pending_flush   4 totals   5 dead
 -- ARGV  1 the batch, a MessagePack map:
 --           tags, events, tasks   delivery tags of the messages to consume, digests of the event ids and task ids to remember
---           counters   {counter key: increment}
---           values     [{values_key, other_key, expire_at_s, counters = [[value, counter key, increment], …]}, …]
---           log        [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …]  entries of the event log;
---                      where the stream is full, the gap is counted in place of the entry
---           dead       [{kind, reason}, …]  dead letters        books      {field of totals: increment}
---           forgotten  version of the forgotten users that the worker has left out
---           seen_event, seen_task, half_window_s     prefixes of the sets of ids, and half the deduplication window
---           values_cap, counter_ttl_s                cap on distinct values, and lifetime of a counter (0 for none)
---           log_max_entries, log_max_bytes           what a stream of the event log may hold
+--           counters, books       {counter key: increment}, {field of totals: increment}
+--           values                [{values_key, other_key, expire_at_s, counters = [[value, counter key, increment], …]}, …]
+--           log                   [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …], entries of
+--                                 the event log; where the stream is full, the gap is counted in place of the entry
+--           dead                  [{kind, reason}, …], dead letters
+--           forgotten             version of the forgotten users that the worker has left out
+--           seen_event, seen_task, half_window_s: prefixes of the sets of ids, and half the deduplication window;
+--           values_cap, counter_ttl_s (0: none), log_max_entries, log_max_bytes: the settings of these names
 --       2… bodies of the dead letters, then blobs of the log's entries: any bytes
--- Returns {1, number of pending counters, events that found no room in the event log}, or, with nothing changed,
---         {0, [positions of tags that are gone], [… of event ids seen], [… of task ids seen]}, from 1;
---         {2} when other users are forgotten than the worker knows.
+-- Returns {1, pending counters, events that found no room in the log}, or, with nothing changed, {0, [positions, from 1, of
+--         tags that are gone], [… of event ids seen], [… of task ids seen]}; {2} when other users are forgotten than it knew.
 
 local unacked, unacked_index, pending, totals, dead = unpack(KEYS)
 local batch = cmsgpack.unpack(ARGV[1])
@@ -98,8 +96,7 @@ local created = {}
 local function add(key, increment)
     local count = redis.pcall('INCRBY', key, increment)
     if type(count) == 'table' then -- no counter of ours, or past 2^63: keep the increment, with the reason
-        redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', key, 'count', increment,
-            'reason', count.err, 'at_s', now_s)
+        redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', key, 'count', increment, 'reason', count.err, 'at_s', now_s)
     elseif count == increment then
         created[#created + 1] = key
     end

@@ -59,12 +59,10 @@ class Counters:
     def apply_or_bury(
         self, deliveries: Sequence[Delivery], now: datetime, under_way: Applying | None = None
     ) -> Applied:
-        """The same, or wait for the apply of these messages that is `under_way`; come what may.
-
-        A message that breaks the code becomes a dead letter, and the others are counted. Raises
+        """The same, or wait for the apply of these messages that is `under_way`; come what may: one
+        that breaks the code becomes a dead letter. Raises, with nothing changed,
         redis.ConnectionError while Redis is away or takes no writes, and redis.ResponseError when a
-        structure of ours is not what it should be; then nothing has changed.
-        """
+        structure of ours is not what it should be."""
         try:
             return under_way.finish() if under_way else self.apply(deliveries, now)
         except RETRY_LATER as error:

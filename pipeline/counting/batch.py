@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
@@ -99,21 +99,21 @@ class _Sorted:
             outcomes["counted", event_type] += n
         books: Counter[str] = Counter()
         for (outcome, event_type), n in outcomes.items():
-            for field in (outcome, f"{outcome}:{event_type}", "consumed", f"consumed:{event_type}"):
-                books[field] += n
+            for name in (outcome, f"{outcome}:{event_type}", "consumed", f"consumed:{event_type}"):
+                books[name] += n
         books["consumed_messages"] = sum(tag.startswith(TAG_PREFIX) for tag, _ in self.tags)
         return {name: n for name, n in books.items() if n}
 
 
+@dataclass
 class Batch:
     """The deliveries of one apply, and which of their parts Redis has said to leave out."""
 
-    def __init__(self, deliveries: list[Delivery], log: EventLogOptions | None = None) -> None:
-        self._deliveries = deliveries
-        self._log = log or EventLogOptions(types="none")
-        self._gone: set[int] = set()
-        self._seen_tasks: set[int] = set()
-        self._seen_events: set[str] = set()
+    deliveries: Sequence[Delivery]
+    log: EventLogOptions = field(default_factory=lambda: EventLogOptions(types="none"))
+    _gone: set[int] = field(default_factory=set)
+    _seen_tasks: set[int] = field(default_factory=set)
+    _seen_events: set[str] = field(default_factory=set)
 
     def prepare(
         self, count_by: CountBy, keys: Keys, now: datetime, erased: ErasedUsers = NO_ERASED_USERS
@@ -123,7 +123,7 @@ class Batch:
         found = self._sorted = self._sort(erased)
         increments = count(found.counted, count_by, keys, now)
         self._books = found.books(increments.hours)
-        log, self.blobs, gaps = log_events(found.counted, increments.hours, self._log, keys)
+        log, self.blobs, gaps = log_events(found.counted, increments.hours, self.log, keys)
         self.bodies = [bad.raw for bad in found.dead]
         return {
             "tags": [tag for tag, _ in found.tags],
@@ -154,7 +154,7 @@ class Batch:
     def _sort(self, erased: ErasedUsers) -> _Sorted:
         found = _Sorted()
         counted = found.counted
-        for position, delivery in enumerate(self._deliveries):
+        for position, delivery in enumerate(self.deliveries):
             if position in self._gone:
                 continue
             if delivery.tag is not None:

@@ -48,11 +48,8 @@ class Increments(msgspec.Struct):
 
 
 def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime) -> Increments:
-    """Sum what `events` add to the counters.
-
-    `count_by` names for an event type the properties whose values are counted. `now` bounds the
-    lifetime of the sets of distinct values of days long past.
-    """
+    """Sum what `events` add to the counters, the values of the properties in `count_by` among them.
+    `now` bounds the lifetime of the sets of distinct values of days long past."""
     hours: defaultdict[tuple[str, str], int] = defaultdict(int)
     users: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     values: dict[tuple[str, str, str], Counter[str]] = {}
@@ -86,12 +83,8 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
 
 
 def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
-    """The text under which a property's value is counted; None when the event does not have the
-    property.
-
-    Text counts as it is, everything else as its JSON (`true`, `12`, `{"a":1}`); null counts as
-    absent.
-    """
+    """The text under which a property's value is counted: text as it is, everything else as its
+    JSON (`true`, `12`, `{"a":1}`). None when the event does not have the property, or has null."""
     found = properties.get(name) if properties else None
     if found is None:
         return None

@@ -76,8 +76,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return cls.create(**fields, now=now)
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as JSON-ready fields, the timestamp as ISO 8601 text in UTC; `from_dict` reads
-        it back."""
+        """The event as JSON-ready fields, which `from_dict` reads back."""
         fields: dict[str, Any] = {"event_type": self.event_type}
         if self.user_id is not None:
             fields["user_id"] = self.user_id
@@ -159,10 +158,8 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     event_id: str | None = None
 
     def to_event(self, now: datetime, latest: datetime) -> Event | None:
-        """The event, when no rule can be broken by it; None when it needs a closer look.
-
-        `now` stamps what has no timestamp, `latest` is the last moment that is not too far ahead.
-        """
+        """The event, when no rule can be broken by it; None when it needs a closer look. `now`
+        stamps what has no timestamp, `latest` is the last moment that is not too far ahead."""
         if not (
             _is_usual(self.event_type, MAX_EVENT_TYPE_CHARACTERS)
             and (self.user_id is None or _is_usual(self.user_id, MAX_USER_ID_CHARACTERS))

@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
--- Move up to `limit` counters out of the live keys into the journal of a named batch. A batch is claimed part by part, so
--- that Redis is held for a millisecond at a time, or for ten where nobody else uses it: see pipeline/flushing/pace.py.
+-- Move up to `limit` counters out of the live keys into the journal of a named batch, part by part, at the pace of pace.py.
 -- A part that was taken before returns all that the batch holds and takes nothing more, so the call can be repeated.
 --
 -- KEYS  1 pending_flush   2 journal of this batch   3 batches   4 totals   5 dead
@@ -10,8 +9,7 @@
 
 local pending, journal, batches, totals, dead = unpack(KEYS)
 local id, limit, part = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
-local CLAIM = '#claim' -- the field of a journal that holds "epoch:number"
-local PARTS = '#parts' -- and that with the number of its newest part; no name of a counter begins with #
+local CLAIM, PARTS = '#claim', '#parts' -- fields with "epoch:number" and the newest part; no counter's name begins with #
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
 local SCANS = 50 -- a set that has shrunk has long stretches without a name
 local CHUNK = 2000 -- Lua's unpack() is bounded by its stack
@@ -23,9 +21,7 @@ end
 local books = redis.call('HMGET', totals, 'epoch', 'claims', 'pending_cursor')
 local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
 local stored_epoch, stored_claim = tonumber(ARGV[3]), tonumber(ARGV[4])
-if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) then
-    return { -1, epoch, claims }
-end
+if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) then return { -1, epoch, claims } end
 
 local claim, parts, taken_over = unpack(redis.call('HMGET', journal, CLAIM, PARTS, '#taken_over'))
 local held_number = 0

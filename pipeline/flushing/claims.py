@@ -54,18 +54,16 @@ class Claims:
         self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
     ) -> Claim:
         """Move up to `limit` counters into the journal under `batch_id`, as its first, second …
-        part; returns these.
-
-        To repeat the newest part takes nothing more and returns all that the batch holds.
-        `newest_stored` is the (epoch, claim number) that the ledger has reached. Raises
-        `RedisWentBack` when Redis is behind it, and then takes nothing.
-        """
+        part; returns these. To repeat the newest part takes nothing more and returns all that the
+        batch holds. Raises `RedisWentBack`, with nothing taken, when Redis is behind
+        `newest_stored`, the (epoch, claim number) that the ledger has reached."""
         keys, journal = self.keys, self.keys.inflight + batch_id
-        reply = _CLAIM.run(
+        call = _CLAIM.begin(
             self.client,
             keys=[keys.pending_flush, journal, keys.batches, keys.totals, keys.dead],
             args=[batch_id, limit, *newest_stored, part],
         )
+        reply = call.answer()
         if reply[0] == -1:
             raise _went_back(reply[1:], newest_stored)
         pending, epoch, number, *taken = reply

@@ -136,9 +136,8 @@ class FlushTransaction:
         A conflict with either unique key is no error, since two flushes may enter one batch at the
         same moment. What is then not there under its own id has the number of another.
         """
-        rows = {"rows": len(claim.counts), "claim": claim.number}
-        batch = {"batch_id": claim.batch_id, "epoch": claim.epoch, **rows}
-        if self.connection.execute(ENTER_BATCH, batch).rowcount:
+        batch = {"epoch": claim.epoch, "claim": claim.number, "rows": len(claim.counts)}
+        if self.connection.execute(ENTER_BATCH, {"batch_id": claim.batch_id, **batch}).rowcount:
             return True
         stored = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id == claim.batch_id)
         if self.connection.execute(stored).first() is None:

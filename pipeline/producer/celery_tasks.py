@@ -114,7 +114,7 @@ class _CheckedTask(Task):
             publisher = new_publisher()
         number = publisher.last_number = publisher.last_number + 1
         tag = f"{publisher.tag_prefix}{number}"
-        message = envelope(self.name, os.getpid()).message(task_id, tag, args, kwargs)
+        message = envelope(self.name, os.getpid()).message(task_id, tag, args, kwargs, repr(args))
         timeout_s = current_settings().publish_timeout_s if retry else 0.0
         publisher.send(message, events, timeout_s, number)
         # Not reached when the publish is unconfirmed: its number must stay the publisher's last.

@@ -70,26 +70,19 @@ class Envelope:
         self._template = _PLACES.sub(r"%(\1)b", text).encode()
 
     def message(
-        self,
-        task_id: str,
-        tag: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        shown: str | None = None,
+        self, task_id: str, tag: str, args: Sequence[Any], kwargs: Mapping[str, Any], shown: str
     ) -> bytes:
-        """The message with these arguments, which must be JSON-ready.
-
-        Tools show `args` as `shown`, else as `repr` has it; both are cut as Celery cuts them.
-        """
-        shown_args, shown_kwargs = (
+        """The message with these arguments, which must be JSON-ready. Tools show `args` as `shown`,
+        cut as Celery cuts it."""
+        shown, shown_kwargs = (
             text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-            for text in (shown or repr(args), repr(kwargs))
+            for text in (shown, repr(kwargs))
         )
         return self._template % {
             b"id": _encode(task_id),
             b"tag": _encode(tag),
             b"body": b'"%b"' % b64encode(_encode((args, kwargs, _EMBEDDED))),
-            b"args": _encode(shown_args),
+            b"args": _encode(shown),
             b"kwargs": _encode(shown_kwargs),
         }
 
@@ -136,9 +129,8 @@ class Publisher:
     def send(
         self, message: bytes, events: int, timeout_s: float, number: int | None = None
     ) -> None:
-        """Send under `number`, or the last, until Redis has taken it or for `timeout_s`.
-
-        Numbers must be sent in their order: Redis takes none that is not above the last.
+        """Send under `number`, or the last, until Redis has taken it or for `timeout_s`. It
+        takes no number that is not above the last.
 
         Raises kombu's OperationalError when Redis refused it, `PublishUnconfirmed` when it may have
         been taken.

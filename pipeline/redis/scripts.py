@@ -12,6 +12,9 @@ from typing import Any, cast
 import redis
 from redis.exceptions import NoScriptError
 
+Parts = Sequence[Any]
+"""Keys or arguments of a script: text, bytes and numbers."""
+
 
 @dataclass(frozen=True)
 class Script:
@@ -30,11 +33,11 @@ class Script:
         """The name under which a server that has loaded the script knows it."""
         return hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
-    def run(self, client: redis.Redis, keys: Sequence[Any], args: Sequence[Any] = ()) -> Any:
+    def run(self, client: redis.Redis, keys: Parts, args: Parts = ()) -> Any:
         """Call the script and return its answer. Raises redis.RedisError."""
         return self.begin(client, keys, args).answer()
 
-    def begin(self, client: redis.Redis, keys: Sequence[Any], args: Sequence[Any] = ()) -> Call:
+    def begin(self, client: redis.Redis, keys: Parts, args: Parts = ()) -> Call:
         """Send the call; its answer is waited for later. Raises redis.RedisError when it cannot be
         sent; it may have been, all the same."""
         pool = cast("Any", client.connection_pool)
@@ -52,12 +55,7 @@ class Call:
     keeps its connection."""
 
     def __init__(
-        self,
-        script: Script,
-        connection: Any,
-        keys: Sequence[Any],
-        args: Sequence[Any],
-        pool: Any = None,
+        self, script: Script, connection: Any, keys: Parts, args: Parts, pool: Any = None
     ) -> None:
         """Send the call. `connection` goes back to `pool` with the answer; without a pool it is its
         caller's."""
@@ -71,21 +69,16 @@ class Call:
         try:
             return self._connection.read_response()
         except NoScriptError:
-            return self._load_and_repeat()
+            self._connection.send_command("SCRIPT", "LOAD", self._script.source)
+            self._connection.read_response()
+            self._connection.send_command(*self._command)
+            return self._connection.read_response()
         finally:
-            self._release()
+            if self._pool is not None:
+                self._pool.release(self._connection)
 
     def drop(self) -> None:
         """Wait for no answer; whether the script has run stays unknown."""
         self._connection.disconnect()
-        self._release()
-
-    def _load_and_repeat(self) -> Any:
-        self._connection.send_command("SCRIPT", "LOAD", self._script.source)
-        self._connection.read_response()
-        self._connection.send_command(*self._command)
-        return self._connection.read_response()
-
-    def _release(self) -> None:
         if self._pool is not None:
             self._pool.release(self._connection)

@@ -47,11 +47,8 @@ class BatchConsumer:
 
     def handle(self, fetched: Sequence[Fetched]) -> list[Fetched]:
         """Count the messages, the last batch of them by `finish` or the next call; returns those
-        that are to go Celery's own way.
-
-        Raises redis.ConnectionError when Redis is away: what was taken is then kept for
-        `count_held`, and Redis holds it too, for another worker if this one dies.
-        """
+        for Celery itself. Raises redis.ConnectionError when Redis is away: what was taken is kept
+        for `count_held`, and Redis holds it too, for another worker if this one dies."""
         refused: list[Fetched] = []
         taken: list[Read] = []
         now = datetime.now(UTC)

@@ -12,7 +12,7 @@ from base64 import b64decode
 from binascii import a2b_base64
 from collections.abc import Container
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -178,13 +178,8 @@ def _usual_events(message: _Message, now: datetime) -> list[Event] | None:
     if len(wires) > MAX_EVENTS_PER_MESSAGE:
         return None
     latest = now + MAX_AHEAD
-    events: list[Event] = []
-    for wire in wires:
-        event = wire.to_event(now, latest)
-        if event is None:
-            return None
-        events.append(event)
-    return events
+    events = [wire.to_event(now, latest) for wire in wires]
+    return None if None in events else cast("list[Event]", events)
 
 
 def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]:
