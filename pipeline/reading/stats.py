@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from pipeline.counting.increments import cut_value
+from pipeline.days import list_days
 from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.redis.keys import Keys, UserCounter, hour_text
@@ -135,7 +136,7 @@ class Stats:
         wanted = {"user_id": user_id, "event_type": event_type, "first": first, "last": last}
         return sum(
             self._read(
-                Question(_USER_DAYS, wanted, name, [name(day) for day in _days(first, last)])
+                Question(_USER_DAYS, wanted, name, [name(day) for day in list_days(first, last)])
             )
         )
 
@@ -163,7 +164,7 @@ class Stats:
             "first": first,
             "last": last,
         }
-        days = _days(first, last)
+        days = list_days(first, last)
         counts = self._read(Question(_VALUE_DAYS, wanted, name, [name(day) for day in days]))
         return list(zip(days, counts, strict=True))
 
@@ -234,7 +235,7 @@ class Stats:
         def name(day: date) -> str:
             return self._keys.daily(event_type, f"{day}")
 
-        days = _days(first, last)
+        days = list_days(first, last)
         wanted = {"event_type": event_type, "first": first, "last": last}
         counts = self._read(Question(_DAYS, wanted, name, [name(day) for day in days]))
         return list(zip(days, counts, strict=True))
@@ -242,7 +243,7 @@ class Stats:
     def _by_hour(self, event_type: str, first: date, last: date) -> list[tuple[datetime, int]]:
         hours = [
             datetime.combine(day, time(hour), UTC)
-            for day in _days(first, last)
+            for day in list_days(first, last)
             for hour in range(24)
         ]
         if not hours:
@@ -258,7 +259,3 @@ class Stats:
     def _read(self, question: Question) -> list[int]:
         found = self._exact.read(question)
         return [found[name] for name in question.names]
-
-
-def _days(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]

@@ -184,7 +184,7 @@ def test_while_postgres_is_away_events_wait_within_the_bound_and_none_is_lost(
 
     log = alone.status()["event_log"]
     assert log["events"] == OUTAGE_EVENTS
-    assert log["bytes"] < alone.settings.event_log_max_bytes
+    assert log["bytes"] < alone.options.counters.event_log.max_bytes
     used = alone.redis.info("memory")["used_memory"] - used_before
     print(f"\n{OUTAGE_EVENTS:,} events wait in {log['bytes']:,} bytes; Redis grew by {used:,}")
 
@@ -294,7 +294,7 @@ def test_queries_look_at_little_of_the_table_and_a_day_is_pruned_by_detaching(
 
     oldest = NOW.date() - timedelta(days=DAYS - 1)
     began = time.perf_counter()
-    found = filled.prune(oldest + timedelta(days=filled.settings.events_retention_days + 1))
+    found = filled.prune(oldest + timedelta(days=filled.options.events_retention_days + 1))
     print(f"{ROWS // DAYS:,} events pruned in {time.perf_counter() - began:.3f} s")
     assert found.dropped == [f"events_{oldest:%Y_%m_%d}"]
     [[first]] = execute(filled, "SELECT min(timestamp) FROM events")
