@@ -13,7 +13,7 @@ from tests.helpers.support import event
 from tests.path.following import ROOT
 from tests.path.marks import COUNT_BY, EVENT, MARK, is_marked
 from tests.path.page import PAGE, TODO, Row, numbers_of, rows_of, update
-from tests.path.stops import PROCESSES, Stop, find_stop, follow_event, summarize
+from tests.path.stops import PROCESSES, Stop, count, find_stop, follow_event, summarize
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,13 @@ def test_the_page_names_every_stop_in_order(stops: list[Stop], page: str) -> Non
 
 def test_the_page_says_how_long_the_way_is(stops: list[Stop], page: str) -> None:
     assert numbers_of(page) == [summarize(stops)], "make path ARGS=--update"
+
+
+def test_the_way_is_short(stops: list[Stop]) -> None:
+    how_many, files, lines = count(stops)
+    assert how_many <= 60
+    assert files <= 18
+    assert lines <= 1_100
 
 
 def test_the_page_says_of_every_stop_what_happens_and_what_a_crash_does(page: str) -> None:
