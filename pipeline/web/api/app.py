@@ -1,6 +1,6 @@
 """The stats API: every number of `pipeline.reading.stats` over HTTP, for holders of a read token.
 
-Routes see paths as they were sent, percent-encoded, so that a `/` in an id is told from one that
+Routes see paths as they were sent, percent-encoded, so that a `/` in an id differs from one that
 ends it.
 """
 

@@ -148,6 +148,14 @@ def test_every_table_is_answered_as_csv(services: Services, api: Api, path: str)
     assert preferred.headers["content-type"] == "application/json"
 
 
+@pytest.mark.parametrize("accept", ["text/csvx", "text/csv;q=0", "*/*", ""])
+def test_a_table_is_answered_in_json_where_csv_is_not_accepted(api: Api, accept: str) -> None:
+    response = api.reader.get("/api/stats/count?event_type=x", headers={"Accept": accept})
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_no_cell_of_a_csv_is_a_formula(services: Services, api: Api, formula: str) -> None:
     count_events(services, event(user_id=formula))
