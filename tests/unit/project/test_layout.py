@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ from statistics import median
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import pipeline
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("config", "pipeline", "tasks")
@@ -208,3 +211,20 @@ def test_make_help_lists_every_target() -> None:
 @pytest.mark.parametrize("script", [".ci/run", ".ci/install"])
 def test_a_script_can_be_run(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *[f"pipeline:{name}" for name in pipeline.__all__],
+        "pipeline.stats:Stats",
+        "pipeline.web.main:app",
+        "pipeline.cli:main",
+        "tasks:track_event",
+        "tasks:flush_counters",
+        "tasks.app:app",
+    ],
+)
+def test_a_documented_import_path_leads_to_what_it_names(path: str) -> None:
+    module, _, name = path.partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
