@@ -17,7 +17,6 @@ from celery import Celery
 from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration
-from pipeline.options import CounterOptions
 from pipeline.producer import rabbitmq
 from pipeline.producer.publisher import Envelope, Publisher
 from pipeline.producer.settings import ProducerSettings, current_settings, use_settings
@@ -132,10 +131,4 @@ def check_address() -> None:
 def counters() -> Counters:
     """The counters of this process, for events that it counts itself."""
     settings = current_settings()
-    options = CounterOptions(
-        count_by=settings.count_by,
-        values_cap=settings.values_cap,
-        dedup_window_s=settings.dedup_window_s,
-        counter_ttl_s=settings.counter_ttl_s,
-    )
-    return Counters(redis_client(settings.redis_address()), Keys(settings.prefix), options)
+    return Counters(redis_client(settings.redis_address()), Keys(settings.prefix), settings)

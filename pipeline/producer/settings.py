@@ -12,22 +12,18 @@ from typing import Any
 
 from pipeline import server_addresses
 from pipeline.errors import InvalidConfiguration
-from pipeline.options import CountBy
+from pipeline.options import CounterOptions
 
 
 @dataclass(frozen=True)
-class ProducerSettings:
-    """Where events go. `count_by` and what follows matter to events counted in this process."""
+class ProducerSettings(CounterOptions):
+    """Where events go; and how those are counted that this process counts itself."""
 
     redis_url: str | None = field(default=None, repr=False)
     broker_url: str | None = field(default=None, repr=False)
     data_dir: Path = Path(".analytics")
     publish_timeout_s: float = 30
     prefix: str = "analytics:"
-    count_by: CountBy = field(default_factory=dict)
-    values_cap: int = 10_000
-    dedup_window_s: int = 86_400
-    counter_ttl_s: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
