@@ -67,7 +67,7 @@ class Follower:
         elif not under_way:  # called before we began to follow
             return
         place = code.co_filename, code.co_firstlineno
-        # At a call the only variables are the arguments; at a return they are of no interest.
+        # At a call these are the arguments, and what a closure or a resumed generator holds.
         values = frame.f_locals.values() if happened == "call" else (result,)
         self.note(place, under_way[-1], *values)
         if happened == "return":
