@@ -75,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.without_ledger:
         sabotaged: Any = store.FlushTransaction
-        sabotaged._enter = lambda _, claims: {claim.batch_id for claim in claims}
+        sabotaged._enter = lambda _self, _claim: True
     install(Stop(options.at, options.nth, kill if options.then == "kill" else pause))
     keys, client = Keys(), redis_client(options.redis_url)
     engine = sqlalchemy.create_engine(options.postgres_url)
