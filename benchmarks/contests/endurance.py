@@ -1,4 +1,4 @@
-"""`python -m benchmarks.endurance --minutes 10`: the memory of an event worker under full load.
+"""The memory of an event worker under full load: `python -m benchmarks.contests.endurance`.
 
 The worker always finds messages in the queue, of one event and of five hundred by turns; a flush
 runs every minute. Prints a line a minute, and at the end by how much the worker grew after the
@@ -33,7 +33,8 @@ _ENOUGH_MESSAGES = 20
 
 def main() -> None:
     """Run what the options say."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
+    program = "python -m benchmarks.contests.endurance"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     parser.add_argument("--minutes", type=int, default=10)
     minutes = parser.parse_args().minutes
     with open_stage(FULL, lambda _: None) as stage:

@@ -1,7 +1,7 @@
 """A process of its own that flushes when it is told to, as a flush worker does.
 
-`python -m benchmarks.flusher` makes its connections, writes a line, waits for one, flushes, and
-writes how that went as JSON: counters stored, begin and end (CLOCK_MONOTONIC), and memory.
+`python -m benchmarks.stage.flusher` makes its connections, writes a line, waits for one, flushes,
+and writes how that went as JSON: counters stored, begin and end (CLOCK_MONOTONIC), and memory.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Flusher:
     def __init__(self) -> None:
         """Start it, and wait until it has its connections."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.stage.stage.flusher"],
+            [sys.executable, "-m", "benchmarks.stage.flusher"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

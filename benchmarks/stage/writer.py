@@ -1,8 +1,8 @@
 """A process of its own whose threads call `track_event.delay()` at a steady pace until its input
 ends.
 
-`python -m benchmarks.writer` writes a line when it has begun, and at the end one with the calls as
-JSON: [when (CLOCK_MONOTONIC, s), how long (ms)].
+`python -m benchmarks.stage.writer` writes a line when it has begun, and at the end one with the
+calls as JSON: [when (CLOCK_MONOTONIC, s), how long (ms)].
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Writer:
     def __init__(self) -> None:
         """Start it, and wait until it writes."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.stage.stage.writer"],
+            [sys.executable, "-m", "benchmarks.stage.writer"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,6 +1,6 @@
 """A reader that asks all along: no count may ever fall, nor exceed what had been attempted by then.
 
-    python -m tests.chaos.reader LOGS REPORT
+    python -m tests.chaos.processes.reader LOGS REPORT
 
 It ends with SIGTERM, and then writes what it saw to the file REPORT.
 """

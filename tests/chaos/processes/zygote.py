@@ -1,6 +1,6 @@
 """A parent that has everything imported and forks a new process whenever it is told to.
 
-    python -m tests.chaos.zygote celery|producer|control|'control producer'
+    python -m tests.chaos.processes.zygote celery|producer|control|'control producer'
 
 A killed worker is so replaced in milliseconds, where starting Python, Celery and the tasks takes
 two seconds of work. Its children are real processes: what they run is `celery`'s own command line,

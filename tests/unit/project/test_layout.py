@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -228,3 +228,26 @@ def test_a_script_can_be_run(script: str) -> None:
 def test_a_documented_import_path_leads_to_what_it_names(path: str) -> None:
     module, _, name = path.partition(":")
     assert hasattr(importlib.import_module(module), name)
+
+
+PROGRAM = re.compile(
+    r"""(?:python -m |"-m",\s*"|--factory",\s*")((?:benchmarks|pipeline|tasks|tests)[.\w]*)"""
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path in (
+            *files("benchmarks", *PACKAGES, "tests"),
+            ROOT / "Makefile",
+            ROOT / "README.md",
+        )
+        if path.suffix in {".py", ".md", ""} and PROGRAM.search(path.read_text(encoding="utf-8"))
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_program_that_is_started_by_its_name_is_there(path: Path) -> None:
+    for name in PROGRAM.findall(path.read_text(encoding="utf-8")):
+        assert importlib.util.find_spec(name) is not None, name
