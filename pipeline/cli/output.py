@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 
 
 def print_json(result: object) -> None:
-    """Print the one object of a command with `--json`."""
-    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    """Print the one object of a command with `--json`. What is not printable is escaped: a terminal
+    would obey control characters, and show text that changes its direction as another."""
+    text = json.dumps(result, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -55,6 +55,8 @@ def create_stats_api(dependencies: WebDependencies) -> FastAPI:
         version=version("analytics-pipeline"),
         docs_url=None,
         redoc_url=None,
+        # A redirect to the same path without its slash would lead to the Host that a client named.
+        redirect_slashes=False,
         lifespan=lifespan,
         exception_handlers={
             **EXCEPTION_HANDLERS,

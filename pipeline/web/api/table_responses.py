@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ REVALIDATE = "private, no-cache"
 # A ranking is as of a flush, and says of which.
 CACHE_SHORTLY = "private, max-age=5"
 
-_FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# At the beginning of a cell, or after what a spreadsheet may be set to take for the end of one.
+_FORMULA = re.compile(r"(^|[;\t\r\n])(\s*)(?=[=+\-@＝＋－＠])")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,12 @@ def _prefers_csv(request: Request) -> bool:
 
 
 def _escape_formula(cell: object) -> object:
-    """A spreadsheet runs text that begins like a formula; an apostrophe before it makes it text."""
-    if isinstance(cell, str) and cell.startswith(_FORMULA_BEGINNINGS):
-        return f"'{cell}"
-    return cell
+    """A spreadsheet runs text that begins like a formula; an apostrophe before it makes it text.
+
+    White space before a formula does not hinder it, and neither do quotes around the cell where
+    columns are parted by something else than commas.
+    """
+    if not isinstance(cell, str):
+        return cell
+    escaped = _FORMULA.sub(r"\1'\2", cell)
+    return f"'{cell}" if escaped == cell and cell.startswith(("\t", "\r", "\n")) else escaped

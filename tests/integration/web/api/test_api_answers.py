@@ -168,6 +168,39 @@ def test_no_cell_of_a_csv_is_a_formula(services: Services, api: Api, formula: st
     assert rows == [["value", "count"], [f"'{formula}", "1"]]
 
 
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("  =1+1", "'  =1+1"),
+        ("\u00a0@SUM(A1)", "'\u00a0@SUM(A1)"),
+        ("a;=1+1", "a;'=1+1"),
+        ("a; +1;-2", "a;' +1;'-2"),
+        ("a\n=1", "a\n'=1"),
+        ("a\t=1", "a\t'=1"),
+        ("a=1", "a=1"),
+        ("a;b-c", "a;b-c"),
+    ],
+)
+def test_a_cell_of_a_csv_is_no_formula_in_a_spreadsheet_with_other_separators(
+    services: Services, api: Api, cell: str, written: str
+) -> None:
+    count_events(services, event(user_id=cell))
+
+    table = api.reader.get(
+        "/api/stats/top?event_type=page_view&of=user&fresh=true&format=csv"
+    ).content.decode()
+
+    assert list(csv.reader(io.StringIO(table, newline="")))[1] == [written, "1"]
+
+
+@pytest.mark.parametrize("path", ["/api/stats/count/", "/api/events/", "/docs/", "/openapi.json/"])
+def test_no_path_leads_to_the_host_that_a_client_names(api: Api, path: str) -> None:
+    response = api.reader.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+
+    assert response.status_code == 404
+    assert "location" not in response.headers
+
+
 @pytest.mark.parametrize("path", TABLES)
 def test_an_answer_that_the_client_has_is_not_sent_again(
     services: Services, api: Api, path: str
