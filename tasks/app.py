@@ -29,6 +29,7 @@ from pipeline.redis.client import check_redis
 from pipeline.services import Services, connect, connect_counters
 from tasks.transport import transport
 from tasks.worker import stopping
+from tasks.worker.checked_task import CheckedTask
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def celery_options() -> dict[str, Any]:
 
 
 transport.install()
-app = Celery("analytics", set_as_current=False)
+app = Celery("analytics", set_as_current=False, task_cls=CheckedTask)
 app.add_defaults(celery_options)
 
 
