@@ -56,7 +56,10 @@ def contents(server: redis.Redis) -> dict[bytes, tuple[bytes, int]]:
             value = repr(server.zrange(name, 0, -1)).encode()
         else:
             value = server.dump(name) or b""
-        found[name] = value, server.pttl(name) // 30_000
+        lifetime_ms = server.pttl(name)
+        # Rounded, not cut: an hour that has just begun is 120 halves of a minute, and so it is a
+        # moment later.
+        found[name] = value, lifetime_ms if lifetime_ms < 0 else round(lifetime_ms / 30_000)
     return found
 
 
