@@ -133,7 +133,7 @@ class TooMuchWaiting(PipelineError):
 
 
 class ClientGone(PipelineError):
-    """The client closed the connection before its request was complete; nobody waits for an
+    """The client closed the connection before its request was complete: no client waits for an
     answer."""
 
 

@@ -7,7 +7,7 @@ from pipeline.server_errors import describe, walk_causes
 
 
 def explain(error: BaseException) -> str | None:
-    """What was wrong and what to do, on one line; None for an exception nobody expected."""
+    """What was wrong and what to do, on one line; None for an unexpected exception."""
     for one in walk_causes(error):
         text = str(one) if isinstance(one, PipelineError) else describe(one) or _explain_system(one)
         if text is not None:

@@ -121,7 +121,7 @@ for at, group in ipairs(batch.values) do
 end
 local unlogged = 0
 for i, entry in ipairs(batch.log) do
-    -- A stream takes no more once somebody has used up its ids.
+    -- A stream whose ids are used up takes no more.
     if fits[i] and type(redis.pcall('XADD', entry.stream, '*', 'name', entry.name, 'events', entry.events,
         'format', '1', 'blob', blob(i))) == 'string' then
         redis.pcall('HINCRBY', entry.sizes, entry.partition .. ':bytes', #blob(i))

@@ -1,4 +1,4 @@
-"""User ids that nobody can read back: what is counted and kept in place of them."""
+"""User ids that cannot be read back: what is counted and kept in place of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def pseudonym(secret: str, user_id: str) -> str:
     """The HMAC-SHA256 of the id in hexadecimal; the id itself when `secret` is empty.
 
     The same secret and id give the same pseudonym always, so a user's events still count as one
-    user's. Another secret makes everybody somebody else.
+    user's. With another secret every user is a new one.
     """
     if not secret:
         return user_id

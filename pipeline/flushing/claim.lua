@@ -63,7 +63,7 @@ local function take(name, count)
     elseif type(count) == 'string' and #count <= LONGEST_COUNT and string.match(count, '^%-?%d+$')
         and string.sub(name, 1, 1) ~= '#' then
         taken[#taken + 1], counts[name] = name, count
-    else -- somebody else's value: it stays out of the books, but is not lost
+    else -- a value that is not ours: it stays out of the books, but is not lost
         redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'at_s', now[1],
             'count', type(count) == 'string' and count or '',
             'reason', type(count) == 'table' and count.err or 'the counter is not a whole number')

@@ -58,12 +58,11 @@ class Claims:
         batch holds. Raises `RedisWentBack`, with nothing taken, when Redis is behind
         `newest_stored`, the (epoch, claim number) that the ledger has reached."""
         keys, journal = self.keys, self.keys.inflight + batch_id
-        call = _CLAIM.begin(
+        reply = _CLAIM.run(
             self.client,
             keys=[keys.pending_flush, journal, keys.batches, keys.totals, keys.dead],
             args=[batch_id, limit, *newest_stored, part],
         )
-        reply = call.answer()
         if reply[0] == -1:
             raise _went_back(reply[1:], newest_stored)
         pending, epoch, number, *taken = reply

@@ -273,6 +273,6 @@ def joined_columns(table: Table, columns: Columns) -> dict[str, Any]:
     joined = {name: _SEPARATOR.join(column) for name, column in by_name.items()}
     separator = _SEPARATOR
     if any(text.count(separator) != len(columns[0]) - 1 for text in joined.values()):
-        separator = f"{_SEPARATOR}{secrets.token_hex(8)}"  # which nobody can have put into a name
+        separator = f"{_SEPARATOR}{secrets.token_hex(8)}"  # which no name can contain
         joined = {name: separator.join(column) for name, column in by_name.items()}
     return {**joined, "separator": separator}

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Close a batch that a flush has left, or is still claiming: nobody adds to it after this. May be repeated.
+-- Close a batch that a flush has left, or is still claiming: nothing is added to it after this. May be repeated.
 --
 -- KEYS  1 journal of the batch
 -- Returns what the journal holds, {field, value, …}; empty when it is there no longer.

@@ -69,7 +69,7 @@ def existing(connection: Connection, table: Table) -> list[Partition]:
 def drop(engine: Engine, table: Table, partition: Partition) -> None:
     """Detach a partition and drop it: its rows are gone at once, however many. May be repeated.
 
-    Raises sqlalchemy.exc.OperationalError when somebody reads the table for longer than the lock is
+    Raises sqlalchemy.exc.OperationalError when a reader holds the table for longer than the lock is
     waited for; then nothing has changed.
     """
     with engine.begin() as connection:

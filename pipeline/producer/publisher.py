@@ -110,7 +110,8 @@ class PublishUnconfirmed(PipelineError, OperationalError):  # type: ignore[misc]
 
 
 class Publisher:
-    """One producer id and its connection. Not for two threads at once."""
+    """One producer id and its connection. Not for two threads at once. Numbers are sent in their
+    order: Redis takes none that is not above the last."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, queue: str, producer_id: str | None = None
@@ -129,8 +130,7 @@ class Publisher:
     def send(
         self, message: bytes, events: int, timeout_s: float, number: int | None = None
     ) -> None:
-        """Send under `number`, or the last, until Redis has taken it or for `timeout_s`. It
-        takes no number that is not above the last.
+        """Send under `number`, or the last, until Redis has taken it or for `timeout_s`.
 
         Raises kombu's OperationalError when Redis refused it, `PublishUnconfirmed` when it may have
         been taken.

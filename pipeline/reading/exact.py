@@ -163,7 +163,7 @@ class ExactReader:
 
 
 def _number(count: bytes | None) -> int:
-    """A count; 0 for somebody else's value, of which a claim makes a dead letter."""
+    """A count; 0 for a value that is not ours, of which a claim makes a dead letter."""
     if count is None or len(count) > _LONGEST_COUNT or not count.removeprefix(b"-").isdigit():
         return 0
     return int(count)

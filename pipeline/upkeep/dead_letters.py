@@ -1,5 +1,5 @@
-"""Dead letters: what could not be counted, kept as it came with the reason, until somebody replays
-or drops it."""
+"""Dead letters: what could not be counted, kept as it came with the reason, until it is
+replayed or dropped."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was dropped: names of partitions; `busy` are those that somebody reads just now."""
+    """What was dropped: names of partitions; `busy` are those that are being read."""
 
     dropped: list[str]
     busy: list[str]
@@ -62,7 +62,7 @@ def read_pruned_before(connection: Connection, table: Table) -> date | None:
 
 
 def _dropped(name: str, drop: Callable[[], None], found: Pruned) -> bool:
-    """Drop; whether nobody was in the way."""
+    """Drop the partition; returns whether no reader was in the way."""
     try:
         drop()
     except OperationalError as error:

@@ -90,5 +90,5 @@ class Snapshot:
 def _count(text: Any) -> int:
     try:
         return int(text) if text else 0
-    except ValueError:  # somebody else's value; it reaches no table either
+    except ValueError:  # a value that is not ours; it reaches no table either
         return 0

@@ -85,7 +85,7 @@ class BatchConsumer:
                 applied = counters().apply_or_bury(deliveries, datetime.now(UTC), under_way)
             except redis.ResponseError as error:
                 # A structure of ours has been overwritten. The messages stay unacknowledged, and so
-                # come back after the visibility timeout, until somebody has mended it.
+                # come back after the visibility timeout, until it is mended.
                 logger.critical("Redis cannot count, %d messages wait: %s", len(batch), error)
             del self._held[: len(batch)]
             self._report([(read.task, read.task_id) for read in batch])

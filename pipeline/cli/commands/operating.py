@@ -1,4 +1,4 @@
-"""Commands for whoever keeps the pipeline running: flush, status, settings, migrate and so on."""
+"""Commands for operators: flush, status, settings, migrate and so on."""
 
 from __future__ import annotations
 
