@@ -5,12 +5,7 @@ The environment variable of a setting is its name in capitals after `ANALYTICS_`
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -21,19 +16,21 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config import values
+from config.description import (
+    PREFIX,
+    SettingRow,
+    explain_errors,
+    find_unknown_variables,
+    name_variable,
+    show_value,
+)
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
 
-PREFIX = "ANALYTICS_"
-# Variables of the test suite; they configure tests, not the pipeline.
-TEST_PREFIX = "ANALYTICS_TEST_"
-
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
-_SHOWN_CHARACTERS = 80
 _SECRET_CHARACTERS = 16
 
 
@@ -296,27 +293,17 @@ class Settings(BaseSettings):
         return self
 
 
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting as people see it; secrets are masked."""
-
-    name: str
-    value: str
-    default: str
-    meaning: str
-
-
 def load() -> Settings:
     """The settings of this process's environment.
 
     Raises `InvalidConfiguration` with one line for every variable that is wrong, unknown ones
     included: a misspelt name would otherwise leave its default in force without a word.
     """
-    lines = list(_find_unknown_variables())
+    lines = list(find_unknown_variables(Settings.model_fields))
     try:
         settings = Settings()
     except ValidationError as error:
-        lines += [_explain(details) for details in _take_first_of_each(error)]
+        lines += explain_errors(error, Settings.model_fields)
     if lines:
         raise InvalidConfiguration("\n".join(lines))
     return settings
@@ -327,61 +314,9 @@ def describe(settings: Settings) -> list[SettingRow]:
     return [
         SettingRow(
             name=name_variable(name),
-            value=_show(name, getattr(settings, name)),
-            default=_show(name, field.get_default(call_default_factory=True)),
+            value=show_value(name, getattr(settings, name)),
+            default=show_value(name, field.get_default(call_default_factory=True)),
             meaning=field.description or "",
         )
         for name, field in Settings.model_fields.items()
     ]
-
-
-def name_variable(name: str) -> str:
-    """The environment variable of the setting `name`."""
-    return PREFIX + name.upper()
-
-
-def _find_unknown_variables() -> Iterator[str]:
-    known = [name_variable(name) for name in Settings.model_fields]
-    for name in sorted(os.environ):
-        upper = name.upper()
-        if not upper.startswith(PREFIX) or upper.startswith(TEST_PREFIX) or upper in known:
-            continue
-        close = difflib.get_close_matches(upper, known, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "`analytics settings` lists them all"
-        yield f"{name}: there is no such setting; {remedy}"
-
-
-def _take_first_of_each(error: ValidationError) -> Iterator[ErrorDetails]:
-    seen = set()
-    for details in error.errors(include_url=False):
-        name = details["loc"][0] if details["loc"] else ""
-        if name not in seen:
-            seen.add(name)
-            yield details
-
-
-def _explain(details: ErrorDetails) -> str:
-    reason = str(details["ctx"]["error"]) if details["type"] == "value_error" else None
-    if not details["loc"]:  # a rule between settings; it names them itself
-        return reason or details["msg"]
-    name = str(details["loc"][0])
-    field = Settings.model_fields[name]
-    given = os.environ.get(name_variable(name), details["input"])
-    return f"{name_variable(name)}={_show(name, given)}: {reason or values.describe_rule(field)}"
-
-
-def _show(name: str, value: object) -> str:
-    if value is None:
-        return {"broker_url": "(Redis)", "user_id_secret": "(none)"}.get(name, "(private server)")
-    if name.endswith("_secret"):
-        return "***" if value else ""
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    if name.endswith("_url"):
-        return urls.mask_url(str(value))
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    shown = str(value)
-    if not shown.isprintable():
-        shown = ascii(shown)
-    return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"

@@ -18,7 +18,8 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from typer.main import get_command
 
-from config.settings import Settings, load, name_variable
+from config.description import name_variable
+from config.settings import Settings, load
 from pipeline.cli.app import app as command_line
 from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 from pipeline.embedded.postgres import find_installation
