@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,10 +16,50 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from pipeline.errors import InvalidConfiguration
+from pipeline.errors import InvalidConfiguration, InvalidEvent
+from pipeline.event.rules import check_event_type
 
 KeyKind = Literal["write", "read"]
 _PREFIXES: dict[KeyKind, str] = {"write": "wk", "read": "rt"}
+_SOURCE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+PAGE_KEY_MAX_AGE_S = 7 * 86_400
+"""What the command line gives a page's key: browsers send what they queued offline days later."""
+
+
+class KeyScope(NamedTuple):
+    """What a write key may do, apart from its origins; by default anything."""
+
+    source: str = ""
+    """Source of the event ids, where it is not the default of `AccessKey.id_source`."""
+    event_types: tuple[str, ...] = ()
+    """The only event types that the key may send, as the client names them; empty: any."""
+    max_age_s: int | None = None
+    """Greatest age of an event, in seconds; None: any."""
+    events_per_s: int | None = None
+    """Rate limit; None: that of the settings for such a key, 0: no limit."""
+
+    def check(self) -> None:
+        """Raises `InvalidConfiguration`, which names the part that is wrong."""
+        if self.source and not _SOURCE.fullmatch(self.source):
+            raise InvalidConfiguration(
+                f"{self.source!r} is not the name of a source: give 1 to 64 letters, digits, dots, "
+                "hyphens or underscores, such as shop"
+            )
+        for event_type in self.event_types:
+            try:
+                check_event_type(event_type)
+            except InvalidEvent as error:
+                raise InvalidConfiguration(f"the key's {error}") from error
+        if self.max_age_s is not None and self.max_age_s < 1:
+            raise InvalidConfiguration(
+                f"a greatest age of {self.max_age_s} s admits no event: give at least 1 s"
+            )
+        if self.events_per_s is not None and self.events_per_s < 0:
+            raise InvalidConfiguration(
+                f"{self.events_per_s} events a second is below 0: give a rate, or 0 for no limit"
+            )
 
 
 class AccessKey(msgspec.Struct, frozen=True):
@@ -35,6 +76,23 @@ class AccessKey(msgspec.Struct, frozen=True):
     """Whether this read token may erase users."""
     created_at: datetime | None = None
     revoked_at: datetime | None = None
+    source: str = ""
+    """Source that was named for the event ids; see `id_source`."""
+    event_types: tuple[str, ...] = ()
+    """The only event types that the key may send; empty: any."""
+    max_age_s: int | None = None
+    """Greatest age of an event, in seconds; None: any."""
+    events_per_s: int | None = None
+    """Rate limit; None: that of the settings for such a key, 0: no limit."""
+
+    @property
+    def id_source(self) -> str:
+        """Within what the event ids of this key are unique, together with the event type.
+
+        A page's key stands in public pages, so its ids are its own unless a source was named. Keys
+        of servers share the source "" with what sends without a key.
+        """
+        return self.source or (self.id if self.origins else "")
 
     def allows(self, origin: str) -> bool:
         """Whether a page of this origin may use the key."""
@@ -67,12 +125,18 @@ class PresentedKey(NamedTuple):
 
 
 def create_key(
-    kind: KeyKind, name: str, origins: Sequence[str], *, may_forget: bool
+    kind: KeyKind,
+    name: str,
+    origins: Sequence[str],
+    *,
+    may_forget: bool,
+    scope: KeyScope = KeyScope(),  # noqa: B008 — immutable
 ) -> tuple[AccessKey, str]:
     """A new key, and the text that its owner presents.
 
-    Raises `InvalidConfiguration` for an origin that is not one.
+    Raises `InvalidConfiguration` for an origin that is not one and for a scope that cannot be.
     """
+    scope.check()
     for origin in origins:
         _check_origin(origin)
     secret = secrets.token_urlsafe(32)
@@ -84,6 +148,7 @@ def create_key(
         origins=tuple(origins),
         may_forget=may_forget,
         created_at=datetime.now(UTC),
+        **scope._asdict(),
     )
     return key, f"{_PREFIXES[kind]}_{key.id}_{secret}"
 

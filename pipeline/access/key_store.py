@@ -16,7 +16,7 @@ from typing import cast
 import msgspec
 import redis
 
-from pipeline.access.access_key import AccessKey, KeyKind, PresentedKey, create_key
+from pipeline.access.access_key import AccessKey, KeyKind, KeyScope, PresentedKey, create_key
 from pipeline.errors import NoSuchAccessKey, PipelineError, ServerUnavailable
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
@@ -46,13 +46,19 @@ class AccessKeyStore:
         self._refreshing: asyncio.Task[None] | None = None
 
     def create(
-        self, kind: KeyKind, name: str, origins: Sequence[str] = (), *, may_forget: bool = False
+        self,
+        kind: KeyKind,
+        name: str,
+        origins: Sequence[str] = (),
+        *,
+        may_forget: bool = False,
+        scope: KeyScope = KeyScope(),  # noqa: B008 — immutable
     ) -> tuple[AccessKey, str]:
         """Make a key; returns it and the text that its owner presents, which is stored nowhere.
 
-        Raises `InvalidConfiguration` for an origin that is not one, `ServerUnavailable`.
+        Raises `InvalidConfiguration` for an origin or a scope that cannot be, `ServerUnavailable`.
         """
-        key, presented = create_key(kind, name, origins, may_forget=may_forget)
+        key, presented = create_key(kind, name, origins, may_forget=may_forget, scope=scope)
         self._store(key)
         return key, presented
 
