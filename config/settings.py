@@ -173,6 +173,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Events a second that the collector takes with one write key. 0: any number",
     )
+    page_key_events_per_s: int = Field(
+        default=1_000,
+        ge=0,
+        description="Events a second that the collector takes with one write key that has origins, "
+        "unless the key has a rate of its own. 0: as many as with any key",
+    )
     address_requests_per_s: int = Field(
         default=1_000,
         ge=0,

@@ -14,12 +14,14 @@ from pipeline.services import Services
 
 @dataclass(frozen=True)
 class WebOptions:
-    """The values that the web application needs; the first five are settings."""
+    """The values that the web application needs; the first six are settings."""
 
     user_id_secret: str = field(default="", repr=False)
     """HMAC secret for pseudonymising user ids; empty: they are stored as they come."""
     key_events_per_s: int = 0
     """Events a second that one write key may send; 0: any number."""
+    page_key_events_per_s: int = 0
+    """Events a second that one write key with origins may send; 0: as many as any."""
     address_requests_per_s: int = 0
     """Requests a second to the collector from one address; 0: any number."""
     trusted_proxies: Sequence[str] = ()

@@ -52,6 +52,7 @@ def create_dependencies(settings: Settings, redis_url: str, postgres_url: str) -
     options = WebOptions(
         user_id_secret=secret.get_secret_value() if secret else "",
         key_events_per_s=settings.key_events_per_s,
+        page_key_events_per_s=settings.page_key_events_per_s,
         address_requests_per_s=settings.address_requests_per_s,
         trusted_proxies=tuple(settings.trusted_proxies),
         log_level=settings.log_level,

@@ -1,7 +1,7 @@
 """The collector: takes the events of a request, and returns when they are published.
 
 A request passes, in this order: its body is read (size, memory, timeout), the address's rate limit,
-the access key, the parser, the key's rate limit, the publisher.
+the access key, the parser with the key's scope, the key's rate limit, the publisher.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pipeline.web.collector.formats.parsed_events import MAX_EVENT_BYTES, Parsed
 from pipeline.web.collector.formats.segment import find_write_key
 from pipeline.web.collector.rate_limits import RateLimit
 from pipeline.web.collector.request_head import RequestHead
+from pipeline.web.collector.scope import KeyRates, check_origin
 from pipeline.web.collector.timeouts import SharedTimeout
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.errors import (
     BodyTooSlow,
-    OriginNotAllowed,
     RequestRefused,
     TooLarge,
     TooManyRequests,
@@ -65,7 +65,9 @@ class Collector:
         self._publish_timeout = SharedTimeout(options.publish_timeout_s)
         self._publisher = BatchingPublisher()
         self._address_limit = RateLimit(client, keys, "address", options.address_requests_per_s)
-        self._key_limit = RateLimit(client, keys, "key", options.key_events_per_s)
+        self._key_rates = KeyRates(
+            client, keys, options.key_events_per_s, options.page_key_events_per_s
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -73,7 +75,7 @@ class Collector:
         async with self._publisher.running():
             yield
         self._address_limit.close()
-        self._key_limit.close()
+        self._key_rates.close()
 
     async def take(
         self, head: RequestHead, receive: Receive, event_format: EventFormat
@@ -108,25 +110,22 @@ class Collector:
         if wait_s > 0:
             raise TooManyRequests("requests from this address", wait_s)
         presented = head.find_key()
-        key = await self._check_key(presented, head.origin) if presented else None
-        encoder = head.create_encoder(self._user_id_secret)
+        key = await self._check_key(presented, head) if presented else None
         content = head.query
         try:
             if event_format.method == "POST":
                 encoding = head.headers.get(b"content-encoding", b"")
                 content = unpack_body(body, encoding, event_format.max_bytes)
-            parsed = event_format.parse(content, encoder)
         except RequestRefused:
-            # Only a client with a valid key learns what is wrong with its events.
+            # Only a client with a valid key learns what is wrong with its body.
             if key is None:
-                await self._check_key(find_write_key(content), head.origin)
+                await self._check_key("", head)
             raise
         if key is None:
-            key = await self._check_key(parsed.write_key, head.origin)
+            key = await self._check_key(find_write_key(content), head)
+        parsed = event_format.parse(content, head.create_encoder(self._user_id_secret, key))
         parsed.check()
-        wait_s = await self._key_limit.take(key.id, len(parsed.events))
-        if wait_s > 0:
-            raise TooManyRequests("events with this key", wait_s)
+        await self._key_rates.take(key, len(parsed.events))
         size = sum(map(len, parsed.events))
         self._memory.take(size)
         try:
@@ -135,17 +134,14 @@ class Collector:
             self._memory.give_back(size)
         return parsed
 
-    async def _check_key(self, presented: str, origin: str) -> AccessKey:
+    async def _check_key(self, presented: str, head: RequestHead) -> AccessKey:
         key = await self._access_keys.check_async("write", presented) if presented else None
         if key is None:
             raise Unauthorised(
                 "a valid write key is needed: as user name of HTTP Basic, as bearer token, or as "
                 "the parameter key; `analytics keys create write` makes one"
             )
-        if origin and not key.allows(origin):
-            raise OriginNotAllowed(
-                f"pages of {origin[:200]} may not use this key; make one with --origin"
-            )
+        check_origin(key, head)
         return key
 
     def allows_origin(self, origin: str) -> bool:

@@ -13,7 +13,9 @@ from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
+from pipeline.access.access_key import AccessKey
 from pipeline.web.collector.formats.event_encoder import EventEncoder
+from pipeline.web.collector.formats.event_scope import find_event_scope
 
 _READ = frozenset(
     {
@@ -65,8 +67,8 @@ class RequestHead:
         except ValueError:
             return 0
 
-    def create_encoder(self, user_id_secret: str) -> EventEncoder:
-        """An encoder for the events of this request, received now."""
+    def create_encoder(self, user_id_secret: str, key: AccessKey) -> EventEncoder:
+        """An encoder for the events of this request, received now with this key."""
         headers = self.headers
         return EventEncoder(
             user_id_secret,
@@ -74,6 +76,7 @@ class RequestHead:
             b"origin" in headers or b"sec-fetch-mode" in headers,
             headers.get(b"referer", b"").decode("latin-1"),
             datetime.now(UTC),
+            find_event_scope(key),
         )
 
     def find_key(self) -> str:

@@ -11,6 +11,7 @@ from pipeline.errors import InvalidEvent
 from pipeline.event.model import encode_event
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.web.collector.formats.bots import BotDetector
+from pipeline.web.collector.formats.event_scope import EventScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class EventEncoder:
     """Whether a page sent it: a server's own user agent says nothing about a visitor."""
     referrer: str
     received_at: datetime
+    scope: EventScope | None = None
+    """What the key may send, where that is not everything."""
     bots: BotDetector = field(default_factory=BotDetector)
 
     def encode(
@@ -39,6 +42,8 @@ class EventEncoder:
 
         `user_agent` is the visitor's, where the body names it; else that of a browser counts.
         """
+        if self.scope is not None:
+            self.scope.check(event_type, timestamp, self.received_at)
         agent = user_agent or (self.user_agent if self.is_browser else "")
         if agent and isinstance(agent, str) and isinstance(event_type, str):
             event_type = self.bots.mark_type(event_type, agent)

@@ -27,8 +27,6 @@ class ParsedEvents:
 
     events: list[bytes] = field(default_factory=list)
     rejected: list[RejectedEvent] = field(default_factory=list)
-    write_key: str = ""
-    """The key, where it came in the body."""
 
     def check(self) -> None:
         """Raise `EventRefused` unless one event is good, `TooLarge` unless all fit one message,

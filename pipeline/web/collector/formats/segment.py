@@ -67,7 +67,7 @@ def parse_call(call_type: str, body: bytes, encoder: EventEncoder) -> ParsedEven
     except Exception as error:
         field, reason = _explain(error)
         raise EventRefused(reason, field or None) from None
-    return ParsedEvents([event], write_key=call.write_key or "")
+    return ParsedEvents([event])
 
 
 def parse_batch(body: bytes, encoder: EventEncoder) -> ParsedEvents:
@@ -106,7 +106,7 @@ def _refuse_batch(error: Exception) -> RequestRefused:
 def _encode_batch(
     items: Sequence[Call | msgspec.Raw], whole: _Batch | _RawBatch, encoder: EventEncoder
 ) -> ParsedEvents:
-    parsed = ParsedEvents(write_key=whole.write_key or "")
+    parsed = ParsedEvents()
     if len(items) > MAX_EVENTS_PER_MESSAGE:
         raise TooLarge.for_count(len(items), MAX_EVENTS_PER_MESSAGE)
     if not items:
