@@ -10,9 +10,9 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -151,6 +151,34 @@ def create_key(
         **scope._asdict(),
     )
     return key, f"{_PREFIXES[kind]}_{key.id}_{secret}"
+
+
+def change_key(key: AccessKey, changes: Mapping[str, Any]) -> AccessKey:
+    """The key with these fields changed: `origins` and those of `KeyScope`.
+
+    Raises `InvalidConfiguration` for a value that cannot be, for a read token, and for origins of a
+    key that has none.
+    """
+    if key.kind != "write":
+        raise InvalidConfiguration(f"{key.id} is a read token; only a write key can be changed")
+    if "origins" in changes and not key.origins:
+        # A server's key would become public, and its event ids would be of another source.
+        raise InvalidConfiguration(
+            f"{key.id} is a server's key and has no origins; make a key with --origin for pages"
+        )
+    changed = msgspec.structs.replace(key, **changes)
+    for origin in changed.origins:
+        _check_origin(origin)
+    KeyScope(changed.source, changed.event_types, changed.max_age_s, changed.events_per_s).check()
+    return changed
+
+
+def describe_age(seconds: int) -> str:
+    """An age in its largest whole unit, such as `7 d`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def _hash(secret: str) -> str:

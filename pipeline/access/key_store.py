@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
 import msgspec
 import redis
+from redis.client import Pipeline
 
 from pipeline.access.access_key import AccessKey, KeyKind, KeyScope, PresentedKey, create_key
 from pipeline.errors import NoSuchAccessKey, PipelineError, ServerUnavailable
@@ -72,16 +73,41 @@ class AccessKeyStore:
 
         Raises `NoSuchAccessKey`, `ServerUnavailable`.
         """
+        return self.change(
+            key_id,
+            lambda key: (
+                key
+                if key.revoked_at is not None
+                else msgspec.structs.replace(key, revoked_at=datetime.now(UTC))
+            ),
+        )
+
+    def change(self, key_id: str, edit: Callable[[AccessKey], AccessKey]) -> AccessKey:
+        """Store what `edit` makes of a key, and return it; every process knows within five seconds.
+
+        `edit` is called again when another process has changed a key meanwhile: of two changes
+        neither is lost. Raises `NoSuchAccessKey`, `ServerUnavailable`, and what `edit` raises.
+        """
+        with report_errors(redis=self._client):
+            self._client.transaction(lambda pipe: self._edit(pipe, key_id, edit), self._redis_key)
         self._read()
+        return self._find_by_id(key_id)
+
+    def _edit(self, pipe: Pipeline, key_id: str, edit: Callable[[AccessKey], AccessKey]) -> None:
+        self._read()
+        key = self._find_by_id(key_id)
+        changed = edit(key)
+        pipe.multi()
+        if changed != key:
+            pipe.hset(self._redis_key, key.id, msgspec.json.encode(changed).decode())
+
+    def _find_by_id(self, key_id: str) -> AccessKey:
         # The presented text, with or without the secret, names the key too.
         key = self._by_id().get(key_id) or self._by_id().get(PresentedKey.parse(key_id).id)
         if key is None:
             raise NoSuchAccessKey(
                 f"there is no key {key_id!r}: `analytics keys list` shows their ids"
             )
-        if key.revoked_at is None:
-            key = msgspec.structs.replace(key, revoked_at=datetime.now(UTC))
-            self._store(key)
         return key
 
     def check(self, kind: KeyKind, presented: str) -> AccessKey | None:

@@ -27,12 +27,15 @@ class FirstKeys:
 
 def load_first_keys(settings: Settings) -> FirstKeys:
     """The keys of the first start, from their file; made now where Redis does not know them."""
+    from pipeline.access.access_key import PAGE_KEY_MAX_AGE_S, KeyScope
+
     path = settings.data_dir.absolute() / FILE
     keys = _read(path)
     with open_access() as access:
         known = {key.id for key in access.list()}
         if keys is None or not {key.split("_")[1] for key in (keys.write, keys.read)} <= known:
-            _, write = access.create("write", "made by analytics up", ["*"])
+            scope = KeyScope(max_age_s=PAGE_KEY_MAX_AGE_S)
+            _, write = access.create("write", "made by analytics up", ["*"], scope=scope)
             _, read = access.create("read", "made by analytics up")
             keys = FirstKeys(write, read, path)
             text = json.dumps({"write": write, "read": read}, indent=2)

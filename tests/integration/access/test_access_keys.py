@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from pipeline.access.access_key import AccessKey, KeyKind, change_key
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.cli import main
 from pipeline.embedded import PrivateServers
@@ -59,6 +60,56 @@ def test_a_key_is_made_listed_without_its_secret_and_revoked(keys_command: Comma
     assert (revoked["name"], revoked["origins"]) == ("shop", ["https://a.example"])
 
 
+def test_the_scope_of_a_key_is_made_shown_and_changed(keys_command: Command) -> None:
+    def run(*arguments: str) -> Any:
+        code, out, err = keys_command(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    def scope(key: Any) -> list[Any]:
+        names = ("origins", "event_types", "max_age_s", "events_per_s", "source")
+        return [key[name] for name in names]
+
+    types = ("--event-type", "page_view", "--event-type", "click")
+    page = ("create", "write", "--origin", "https://a.example")
+    made = run(*page, *types, "--max-age", "1h", "--events-per-s", "100", "--source", "shop")
+    assert scope(made) == [["https://a.example"], ["page_view", "click"], 3_600, 100, "shop"]
+    _, listed, _ = keys_command("list")
+    assert "page_view, click; up to 1 h old; 100 a second; ids of shop" in listed
+
+    changed = run("change", made["id"], "--any-event-type", "--max-age", "any", "--origin", "*")
+    assert scope(changed) == [["*"], [], None, 100, "shop"]
+    changed = run("change", made["id"], "--events-per-s", "default", "--event-type", "sale")
+    assert scope(changed) == [["*"], ["sale"], None, None, "shop"]
+    assert run("list")["keys"] == [changed]
+
+    usual = run(*page)
+    assert scope(usual) == [["https://a.example"], [], 7 * 86_400, None, usual["id"]]
+    assert scope(run("create", "write")) == [[], [], None, None, ""]
+    assert scope(run(*page, "--max-age", "any"))[2] is None
+
+
+def test_a_key_that_is_revoked_while_it_is_changed_stays_revoked(
+    client: redis.Redis, access: AccessKeyStore
+) -> None:
+    key, _ = access.create("write", "")
+    other = AccessKeyStore(client, Keys())
+    calls = []
+
+    def edit(found: AccessKey) -> AccessKey:
+        calls.append(found)
+        if len(calls) == 1:
+            other.revoke(key.id)
+        return change_key(found, {"max_age_s": 60})
+
+    changed = access.change(key.id, edit)
+
+    assert len(calls) == 2
+    assert changed.revoked_at is not None
+    assert changed.max_age_s == 60
+    assert other.list() == [changed]
+
+
 def test_a_key_is_all_that_is_printed_so_that_a_shell_can_take_it(
     keys_command: Command, access: AccessKeyStore
 ) -> None:
@@ -78,6 +129,16 @@ def test_a_key_is_all_that_is_printed_so_that_a_shell_can_take_it(
         (["create", "read", "--origin", "https://a.example"], 2, "is for write keys"),
         (["create", "write", "--allow-forget"], 2, "is for read tokens"),
         (["create", "admin"], 2, "admin"),
+        (["create", "write", "--max-age", "7 days"], 2, "'7 days' is not an age"),
+        (["create", "write", "--max-age", "0s"], 1, "give at least 1 s"),
+        (["create", "write", "--events-per-s", "-1"], 2, "'-1' is not a rate"),
+        (["create", "write", "--event-type", "a\tb"], 1, "must not contain"),
+        (["create", "write", "--source", "a b"], 1, "is not the name of a source"),
+        (["create", "read", "--event-type", "a"], 2, "is for write keys"),
+        (["create", "read", "--source", "a"], 2, "is for write keys"),
+        (["change", "nothing", "--max-age", "1d"], 1, "there is no key"),
+        (["change", "nothing"], 2, "nothing to change"),
+        (["change", "a", "--any-event-type", "--event-type", "b"], 2, "leave one of them out"),
         (["revoke", "nothing"], 1, "there is no key"),
     ],
 )
@@ -117,6 +178,23 @@ def test_a_key_made_by_another_process_is_found(
 def test_whoever_revokes_a_key_that_is_not_there_is_told(access: AccessKeyStore) -> None:
     with pytest.raises(NoSuchAccessKey, match="keys list"):
         access.revoke("a")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("read", {"max_age_s": 60}, "is a read token"),
+        ("write", {"origins": ("*",)}, "is a server's key"),
+        ("write", {"max_age_s": 0}, "at least 1 s"),
+    ],
+)
+def test_what_cannot_be_changed_is_left_as_it_was(
+    access: AccessKeyStore, kind: KeyKind, changes: dict[str, object], said: str
+) -> None:
+    key, _ = access.create(kind, "")
+    with pytest.raises(InvalidConfiguration, match=said):
+        access.change(key.id, lambda found: change_key(found, changes))
+    assert access.list() == [key]
 
 
 def test_an_origin_with_a_wildcard_inside_is_refused(access: AccessKeyStore) -> None:

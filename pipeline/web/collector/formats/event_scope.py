@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from pipeline.access.access_key import AccessKey
+from pipeline.access.access_key import AccessKey, describe_age
 from pipeline.errors import InvalidEvent
 from pipeline.event.rules import check_timestamp
 
@@ -31,23 +31,14 @@ class EventScope:
         if self._max_age is None or timestamp is None:
             return
         if now - check_timestamp(timestamp, now) > self._max_age:
+            most = describe_age(int(self._max_age.total_seconds()))
             raise InvalidEvent(
                 "timestamp",
                 timestamp,
-                f"is older than this key admits ({describe_age(self._max_age)}); send it sooner, "
-                "or by a server's key",
+                f"is older than this key admits ({most}); send it sooner, or by a server's key",
             )
 
 
 def find_event_scope(key: AccessKey) -> EventScope | None:
     """What the key's events are checked against; None for a key that may send any."""
     return EventScope(key) if key.event_types or key.max_age_s is not None else None
-
-
-def describe_age(age: timedelta) -> str:
-    """An age in its largest whole unit, such as `7 d`."""
-    seconds = int(age.total_seconds())
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
