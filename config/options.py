@@ -19,6 +19,7 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
         counters=CounterOptions(
             count_by=settings.count_by,
             values_cap=settings.values_cap,
+            event_types_cap=settings.event_types_cap,
             dedup_window_s=settings.dedup_window_s,
             counter_ttl_s=settings.counter_ttl_s,
             event_log=event_log,

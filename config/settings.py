@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         description="Distinct values counted per type, property and day; "
         "the rest go to `__other__`",
     )
+    event_types_cap: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Distinct event types counted per day; the rest go to `__other__`",
+    )
     dedup_window_s: int = Field(
         default=86_400,
         ge=60,

@@ -35,6 +35,7 @@ class CounterOptions:
 
     count_by: CountBy = field(default_factory=dict)
     values_cap: int = 10_000
+    event_types_cap: int = 1_000
     dedup_window_s: int = 86_400
     counter_ttl_s: int = 0
     event_log: EventLogOptions = field(default_factory=EventLogOptions)

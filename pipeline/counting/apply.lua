@@ -24,8 +24,7 @@ local CHUNK = 4000 -- Lua's unpack() is bounded by its stack
 local function in_chunks(command, key, members)
     local replies = {}
     for first = 1, #members, CHUNK do
-        local last = math.min(first + CHUNK - 1, #members)
-        replies[#replies + 1] = redis.call(command, key, unpack(members, first, last))
+        replies[#replies + 1] = redis.call(command, key, unpack(members, first, math.min(first + CHUNK - 1, #members)))
     end
     return replies
 end
@@ -59,9 +58,7 @@ end
 -- 1. Look, and change nothing. Reading every structure also refuses one of the wrong type before the first write.
 if (redis.call('HGET', totals, 'forgotten_version') or '0') ~= batch.forgotten then return { 2 } end
 local gone = {}
-for position, tag in ipairs(batch.tags) do
-    if redis.call('HEXISTS', unacked, tag) == 0 then gone[#gone + 1] = position end
-end
+for at, tag in ipairs(batch.tags) do if redis.call('HEXISTS', unacked, tag) == 0 then gone[#gone + 1] = at end end
 local seen_events = positions_seen(batch.seen_event, batch.events)
 local seen_tasks = positions_seen(batch.seen_task, batch.tasks)
 if #gone + #seen_events + #seen_tasks > 0 then return { 0, gone, seen_events, seen_tasks } end
@@ -134,9 +131,7 @@ end
 if unlogged > 0 then redis.pcall('HINCRBY', totals, 'unlogged', unlogged) end
 in_chunks('SADD', pending, created)
 if were_pending == 0 and #created > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
-if batch.counter_ttl_s > 0 then
-    for _, key in ipairs(created) do redis.call('EXPIRE', key, batch.counter_ttl_s) end
-end
+for _, key in ipairs(batch.counter_ttl_s > 0 and created or {}) do redis.call('EXPIRE', key, batch.counter_ttl_s) end
 for i, letter in ipairs(batch.dead) do
     redis.call('XADD', dead, '*', 'kind', letter.kind, 'body', ARGV[1 + i], 'reason', letter.reason, 'at_s', now_s)
 end

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import redis
 
 from pipeline.counting import erased_users
 from pipeline.counting.batch import Applied, BadEvent, Batch, Delivery
+from pipeline.counting.event_types import EventTypes
 from pipeline.options import CounterOptions
 from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys
@@ -35,6 +37,7 @@ class Counters:
         self.keys = keys
         self.options = options or CounterOptions()
         self.erased_users = erased_users.NO_ERASED_USERS
+        self.types = EventTypes(keys, self.options)
         log = self.options.event_log
         self.limits = {
             "seen_event": keys.seen_event,
@@ -110,15 +113,25 @@ class Applying:
         """Wait for no answer: the batch may have been counted or not, and may be applied again."""
         self._call.drop()
 
+    def _refuse_types(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch, prepared again where some of its types are not admitted."""
+        counters, found, now = self._counters, self._batch, self._now
+        refused = counters.types.refuse(counters.client, found.types, found.types_of_pages(), now)
+        if not refused:
+            return batch
+        found.refused_types |= refused
+        count_by = counters.options.count_by
+        return found.prepare(count_by, counters.keys, now, counters.erased_users)
+
     def _send(self) -> Call:
-        keys, options = self._counters.keys, self._counters.options
-        batch = self._batch.prepare(options.count_by, keys, self._now, self._counters.erased_users)
+        counters, keys, types = self._counters, self._counters.keys, self._counters.types
+        count_by = counters.options.count_by
+        batch = self._batch.prepare(count_by, keys, self._now, counters.erased_users)
+        if self._now > types.known_until or not types.known.issuperset(self._batch.types):
+            batch = self._refuse_types(batch)
+        packed = msgspec.msgpack.encode(batch | counters.limits)
         return _APPLY.begin(
-            self._counters.client,
+            counters.client,
             keys=[keys.unacked, keys.unacked_index, keys.pending_flush, keys.totals, keys.dead],
-            args=[
-                msgspec.msgpack.encode(batch | self._counters.limits),
-                *self._batch.bodies,
-                *self._batch.blobs,
-            ],
+            args=[packed, *self._batch.bodies, *self._batch.blobs],
         )

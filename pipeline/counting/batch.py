@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -17,14 +17,14 @@ import msgspec
 
 from pipeline.contract import TAG_PREFIX
 from pipeline.counting.erased_users import NO_ERASED_USERS, ErasedUsers
-from pipeline.counting.increments import count
+from pipeline.counting.event_types import NOT_COUNTED, TYPE_UNKNOWN, Seen, count_as_other
+from pipeline.counting.increments import OTHER, count
 from pipeline.counting.log_entries import log_events
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event, named_type
 from pipeline.options import CountBy, EventLogOptions
 from pipeline.redis.keys import Keys, digest_id
 
-TYPE_UNKNOWN = "__unknown__"
 OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
 """What becomes of a consumed event; `forgotten`: dropped, since its user was erased."""
 
@@ -91,6 +91,14 @@ class _Sorted:
         for one in bad:
             self.not_counted[outcome, one.event_type] += one.events
 
+    def rename(self, refused: Collection[Seen]) -> None:
+        """Make events of refused types those of the type of the rest."""
+        self.counted = [count_as_other(event, refused) for event in self.counted]
+        for (outcome, event_type), n in list(self.not_counted.items()):
+            if (event_type, NOT_COUNTED) in refused:
+                del self.not_counted[outcome, event_type]
+                self.not_counted[outcome, OTHER] += n
+
     def books(self, hours: Mapping[tuple[str, str], int]) -> dict[str, int]:
         """What is added to the books: each outcome, in all and by event type. `hours` has the
         counted events by (event type, hour)."""
@@ -111,6 +119,8 @@ class Batch:
 
     deliveries: Sequence[Delivery]
     log: EventLogOptions = field(default_factory=lambda: EventLogOptions(types="none"))
+    refused_types: set[Seen] = field(default_factory=set)
+    """Of the `types` of the batch as it was prepared last, those counted as `OTHER`."""
     _gone: set[int] = field(default_factory=set)
     _seen_tasks: set[int] = field(default_factory=set)
     _seen_events: set[str] = field(default_factory=set)
@@ -121,7 +131,11 @@ class Batch:
         """What the script is to do, as `apply.lua` describes it; `bodies` and `blobs`, which may be
         any bytes, go beside it."""
         found = self._sorted = self._sort(erased)
+        if self.refused_types:
+            found.rename(self.refused_types)
         increments = count(found.counted, count_by, keys, now)
+        self.types = [one for one in increments.hours if one[0] not in count_by]
+        self.types += [(name, NOT_COUNTED) for _, name in found.not_counted]
         self._books = found.books(increments.hours)
         log, self.blobs, gaps = log_events(found.counted, increments.hours, self.log, keys)
         self.bodies = [bad.raw for bad in found.dead]
@@ -136,6 +150,10 @@ class Batch:
             "forgotten": erased.version,
             "books": self._books,
         }
+
+    def types_of_pages(self) -> set[Seen]:
+        """Those of the `types` that no server has sent: a bad event may be of any page."""
+        return {one for one in self.types if one[1] == NOT_COUNTED}
 
     def leave_out(
         self, gone: Sequence[int], seen_events: Sequence[int], seen_tasks: Sequence[int]

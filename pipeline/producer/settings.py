@@ -37,6 +37,7 @@ class ProducerSettings(CounterOptions):
             "prefix": str,
             "count_by": json.loads,
             "values_cap": int,
+            "event_types_cap": int,
             "dedup_window_s": int,
             "counter_ttl_s": int,
         }

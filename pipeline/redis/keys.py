@@ -12,6 +12,8 @@ it counts.
 | `inflight:{batch}`                        | hash       | until settled                     |
 | `batches`                                 | sorted set | members leave a day after they settle |
 | `values:{type}:{property}:{YYYY-MM-DD}`   | set        | 2 days past its day               |
+| `types:{YYYY-MM-DD}` and `…:pages`        | set        | 2 days past its day               |
+| `types:past:{YYYY-MM-DD}` and `…:pages`   | set        | 2 days past the day of arrival    |
 | `seen:event:{n}`, `seen:task:{n}`         | set        | the duplicate window, in halves |
 | `dead`                                    | stream     | until moved to Postgres           |
 | `events:{n}`                              | stream     | permanent; entries until archived |
@@ -164,6 +166,10 @@ class Keys:
     def values(self, event_type: str, property_name: str, day: str) -> str:
         """The set of distinct values of a property on a day, kept for the cap on their number."""
         return f"{self.prefix}values:{escape(event_type)}:{escape(property_name)}:{day}"
+
+    def types(self, day: str) -> str:
+        """The set of event types admitted to a day, kept for the cap on their number."""
+        return f"{self.prefix}types:{day}"
 
     def producer(self, producer_id: str) -> str:
         """The last publish number taken from a producer."""
