@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench chaos path
+.PHONY: help install run test lint bench chaos attacks path
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -37,6 +37,9 @@ bench: install  ## Measure the pipeline beside its rivals, 10 minutes: QUICK=1 f
 
 chaos: install  ## Kill processes at random and check the counts: KILLS=20 SEED=1 CONTROL=1
 	.venv/bin/python -m tests.chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(CONTROL),--control)
+
+attacks: install  ## Measure honest clients beside attackers, 20 minutes: ARGS="--only slow ids"
+	.venv/bin/python -m tests.attacks $(ARGS)
 
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)

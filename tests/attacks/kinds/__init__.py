@@ -1,0 +1,1 @@
+"""The attacks themselves, by what they misuse, and the table of all."""
