@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from functools import cache
 from typing import Any
 
@@ -91,6 +92,10 @@ def celery_options() -> dict[str, Any]:
 transport.install()
 app = Celery("analytics", set_as_current=False, task_cls=CheckedTask)
 app.add_defaults(celery_options)
+if "flower.command" in sys.modules:  # Celery's command line loads it before any app
+    from tasks import guarded_flower
+
+    guarded_flower.install(lambda: settings().data_dir)
 
 
 @signals.setup_logging.connect

@@ -27,17 +27,18 @@ from tasks.app import app, services
 from tasks.consumer.applying import count_task
 from tasks.consumer.arguments import read_event, read_events
 from tasks.worker.audit_report import report_audit
+from tasks.worker.event_request import EventRequest
 
 # -- events: what comes this way, and not through the batch consumer, is unusual --
 
 
-@app.task(name=TRACK_EVENT, bind=True, typing=False, shared=False)
+@app.task(name=TRACK_EVENT, Request=EventRequest, bind=True, typing=False, shared=False)
 def track_event(self: Task, *args: Any, **kwargs: Any) -> None:
     """Count one event; see `pipeline.track_event` for the arguments."""
     count_task(read_event(args, kwargs, self.request.id, datetime.now(UTC)), self.request)
 
 
-@app.task(name=TRACK_EVENTS, bind=True, typing=False, shared=False)
+@app.task(name=TRACK_EVENTS, Request=EventRequest, bind=True, typing=False, shared=False)
 def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
     """Count a list of events; see `pipeline.track_events`."""
     count_task(read_events(args, kwargs, self.request.id, datetime.now(UTC)), self.request)

@@ -16,7 +16,7 @@ from pipeline.embedded.server import STOP_LIMIT_S, Readiness, Server
 from pipeline.errors import EmbeddedServerFailed, InvalidConfiguration
 from pipeline.server_addresses import Addresses
 from pipeline.system.file_locks import FileLock, read_pid
-from pipeline.system.private_files import sync_directory
+from pipeline.system.private_files import make_private_directory
 
 LOCK = "lock"
 # Another process that is just starting may be making a Postgres cluster on a slow disk.
@@ -64,11 +64,13 @@ class PrivateServers:
         absent. A repeat in the same process attaches to the first. Raises EmbeddedServerFailed;
         nothing that was started is left then.
         """
-        data_dir = data_dir.resolve()
         servers: list[Server] = []
         lock: FileLock | None = None
         try:
-            _make_directory(data_dir)
+            # Where root runs this, Postgres runs as another user, who has to pass; what lies inside
+            # is closed to all others.
+            make_private_directory(data_dir, passable=os.geteuid() == 0)
+            data_dir = data_dir.resolve()
             held = _lock_or_attach(data_dir, redis=redis, postgres=postgres)
             if isinstance(held, Addresses):
                 return cls(held)
@@ -119,21 +121,6 @@ class PrivateServers:
 
     def _servers(self) -> list[Server]:
         return [server for server in (self.redis, self.postgres) if server is not None]
-
-
-def _make_directory(data_dir: Path) -> None:
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        data_dir.mkdir(mode=0o700)
-    except FileExistsError:
-        if not data_dir.is_dir():
-            raise
-        return
-    if os.geteuid() == 0:
-        # Postgres then runs as another user, who has to pass; what lies inside is closed to
-        # everybody else.
-        data_dir.chmod(0o711)
-    sync_directory(data_dir.parent)
 
 
 def _lock_or_attach(data_dir: Path, *, redis: bool, postgres: bool) -> FileLock | Addresses:

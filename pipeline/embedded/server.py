@@ -154,7 +154,6 @@ class Server:
         environment = privileges.build_environment()
         command = Command(arguments, environment, self._log, descriptors=[lock.descriptor])
         try:
-            self._log.touch(mode=0o600)
             self._child = ChildProcess(command)
             self._child.wait_until_started()
         except (OSError, subprocess.SubprocessError) as error:

@@ -25,6 +25,7 @@ from pipeline.producer.app import check_address, envelope, new_publisher
 from pipeline.producer.celery_tasks import may_publish_by_script, track_events
 from pipeline.producer.publisher import Publisher
 from pipeline.producer.spool import Spool
+from pipeline.system.private_files import check_shared_directory, make_private_directory
 
 TRY_S = 1.0
 """How long to try a message before checking whether to end."""
@@ -194,7 +195,9 @@ class Sender:
 
 def _left_over(spool_dir: Path) -> list[Spool]:
     try:
-        spool_dir.mkdir(parents=True, exist_ok=True)
+        if not spool_dir.exists():
+            make_private_directory(spool_dir)
+        check_shared_directory(spool_dir)
         if not os.access(spool_dir, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError("permission denied")
         return Spool.left_over(spool_dir, _SPOOLS_AT_ONCE)

@@ -32,7 +32,7 @@ class FileLock:
         With `create` the file is made when absent, with mode 0600. Raises OSError when it cannot be
         opened or its file system has no locks.
         """
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         lock = cls(os.open(path, flags, 0o600))
         try:
             fcntl.flock(lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,10 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.system.logs import CHECKED_EVERY_S, bound_log
+from pipeline.system.private_files import open_private
+
 
 @dataclass(frozen=True)
 class Command:
-    """What to run: `arguments` with `environment`, its output appended to the file `log`.
+    """What to run: `arguments` with `environment`, its output appended to the file `log`, which has
+    mode 0600 and is bounded (see `logs`).
 
     `directory` is where to run it (None: where this process runs), `descriptors` are the open files
     that it inherits.
@@ -95,6 +99,10 @@ class ChildProcess:
             return
         finally:
             self._started.set()
+        bounding = threading.Thread(
+            target=self._bound_log, args=(command.log,), name=f"{command.log.name}", daemon=True
+        )
+        bounding.start()
         _wait_without_reaping(process)
         with self._ending:
             with contextlib.suppress(OSError):
@@ -102,9 +110,14 @@ class ChildProcess:
             self.exit_code = process.wait()
             self._ended.set()
 
+    def _bound_log(self, log: Path) -> None:
+        while not self._ended.wait(CHECKED_EVERY_S):
+            with contextlib.suppress(OSError):
+                bound_log(log)
+
 
 def _start(command: Command) -> subprocess.Popen[bytes]:
-    with command.log.open("ab") as output:
+    with os.fdopen(open_private(command.log, append=True), "ab") as output:
         return subprocess.Popen(
             list(command.arguments),
             stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -73,11 +74,19 @@ def flower(
         int | None, typer.Option(min=1, max=65535, help="Port; else ANALYTICS_FLOWER_PORT.")
     ] = None,
     host: Annotated[
-        str, typer.Option("--address", help="Address to listen on. Flower asks for no password.")
+        str,
+        typer.Option(
+            "--address", help="Address to listen on; other than loopback needs FLOWER_BASIC_AUTH."
+        ),
     ] = "127.0.0.1",
     parent_pid: ParentPid = None,
 ) -> None:
-    """Run Flower: a page of queues, workers and tasks."""
+    """Run Flower: a page of queues, workers and tasks, behind a login.
+
+    The login is FLOWER_BASIC_AUTH=NAME:PASSWORD. Without it one is made and kept in
+    flower-login.json in the data directory.
+    """
+    import_module("flower.command")  # before our Celery app, which puts a login before it
     chosen = port or load_settings().flower_port
     if not chosen:
         raise InvalidConfiguration(

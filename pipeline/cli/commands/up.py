@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -58,6 +59,7 @@ def up(
             supervisor.wait_until_ready()
             _show_running(supervisor)
             _show_keys(settings, supervisor)
+            _show_flower_login(settings, supervisor)
             if example:
                 _show_examples()
             _explain_next_steps(settings)
@@ -114,6 +116,22 @@ def _show_keys(settings: Settings, supervisor: Supervisor) -> None:
         f"Read token:                   {keys.read}\n"
         f"Both are kept in {keys.path}."
     )
+
+
+def _show_flower_login(settings: Settings, supervisor: Supervisor) -> None:
+    """Where to log in to Flower, and with what: its password is in a file, and not printed."""
+    from pipeline.access.flower_login import OWN_LOGIN_VARIABLES, load_flower_login
+    from pipeline.cli.local.plans import FLOWER
+
+    where = next((row.where for row in supervisor.list_running() if row.name == FLOWER), None)
+    if where is None:
+        return
+    given = next((name for name in OWN_LOGIN_VARIABLES if os.environ.get(name)), None)
+    if given is not None:
+        _report(f"Log in to Flower at {where} as {given} says.")
+        return
+    login = load_flower_login(settings.data_dir)
+    _report(f"Log in to Flower at {where} as {login.user}; the password is in {login.path}.")
 
 
 def _show_examples() -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from pipeline.errors import InvalidConfiguration
 from pipeline.event.model import Event
+from pipeline.system.private_files import open_private
 
 _ROW_GROUP = 50_000
 _FASTER = 6
@@ -34,7 +35,10 @@ class Destination:
     def __init__(self, name: str, *, compressed: bool) -> None:
         self._path = None if name == "-" else Path(name)
         self._part = None if name == "-" else Path(f"{name}.part")
-        self._raw: IO[bytes] = self._part.open("wb") if self._part else sys.stdout.buffer
+        # The file has mode 0600: it holds user ids.
+        self._raw: IO[bytes] = (
+            os.fdopen(open_private(self._part), "wb") if self._part else sys.stdout.buffer
+        )
         self.stream: IO[bytes] = self._raw
         if compressed:
             # No name and no time in it: the same events make the same file.

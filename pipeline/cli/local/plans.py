@@ -13,6 +13,7 @@ from pipeline.cli.context import DATA_DIR_VARIABLE
 from pipeline.cli.local.supervised_process import ProcessPlan
 from pipeline.errors import NotReady
 from pipeline.system.ports import is_port_free
+from pipeline.system.private_files import make_private_directory
 from pipeline.system.processes import Command
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _build_command(
     name: str, arguments: Sequence[str], environment: Mapping[str, str], data_dir: Path
 ) -> Command:
     logs = data_dir / "logs"
-    logs.mkdir(exist_ok=True)
+    make_private_directory(logs)
     # -P: a package `tasks` or `config` in the current directory is not ours.
     command = [sys.executable, "-P", "-m", "pipeline.cli", *arguments]
     command += ["--parent-pid", str(os.getpid())]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline import server_addresses
 from pipeline.errors import AlreadyRunning
 from pipeline.system.file_locks import FileLock, read_pid
+from pipeline.system.private_files import make_private_directory
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -42,7 +43,7 @@ def lock_data_dir(data_dir: Path) -> FileLock:
 
     Raises `AlreadyRunning`.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_private_directory(data_dir, passable=os.geteuid() == 0)
     lock = FileLock.try_acquire(data_dir / LOCK)
     if lock is None:
         raise _explain_holder(data_dir, read_pid(data_dir / LOCK))

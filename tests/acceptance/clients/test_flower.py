@@ -1,46 +1,79 @@
-"""Flower, as `celery -A tasks flower` starts it, shows workers, queues and flush tasks."""
+"""Flower, as `celery -A tasks flower` starts it: with the login it shows workers, queues and flush
+tasks, and without it nothing.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from pipeline.access.flower_login import load_flower_login
+from pipeline.contract import TRACK_EVENT
 from pipeline.services import Services
 from tests.helpers.support import Workers, count_events, event, eventually, stored_total
 
 ANSWER_S = 10
+OK, LOGIN_NEEDED = 200, 401
 Read = Callable[..., str]
 
 
 @pytest.fixture
 def flower(workers: Workers) -> Read:
     """Starts Flower; returns a function that reads one of its pages, or sends JSON to it."""
-    port = free_port()
-    # Flower's API asks for a password unless it is told not to.
-    workers.environment["FLOWER_UNAUTHENTICATED_API"] = "true"
-    process = workers.celery("flower", "flower", "--address=127.0.0.1", f"--port={port}")
+    _, read = start_flower(workers)
+    return read
 
-    def read(path: str, send: object = None) -> str:
-        data = None if send is None else json.dumps(send).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data)
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            return str(answer.read().decode())
+
+def start_flower(workers: Workers) -> tuple[str, Read]:
+    """Start Flower without options; returns its address, and a function that reads with the login
+    which it keeps in the data directory."""
+    port = free_port()
+    where = f"http://127.0.0.1:{port}"
+    process = workers.celery("flower", "flower", f"--port={port}")
 
     def answers() -> bool:
         assert process.alive(), process.said()
         try:
-            return read("/healthcheck") == "OK"
+            return status_of(f"{where}/healthcheck") == OK
         except OSError:
             return False
 
     eventually(answers, 30, "Flower does not answer")
-    return read
+    kept = Path(workers.environment["ANALYTICS_DATA_DIR"]) / "flower-login.json"
+    login = load_flower_login(kept.parent)
+    encoded = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+    assert str(kept) in process.said()
+    assert login.password not in process.said()
+
+    def read(path: str, send: object = None) -> str:
+        data = None if send is None else json.dumps(send).encode()
+        headers = {"Authorization": f"Basic {encoded}"}
+        request = urllib.request.Request(f"{where}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            return str(answer.read().decode())
+
+    return where, read
+
+
+def status_of(url: str, **request: Any) -> int:
+    """The status of an answer without a login."""
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, **request), timeout=ANSWER_S
+        ) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def free_port() -> int:
@@ -80,6 +113,80 @@ def test_flower_shows_workers_queues_and_flush_tasks(
     assert flushed["worker"] == names[1]
     assert flushed["result"] == "2"  # a counter of the day, and one of the hour
     assert "analytics.flush_counters" in flower(f"/task/{flushed['uuid']}")
+
+
+def test_flower_answers_nothing_without_the_login_and_listens_on_loopback_only(
+    workers: Workers,
+) -> None:
+    from flower.urls import handlers
+
+    workers.environment["FLOWER_UNAUTHENTICATED_API"] = "true"
+    where, read = start_flower(workers)
+    patterns = [one.regex.pattern if hasattr(one, "regex") else one[0] for one in handlers]
+    paths = {re.sub(r"\(.*", "x", pattern.rstrip("$/?")) or "/" for pattern in patterns}
+    needs_none = {"/healthcheck", "/static/x", "/login", ".*"}
+
+    assert {"/metrics", "/api/workers", "/tasks", "/api/task/send-task/x"} <= paths
+    for path in sorted(paths - needs_none):
+        assert status_of(where + path) == LOGIN_NEEDED, path
+        assert status_of(where + path, data=b"{}") == LOGIN_NEEDED, path
+    assert status_of(f"{where}/nothing") == LOGIN_NEEDED
+    assert status_of(f"{where}/metrics", headers={"Authorization": "Basic Og=="}) == LOGIN_NEEDED
+    assert "flower_" in read("/metrics") or "python_info" in read("/metrics")
+    with pytest.raises(ConnectionRefusedError), socket.socket() as other_address:
+        other_address.connect(("127.0.0.2", int(where.rpartition(":")[2])))
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "reason"),
+    [
+        ({}, ["--address=0.0.0.0"], "listens on loopback only, not on '0.0.0.0'"),
+        ({"FLOWER_ADDRESS": "::"}, [], "listens on loopback only, not on '::'"),
+        ({"FLOWER_BASIC_AUTH": "admin:"}, [], "without a name or a password"),
+        ({"FLOWER_BASIC_AUTH": ""}, ["--address=0.0.0.0"], "without a name or a password"),
+    ],
+)
+def test_flower_refuses_to_start_open_to_others(
+    workers: Workers, environment: dict[str, str], options: list[str], reason: str
+) -> None:
+    workers.environment.update(environment)
+    process = workers.celery("flower", "flower", f"--port={free_port()}", *options)
+    eventually(lambda: not process.alive(), 30)
+    assert reason in process.said()
+    assert "FLOWER_BASIC_AUTH" in process.said()
+    assert "Traceback" not in process.said()
+
+
+def test_flower_shows_no_user_and_no_password_of_a_server(
+    redis_url: str, workers: Workers, flower: Read
+) -> None:
+    worker = workers.start("events")
+    stock = Celery(broker=redis_url)
+    for countdown in (0, 3600):  # Celery's own way, now and later
+        stock.send_task(
+            TRACK_EVENT,
+            ["page_view"],
+            {"user_id": "secret-user"},
+            queue="analytics.events",
+            countdown=countdown,
+            link=stock.signature("analytics.none", ["secret-user"]) if countdown else None,
+        )
+    name = f"{worker.name}@tests"
+    eventually(lambda: "analytics.track_event" in flower("/api/tasks"), what="no task is shown")
+    [waiting] = eventually(lambda: (stock.control.inspect().scheduled() or {}).get(name))
+    assert waiting["request"]["name"] == TRACK_EVENT
+    assert "secret-user" not in str(waiting)
+
+    flower("/api/workers?refresh=1")
+    pages = ["/api/tasks", "/tasks", f"/worker/{name}", "/api/workers", "/broker"]
+    tasks = json.loads(flower("/api/tasks"))
+    pages += [f"/task/{task}" for task in tasks]
+    password = redis_url.partition("://:")[2].partition("@")[0]
+    assert password
+    for page in pages:
+        assert "secret-user" not in flower(page), page
+        assert password not in flower(page), page
+    assert "secret-user" not in worker.said()
 
 
 def _queues(answer: str, names: list[str]) -> dict[str, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import json
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -91,11 +93,38 @@ def test_it_shows_what_runs_where_and_the_counts_of_the_example_events(
     assert f"--data-dir {shlex.quote(str(analytics.data_dir))}" in said
 
 
-def test_flower_is_where_it_says(up: Up) -> None:
+def test_flower_is_where_it_says_behind_the_login_it_names(up: Up, analytics: Analytics) -> None:
     where = next(row[2] for row in rows_of(up.said()) if row[0] == "flower")
+    file = analytics.data_dir / "flower-login.json"
+    login = json.loads(file.read_text())
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert f"Log in to Flower at {where} as analytics; the password is in {file}." in up.said()
 
-    with urllib.request.urlopen(where, timeout=10) as answer:
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{where}/metrics", timeout=10)
+    encoded = base64.b64encode(f"{login['user']}:{login['password']}".encode()).decode()
+    request = urllib.request.Request(where, headers={"Authorization": f"Basic {encoded}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         assert "Flower" in answer.read().decode()
+
+    said = [up.said()] + [log.read_text() for log in analytics.data_dir.rglob("*.log")]
+    assert not any(login["password"] in text for text in said)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert login["password"].encode() not in path.read_bytes()
+
+
+def test_other_users_of_the_machine_can_read_nothing_in_the_data_directory(
+    up: Up, analytics: Analytics
+) -> None:
+    assert up.process.poll() is None
+    assert analytics.data_dir.stat().st_mode & 0o066 == 0
+    open_to_others = [
+        str(path)
+        for path in analytics.data_dir.iterdir()
+        if path.lstat().st_mode & 0o077 and not path.is_symlink()
+    ]
+    assert open_to_others == []
 
 
 def test_the_web_server_takes_events_with_the_key_of_the_first_start(

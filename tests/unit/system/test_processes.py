@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.system.logs import read_last_lines
 from pipeline.system.processes import ChildProcess, Command
 from tests.helpers.processes import runs
 from tests.helpers.support import eventually
@@ -46,6 +47,34 @@ def test_its_exit_code_is_known_once_it_has_ended(tmp_path: Path, script: str, c
 
         assert child.has_ended()
         assert child.exit_code == code
+
+
+def test_the_log_of_a_process_that_goes_on_writing_is_bounded_and_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 100_000
+    monkeypatch.setattr("pipeline.system.logs.RUNNING_LIMIT_BYTES", limit)
+    before = os.umask(0)
+    try:
+        line = "x" * 999
+        writing = f"n=0; while [ $n -lt 300 ]; do echo {line}; n=$((n+1)); done; sleep 60"
+        with started(tmp_path, f"{writing} & wait") as child:
+            log, older = tmp_path / "log", tmp_path / "log.1"
+            eventually(lambda: older.exists() and log.stat().st_size < limit)
+
+            assert 0 < older.stat().st_size <= limit
+            assert older.stat().st_mode & 0o777 == log.stat().st_mode & 0o777 == 0o600
+            assert not child.has_ended()
+            assert older.read_text().splitlines()[-1] == line
+    finally:
+        os.umask(before)
+
+
+def test_a_log_that_was_begun_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("why it ended\n")
+    assert read_last_lines(log, 3, start=1_000) == ["why it ended"]
+    assert read_last_lines(log, 3, start=4) == ["it ended"]
 
 
 def test_with_it_ends_what_is_left_of_its_group(tmp_path: Path) -> None:
