@@ -14,6 +14,7 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
         max_entries=settings.event_log_max_entries,
         max_bytes=settings.event_log_max_bytes,
     )
+    secret = settings.user_id_secret
     return PipelineOptions(
         prefix=settings.prefix,
         counters=CounterOptions(
@@ -23,6 +24,7 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
             dedup_window_s=settings.dedup_window_s,
             counter_ttl_s=settings.counter_ttl_s,
             event_log=event_log,
+            user_id_secret=secret.get_secret_value() if secret else "",
         ),
         flush_batch_size=settings.flush_batch_size,
         ledger_days=settings.ledger_days,

@@ -23,6 +23,10 @@ EVENTS_QUEUE = "analytics.events"
 FLUSH_QUEUE = "analytics.flush"
 MAINTENANCE_QUEUE = "analytics.maintenance"
 
+PLAIN_USER_IDS = "analytics_plain_user_ids"
+"""Header of messages whose user ids are an application's own: a worker with a secret makes
+pseudonyms of them all. Without it, an id that has the form of a pseudonym is taken for one."""
+
 TAG_PREFIX = "analytics/"
 """Begins the delivery tag of every message that was published under a producer's number."""
 

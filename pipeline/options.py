@@ -39,6 +39,8 @@ class CounterOptions:
     dedup_window_s: int = 86_400
     counter_ttl_s: int = 0
     event_log: EventLogOptions = field(default_factory=EventLogOptions)
+    user_id_secret: str = field(default="", repr=False)
+    """HMAC secret for pseudonymising user ids; empty: they are stored as they come."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,12 @@ def load_settings() -> Settings:
     return settings.load()
 
 
+def read_user_id_secret() -> str:
+    """The HMAC secret for pseudonymising user ids; empty where there is none."""
+    secret = load_settings().user_id_secret
+    return secret.get_secret_value() if secret else ""
+
+
 def find_redis_url(settings: Settings) -> str:
     """The URL of the settings, else that of the private server, which must run.
 
@@ -89,7 +95,12 @@ def configure_producer() -> None:
     url = find_redis_url(settings)
     with redis_client(url) as client, report_errors(redis=client):
         client.ping()
-    configure(redis_url=url, broker_url=find_broker_url(settings), prefix=settings.prefix)
+    configure(
+        redis_url=url,
+        broker_url=find_broker_url(settings),
+        prefix=settings.prefix,
+        plain_user_ids=False,  # an export that is imported again has pseudonyms
+    )
 
 
 @contextmanager

@@ -6,8 +6,9 @@ It happens whole or not at all, so a message is counted exactly as often as it i
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import redis
 from pipeline.counting import erased_users
 from pipeline.counting.batch import Applied, BadEvent, Batch, Delivery
 from pipeline.counting.event_types import EventTypes
+from pipeline.counting.pseudonymising import replace_user_ids
 from pipeline.options import CounterOptions
 from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys
@@ -38,6 +40,10 @@ class Counters:
         self.options = options or CounterOptions()
         self.erased_users = erased_users.NO_ERASED_USERS
         self.types = EventTypes(keys, self.options)
+        secret = self.options.user_id_secret
+        self.with_pseudonyms: Callable[[Sequence[Delivery]], list[Delivery]] = (
+            partial(replace_user_ids, secret) if secret else list
+        )
         log = self.options.event_log
         self.limits = {
             "seen_event": keys.seen_event,
@@ -92,7 +98,7 @@ class Applying:
 
     def __init__(self, counters: Counters, deliveries: Sequence[Delivery], now: datetime) -> None:
         self._counters, self._now = counters, now
-        self._batch = Batch(list(deliveries), counters.options.event_log)
+        self._batch = Batch(counters.with_pseudonyms(deliveries), counters.options.event_log)
         self._call = self._send()
 
     def finish(self) -> Applied:

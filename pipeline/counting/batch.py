@@ -55,6 +55,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     task_id: str | None = None
     raw: bytes = b""
     """The message as it came, for the case that it cannot be counted."""
+    plain_user_ids: bool = False
+    """Whether its producer says that no user id in it is a pseudonym."""
 
 
 @dataclass(frozen=True)

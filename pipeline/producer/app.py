@@ -30,6 +30,7 @@ def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> No
     use_settings(replace(settings or current_settings(), **changes))
     counters.cache_clear()
     idle_publishers.cache_clear()
+    envelope.cache_clear()
     if app.configured:
         app.conf.update(_celery_options())
         app._pool = None
@@ -96,7 +97,7 @@ def no_results() -> Any:
 @cache
 def envelope(task: str, pid: int) -> Envelope:
     """The envelope of a task's messages; the pid is part of it, as their origin."""
-    return Envelope(app, task, EVENTS_QUEUE)
+    return Envelope(app, task, EVENTS_QUEUE, current_settings().headers())
 
 
 @cache

@@ -126,7 +126,7 @@ class _CheckedTask(Task):
     ) -> AsyncResult:
         """Publish to RabbitMQ until it confirms."""
         # One id however often it is sent: what arrives twice is counted once.
-        options = {"task_id": str(uuid4()), **options}
+        options = {"task_id": str(uuid4()), **options, "headers": _headers(options)}
         timeout_s = current_settings().publish_timeout_s if retry else 0.0
         send = partial(super().apply_async, args, kwargs, **options)
         return rabbitmq.publish_confirmed(app, send, timeout_s)
@@ -137,7 +137,11 @@ class _CheckedTask(Task):
         """Publish Celery's own way, which knows all its options and signals."""
         if current_settings().broker_url is None:
             app.conf.broker_url = current_settings().redis_address()
-        return super().apply_async(args, kwargs, **options)
+        return super().apply_async(args, kwargs, **options | {"headers": _headers(options)})
+
+
+def _headers(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(options.get("headers") or {}), **current_settings().headers()}
 
 
 class _TrackEvent(_CheckedTask):
@@ -229,4 +233,6 @@ def track_events(self: Task, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _count_here(events: Sequence[Event], task_id: str | None) -> None:
-    counters().apply([Delivery(events, task_id=task_id)], datetime.now(UTC))
+    plain = current_settings().plain_user_ids
+    delivery = Delivery(events, task_id=task_id, plain_user_ids=plain)
+    counters().apply([delivery], datetime.now(UTC))

@@ -48,7 +48,10 @@ _NO_REPLY = (redis.ConnectionError, redis.TimeoutError, OSError)
 class Envelope:
     """The messages of one task to one queue, from this process."""
 
-    def __init__(self, app: Celery, task: str, queue: str) -> None:
+    def __init__(
+        self, app: Celery, task: str, queue: str, headers: Mapping[str, Any] | None = None
+    ) -> None:
+        """`headers` are added to Celery's own."""
         rendered = app.amqp.as_task_v2(
             "@@id@@", task, argsrepr="@@args@@", kwargsrepr="@@kwargs@@", ignore_result=True
         )
@@ -56,7 +59,7 @@ class Envelope:
             "body": "@@body@@",
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": rendered.headers,
+            "headers": {**rendered.headers, **(headers or {})},
             "properties": {
                 **rendered.properties,
                 "delivery_mode": 2,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import server_addresses
+from pipeline.contract import PLAIN_USER_IDS
 from pipeline.errors import InvalidConfiguration
 from pipeline.options import CounterOptions
 
@@ -24,6 +25,8 @@ class ProducerSettings(CounterOptions):
     data_dir: Path = Path(".analytics")
     publish_timeout_s: float = 30
     prefix: str = "analytics:"
+    plain_user_ids: bool = True
+    """Whether user ids are the application's own, and none a pseudonym made before."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
@@ -40,6 +43,7 @@ class ProducerSettings(CounterOptions):
             "event_types_cap": int,
             "dedup_window_s": int,
             "counter_ttl_s": int,
+            "user_id_secret": str,
         }
         found: dict[str, Any] = {}
         for name, convert in read.items():
@@ -51,6 +55,10 @@ class ProducerSettings(CounterOptions):
                 except ValueError as error:
                     raise InvalidConfiguration(f"{variable}={text}: {error}; correct it") from error
         return cls(**found)
+
+    def headers(self) -> dict[str, Any]:
+        """What messages say in their headers besides what Celery does."""
+        return {PLAIN_USER_IDS: True} if self.plain_user_ids else {}
 
     def redis_address(self) -> str:
         """The URL of Redis. Raises `InvalidConfiguration` when there is none."""

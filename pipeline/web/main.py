@@ -45,6 +45,7 @@ def create_dependencies(settings: Settings, redis_url: str, postgres_url: str) -
         broker_url=broker_url,
         prefix=settings.prefix,
         publish_timeout_s=REPLY_TIMEOUT_S,
+        plain_user_ids=False,  # the collector makes pseudonyms itself
     )
     services = connect(pipeline_options(settings), redis_url, postgres_url, broker_url)
     client = redis_client(redis_url, REPLY_TIMEOUT_S)

@@ -14,6 +14,7 @@ from celery.exceptions import Reject
 from celery.worker import state
 
 from pipeline.backoff import grow_pauses
+from pipeline.contract import PLAIN_USER_IDS
 from pipeline.counting.batch import Applied, Delivery
 from tasks.app import counters
 from tasks.consumer.flush_request import request_flush
@@ -73,6 +74,7 @@ def count_task(delivery: Delivery, request: Context) -> None:
     after the visibility timeout may be another worker's, who would find it gone.
     """
     raw = json.dumps([request.args, request.kwargs], default=repr).encode()
-    applied = apply_patiently(msgspec.structs.replace(delivery, raw=raw))
+    plain = bool(request.get(PLAIN_USER_IDS))
+    applied = apply_patiently(msgspec.structs.replace(delivery, raw=raw, plain_user_ids=plain))
     warn_of_gap(applied.unlogged)
     request_flush(applied.pending)

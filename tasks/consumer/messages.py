@@ -35,6 +35,7 @@ class _Headers(msgspec.Struct, gc=False):
     expires: Any = None
     compression: Any = None
     timelimit: tuple[Any, Any] | None = None
+    analytics_plain_user_ids: Any = None
 
 
 class _Properties(msgspec.Struct, gc=False):
@@ -108,11 +109,11 @@ def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> 
     except (msgspec.DecodeError, UnicodeError) as error:
         return unreadable(tag, raw, f"is not a Celery message: {error}")
     headers = message.headers
-    if headers.task in tasks and not _is_for_celery(message):
-        events = _usual_events(message, now)
-        if events is not None:
-            task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
-            return Read(Delivery(events, (), tag, task_id, raw), headers.task, headers.id)
+    usual = headers.task in tasks and not _is_for_celery(message)
+    if usual and (events := _usual_events(message, now)) is not None:
+        task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
+        plain = bool(headers.analytics_plain_user_ids)
+        return Read(Delivery(events, (), tag, task_id, raw, plain), headers.task, headers.id)
     return _read_unusual(tag, raw, message, now, tasks)
 
 
@@ -149,7 +150,12 @@ def _read_unusual(
         return None
     read = read_event if headers.task == TRACK_EVENT else read_events
     task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
-    delivery = msgspec.structs.replace(read(args, kwargs, task_id, now), tag=tag, raw=raw)
+    delivery = msgspec.structs.replace(
+        read(args, kwargs, task_id, now),
+        tag=tag,
+        raw=raw,
+        plain_user_ids=bool(headers.analytics_plain_user_ids),
+    )
     return Read(delivery, headers.task, headers.id)
 
 

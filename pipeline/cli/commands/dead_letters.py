@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.context import configure_producer, open_services
+from pipeline.cli.context import configure_producer, open_services, read_user_id_secret
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say
 from pipeline.errors import CannotReplay, InvalidEvent
@@ -93,6 +93,7 @@ def drop(ids: Ids, as_json: Json = False) -> None:
 
 
 def _publish(letter: DeadLetter) -> None:
+    from pipeline.event.pseudonyms import pseudonymise_fields
     from pipeline.producer.celery_tasks import track_events
 
     if letter.kind != "event":
@@ -107,6 +108,7 @@ def _publish(letter: DeadLetter) -> None:
             if fields.get("timestamp") is None:
                 # It belongs to the hour in which it came.
                 fields["timestamp"] = letter.created_at.isoformat()
+            fields = pseudonymise_fields(read_user_id_secret(), fields)
         track_events.delay([fields])
     except (ValueError, InvalidEvent) as error:
         raise CannotReplay(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.context import configure_producer
+from pipeline.cli.context import configure_producer, read_user_id_secret
 from pipeline.cli.errors import explain
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say, warn
@@ -64,9 +64,13 @@ def track(
     as_json: Json = False,
 ) -> None:
     """Send one event."""
+    from pipeline.event.pseudonyms import pseudonym
+    from pipeline.event.rules import check_user_id
     from pipeline.producer.celery_tasks import track_event
 
     configure_producer()
+    if user is not None and (secret := read_user_id_secret()):
+        user = pseudonym(secret, check_user_id(user))
     read = dict(_parse_property(text) for text in properties or [])
     sent = track_event.delay(
         event,
@@ -117,14 +121,21 @@ def import_(
     from pipeline.cli.files.importing import Importer, LineIds, Report
     from pipeline.cli.files.line_source import open_lines
     from pipeline.cli.files.log_formats import build_combined_parser, parse_ndjson
+    from pipeline.event.pseudonyms import pseudonymise_fields
     from pipeline.producer.celery_tasks import track_events
 
     configure_producer()
     parse = build_combined_parser(event) if lines is ImportFormat.combined else parse_ndjson
+    secret = read_user_id_secret()
     ids = LineIds(f"{lines.value} {event}") if event_ids else None
     with closing(Report()) as report, _explain_stop(report, event_ids):
         with open_lines(file) as source, _show_progress(source, report) as watched:
-            Importer(parse, track_events.delay, report, ids).run(watched)
+            Importer(
+                lambda line: pseudonymise_fields(secret, parse(line)),
+                track_events.delay,
+                report,
+                ids,
+            ).run(watched)
         if as_json:
             _print_report(report)
         else:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import encode_event
 from pipeline.event.pseudonyms import pseudonym
+from pipeline.event.rules import check_user_id
 from pipeline.web.collector.formats.bots import BotDetector
 from pipeline.web.collector.formats.event_scope import EventScope
 
@@ -48,7 +49,7 @@ class EventEncoder:
         if agent and isinstance(agent, str) and isinstance(event_type, str):
             event_type = self.bots.mark_type(event_type, agent)
         if self.user_id_secret and isinstance(user_id, str) and user_id:
-            user_id = self.pseudonymise(user_id)
+            user_id = self.pseudonymise(check_user_id(user_id))
         return encode_event(event_type, user_id, properties, timestamp, event_id)
 
     def pseudonymise(self, user_id: str) -> str:
