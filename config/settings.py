@@ -171,8 +171,8 @@ class Settings(BaseSettings):
     )
     user_id_secret: SecretStr | None = Field(
         default=None,
-        description="What the collector makes user ids pseudonyms with (HMAC-SHA256). Unset: user "
-        "ids are kept as they come",
+        description="HMAC secret for pseudonymising user ids, for every process. Unset: they are "
+        "kept as they come",
     )
     key_events_per_s: int = Field(
         default=50_000,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import redis
@@ -16,6 +15,8 @@ from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.errors import ServerUnavailable
+from pipeline.event.pseudonyms import is_pseudonym as has_pseudonym_form
+from pipeline.event.pseudonyms import list_forms
 from pipeline.event_log.archive import KEPT_DAYS, Archive
 from pipeline.event_log.archiving import archive_entries
 from pipeline.event_log.streams import EventLog
@@ -33,7 +34,7 @@ from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.audit import Difference, audit
-from pipeline.upkeep.erase import Erasure, erase_user
+from pipeline.upkeep.erase import Erasure, erase_user, find_user
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
@@ -106,11 +107,24 @@ class Services:
         with self._reported():
             return prune(self.engine, today, events_days, counters_days, dry_run=dry_run)
 
-    def erase_user(self, user_id: str) -> Erasure:
-        """Erase a user from Redis, tables and archive; totals stay. See `erase`."""
+    def erase_user(
+        self, user_id: str, asked_by: str = "this process", *, is_pseudonym: bool = False
+    ) -> Erasure:
+        """Erase a user from Redis, tables and archive; totals stay. See `erase`.
+
+        `asked_by` goes to the log. `is_pseudonym` says that the id is one already.
+        """
         self.archive_events()  # what waits in the event log names the user until then
+        secret = self.options.counters.user_id_secret
         with self._reported():
-            return erase_user(self.counters, self.engine, user_id)
+            if secret and has_pseudonym_form(user_id):
+                self.flush()  # the tables are searched for the plain id
+            user = find_user(self.engine, secret, user_id, is_pseudonym=is_pseudonym)
+            return erase_user(self.counters, self.engine, user, asked_by)
+
+    def list_user_forms(self, user_id: str) -> tuple[str, ...]:
+        """The forms under which a user may be stored: the id as given, and its pseudonym."""
+        return list_forms(self.options.counters.user_id_secret, user_id)
 
     def move_dead_letters(self) -> int:
         """Move dead letters from Redis to Postgres; returns how many."""
@@ -215,6 +229,6 @@ def connect(
         store=Store(engine, keys),
         stats=Stats(UnstoredCounts(client, keys), engine),
         event_log=EventLog(client, keys),
-        archive=Archive(engine, partial(erased_users.read, client, keys), count_by),
+        archive=Archive(engine, counters.read_erased_users, count_by),
         broker_url=broker_url,
     )

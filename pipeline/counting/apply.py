@@ -16,6 +16,7 @@ import redis
 
 from pipeline.counting import erased_users
 from pipeline.counting.batch import Applied, BadEvent, Batch, Delivery
+from pipeline.counting.erased_users import ErasedUsers
 from pipeline.counting.event_types import EventTypes
 from pipeline.counting.pseudonymising import replace_user_ids
 from pipeline.options import CounterOptions
@@ -54,6 +55,10 @@ class Counters:
             "log_max_entries": log.max_entries,
             "log_max_bytes": log.max_bytes,
         }
+
+    def read_erased_users(self) -> ErasedUsers:
+        """Who is erased now."""
+        return erased_users.read(self.client, self.keys, self.options.user_id_secret)
 
     def apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applied:
         """Consume the messages and count their events in one step.
@@ -110,7 +115,7 @@ class Applying:
                 return self._batch.applied(pending=reply[1], unlogged=reply[2])
             if reply[0] == 2:
                 counters = self._counters
-                counters.erased_users = erased_users.read(counters.client, counters.keys)
+                counters.erased_users = counters.read_erased_users()
             else:
                 self._batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
             self._call = self._send()

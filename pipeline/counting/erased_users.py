@@ -17,7 +17,9 @@ import msgspec
 import redis
 
 from pipeline.counting.log_entries import RawEvents
+from pipeline.counting.named_users import find_user_ids
 from pipeline.event.model import Event
+from pipeline.event.pseudonyms import is_pseudonym, pseudonym
 from pipeline.options import CountBy
 from pipeline.redis.keys import Keys, digest_id
 from pipeline.redis.scripts import Script
@@ -31,7 +33,6 @@ KEPT_DAYS = 30
 """For which events of an erased user are dropped: longer than any queue is left standing."""
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
-_decode_user = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,21 +42,19 @@ class ErasedUsers:
 
     version: str = "0"
     at_ms: Mapping[str, int] = field(default_factory=dict)
+    secret: str = field(default="", repr=False)
+    """By which a plain id is known for that of an erased pseudonym."""
 
     def drops(self, event: Event) -> bool:
         """Whether the event is of a user who was erased at its time or later."""
         if event.user_id is None:
             return False
-        at_ms = self.at_ms.get(digest_user(event.user_id))
+        at_ms = self._find(event.user_id)
         return at_ms is not None and event.timestamp.timestamp() * 1000 <= at_ms
 
     def drops_bad(self, raw: bytes) -> bool:
-        """Whether a bad event, as JSON, is of an erased user, whatever its time."""
-        try:
-            user_id = _decode_user(raw).get("user_id")
-        except (msgspec.DecodeError, UnicodeError):
-            return False
-        return isinstance(user_id, str) and digest_user(user_id) in self.at_ms
+        """Whether a bad event or message, as JSON, names an erased user, whatever its time."""
+        return any(self._find(user_id) is not None for user_id in find_user_ids(raw) or ())
 
     def anonymise(self, events: RawEvents, logged_at_ms: int, count_by: CountBy) -> RawEvents:
         """The events of an entry as the archive may keep them.
@@ -66,7 +65,7 @@ class ErasedUsers:
         at = [
             position
             for position, user_id in enumerate(events.user_ids)
-            if user_id is not None and self.at_ms.get(digest_user(user_id), -1) >= logged_at_ms
+            if user_id is not None and (self._find(user_id) or -1) >= logged_at_ms
         ]
         if not at:
             return events
@@ -77,6 +76,14 @@ class ErasedUsers:
             counted = count_by.get(events.event_types[position], ())
             properties[position] = msgspec.Raw(keep_counted(properties[position], counted))
         return RawEvents(events.event_types, events.timestamps, users, properties, ids)
+
+    def _find(self, user_id: str) -> int | None:
+        """When this user was erased, under whichever form of the id."""
+        at_ms = self.at_ms.get(digest_user(user_id))
+        if self.secret and self.at_ms and not is_pseudonym(user_id):
+            other_ms = self.at_ms.get(digest_user(pseudonym(self.secret, user_id)))
+            return max((one for one in (at_ms, other_ms) if one is not None), default=None)
+        return at_ms
 
 
 NO_ERASED_USERS = ErasedUsers()
@@ -95,8 +102,8 @@ def keep_counted(properties: bytes | msgspec.Raw, counted: Collection[str]) -> b
     return _encode(kept or None)
 
 
-def read(client: redis.Redis, keys: Keys) -> ErasedUsers:
-    """Who is erased now, and the version, of one instant."""
+def read(client: redis.Redis, keys: Keys, secret: str = "") -> ErasedUsers:
+    """Who is erased now, and the version, of one instant. `secret` is that of pseudonyms."""
     pipeline = client.pipeline(transaction=True)
     pipeline.hget(keys.totals, VERSION)
     pipeline.hgetall(keys.forgotten)
@@ -109,6 +116,7 @@ def read(client: redis.Redis, keys: Keys) -> ErasedUsers:
             for name, ms in cast("dict[bytes, bytes]", at_ms).items()
             if ms.isdigit()
         },
+        secret,
     )
 
 

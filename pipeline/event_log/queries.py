@@ -44,15 +44,21 @@ class EventFilter:
     user_id: str | None = None
     first: datetime | None = None
     end: datetime | None = None
+    other_user_ids: tuple[str, ...] = ()
+    """Further forms of the same user's id."""
 
     def matches(self, event: Event) -> bool:
         """Whether the event is one of them."""
         return (
             self.event_type in (None, event.event_type)
-            and self.user_id in (None, event.user_id)
+            and (self.user_id is None or event.user_id in self._user_ids)
             and (self.first is None or event.timestamp >= self.first)
             and (self.end is None or event.timestamp < self.end)
         )
+
+    @property
+    def _user_ids(self) -> tuple[str | None, ...]:
+        return (self.user_id, *self.other_user_ids)
 
     def select(self) -> Select[Any]:
         """The columns of the events, in no order."""
@@ -75,7 +81,7 @@ class EventFilter:
         if self.event_type is not None:
             conditions.append(events.c.event_type == self.event_type)
         if self.user_id is not None:
-            conditions.append(events.c.user_id == self.user_id)
+            conditions.append(events.c.user_id.in_(self._user_ids))
         if self.first is not None:
             conditions.append(events.c.timestamp >= self.first)
         if self.end is not None:

@@ -6,7 +6,8 @@ Rankings alone are as of the last flush, and say so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
@@ -191,6 +192,18 @@ class Stats:
             counter = self._keys.parse(name)
             if n and isinstance(counter, UserCounter) and first <= counter.day <= last:
                 counts.setdefault(counter.event_type, {})[counter.day] = n
+        return {
+            event_type: dict(sorted(days.items())) for event_type, days in sorted(counts.items())
+        }
+
+    def counts_of_user(
+        self, forms: Iterable[str], first: date | None = None, last: date | None = None
+    ) -> dict[str, dict[date, int]]:
+        """`user_counts` of a user who is stored under several forms of the id, added up."""
+        counts: dict[str, Counter[date]] = {}
+        for form in forms:
+            for event_type, days in self.user_counts(form, first, last).items():
+                counts.setdefault(event_type, Counter()).update(days)
         return {
             event_type: dict(sorted(days.items())) for event_type, days in sorted(counts.items())
         }

@@ -15,9 +15,8 @@ A user who comes back is counted anew.
 from __future__ import annotations
 
 import logging
-from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -26,7 +25,10 @@ from sqlalchemy import Connection, Engine, delete, select, text
 
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
+from pipeline.counting.named_users import find_user_ids, names_as_text
 from pipeline.event.model import Event
+from pipeline.event.pseudonyms import is_pseudonym as has_pseudonym_form
+from pipeline.event.pseudonyms import list_forms, pseudonym
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import dead_letters, user_daily
 from pipeline.reading.exact import UnstoredCounts
@@ -35,50 +37,101 @@ from pipeline.redis.keys import Keys, UserCounter
 _DROPPED_AT_ONCE = 500
 _LETTERS_AT_ONCE = 500
 _MOST_ROUNDS = 20
-_DEEPEST = 110
+_IDS_AT_ONCE = 5_000
 _ANONYMISE = text(
     "UPDATE events SET user_id = NULL, event_id = NULL, properties = ("
     "SELECT json_object_agg(one.key, one.value) FROM json_each(events.properties) AS one "
     "WHERE one.key = ANY(CAST(CAST(:counted AS JSON) ->> events.event_type AS TEXT[]))) "
     "WHERE user_id = :user_id"
 )
-_decode = msgspec.json.Decoder().decode
+_STORED_IDS = text(
+    "SELECT user_id FROM analytics_user_daily UNION "
+    "SELECT user_id FROM events WHERE user_id IS NOT NULL"
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Erasure:
-    """What an erasure removed: counters (in Redis and stored), dead letters; `events` are those
-    of the archive that no longer name the user."""
+    """What an erasure removed: counters in Redis and stored, dead letters; `events` are those of
+    the archive that no longer name the user."""
 
     erased_at: datetime
-    counters: int
+    live_counters: int
+    stored_counters: int
     events: int
     dead_letters: int
 
+    @property
+    def counters(self) -> int:
+        """All counters, in Redis and stored."""
+        return self.live_counters + self.stored_counters
 
-def erase_user(counters: Counters, engine: Engine, user_id: str) -> Erasure:
-    """Erase a user. A repeat removes what is new since.
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the user was stored."""
+        return not (self.counters or self.events or self.dead_letters)
 
-    Waits for a flush that runs, and holds off others meanwhile. Raises `InvalidEvent` for what can
-    be no user's id, and redis.RedisError or sqlalchemy.exc.OperationalError when a server is away:
-    then repeat it.
+
+@dataclass(frozen=True)
+class SoughtUser:
+    """A user by every form of the id: plain, and the pseudonym. Made by `find_user`."""
+
+    forms: tuple[str, ...]
+    secret: str = field(default="", repr=False)
+    """Set where a pseudonym was given: any plain id may be the one it was made of."""
+
+    def is_named_by(self, user_id: str) -> bool:
+        """Whether this is one of the user's ids."""
+        return user_id in self.forms or (
+            bool(self.secret) and pseudonym(self.secret, user_id) in self.forms
+        )
+
+
+def find_user(engine: Engine, secret: str, user_id: str, *, is_pseudonym: bool) -> SoughtUser:
+    """The user with this id. The plain ids of a pseudonym are found among those that the tables
+    hold, which takes longer the more users there are.
+
+    Raises `InvalidEvent` for what can be no user's id.
     """
     Event.create("forget", user_id, now=datetime.now(UTC))  # checks the id
+    forms = (user_id,) if is_pseudonym else list_forms(secret, user_id)
+    if not secret or not has_pseudonym_form(user_id):
+        return SoughtUser(forms)
+    with engine.connect() as connection:
+        streamed = connection.execution_options(yield_per=_IDS_AT_ONCE).execute(_STORED_IDS)
+        found = (row.user_id for row in streamed if not has_pseudonym_form(row.user_id))
+        plain = tuple(one for one in found if pseudonym(secret, one) == user_id)
+    return SoughtUser(forms + plain, secret)
+
+
+def erase_user(counters: Counters, engine: Engine, user: SoughtUser, asked_by: str) -> Erasure:
+    """Erase a user. A repeat removes what is new since. The log says who asked for it.
+
+    Waits for a flush that runs, and holds off others meanwhile. Raises redis.RedisError or
+    sqlalchemy.exc.OperationalError when a server is away: then repeat it.
+    """
+    live = stored = events = at_ms = 0
     with hold_transfers(engine) as connection:
-        at_ms, live = _drop_counters(counters, user_id)
-        stored = connection.execute(delete(user_daily).where(user_daily.c.user_id == user_id))
-        events = connection.execute(_ANONYMISE, {"user_id": user_id, "counted": _arrays(counters)})
-        letters = _drop_letters(counters, connection, user_id)
-    erasure = Erasure(
-        datetime.fromtimestamp(at_ms / 1000, UTC), live + stored.rowcount, events.rowcount, letters
-    )
+        for form in user.forms:
+            at_ms, dropped = _drop_counters(counters, form)
+            live += dropped
+            named = delete(user_daily).where(user_daily.c.user_id == form)
+            stored += connection.execute(named).rowcount
+            values = {"user_id": form, "counted": _arrays(counters)}
+            events += connection.execute(_ANONYMISE, values).rowcount
+        letters = _drop_letters(counters, connection, user)
+    erased_at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    erasure = Erasure(erased_at, live, stored, events, letters)
     # Not the id: the log would go on naming the user.
     logger.info(
-        "a user was forgotten (digest %s): %d counters, %d archived events, %d dead letters",
-        erased_users.digest_user(user_id),
-        erasure.counters,
+        "%s had a user forgotten (digest %s): %d live counters, %d stored counters, %d archived "
+        "events, %d dead letters",
+        asked_by,
+        erased_users.digest_user(max(user.forms, key=has_pseudonym_form)),
+        erasure.live_counters,
+        erasure.stored_counters,
         erasure.events,
         erasure.dead_letters,
     )
@@ -130,18 +183,16 @@ def _quoted(name: str) -> str:
     return f'"{escaped}"'
 
 
-def _drop_letters(counters: Counters, connection: Connection, user_id: str) -> int:
+def _drop_letters(counters: Counters, connection: Connection, user: SoughtUser) -> int:
     """Drop the user's dead letters. No letter moves to Postgres meanwhile."""
     dropped = 0
     for entry_id, fields in _letters(counters):
         body = fields.get(b"body") or fields.get(b"counter", b"")
-        if concerns(user_id, fields[b"kind"].decode(), body, counters.keys):
+        if concerns(user, fields[b"kind"].decode(), body, counters.keys):
             dropped += counters.client.xdel(counters.keys.dead, entry_id)
     letters = select(dead_letters.c.id, dead_letters.c.kind, dead_letters.c.body)
     streamed = connection.execute(letters.execution_options(yield_per=_LETTERS_AT_ONCE))
-    ids = [
-        row.id for row in streamed if concerns(user_id, row.kind, bytes(row.body), counters.keys)
-    ]
+    ids = [row.id for row in streamed if concerns(user, row.kind, bytes(row.body), counters.keys)]
     if ids:
         connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(ids)))
     return dropped + len(ids)
@@ -157,7 +208,7 @@ def _letters(counters: Counters) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
         after = f"({page[-1][0].decode()}"
 
 
-def concerns(user_id: str, kind: str, body: bytes, keys: Keys) -> bool:
+def concerns(user: SoughtUser, kind: str, body: bytes, keys: Keys) -> bool:
     """Whether a dead letter is about the user: an event of theirs, a message that holds one, or one
     of their counters."""
     if kind == "counter":
@@ -165,42 +216,10 @@ def concerns(user_id: str, kind: str, body: bytes, keys: Keys) -> bool:
             counter = keys.parse(body.decode().split(" ")[0])
         except ValueError:
             return False
-        return isinstance(counter, UserCounter) and counter.user_id == user_id
-    return kind in ("event", "message") and _names_user(user_id, body)
-
-
-def _names_user(user_id: str, body: bytes) -> bool:
-    """Whether a JSON text has `user_id` with this value anywhere, or begins a task's arguments, in
-    whatever form they are wrapped."""
-    try:
-        found = _decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        # Not JSON: as text, in either way of writing it.
-        ascii_ = msgspec.json.encode(user_id)
-        return ascii_ in body or f'"{user_id}"'.encode() in body
-    return _holds(user_id, found, 0)
-
-
-def _holds(user_id: str, found: object, depth: int) -> bool:
-    if isinstance(found, dict):
-        if found.get("user_id") == user_id:
-            return True
-        wrapped = found.get("body")
-        if isinstance(wrapped, str) and depth == 0:  # the broker's message
-            return _names_user(user_id, _unwrapped(wrapped))
-        inner = list(found.values())
-    elif isinstance(found, list):
-        inner = found
-        if len(found) > 1 and isinstance(found[0], str) and found[1] == user_id:
-            return True  # positional arguments: [event_type, user_id, …]
-    else:
+        return isinstance(counter, UserCounter) and user.is_named_by(counter.user_id)
+    if kind not in ("event", "message"):
         return False
-    return depth < _DEEPEST and any(_holds(user_id, one, depth + 1) for one in inner)
-
-
-def _unwrapped(body: str) -> bytes:
-    """The arguments of a task: in base64, or as they are."""
-    try:
-        return b64decode(body, validate=True)
-    except ValueError:
-        return body.encode(errors="replace")
+    named = find_user_ids(body)
+    if named is None:
+        return any(names_as_text(body, form) for form in user.forms)
+    return any(map(user.is_named_by, named))

@@ -14,7 +14,6 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, select
 
-from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import as_events
 from pipeline.errors import TooMuchWaiting
@@ -75,7 +74,7 @@ class Snapshot:
         ledger = select(archived_entries.c.name).where(archived_entries.c.name.in_(list(named)))
         archived = set(self._connection.execute(ledger).scalars()) if named else set()
         # No user is erased meanwhile: that needs the same lock.
-        erased = erased_users.read(self._counters.client, self._counters.keys)
+        erased = self._counters.read_erased_users()
         by = self._counters.options.count_by
         events: list[Event] = []
         for name, entry in named.items():

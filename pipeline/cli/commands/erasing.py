@@ -26,27 +26,35 @@ def forget(
 ) -> None:
     """Remove a user from Redis, the tables and the archive; totals stay.
 
-    Events of the user that are still on their way are dropped when they arrive. May be repeated.
+    With ANALYTICS_USER_ID_SECRET the user is found under the id as it was sent and under its
+    pseudonym, whichever is given. Events of the user that are still on their way are dropped when
+    they arrive. May be repeated.
     """
-    from pipeline.event.pseudonyms import pseudonym
+    from config import logging
 
-    secret = load_settings().user_id_secret
-    kept = user_id
-    if secret is not None and not is_pseudonym:
-        kept = pseudonym(secret.get_secret_value(), user_id)
+    settings = load_settings()
+    logging.configure(settings.log_level, settings.log_format)  # who was forgotten is logged
     with open_services() as services:
-        erasure = services.erase_user(kept)
+        erasure = services.erase_user(user_id, "the command line", is_pseudonym=is_pseudonym)
     if as_json:
         print_json(
             {
                 "forgotten_at": erasure.erased_at.isoformat(),
                 "counters": erasure.counters,
+                "live_counters": erasure.live_counters,
+                "stored_counters": erasure.stored_counters,
                 "events": erasure.events,
                 "dead_letters": erasure.dead_letters,
             }
         )
+    elif erasure.is_empty:
+        say(
+            "Nothing is stored for this user: no counters, no archived events, no dead letters. "
+            "Events still on their way are dropped when they arrive."
+        )
     else:
         say(
-            f"Forgotten: {erasure.counters:,} counters and {erasure.dead_letters:,} dead letters "
+            f"Forgotten: {erasure.live_counters:,} counters in Redis, "
+            f"{erasure.stored_counters:,} stored ones and {erasure.dead_letters:,} dead letters "
             f"removed, {erasure.events:,} archived events name the user no longer."
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.context import open_services
+from pipeline.cli.context import open_services, read_user_id_secret
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say, warn
 
@@ -147,6 +147,7 @@ def read_wanted(
     event_type: str | None, user: str | None, first: str | None, last: str | None
 ) -> EventFilter:
     """Which events the options name."""
+    from pipeline.event.pseudonyms import list_forms
     from pipeline.event_log.queries import EventFilter
 
     begin, _ = _read_moments("--from", first) if first is not None else (None, None)
@@ -155,7 +156,8 @@ def read_wanted(
         raise typer.BadParameter(
             f"{first!r} is not before {last!r}; give the earlier one first", param_hint="--from"
         )
-    return EventFilter(event_type, user, begin, end)
+    others = () if user is None else list_forms(read_user_id_secret(), user)[1:]
+    return EventFilter(event_type, user, begin, end, others)
 
 
 def _read_moments(option: str, text: str) -> tuple[datetime, datetime]:

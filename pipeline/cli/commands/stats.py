@@ -113,7 +113,8 @@ def user(
     """Count one user's events by type and day; of all time when no days are given."""
     beginning, end = read_days(first, last) or (None, None)
     with open_services() as services:
-        counts = services.stats.user_counts(user_id, beginning, end)
+        forms = services.list_user_forms(user_id)
+        counts = services.stats.counts_of_user(forms, beginning, end)
     if as_json:
         listed = {
             event_type: {day.isoformat(): n for day, n in sorted(by_day.items())}

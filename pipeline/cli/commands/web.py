@@ -33,7 +33,10 @@ def web(
     """
     if parent_pid is not None:
         end_with_parent(parent_pid)
+    from config import logging
+
     settings = context.load_settings()
+    logging.configure(settings.log_level, settings.log_format)
     chosen = port or settings.web_port
     if not chosen:
         raise InvalidConfiguration("ANALYTICS_WEB_PORT=0 turns the web server off; give --port")

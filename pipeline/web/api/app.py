@@ -81,7 +81,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_count_routes(stats, threads),
         create_breakdown_routes(stats, threads, services),
         create_user_routes(stats, threads, secret),
-        create_erase_route(threads, services, secret),
+        create_erase_route(threads, services),
         create_live_route(live, dependencies.access_keys),
         create_event_route(threads, services, secret),
     ]

@@ -147,6 +147,8 @@ class ForgottenAnswer(BaseModel):
     user_id: str
     forgotten_at: dt.datetime
     counters: int = Field(ge=0, description="Counters of the user that were removed")
+    live_counters: int = Field(ge=0, description="Those of them that were in Redis")
+    stored_counters: int = Field(ge=0, description="Those of them that were in the tables")
     events: int = Field(ge=0, description="Archived events that no longer name the user")
     dead_letters: int = Field(ge=0, description="Dead letters of the user that were dropped")
 

@@ -22,7 +22,7 @@ from pipeline.event_log.streams import GROUP
 from pipeline.redis.client import server_time_s
 from pipeline.redis.keys import Keys
 from pipeline.services import Services
-from pipeline.upkeep.erase import concerns
+from pipeline.upkeep.erase import SoughtUser, concerns
 from tests.helpers.support import NOW, TODAY, count_events, event, execute, message, rows
 
 ANN = "ann:%é/1"  # nothing else here contains it, and keys escape it
@@ -246,13 +246,13 @@ def test_what_can_be_no_id_is_refused(services: Services, user_id: str) -> None:
 def test_a_dead_letter_is_known_by_the_user_it_names(
     kind: str, body: dict[str, object], is_theirs: bool
 ) -> None:
-    assert concerns("ann", kind, json.dumps(body).encode(), Keys()) is is_theirs
+    assert concerns(SoughtUser(("ann",)), kind, json.dumps(body).encode(), Keys()) is is_theirs
 
 
 def test_a_dead_counter_of_the_user_is_known_by_its_name() -> None:
     theirs, other = Keys().user(ANN, "x", "2025-03-14"), Keys().daily(ANN, "2025-03-14")
-    assert concerns(ANN, "counter", f"{theirs} 12".encode(), Keys())
-    assert not concerns(ANN, "counter", f"{other} 12".encode(), Keys())
+    assert concerns(SoughtUser((ANN,)), "counter", f"{theirs} 12".encode(), Keys())
+    assert not concerns(SoughtUser((ANN,)), "counter", f"{other} 12".encode(), Keys())
 
 
 def test_entries_leave_after_thirty_days_and_workers_hear_of_it(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from pipeline.days import bound_days
 from pipeline.event.model import FIELDS, Event
-from pipeline.event.pseudonyms import pseudonym
+from pipeline.event.pseudonyms import list_forms
 from pipeline.event_log import queries
 from pipeline.event_log.queries import EventFilter, Position
 from pipeline.services import Services
@@ -56,12 +56,12 @@ def create_event_route(threads: ThreadPools, services: Services, secret: str) ->
 
 
 def _select_events(query: EventsQuery, secret: str) -> EventFilter:
-    user_id = query.user_id
-    if user_id is not None and not query.pseudonym:
-        user_id = pseudonym(secret, user_id)
+    others: tuple[str, ...] = ()
+    if query.user_id is not None and not query.pseudonym:
+        others = list_forms(secret, query.user_id)[1:]
     days = query.range()
     first, end = bound_days(*days) if days else (None, None)
-    return EventFilter(query.event_type, user_id, first, end)
+    return EventFilter(query.event_type, query.user_id, first, end, others)
 
 
 def _encode_cursor(position: Position) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import date
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from pipeline.event.pseudonyms import pseudonym
+from pipeline.event.pseudonyms import list_forms
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
 from pipeline.web.api.parameters import UserInPath
@@ -27,8 +27,6 @@ from pipeline.web.api.threads import ThreadPools
 from pipeline.web.headers import NO_STORE
 from pipeline.web.responses import json_response
 
-logger = logging.getLogger(__name__)
-
 User = Annotated[UserInPath, Path(description="The user's id, as it was sent; `/` in it as `%2F`")]
 
 
@@ -39,8 +37,8 @@ def create_user_routes(stats: Stats, threads: ThreadPools, secret: str) -> APIRo
 
     async def read_counts(user_id: str, query: UserQuery) -> dict[str, dict[date, int]]:
         first, last = query.range() or (None, None)
-        kept = user_id if query.pseudonym else pseudonym(secret, user_id)
-        return await threads.run_scan(stats.user_counts, kept, first, last)
+        forms = (user_id,) if query.pseudonym else list_forms(secret, user_id)
+        return await threads.run_scan(stats.counts_of_user, forms, first, last)
 
     @router.get("/users/{user_id}", response_model=UserAnswer, responses=table_or_error)
     async def user(
@@ -78,7 +76,7 @@ def create_user_routes(stats: Stats, threads: ThreadPools, secret: str) -> APIRo
     return router
 
 
-def create_erase_route(threads: ThreadPools, services: Services, secret: str) -> APIRouter:
+def create_erase_route(threads: ThreadPools, services: Services) -> APIRouter:
     """The route that erases a user; needs a token with that permission."""
     router = APIRouter(tags=["users"])
 
@@ -95,13 +93,19 @@ def create_erase_route(threads: ThreadPools, services: Services, secret: str) ->
 
         Needs a token that was made with `--allow-forget`. May be repeated.
         """
-        kept = user_id if query.pseudonym else pseudonym(secret, user_id)
-        logger.info("token %s asks to forget a user", request.state.key.id)
-        erasure = await threads.run_job(services.erase_user, kept)
+        erase = partial(
+            services.erase_user,
+            user_id,
+            f"token {request.state.key.id}",
+            is_pseudonym=query.pseudonym,
+        )
+        erasure = await threads.run_job(erase)
         found = {
             "user_id": user_id,
             "forgotten_at": erasure.erased_at,
             "counters": erasure.counters,
+            "live_counters": erasure.live_counters,
+            "stored_counters": erasure.stored_counters,
             "events": erasure.events,
             "dead_letters": erasure.dead_letters,
         }
