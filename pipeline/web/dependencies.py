@@ -10,6 +10,7 @@ import redis
 
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
+from pipeline.web.server.connections import ConnectionLimits
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class WebOptions:
     """Addresses or networks of proxies whose X-Forwarded-For is believed; empty: none."""
     log_level: str = "INFO"
 
-    body_timeout_s: float = 10.0
-    """How long a client may take to send a request's body."""
+    connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    """How slow clients may be, and how many."""
     publish_timeout_s: float = 1.5
     """How long a request waits for its message to be published before it is refused (503)."""
     max_waiting_bytes: int = 64 * 1024 * 1024

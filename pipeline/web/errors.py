@@ -72,10 +72,11 @@ class MethodNotAllowed(RequestRefused):
 
 
 class BodyTooSlow(RequestRefused):
-    """The body did not arrive before the timeout."""
+    """The body comes too slowly."""
 
-    def __init__(self, timeout_s: float) -> None:
-        message = f"the body did not come within {timeout_s:g} s; send it faster"
+    def __init__(self, least_bytes: int, window_s: float) -> None:
+        rate = f"{least_bytes} bytes in each {window_s:g} s"
+        message = f"the body comes too slowly; send at least {rate}, or fewer events"
         super().__init__(408, "too_slow", message, headers=_CLOSE)
 
 

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import gc
-import signal
-from types import FrameType
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import uvicorn
 from starlette.applications import Starlette
 
 from pipeline import server_addresses
@@ -20,18 +19,20 @@ from pipeline.producer.app import configure
 from pipeline.redis.client import redis_client
 from pipeline.services import connect
 from pipeline.web.app import create_app
-from pipeline.web.connections import HeadTimeoutProtocol
 from pipeline.web.dependencies import WebDependencies, WebOptions
+from pipeline.web.server.file_limit import bound_connections
+from pipeline.web.server.server import Server, create_config
+from pipeline.web.server.sockets import listen_on
 
 if TYPE_CHECKING:
     from config.settings import Settings
 
 REPLY_TIMEOUT_S = 1.0
-STOP_TIMEOUT_S = 3
-"""How long requests in flight may take when the server is asked to stop."""
-_MAX_CONNECTIONS = 10_000
 _GC_THRESHOLD = 20_000
 """Objects after which Python looks for cycles: its 700 come with every few requests."""
+
+logger = logging.getLogger("uvicorn.error")
+"""The server's own, which prints what users look for when it starts."""
 
 
 def create_dependencies(settings: Settings, redis_url: str, postgres_url: str) -> WebDependencies:
@@ -80,46 +81,19 @@ def serve(dependencies: WebDependencies, host: str, port: int) -> None:
 
     Raises `InvalidConfiguration` when another program has the port.
     """
-    options = dependencies.options
-    config = uvicorn.Config(
-        create_app(dependencies),
-        host=host,
-        port=port,
-        # Addresses of visitors are not kept, and the access log would keep them.
-        access_log=False,
-        log_level=options.log_level.lower(),
-        server_header=False,
-        proxy_headers=bool(options.trusted_proxies),
-        forwarded_allow_ips=list(options.trusted_proxies),
-        http=HeadTimeoutProtocol,
-        ws="none",
-        limit_concurrency=_MAX_CONNECTIONS,
-        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+    options, wanted = dependencies.options, dependencies.options.connection_limits
+    limits = replace(wanted, connections=bound_connections(wanted.connections))
+    config = create_config(
+        create_app(dependencies), limits, options.trusted_proxies, options.log_level.lower()
     )
+    sockets = listen_on(host, port)
     # What is there now stays; and what a request leaves behind needs no collector.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
-    server = _Server(config, dependencies)
+    server = Server(config, dependencies.stopping)
+    logger.info("listening on %s, port %d", host, port)
     try:
-        server.run()
+        server.run(sockets)
     except SystemExit as ended:  # uvicorn has logged why
-        raise InvalidConfiguration(
-            f"nothing can be served on {host}:{port}, see above: give another --host or --port"
-        ) from ended
-
-
-class _Server(uvicorn.Server):
-    """Ends endless streams when the server is asked to stop; uvicorn would wait for them in
-    vain."""
-
-    def __init__(self, config: uvicorn.Config, dependencies: WebDependencies) -> None:
-        super().__init__(config)
-        self._stopping = dependencies.stopping
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop on SIGTERM or SIGINT. uvicorn would raise the signal again at the end; to have
-        stopped as asked is no failure."""
-        self._stopping.set()
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
+        raise InvalidConfiguration("the web server could not start, see above") from ended

@@ -18,8 +18,8 @@ from pipeline.access.key_store import AccessKeyStore
 from pipeline.redis.client import redis_client
 from pipeline.services import Services
 from pipeline.web.app import create_app
-from pipeline.web.connections import HeadTimeoutProtocol
 from pipeline.web.dependencies import WebDependencies, WebOptions
+from pipeline.web.server.server import create_config
 from tests.helpers.support import eventually
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
@@ -90,15 +90,11 @@ def serving(
     dependencies = WebDependencies(
         services, client, AccessKeyStore(client, services.keys), WebOptions(**options)
     )
-    config = uvicorn.Config(
-        create_app(dependencies),
-        port=0,
-        access_log=False,
-        http=HeadTimeoutProtocol,
-        ws="none",
-        log_config=None,
-        lifespan="on",
+    web_options = dependencies.options
+    config = create_config(
+        create_app(dependencies), web_options.connection_limits, web_options.trusted_proxies
     )
+    config.port = 0
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

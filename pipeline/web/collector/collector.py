@@ -26,7 +26,6 @@ from pipeline.web.collector.scope import KeyRates, check_origin
 from pipeline.web.collector.timeouts import SharedTimeout
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.errors import (
-    BodyTooSlow,
     RequestRefused,
     TooLarge,
     TooManyRequests,
@@ -61,7 +60,6 @@ class Collector:
         self._user_id_secret = options.user_id_secret
         self._access_keys = dependencies.access_keys
         self._memory = MemoryBudget(options.max_waiting_bytes)
-        self._body_timeout = SharedTimeout(options.body_timeout_s)
         self._publish_timeout = SharedTimeout(options.publish_timeout_s)
         self._publisher = BatchingPublisher()
         self._address_limit = RateLimit(client, keys, "address", options.address_requests_per_s)
@@ -88,11 +86,7 @@ class Collector:
             raise TooLarge.for_body(event_format.max_bytes)
         task, body = asyncio.current_task(), b""
         if event_format.method == "POST":
-            try:
-                with self._body_timeout.limit(task):
-                    body = await read_body(receive, event_format.max_bytes, self._memory)
-            except TimeoutError:
-                raise BodyTooSlow(self._body_timeout.timeout_s) from None
+            body = await read_body(receive, event_format.max_bytes, self._memory)
         try:
             with self._publish_timeout.limit(task):
                 return await self._accept(head, body, event_format)

@@ -8,12 +8,12 @@ from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from urllib.parse import parse_qs
 
 from starlette.types import Scope
 
 from pipeline.access.access_key import AccessKey
+from pipeline.web.addresses import mask_address
 from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.event_scope import find_event_scope
 
@@ -28,9 +28,6 @@ _READ = frozenset(
         b"user-agent",
     }
 )
-_NETWORK_BITS = 64
-_IPV4_AS_IPV6 = [IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96")]
-"""Networks whose addresses end in an IPv4 address: as a dual-stack socket shows it, and NAT64."""
 _LONGEST_KEY = 200
 
 
@@ -103,18 +100,3 @@ def _parse_authorization(given: bytes) -> str:
             except binascii.Error:
                 pass
     return "no key"
-
-
-@lru_cache(maxsize=8_192)
-def mask_address(address: str) -> str:
-    """What the rate limit of an address counts: itself, or the network of an IPv6 one, which is
-    usually one customer's as a whole. An IPv4 address written as IPv6 is itself."""
-    if ":" not in address:
-        return address
-    try:
-        written = IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if any(written in network for network in _IPV4_AS_IPV6):
-        return str(IPv4Address(int(written) & 0xFFFF_FFFF))
-    return str(IPv6Network((written, _NETWORK_BITS), strict=False))

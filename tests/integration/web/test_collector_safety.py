@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from pipeline.web import connections
+from pipeline.web.server.connections import ConnectionLimits
 from tests.helpers.support import eventually, sent
 from tests.helpers.web_server import BODIES, WebServer, basic
 
@@ -160,7 +160,7 @@ def test_a_body_larger_than_is_allowed_is_refused(
 
 
 def test_a_slow_body_times_out_and_holds_up_nobody(make_web: MakeWeb, client: redis.Redis) -> None:
-    web = make_web(body_timeout_s=0.5)
+    web = make_web(connection_limits=ConnectionLimits(window_s=0.5))
     with Slow(web.port, "/track", basic(web.key), length=100) as slow:
         slow.connection.sendall(b'{"event_type"')
         assert web.post("/track", {"event_type": "sale"}).status == 200
@@ -192,20 +192,18 @@ def test_bodies_that_do_not_come_take_no_more_memory_than_is_allowed(make_web: M
 
 @pytest.mark.parametrize("begun", [b"", b"POST /tr", b"POST /track HTTP/1.1\r\nHost: x\r\n"])
 def test_a_client_that_does_not_say_what_it_wants_is_not_waited_for(
-    make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch, begun: bytes
+    make_web: MakeWeb, begun: bytes
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.3)
-    web = make_web()
+    web = make_web(connection_limits=ConnectionLimits(head_s=0.3))
     with socket.create_connection(("127.0.0.1", web.port), timeout=20) as silent:
         silent.sendall(begun)
         assert silent.recv(100) == b""
 
 
 def test_a_connection_that_is_used_again_must_go_on_in_time_too(
-    make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch
+    make_web: MakeWeb,
 ) -> None:
-    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.3)
-    web = make_web()
+    web = make_web(connection_limits=ConnectionLimits(head_s=0.3))
     with Slow(web.port, "/track", basic(web.key), length=21) as slow:
         slow.connection.sendall(b'{"event_type":"sale"}')
         assert slow.status() == 200

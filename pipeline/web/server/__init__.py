@@ -1,0 +1,1 @@
+"""The HTTP server below the application: sockets, connections and what they may cost."""

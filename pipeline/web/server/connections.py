@@ -1,0 +1,144 @@
+"""All connections of a server: how many there may be, from where, and which of them end when there
+are too many.
+
+One timer checks all connections, so a request pays for no timer of its own. A new client is never
+turned away: the connection that has been without a request for longest ends instead, which under
+an attack is the attacker's, and otherwise an idle one whose client opens another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from itertools import islice
+from typing import Protocol
+
+from pipeline.web.addresses import mask_address
+
+_CHECK_INTERVAL_S = 0.5
+_CONSIDERED = 64
+"""The oldest connections among which one that is not being answered is sought."""
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What connections may take, in seconds, bytes and number."""
+
+    head_s: float = 10.0
+    """For the head of a request, and for the first byte of the first one."""
+    window_s: float = 10.0
+    """In each such window a body, and an answer that waits to be sent, must move on…"""
+    window_bytes: int = 10 * 1024
+    """…by so many bytes, or to its end: the least rate is 1 KB/s."""
+    body_s: float = 120.0
+    """For the whole body, however fast: at the least rate it could take 500 s."""
+    unread_body_s: float = 30.0
+    """For the rest of a body when the response is sent: not all clients read before they end."""
+    held_bytes: int = 64 * 1024 * 1024
+    """Bodies that wait to be read and answers that wait to be sent, of all connections together."""
+    connections: int = 8_000
+    """At once: each costs some 15 KB, so this bounds memory as well as open files."""
+    connections_of_address: int = 1_000
+    """Of one address, trusted proxies apart: many offices and carriers share one, and their idle
+    connections end first. Never more than half of `connections`."""
+
+
+class Connection(Protocol):
+    """A connection, as these limits see it."""
+
+    address: str
+    """Of the peer; "" where it has none."""
+    group: str
+    """What it is counted under: set by `Connections.add`."""
+
+    def is_served(self) -> bool:
+        """Whether a request is all there and its answer is on the way to a client that reads."""
+
+    def check(self, now_s: float) -> int:
+        """Enforce the limits in time; returns the bytes held for it."""
+
+    def abort(self) -> None:
+        """End it now, whatever waits to be sent."""
+
+
+class Connections:
+    """The connections of one event loop."""
+
+    def __init__(self, limits: ConnectionLimits, trusted_proxies: Sequence[str] = ()) -> None:
+        """`trusted_proxies` are addresses or networks: any number of clients comes from them."""
+        self.limits = limits
+        self._proxies = [ip_network(one, strict=False) for one in trusted_proxies]
+        self._most_of_address = min(limits.connections_of_address, limits.connections // 2)
+        # Those that have been without a new request for longest come first.
+        self._all: dict[Connection, None] = {}
+        self._by_address: dict[str, dict[Connection, None]] = {}
+        self._find_group = lru_cache(maxsize=8_192)(self._group_address)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """A client has connected."""
+        self._all[connection] = None
+        connection.group = self._find_group(connection.address)
+        if connection.group:
+            of_address = self._by_address.setdefault(connection.group, {})
+            of_address[connection] = None
+            if len(of_address) > self._most_of_address:
+                self._end_oldest(of_address)
+        if len(self._all) > self.limits.connections:
+            self._end_oldest(self._all)
+        if self._timer is None:
+            self._timer = loop.call_later(_CHECK_INTERVAL_S, self._check_all, loop)
+
+    def use(self, connection: Connection) -> None:
+        """A connection has sent the head of a request: it is the last to end."""
+        if connection in self._all:
+            del self._all[connection]
+            self._all[connection] = None
+            if connection.group:
+                of_address = self._by_address[connection.group]
+                del of_address[connection]
+                of_address[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """A connection has ended; a repeat changes nothing."""
+        if connection not in self._all:
+            return
+        del self._all[connection]
+        if connection.group:
+            of_address = self._by_address[connection.group]
+            del of_address[connection]
+            if not of_address:
+                del self._by_address[connection.group]
+
+    def _group_address(self, address: str) -> str:
+        """What connections are counted by; "" for a peer that may have any number."""
+        try:
+            written = ip_address(address.partition("%")[0])
+        except ValueError:
+            return ""
+        return "" if any(written in one for one in self._proxies) else mask_address(address)
+
+    def _end_oldest(self, connections: Iterable[Connection]) -> None:
+        oldest = list(islice(connections, _CONSIDERED))
+        self._end(next((one for one in oldest if not one.is_served()), oldest[0]))
+
+    def _end(self, connection: Connection) -> None:
+        self.remove(connection)
+        connection.abort()
+
+    def _check_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        now_s = loop.time()
+        held = {one: size for one in list(self._all) if (size := one.check(now_s))}
+        excess = sum(held.values()) - self.limits.held_bytes
+        if excess > 0:
+            for connection in sorted(held, key=held.__getitem__, reverse=True):
+                self._end(connection)
+                excess -= held[connection]
+                if excess <= 0:
+                    break
+        self._timer = (
+            loop.call_later(_CHECK_INTERVAL_S, self._check_all, loop) if self._all else None
+        )

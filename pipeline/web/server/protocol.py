@@ -1,0 +1,251 @@
+"""A connection of uvicorn's with limits in time and memory, which hold for every route.
+
+uvicorn waits for ever for heads, bodies and clients that do not read, and keeps whatever comes: it
+leaves that to a proxy. What is enforced once here cannot be forgotten for a route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import Any
+
+import httptools
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from pipeline.web.addresses import unmap_address
+from pipeline.web.errors import BodyTooSlow, RequestRefused, Unavailable
+from pipeline.web.headers import NO_STORE
+from pipeline.web.responses import encode_json, error_content, error_response
+from pipeline.web.server.connections import Connections
+
+MAX_HEAD_BYTES = 256 * 1024
+"""What a request may have beside its body: its head, and what chunks and trailers add."""
+MAX_PIPELINED = 16
+"""Requests of a connection that wait for an answer to the one before."""
+
+
+class _Stage(Enum):
+    """What a connection waits for."""
+
+    HEAD = auto()
+    BODY = auto()
+    UNREAD_BODY = auto()
+    """The rest of a body whose request is answered already."""
+    ANSWER = auto()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection that ends when its client sends or reads too slowly, or too much.
+
+    What happens to a request only counts; `check` compares, twice a second.
+    """
+
+    address = group = ""
+
+    def __init__(
+        self,
+        connections: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._connections, self._limits = connections, connections.limits
+        self._application = self.app
+        self._stage: tuple[_Stage, int] | None = None
+        self._stage_since_s = self._window_since_s = self._unsent_since_s = 0.0
+        self._requests = self._received = self._window_received = self._unsent = 0
+        self._beside_body = 0
+        self._is_in_head = self._is_in_body = self._is_refusing_more = False
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected; its first head is due."""
+        super().connection_made(transport)
+        if self.client:
+            self.address = unmap_address(self.client[0])
+            self.client = self.address, self.client[1]
+        self._connections.add(self, self.loop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._connections.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have arrived: of a head, of a body, or of both."""
+        if self._is_refusing_more:
+            return
+        self._received += len(data)
+        self._beside_body += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.logger.debug("a client wants another protocol; it is answered by HTTP/1.1")
+        except httptools.HttpParserError:
+            if not self._is_refusing_more:
+                self._refuse_malformed()
+        else:
+            if self._beside_body > MAX_HEAD_BYTES:
+                self.transport.close()
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._is_in_head = True
+        self._requests += 1
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is all there."""
+        self._is_in_head, self._is_in_body = False, True
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse_more()
+        self._connections.use(self)
+        overloaded = len(self.tasks) >= self._limits.connections
+        self.app = _refuse_overload if overloaded else self._application
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body, which the application bounds."""
+        self._beside_body -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is all there."""
+        self._is_in_body = False
+        self._beside_body = 0
+        super().on_message_complete()
+
+    # What the limits ask
+
+    def is_served(self) -> bool:
+        """Whether a request is all there and its answer is on the way to a client that reads."""
+        return self._find_stage() is _Stage.ANSWER and not self.flow.write_paused
+
+    def abort(self) -> None:
+        """End the connection now, whatever waits to be sent."""
+        self.transport.abort()
+
+    def check(self, now_s: float) -> int:
+        """Enforce the limits in time; returns the bytes held for this connection."""
+        unsent = self.transport.get_write_buffer_size()
+        self._check_reader(unsent, now_s)
+        stage = self._find_stage()
+        if self._stage != (stage, self._requests):
+            self._stage = stage, self._requests
+            self._stage_since_s = now_s
+            self._begin_window(now_s)
+        elif stage is _Stage.HEAD:
+            if now_s - self._stage_since_s > self._limits.head_s:
+                self.transport.close()
+        elif stage is not _Stage.ANSWER:
+            self._check_body(stage, now_s)
+        cycle = self._newest()
+        waiting = len(cycle.body) if cycle is not None else 0
+        return unsent + waiting + sum(len(cycle.body) for cycle, _ in self.pipeline)
+
+    def _newest(self) -> RequestResponseCycle | None:
+        """The request that came last; None before the first."""
+        return self.cycle
+
+    def _find_stage(self) -> _Stage:
+        cycle = self._newest()
+        answered = cycle is None or cycle.response_complete
+        if not answered and self.flow.read_paused:
+            return _Stage.ANSWER  # nothing is taken from the client, so it is not what is slow
+        if self._is_in_body:
+            return _Stage.UNREAD_BODY if answered else _Stage.BODY
+        return _Stage.HEAD if answered or self._is_in_head else _Stage.ANSWER
+
+    def _check_body(self, stage: _Stage, now_s: float) -> None:
+        limits = self._limits
+        longest_s = limits.body_s if stage is _Stage.BODY else limits.unread_body_s
+        is_late = now_s - self._stage_since_s > longest_s
+        if not is_late and now_s - self._window_since_s <= limits.window_s:
+            return
+        if is_late or self._received - self._window_received < limits.window_bytes:
+            self._refuse_body()
+        self._begin_window(now_s)
+
+    def _begin_window(self, now_s: float) -> None:
+        self._window_since_s, self._window_received = now_s, self._received
+
+    def _refuse_body(self) -> None:
+        """Have the route answer 408 where it reads the body; end the connection where it does not,
+        or has not done so since the last window."""
+        cycle = self.cycle
+        if cycle.response_started or isinstance(cycle.body, _SlowBody):
+            self.transport.close()
+        else:
+            cycle.body = _SlowBody(self._limits.window_bytes, self._limits.window_s)
+            cycle.message_event.set()
+
+    def _check_reader(self, unsent: int, now_s: float) -> None:
+        """End the connection of a client that takes its answers too slowly."""
+        if not self._unsent or unsent <= max(self._unsent - self._limits.window_bytes, 0):
+            self._unsent, self._unsent_since_s = unsent, now_s
+        elif now_s - self._unsent_since_s > self._limits.window_s:
+            self.abort()
+
+    # What is refused
+
+    def _refuse_more(self) -> None:
+        """Answer the requests that wait, then end the connection; what follows is not parsed."""
+        self._is_refusing_more, self._is_in_body = True, False
+        self.cycle.keep_alive = False
+        raise httptools.HttpParserError("too many requests wait")  # ends the parsing
+
+    def _refuse_malformed(self) -> None:
+        """Answer 400, unless it could be taken for the answer to a request before, which is
+        answered first. Not logged: anyone can cause it at any rate."""
+        self.logger.debug("a client sent no HTTP")
+        cycle = self._newest()
+        if cycle is None or cycle.response_complete:
+            self.transport.write(_MALFORMED)
+        elif not self._is_in_body:
+            self._is_refusing_more, self._is_in_head = True, False
+            cycle.keep_alive = False
+            return
+        elif not self.pipeline and not cycle.response_started:
+            self.transport.write(_MALFORMED)
+        self.transport.close()
+
+
+class _SlowBody(bytearray):
+    """Stands in for a body that comes too slowly: the route that reads it gets `BodyTooSlow`."""
+
+    def __init__(self, least_bytes: int, window_s: float) -> None:
+        super().__init__()
+        self._refused = BodyTooSlow(least_bytes, window_s)
+
+    def __iadd__(self, _: object) -> _SlowBody:
+        return self
+
+    def __bytes__(self) -> bytes:
+        raise self._refused
+
+
+async def _refuse_overload(scope: Scope, receive: Receive, send: Send) -> None:
+    """As many requests are being worked on as may be, those of clients gone included."""
+    await error_response(Unavailable("too many requests at once; try again"))(scope, receive, send)
+
+
+def _render_malformed() -> bytes:
+    refused = RequestRefused(400, "malformed", "this is no HTTP/1.1 request; see /docs")
+    body = encode_json(error_content(refused))
+    headers = {**NO_STORE, "Content-Type": "application/json", "Connection": "close"}
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    head = "\r\n".join(["HTTP/1.1 400 Bad Request", *lines, f"Content-Length: {len(body)}", "", ""])
+    return head.encode() + body
+
+
+_MALFORMED = _render_malformed()
