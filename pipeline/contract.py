@@ -33,8 +33,11 @@ TAG_PREFIX = "analytics/"
 MAX_EVENT_TYPE_CHARACTERS = 200
 MAX_USER_ID_CHARACTERS = 256
 MAX_EVENT_ID_CHARACTERS = 100
+MAX_SOURCE_CHARACTERS = 100
 MAX_PROPERTIES_BYTES = 32 * 1024
 MAX_PROPERTIES_DEPTH = 100
+BOT_PREFIX = "bot:"
+"""What the event types of bots begin with."""
 MAX_AHEAD = timedelta(hours=24)
 """How far in the future an event's timestamp may lie."""
 MAX_EVENTS_PER_MESSAGE = 1_000

@@ -3,18 +3,19 @@
 --
 -- KEYS  1 unacked hash   2 unacked index   3 pending_flush   4 totals   5 dead
 -- ARGV  1 the batch, a MessagePack map:
---           tags, events, tasks   delivery tags of the messages to consume, digests of the event ids and task ids to remember
+--           tags, ids             delivery tags of the messages to consume; [[prefix of sets, digests to find and remember, prefix
+--                                 of sets beside which alone they are remembered], …]: of events, of tasks, of `ids_of_before`
 --           counters, books       {counter key: increment}, {field of totals: increment}
 --           values                [{values_key, other_key, expire_at_s, counters = [[value, counter key, increment], …]}, …]
 --           log                   [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …], entries of
 --                                 the event log; where the stream is full, the gap is counted in place of the entry
 --           dead                  [{kind, reason}, …], dead letters
 --           forgotten             version of the forgotten users that the worker has left out
---           seen_event, seen_task, half_window_s: prefixes of the sets of ids, and half the deduplication window;
+--           before, half_window_s: prefix of the sets of the version before, and half the deduplication window;
 --           values_cap, counter_ttl_s (0: none), log_max_entries, log_max_bytes: the settings of these names
 --       2… bodies of the dead letters, then blobs of the log's entries: any bytes
 -- Returns {1, pending counters, events that found no room in the log}, or, with nothing changed, {0, [positions, from 1, of
---         tags that are gone], [… of event ids seen], [… of task ids seen]}; {2} when other users are forgotten than it knew.
+--         tags that are gone], [… of ids seen], …}; {2} when other users are forgotten than it knew; {3} when `before` is there.
 
 local unacked, unacked_index, pending, totals, dead = unpack(KEYS)
 local batch = cmsgpack.unpack(ARGV[1])
@@ -47,21 +48,18 @@ local function positions(set, members, wanted)
     return found
 end
 
-local function positions_seen(prefix, ids)
-    local seen = {}
-    for _, set in ipairs(window_sets(prefix)) do
-        for _, position in ipairs(positions(set, ids, 1)) do seen[#seen + 1] = position end
-    end
-    return seen
-end
-
 -- 1. Look, and change nothing. Reading every structure also refuses one of the wrong type before the first write.
 if (redis.call('HGET', totals, 'forgotten_version') or '0') ~= batch.forgotten then return { 2 } end
-local gone = {}
-for at, tag in ipairs(batch.tags) do if redis.call('HEXISTS', unacked, tag) == 0 then gone[#gone + 1] = at end end
-local seen_events = positions_seen(batch.seen_event, batch.events)
-local seen_tasks = positions_seen(batch.seen_task, batch.tasks)
-if #gone + #seen_events + #seen_tasks > 0 then return { 0, gone, seen_events, seen_tasks } end
+if batch.before and redis.call('EXISTS', unpack(window_sets(batch.before))) > 0 then return { 3 } end
+local found = { 0, {} }
+for at, tag in ipairs(batch.tags) do if redis.call('HEXISTS', unacked, tag) == 0 then table.insert(found[2], at) end end
+for i, ids in ipairs(batch.ids) do
+    found[i + 2] = {}
+    for _, set in ipairs(window_sets(ids[1])) do
+        for _, position in ipairs(positions(set, ids[2], 1)) do table.insert(found[i + 2], position) end
+    end
+end
+for i = 2, #found do if #found[i] > 0 then return found end end
 redis.call('ZCARD', unacked_index)
 local were_pending = redis.call('SCARD', pending)
 redis.call('XLEN', dead)
@@ -101,10 +99,10 @@ end
 
 in_chunks('HDEL', unacked, batch.tags)
 in_chunks('ZREM', unacked_index, batch.tags)
-for prefix, ids in pairs({ [batch.seen_event] = batch.events, [batch.seen_task] = batch.tasks }) do
-    if #ids > 0 then
-        local set = window_sets(prefix)[1]
-        in_chunks('SADD', set, ids)
+for _, ids in ipairs(batch.ids) do
+    local set, beside = window_sets(ids[1])[1], ids[3] and window_sets(ids[3])[1]
+    if #ids[2] > 0 and (not beside or redis.call('EXISTS', beside) == 1) then
+        in_chunks('SADD', set, ids[2])
         redis.call('EXPIRE', set, 3 * batch.half_window_s, 'NX')
     end
 end

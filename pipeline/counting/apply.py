@@ -6,6 +6,7 @@ It happens whole or not at all, so a message is counted exactly as often as it i
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -18,6 +19,7 @@ from pipeline.counting import erased_users
 from pipeline.counting.batch import Applied, BadEvent, Batch, Delivery
 from pipeline.counting.erased_users import ErasedUsers
 from pipeline.counting.event_types import EventTypes
+from pipeline.counting.ids_of_before import EXPECTED_FOR_S, IdsOfBefore
 from pipeline.counting.pseudonymising import replace_user_ids
 from pipeline.options import CounterOptions
 from pipeline.redis.client import RETRY_LATER
@@ -30,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 class Counters:
-    """Counters of one Redis under one prefix. Holds no state but the client, and who was erased
-    as last read; safe to share between threads."""
+    """Counters of one Redis under one prefix. Holds no state but the client, who was erased as last
+    read, and whether ids of the version before are there; safe to share between threads."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, options: CounterOptions | None = None
@@ -45,11 +47,11 @@ class Counters:
         self.with_pseudonyms: Callable[[Sequence[Delivery]], list[Delivery]] = (
             partial(replace_user_ids, secret) if secret else list
         )
+        self.ids_of_before_until_s = 0.0
+        self.half_window_s = max(1, self.options.dedup_window_s // 2)
         log = self.options.event_log
         self.limits = {
-            "seen_event": keys.seen_event,
-            "seen_task": keys.seen_task,
-            "half_window_s": max(1, self.options.dedup_window_s // 2),
+            "half_window_s": self.half_window_s,
             "values_cap": self.options.values_cap,
             "counter_ttl_s": self.options.counter_ttl_s,
             "log_max_entries": log.max_entries,
@@ -60,13 +62,17 @@ class Counters:
         """Who is erased now."""
         return erased_users.read(self.client, self.keys, self.options.user_id_secret)
 
+    def expect_before(self) -> IdsOfBefore | None:
+        """What a batch asks of the version before, if ids of it were there of late."""
+        return IdsOfBefore() if time.monotonic() < self.ids_of_before_until_s else None
+
     def apply(self, deliveries: Sequence[Delivery], now: datetime) -> Applied:
         """Consume the messages and count their events in one step.
 
         A message that is no longer unacknowledged, or whose task id was seen, has been counted
-        before and is left out; so is an event whose `event_id` was seen, in the window or earlier
-        in this batch. May be repeated after a lost reply: the second call finds every message gone.
-        Raises redis.RedisError with nothing changed.
+        before and is left out; so is an event whose `event_id` was seen with its source and type,
+        in the window or earlier in this batch. May be repeated after a lost reply: the second call
+        finds every message gone. Raises redis.RedisError with nothing changed.
         """
         return Applying(self, deliveries, now).finish()
 
@@ -103,7 +109,8 @@ class Applying:
 
     def __init__(self, counters: Counters, deliveries: Sequence[Delivery], now: datetime) -> None:
         self._counters, self._now = counters, now
-        self._batch = Batch(counters.with_pseudonyms(deliveries), counters.options.event_log)
+        found, log = counters.with_pseudonyms(deliveries), counters.options.event_log
+        self._batch = Batch(found, log, counters.expect_before())
         self._call = self._send()
 
     def finish(self) -> Applied:
@@ -113,11 +120,7 @@ class Applying:
             reply = self._call.answer()
             if reply[0] == 1:
                 return self._batch.applied(pending=reply[1], unlogged=reply[2])
-            if reply[0] == 2:
-                counters = self._counters
-                counters.erased_users = counters.read_erased_users()
-            else:
-                self._batch.leave_out(gone=reply[1], seen_events=reply[2], seen_tasks=reply[3])
+            self._take_note(*reply)
             self._call = self._send()
 
     def drop(self) -> None:
@@ -133,6 +136,17 @@ class Applying:
         found.refused_types |= refused
         count_by = counters.options.count_by
         return found.prepare(count_by, counters.keys, now, counters.erased_users)
+
+    def _take_note(self, answer: int, *positions: Sequence[int]) -> None:
+        """Make the batch such that the script takes it."""
+        counters = self._counters
+        if answer == 0:
+            self._batch.leave_out(*positions)
+        elif answer == 2:
+            counters.erased_users = counters.read_erased_users()
+        else:
+            counters.ids_of_before_until_s = time.monotonic() + EXPECTED_FOR_S
+            self._batch.ids_of_before = IdsOfBefore()
 
     def _send(self) -> Call:
         counters, keys, types = self._counters, self._counters.keys, self._counters.types

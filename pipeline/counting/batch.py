@@ -15,9 +15,10 @@ from typing import Any, cast
 
 import msgspec
 
-from pipeline.contract import TAG_PREFIX
+from pipeline.contract import BOT_PREFIX, TAG_PREFIX
 from pipeline.counting.erased_users import NO_ERASED_USERS, ErasedUsers
 from pipeline.counting.event_types import NOT_COUNTED, TYPE_UNKNOWN, Seen, count_as_other
+from pipeline.counting.ids_of_before import IdsOfBefore
 from pipeline.counting.increments import OTHER, count
 from pipeline.counting.log_entries import log_events
 from pipeline.errors import InvalidEvent
@@ -80,7 +81,8 @@ class _Sorted:
     def __init__(self) -> None:
         self.tags: list[tuple[str, int]] = []
         self.task_ids: dict[str, int] = {}
-        self.event_ids: dict[str, None] = {}
+        self.event_ids: dict[str, str] = {}
+        """Digest, of source, type and id -> the id alone."""
         self.counted: list[Event] = []
         self.dead: list[BadEvent] = []
         self.not_counted: Counter[tuple[str, str]] = Counter()
@@ -121,6 +123,8 @@ class Batch:
 
     deliveries: Sequence[Delivery]
     log: EventLogOptions = field(default_factory=lambda: EventLogOptions(types="none"))
+    ids_of_before: IdsOfBefore | None = None
+    """Set while Redis may hold ids that the version before remembered."""
     refused_types: set[Seen] = field(default_factory=set)
     """Of the `types` of the batch as it was prepared last, those counted as `OTHER`."""
     _gone: set[int] = field(default_factory=set)
@@ -141,10 +145,12 @@ class Batch:
         self._books = found.books(increments.hours)
         log, self.blobs, gaps = log_events(found.counted, increments.hours, self.log, keys)
         self.bodies = [bad.raw for bad in found.dead]
+        ids = [(keys.seen_event, list(found.event_ids)), (keys.seen_task, list(found.task_ids))]
+        before = self.ids_of_before
         return {
             "tags": [tag for tag, _ in found.tags],
-            "events": list(found.event_ids),
-            "tasks": list(found.task_ids),
+            "ids": ids if before is None else ids + before.ask(found.event_ids, keys),
+            "before": keys.seen_event_before if found.event_ids and before is None else None,
             "counters": increments.counters | gaps,
             "values": increments.values,
             "log": log,
@@ -158,13 +164,19 @@ class Batch:
         return {one for one in self.types if one[1] == NOT_COUNTED}
 
     def leave_out(
-        self, gone: Sequence[int], seen_events: Sequence[int], seen_tasks: Sequence[int]
+        self,
+        gone: Sequence[int],
+        seen_events: Sequence[int],
+        seen_tasks: Sequence[int],
+        *seen_before: Sequence[int],
     ) -> None:
         """Take note of the script's answer; positions count from 1 in the lists it was given."""
         event_ids, task_ids = list(self._sorted.event_ids), list(self._sorted.task_ids.values())
         self._gone.update(self._sorted.tags[position - 1][1] for position in gone)
         self._seen_events.update(event_ids[position - 1] for position in seen_events)
         self._seen_tasks.update(task_ids[position - 1] for position in seen_tasks)
+        if self.ids_of_before is not None:
+            self._seen_events |= self.ids_of_before.find_seen(*seen_before)
 
     def applied(self, pending: int, unlogged: int = 0) -> Applied:
         """What became of the batch as it was prepared last."""
@@ -185,7 +197,7 @@ class Batch:
                 found.set_apart("duplicate", delivery.events, delivery.bad)
                 continue
             for event in delivery.events:
-                if event.event_id is not None and self._is_duplicate(event.event_id, found):
+                if event.event_id is not None and self._is_duplicate(event, event.event_id, found):
                     found.set_apart("duplicate", [event], ())
                 else:
                     counted.append(event)
@@ -202,12 +214,13 @@ class Batch:
         found.task_ids[digest] = position
         return False
 
-    def _is_duplicate(self, event_id: str, found: _Sorted) -> bool:
-        """Whether an event was counted before under its id; if not, note that."""
-        digest = digest_id(event_id)
+    def _is_duplicate(self, event: Event, event_id: str, found: _Sorted) -> bool:
+        """Whether an event was counted before under its id; if not, note that. (Sent again, it may
+        no longer be judged a bot's.)"""
+        digest = digest_id(event.source, event.event_type.removeprefix(BOT_PREFIX), event_id)
         if digest in self._seen_events or digest in found.event_ids:
             return True
-        found.event_ids[digest] = None
+        found.event_ids[digest] = event_id
         return False
 
 
@@ -230,7 +243,7 @@ def read_delivery(items: Sequence[object], now: datetime, **delivery: Any) -> De
     bad: list[BadEvent] = []
     for item in items:
         try:
-            events.append(Event.from_dict(item, now=now))
+            events.append(Event.from_wire(item, now=now))
         except InvalidEvent as error:
             event_type = named_type(item) or TYPE_UNKNOWN
             bad.append(BadEvent(json.dumps(item).encode(), str(error), event_type=event_type))

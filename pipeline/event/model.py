@@ -17,6 +17,7 @@ from pipeline.contract import (
     MAX_EVENT_TYPE_CHARACTERS,
     MAX_PROPERTIES_BYTES,
     MAX_PROPERTIES_DEPTH,
+    MAX_SOURCE_CHARACTERS,
     MAX_USER_ID_CHARACTERS,
 )
 from pipeline.errors import InvalidEvent
@@ -29,13 +30,17 @@ _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One valid event; `timestamp` is in UTC. Made by `Event.create` or `Event.from_dict`."""
+    """One valid event; `timestamp` is in UTC. Made by `Event.create`, `Event.from_dict` or, where
+    it comes from the queue, `Event.from_wire`."""
 
     event_type: str
     timestamp: datetime
     user_id: str | None = None
     properties: dict[str, Any] | None = None
     event_id: str | None = None
+    source: str = ""
+    """Within what, beside the event type, the event id is unique. The collector names one for what
+    pages send; all that an owner's servers send shares the source ""."""
 
     @classmethod
     def create(
@@ -75,6 +80,15 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             raise InvalidEvent("event_type", None, "is required; name what happened")
         return cls.create(**fields, now=now)
 
+    @classmethod
+    def from_wire(cls, fields: object, *, now: datetime) -> Event:
+        """The event that an object in a message describes: its fields, and `source`."""
+        if not isinstance(fields, dict) or "source" not in fields:
+            return cls.from_dict(fields, now=now)
+        source = rules.check_source(fields["source"])
+        others = {name: value for name, value in fields.items() if name != "source"}
+        return msgspec.structs.replace(cls.from_dict(others, now=now), source=source)
+
     def to_dict(self) -> dict[str, Any]:
         """The event as JSON-ready fields, which `from_dict` reads back."""
         fields: dict[str, Any] = {"event_type": self.event_type}
@@ -86,6 +100,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         return fields
+
+    def to_wire(self) -> dict[str, Any]:
+        """The event as an object in a message, which `from_wire` reads back."""
+        return self.to_dict() | ({"source": self.source} if self.source else {})
 
 
 def named_type(fields: object) -> str | None:
@@ -156,6 +174,7 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     properties: msgspec.Raw = msgspec.Raw()
     timestamp: float | datetime | None = None
     event_id: str | None = None
+    source: str = ""
 
     def to_event(self, now: datetime, latest: datetime) -> Event | None:
         """The event, when no rule can be broken by it; None when it needs a closer look. `now`
@@ -164,6 +183,7 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
             _is_usual(self.event_type, MAX_EVENT_TYPE_CHARACTERS)
             and (self.user_id is None or _is_usual(self.user_id, MAX_USER_ID_CHARACTERS))
             and (self.event_id is None or _is_usual(self.event_id, MAX_EVENT_ID_CHARACTERS))
+            and (not self.source or _is_usual(self.source, MAX_SOURCE_CHARACTERS))
         ):
             return None
         properties = None
@@ -179,7 +199,7 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
             return None
         if at.tzinfo is not UTC or at > latest:
             return None
-        return Event(self.event_type, at, self.user_id, properties, self.event_id)
+        return Event(self.event_type, at, self.user_id, properties, self.event_id, self.source)
 
 
 def _is_past(timestamp: object) -> bool:

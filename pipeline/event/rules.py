@@ -20,6 +20,7 @@ from pipeline.contract import (
     MAX_EVENT_TYPE_CHARACTERS,
     MAX_PROPERTIES_BYTES,
     MAX_PROPERTIES_DEPTH,
+    MAX_SOURCE_CHARACTERS,
     MAX_USER_ID_CHARACTERS,
     NUL_OR_SURROGATE,
 )
@@ -53,6 +54,16 @@ def check_user_id(value: object) -> str:
 def check_event_id(value: object) -> str:
     """The event id. Raises `InvalidEvent`."""
     return _check_text("event_id", value, MAX_EVENT_ID_CHARACTERS, NUL_OR_SURROGATE)
+
+
+def check_source(value: object) -> str:
+    """The source of an event's id; "" for the shared one. Raises `InvalidEvent`."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_SOURCE_CHARACTERS:
+        reason = f"must be text of at most {MAX_SOURCE_CHARACTERS} printable characters"
+        raise InvalidEvent("source", value, f"{reason}; leave it out for the shared source")
+    return str.__str__(value)
 
 
 def check_timestamp(value: object, now: datetime) -> datetime:

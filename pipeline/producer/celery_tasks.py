@@ -167,12 +167,12 @@ class _TrackEvents(_CheckedTask):
 
     def check_arguments(self, events: Sequence[Mapping[str, Any]]) -> CheckedArguments:
         checked = check_events(events)
-        return ([event.to_dict() for event in checked],), {}, len(checked)
+        return ([event.to_wire() for event in checked],), {}, len(checked)
 
 
 def check_events(events: object) -> list[Event]:
-    """The events of one message, each checked. Raises `InvalidEvent` that says which one breaks
-    which rule."""
+    """The events of one message, each checked; an `Event` is one already. Raises `InvalidEvent`
+    that says which one breaks which rule."""
     if not isinstance(events, Sequence) or isinstance(events, str | bytes):
         raise InvalidEvent(
             "events", events, "must be a list of objects with the fields of an event"
@@ -187,7 +187,9 @@ def check_events(events: object) -> list[Event]:
     checked: list[Event] = []
     for position, fields in enumerate(events):
         try:
-            checked.append(Event.from_dict(fields, now=now))
+            checked.append(
+                fields if isinstance(fields, Event) else Event.from_dict(fields, now=now)
+            )
         except InvalidEvent as error:
             raise error.in_list(position) from error
     size = len(msgspec.json.encode(checked))
@@ -213,9 +215,9 @@ def track_event(
 
     `event_type`: text, 1 to 200 characters. `user_id`: text, up to 256 characters. `properties`: a
     JSON object, up to 32 KiB. `timestamp`: an aware datetime, ISO 8601 text or Unix seconds; now
-    when absent. `event_id`: text, up to 100 characters; a second event with the same id within the
-    window (24 h) is not counted. `.delay()` sends it to the workers; a direct call counts it in
-    this process. Raises `InvalidEvent`.
+    when absent. `event_id`: text, up to 100 characters; a second event of this type with the same
+    id within the window (24 h) is not counted. `.delay()` sends it to the workers; a direct call
+    counts it in this process. Raises `InvalidEvent`.
     """
     event = Event.create(
         event_type, user_id, properties, timestamp, event_id, now=datetime.now(UTC)

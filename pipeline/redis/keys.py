@@ -14,7 +14,8 @@ it counts.
 | `values:{type}:{property}:{YYYY-MM-DD}`   | set        | 2 days past its day               |
 | `types:{YYYY-MM-DD}` and `…:pages`        | set        | 2 days past its day               |
 | `types:past:{YYYY-MM-DD}` and `…:pages`   | set        | 2 days past the day of arrival    |
-| `seen:event:{n}`, `seen:task:{n}`         | set        | the duplicate window, in halves |
+| `seen:event_id:{n}`, `seen:task:{n}`      | set        | the duplicate window, in halves |
+| `seen:event:{n}`                          | set        | the same: the version before made them |
 | `dead`                                    | stream     | until moved to Postgres           |
 | `events:{n}`                              | stream     | permanent; entries until archived |
 | `events:sizes`                            | hash       | permanent: what the streams hold  |
@@ -56,10 +57,10 @@ def escape(segment: str) -> str:
     return _RESERVED.sub(_percent, segment)
 
 
-def digest_id(identifier: str) -> str:
+def digest_id(*parts: str) -> str:
     """120 bits in 20 characters in place of an event's, a task's or an erased user's id: it takes
-    less memory, names no user, and no collision is to be expected."""
-    return b64encode(blake2b(identifier.encode(), digest_size=15).digest()).decode()
+    less memory, names no user, and no collision is to be expected. NUL is in no part."""
+    return b64encode(blake2b("\0".join(parts).encode(), digest_size=15).digest()).decode()
 
 
 def hour_text(at: datetime) -> str:
@@ -138,7 +139,8 @@ class Keys:
         self.unacked = f"{prefix}unacked"
         self.unacked_index = f"{prefix}unacked_index"
         self.inflight = f"{prefix}inflight:"
-        self.seen_event = f"{prefix}seen:event:"
+        self.seen_event = f"{prefix}seen:event_id:"
+        self.seen_event_before = f"{prefix}seen:event:"
         self.seen_task = f"{prefix}seen:task:"
 
     def daily(self, event_type: str, day: str) -> str:

@@ -14,6 +14,7 @@ from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 
 _SEEN = Script("pipeline.upkeep.seen")
+_SHARE_IDS = Script("pipeline.upkeep.share_ids")
 
 WorkerKind = Literal["events", "flush"]
 
@@ -21,11 +22,20 @@ EVERY_S = 5.0
 SEEN_WITHIN_S = 60
 """A flush in the worker's own process may hold it up for half a minute."""
 _REMEMBERED_S = 3_600
+_MARK = "by-type"
+"""In the name of a worker that knows event ids by source and type: see `ids_of_before.py`."""
 
 
 def beat(client: redis.Redis, keys: Keys, kind: WorkerKind, name: str) -> None:
     """Say that a worker lives. May be repeated. Raises redis.RedisError."""
-    _SEEN.run(client, keys=[keys.workers], args=[f"{kind}:{name}", _REMEMBERED_S])
+    _SEEN.run(client, keys=[keys.workers], args=[f"{kind}:{_MARK}:{name}", _REMEMBERED_S])
+
+
+def share_ids(client: redis.Redis, keys: Keys, half_window_s: int) -> None:
+    """Have workers enter what they count where the version before looks, while an event worker of
+    it was seen within the last hour. May be repeated. Raises redis.RedisError."""
+    args = ("events:", f"events:{_MARK}:", keys.seen_event_before, half_window_s)
+    _SHARE_IDS.run(client, keys=[keys.workers], args=args)
 
 
 def measure_silence_s(client: redis.Redis, keys: Keys) -> dict[str, int]:

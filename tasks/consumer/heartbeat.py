@@ -45,9 +45,12 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
 
 def beat(kinds: list[WorkerKind], name: str) -> None:
-    """Say that this worker lives; while Redis is away it says nothing."""
+    """Say that this worker lives; while Redis is away it says nothing. See to it that workers of
+    the version before know the ids of what this one counts."""
+    client, keys = counters().client, counters().keys
     try:
         for kind in kinds:
-            heartbeats.beat(counters().client, counters().keys, kind, name)
+            heartbeats.beat(client, keys, kind, name)
+        heartbeats.share_ids(client, keys, counters().half_window_s)
     except redis.RedisError as error:
         logger.debug("no heartbeat: %s", error)

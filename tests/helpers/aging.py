@@ -60,7 +60,8 @@ def _move_what_is_unacknowledged(services: Services, by_ms: int) -> None:
 def _move_duplicate_window(services: Services, by_ms: int) -> None:
     # A set is named by the number of its half of a window since 1970.
     halves = by_ms // (1000 * max(1, services.counters.options.dedup_window_s // 2))
-    for prefix in (services.keys.seen_event, services.keys.seen_task):
+    keys = services.keys
+    for prefix in (keys.seen_event, keys.seen_event_before, keys.seen_task):
         names = [name.decode() for name in services.redis.scan_iter(f"{prefix}*")]
         numbers = sorted(int(name.removeprefix(prefix)) for name in names)
         for number in numbers if halves else []:  # the oldest first: none is written over

@@ -28,8 +28,8 @@ class Model:
     counts: Counter[Key] = field(default_factory=Counter)
     duplicates: int = 0
     counted: int = 0
-    seen: set[str] = field(default_factory=set)
-    """Event ids and task ids that were counted."""
+    seen: set[object] = field(default_factory=set)
+    """Task ids that were counted, and event ids with their source and type."""
     queued: list[str] = field(default_factory=list)
     """Names of messages, the next to be fetched first. A name can be there twice."""
     unacked: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Model:
             if message.task_id is not None:
                 self.seen.add(message.task_id)
             for one in message.events:
-                if repeated or one.event_id in self.seen:
+                if repeated or _identify(one) in self.seen:
                     self.duplicates += 1
                 else:
                     self._count(one)
@@ -56,7 +56,7 @@ class Model:
         self.counted += 1
         self.unclaimed = True
         if one.event_id is not None:
-            self.seen.add(one.event_id)
+            self.seen.add(_identify(one))
         day = f"{one.timestamp.date()}"
         self.counts["daily", one.event_type, day] += 1
         self.counts["hourly", one.event_type, f"{one.timestamp:%Y-%m-%d:%H}"] += 1
@@ -64,3 +64,7 @@ class Model:
             self.counts["user", one.user_id, one.event_type, day] += 1
         if one.properties and one.event_type == COUNTED_BY_PATH:
             self.counts["value", one.event_type, one.properties["path"]] += 1
+
+
+def _identify(one: Event) -> Key | None:
+    return None if one.event_id is None else (one.source, one.event_type, one.event_id)

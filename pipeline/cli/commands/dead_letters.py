@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,7 +65,8 @@ def list_(
 def replay(ids: Ids, as_json: Json = False) -> None:
     """Send dead letters again. One that was counted already is not counted twice.
 
-    The key it is sent under is made from its id, so that this holds within the duplicate window.
+    It is sent under its own event id, else under one made of the letter's id, so this holds within
+    the duplicate window.
     """
     from pipeline.upkeep import dead_letters
 
@@ -93,6 +95,7 @@ def drop(ids: Ids, as_json: Json = False) -> None:
 
 
 def _publish(letter: DeadLetter) -> None:
+    from pipeline.event.model import Event
     from pipeline.event.pseudonyms import pseudonymise_fields
     from pipeline.producer.celery_tasks import track_events
 
@@ -104,17 +107,28 @@ def _publish(letter: DeadLetter) -> None:
     try:
         fields = json.loads(letter.body)
         if isinstance(fields, dict):
-            fields["event_id"] = f"dead-letter:{letter.id}"
+            if not _has_event_id(fields):
+                fields["event_id"] = f"dead-letter:{letter.id}"
             if fields.get("timestamp") is None:
                 # It belongs to the hour in which it came.
                 fields["timestamp"] = letter.created_at.isoformat()
             fields = pseudonymise_fields(read_user_id_secret(), fields)
-        track_events.delay([fields])
+        track_events.delay([Event.from_wire(fields, now=datetime.now(UTC))])
     except (ValueError, InvalidEvent) as error:
         raise CannotReplay(
             f"dead letter {letter.id} is still no valid event ({error}): send a corrected one with "
             f"`analytics import - --format ndjson`, then drop this one"
         ) from error
+
+
+def _has_event_id(fields: dict[str, object]) -> bool:
+    from pipeline.event.rules import check_event_id
+
+    try:
+        check_event_id(fields.get("event_id"))
+    except InvalidEvent:
+        return False
+    return True
 
 
 def _to_object(letter: DeadLetter) -> dict[str, object]:

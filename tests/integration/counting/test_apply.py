@@ -199,8 +199,7 @@ def test_an_event_id_counts_once_within_a_message_and_across_a_batch(services: S
 
 def test_an_event_id_seen_in_the_window_is_not_counted_again(services: Services) -> None:
     count_events(services, event(event_id="k"))
-    other_type = event("click", event_id="k")
-    applied = count_events(services, other_type, event(event_id="j"), event())
+    applied = count_events(services, event(event_id="k"), event(event_id="j"), event())
     assert applied == Applied(counted=2, duplicate=1, pending=2)
     assert counts(services)[DAY] == 3
 

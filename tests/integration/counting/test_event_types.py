@@ -127,7 +127,7 @@ def test_bad_events_and_duplicates_of_many_types_do_not_grow_the_books(
         bad = [BadEvent(b"{}", "bad", event_type=f"bad{first + n}") for n in range(100)]
         count(services, Delivery((), bad))
         events = [Event(f"d{first + n}", CLOCK, event_id=f"{n}") for n in range(100)]
-        count(services, message(*events))
+        count(services, message(*events, *events))
     found = books(services)
     assert found["dead"] == 1_000
     of_types = {name.partition(":")[2] for name in found} - {""}

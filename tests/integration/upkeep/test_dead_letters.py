@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
 
+from pipeline.cli.commands.dead_letters import _publish
+from pipeline.contract import TRACK_EVENTS
 from pipeline.counting.batch import Applied, BadEvent, read_delivery
 from pipeline.errors import PipelineError
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.dead_letters import DeadLetter
-from tests.helpers.support import event, message
+from tasks.consumer.messages import read_message
+from tests.helpers.support import counted_here, event, fetch, message
 
 
 class Crash(BaseException):
@@ -150,3 +154,36 @@ def test_the_status_counts_those_in_redis_and_those_in_postgres(services: Servic
     assert status["dead_letters"] == 2
     assert status["books"]["dead"] == status["books"]["consumed"] == 2
     assert status["books"]["balanced"] is True
+
+
+# What a replay sends
+
+
+def replay_by_hand(services: Services, *items: dict[str, object]) -> dict[str, int]:
+    """Dead letters that are events after all, replayed twice, and what is then counted."""
+    letters = moved(services, *[BadEvent(json.dumps(item).encode(), "reason") for item in items])
+    dead_letters.replay(services.engine, [one.id for one in letters], _publish)
+    dead_letters.replay(services.engine, [one.id for one in letters], _publish)
+    now = datetime.now(UTC)
+    reads = [read_message(tag, raw, now, {TRACK_EVENTS}) for tag, raw in fetch(services)]
+    services.counters.apply([read.delivery for read in reads if read], now)
+    return counted_here(services.redis)
+
+
+def test_a_replayed_event_keeps_its_source_and_its_id(services: Services, sending: None) -> None:
+    """So it counts once, whichever of its copies were counted and which became dead letters."""
+    page = {"event_type": "sale", "event_id": "k", "source": "page"}
+    server = {"event_type": "sale", "event_id": "k"}
+    delivery = read_delivery([{**page, "event_id": "counted"}], datetime.now(UTC), task_id="t")
+    services.counters.apply([delivery], datetime.now(UTC))
+
+    found = replay_by_hand(services, page, page, server, {**page, "event_id": "counted"})
+
+    assert found == {"sale": 3}
+
+
+def test_a_replayed_event_without_an_id_or_with_a_bad_one_gets_the_letters(
+    services: Services, sending: None
+) -> None:
+    bad = [{"event_type": "sale"}, {"event_type": "sale"}, {"event_type": "sale", "event_id": ""}]
+    assert replay_by_hand(services, *bad) == {"sale": 3}

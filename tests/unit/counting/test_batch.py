@@ -87,7 +87,7 @@ def test_of_several_events_with_one_id_the_first_is_counted() -> None:
     batch, message = prepared(Delivery([first, again], tag="1"), Delivery([again, other], tag="2"))
     assert message["counters"][DAY] == 2
     assert "analytics:user:u2:page_view:2025-03-14" not in message["counters"]
-    assert len(message["events"]) == 2
+    assert len(message["ids"][0][1]) == 2
     assert batch.applied(0) == Applied(counted=2, duplicate=2)
 
 
@@ -95,7 +95,7 @@ def test_of_several_messages_with_one_task_id_the_first_is_counted() -> None:
     batch, message = prepared(*[Delivery([event()], tag=tag, task_id="t") for tag in "123"])
     assert message["tags"] == ["1", "2", "3"]
     assert message["counters"][DAY] == 1
-    assert len(message["tasks"]) == 1
+    assert len(message["ids"][1][1]) == 1
     assert batch.applied(0) == Applied(counted=1, duplicate=2)
 
 
@@ -124,7 +124,7 @@ def test_an_event_whose_id_was_seen_is_left_out_and_its_message_consumed() -> No
     message = batch.prepare({}, Keys(), NOW)
     assert message["tags"] == ["1"]
     assert message["counters"][DAY] == 1
-    assert len(message["events"]) == 1
+    assert len(message["ids"][0][1]) == 1
     assert batch.applied(0) == Applied(counted=1, duplicate=2)
 
 
@@ -133,7 +133,7 @@ def test_a_message_whose_task_id_was_seen_is_consumed_without_a_count() -> None:
     batch, _ = prepared(Delivery([event(event_id="k")], [bad], tag="1", task_id="t"))
     batch.leave_out(gone=[], seen_events=[], seen_tasks=[1])
     message = batch.prepare({}, Keys(), NOW)
-    assert (message["tags"], message["tasks"], message["events"]) == (["1"], [], [])
+    assert (message["tags"], message["ids"][1][1], message["ids"][0][1]) == (["1"], [], [])
     assert (message["counters"], message["dead"], batch.bodies) == ({}, [], [])
     assert batch.applied(0) == Applied(duplicate=2)
 
@@ -142,7 +142,7 @@ def test_answers_of_several_rounds_add_up() -> None:
     deliveries = [Delivery([event(event_id=tag)], tag=tag) for tag in "1234"]
     batch, _ = prepared(*deliveries)
     batch.leave_out(gone=[1], seen_events=[3], seen_tasks=[])
-    assert len(batch.prepare({}, Keys(), NOW)["events"]) == 2
+    assert len(batch.prepare({}, Keys(), NOW)["ids"][0][1]) == 2
     batch.leave_out(gone=[1], seen_events=[], seen_tasks=[])  # positions in what was asked last
     message = batch.prepare({}, Keys(), NOW)
     assert message["tags"] == ["3", "4"]
@@ -179,4 +179,4 @@ def test_only_messages_of_numbered_producers_enter_the_books_of_messages() -> No
 def test_ids_are_remembered_in_20_characters_whatever_their_length() -> None:
     short, long = event(event_id="k"), event(event_id="é" * 100)
     _, message = prepared(Delivery([short, long], tag="1", task_id="t" * 10_000))
-    assert {len(digest) for digest in message["events"] + message["tasks"]} == {20}
+    assert {len(digest) for digest in message["ids"][0][1] + message["ids"][1][1]} == {20}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from crawleruseragents import is_crawler
 
-from pipeline.contract import MAX_EVENT_TYPE_CHARACTERS
+from pipeline.contract import BOT_PREFIX, MAX_EVENT_TYPE_CHARACTERS
 
-PREFIX = "bot:"
-"""What the event types of bots begin with."""
 _MAX_CHARACTERS = 256
 """Characters of a user agent that are matched: a third of a millisecond for the worst."""
 _MAX_MATCHES = 200
@@ -28,9 +26,9 @@ class BotDetector:
     def mark_type(self, event_type: str, user_agent: str) -> str:
         """The type under which an event of this user agent counts: its own for people, behind
         `bot:` for bots, cut where it would be too long."""
-        if event_type.startswith(PREFIX) or not self._is_bot(user_agent[:_MAX_CHARACTERS]):
+        if event_type.startswith(BOT_PREFIX) or not self._is_bot(user_agent[:_MAX_CHARACTERS]):
             return event_type
-        return f"{PREFIX}{event_type}"[:MAX_EVENT_TYPE_CHARACTERS]
+        return f"{BOT_PREFIX}{event_type}"[:MAX_EVENT_TYPE_CHARACTERS]
 
     def _is_bot(self, user_agent: str) -> bool:
         known = _known.get(user_agent)
