@@ -31,4 +31,5 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
         partitions_ahead_months=settings.partitions_ahead_months,
         events_retention_days=settings.events_retention_days,
         counters_retention_days=settings.counters_retention_days,
+        appendfsync=settings.appendfsync,
     )

@@ -54,3 +54,5 @@ class PipelineOptions:
     partitions_ahead_months: int
     events_retention_days: int
     counters_retention_days: int
+    appendfsync: str = "always"
+    """What Redis must do with its append-only file."""

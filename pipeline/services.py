@@ -30,6 +30,7 @@ from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import read_status
 from pipeline.redis.client import redis_client
+from pipeline.redis.durability import read_durability
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.upkeep import dead_letters
@@ -178,7 +179,9 @@ class Services:
 
     def _status(self) -> dict[str, Any]:
         now = read_status(self.redis, self.keys)
+        durability = read_durability(self.redis, self.options.appendfsync)
         return {
+            "redis": {"is_durable": durability.is_good, "doubt": durability.explain()},
             "queue_depth": now.queue_depth,
             "unacknowledged": now.unacknowledged,
             "pending_counters": now.pending_counters,

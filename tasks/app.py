@@ -123,11 +123,13 @@ def _check_servers(sender: Any, **_: Any) -> None:
     hold."""
     queues = set(sender.app.amqp.queues.consume_from)
     try:
-        check_redis(counters().client, settings().appendfsync)
+        doubt = check_redis(counters().client, settings().appendfsync)
         if queues & {FLUSH_QUEUE, MAINTENANCE_QUEUE}:
             check_postgres(services().engine)
     except PipelineError as error:
         raise SystemExit(f"analytics: {error}") from error
+    if doubt is not None:  # the log is not set up yet
+        signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
     if queues == {EVENTS_QUEUE}:
         sender.prefetch_multiplier = EVENTS_PREFETCH if broker_url() is None else RABBITMQ_PREFETCH
         stopping.end_in_time(sender)

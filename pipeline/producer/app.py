@@ -21,7 +21,10 @@ from pipeline.producer import rabbitmq
 from pipeline.producer.publisher import Envelope, Publisher
 from pipeline.producer.settings import ProducerSettings, current_settings, use_settings
 from pipeline.redis.client import redis_client
+from pipeline.redis.durability import warn_in_background
 from pipeline.redis.keys import Keys
+
+_CHECKED_WITHIN_S = 5
 
 
 def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> None:
@@ -119,7 +122,20 @@ def new_publisher(producer_id: str | None = None, reply_within_s: float = 30) ->
     """
     settings = current_settings()
     client = redis_client(settings.redis_address(), reply_within_s)
+    check_durability()
     return Publisher(client, Keys(settings.prefix), EVENTS_QUEUE, producer_id)
+
+
+def check_durability() -> None:
+    """Log a warning, once a process and in the background, where Redis may lose what it
+    acknowledges."""
+    settings = current_settings()
+    _check_durability(settings.redis_address(), settings.appendfsync, os.getpid())
+
+
+@cache
+def _check_durability(redis_url: str, appendfsync: str, _pid: int) -> None:
+    warn_in_background(redis_client(redis_url, _CHECKED_WITHIN_S), appendfsync)
 
 
 def check_address() -> None:

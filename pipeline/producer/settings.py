@@ -27,6 +27,7 @@ class ProducerSettings(CounterOptions):
     prefix: str = "analytics:"
     plain_user_ids: bool = True
     """Whether user ids are the application's own, and none a pseudonym made before."""
+    appendfsync: str = "always"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
@@ -38,6 +39,7 @@ class ProducerSettings(CounterOptions):
             "data_dir": Path,
             "publish_timeout_s": float,
             "prefix": str,
+            "appendfsync": str,
             "count_by": json.loads,
             "values_cap": int,
             "event_types_cap": int,

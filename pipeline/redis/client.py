@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,6 +13,7 @@ from redis.sentinel import Sentinel, SentinelManagedConnection
 
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
+from pipeline.redis.durability import read_durability
 from pipeline.server_errors import report_errors
 
 OLDEST_REDIS = (7, 0)
@@ -104,39 +105,22 @@ def server_time_s(client: redis.Redis) -> int:
     return seconds
 
 
-def check_redis(client: redis.Redis, appendfsync: str) -> None:
+def check_redis(client: redis.Redis, appendfsync: str) -> str | None:
     """Refuse a Redis that could lose or evict what it has acknowledged.
 
     `appendfsync` is what the settings ask for: "always", or "everysec" for those who accept to lose
-    two seconds. Raises `InvalidConfiguration` naming what to change, or `ServerUnavailable`.
+    two seconds. Returns a line to log about what Redis does not say, None when it says all. Raises
+    `InvalidConfiguration` naming what to change, or `ServerUnavailable`.
     """
     with report_errors(redis=client):
-        server = client.info("server")
-        memory = client.info("memory")
-        persistence = client.info("persistence")
-        version = str(server.get("valkey_version") or server["redis_version"])
-        try:
-            fsync = cast("dict[str, str]", client.config_get("appendfsync")).get("appendfsync")
-        except redis.ResponseError:  # managed servers hide CONFIG
-            fsync = None
-    if _numbers(version)[:2] < OLDEST_REDIS:
-        raise InvalidConfiguration(f"Redis {version} is too old: 7.0 is the oldest that works")
-    if memory["maxmemory_policy"] != "noeviction":
+        found = read_durability(client, appendfsync)
+    if found.version and _numbers(found.version)[:2] < OLDEST_REDIS:
         raise InvalidConfiguration(
-            f"Redis evicts keys (maxmemory-policy {memory['maxmemory_policy']}): "
-            "set maxmemory-policy noeviction, or counts are lost when memory is short"
+            f"Redis {found.version} is too old: 7.0 is the oldest that works"
         )
-    if not persistence["aof_enabled"]:
-        raise InvalidConfiguration(
-            "Redis keeps no append-only file, so a restart would lose events: "
-            "set appendonly yes and appendfsync always"
-        )
-    if appendfsync == "always" and fsync not in ("always", None):
-        raise InvalidConfiguration(
-            f"Redis has appendfsync {fsync}, so a power cut may lose two seconds: "
-            "set appendfsync always in Redis, "
-            "or accept the loss with ANALYTICS_APPENDFSYNC=everysec"
-        )
+    if found.faults:
+        raise InvalidConfiguration(found.faults[0])
+    return found.explain()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

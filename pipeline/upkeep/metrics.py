@@ -84,6 +84,11 @@ STATUS_METRICS = (
         "events by which archive and counters differed at the last audit",
         ("books", "audit_drift"),
     ),
+    StatusMetric(
+        "redis_durable",
+        "1 while Redis says that it keeps what it acknowledges, else 0",
+        ("redis", "is_durable"),
+    ),
     _log("entries", "entries", "entries of the event log not archived yet"),
     _log("events", "events", "events in these entries"),
     _log("bytes", "bytes", "bytes of these entries, compressed"),

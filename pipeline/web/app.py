@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline.producer.app import check_durability
 from pipeline.web.api.app import create_stats_api
 from pipeline.web.collector.collector import Collector
 from pipeline.web.collector.routes import create_collector_routes
@@ -40,6 +41,7 @@ def create_app(dependencies: WebDependencies) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        check_durability()
         async with collector.running(), stats_api.router.lifespan_context(stats_api):
             yield
 

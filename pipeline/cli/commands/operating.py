@@ -85,11 +85,13 @@ def status(as_json: Json = False) -> None:
     if as_json:
         print_json({**state, "workers": len(workers)})
         return
+    doubt = state.pop("redis")["doubt"]
     books = state.pop("books")
     log = state.pop("event_log")
     consumers = log.pop("consumers")
     by_type: dict[str, dict[str, int]] = books.pop("by_type", {})
     rows: list[tuple[str, object]] = [(_LABELS.get(name, name), state[name]) for name in state]
+    rows.append(("Redis keeps what it acknowledges", doubt or "yes"))
     rows.append(("workers", ", ".join(workers) or "none answers"))
     rows.append(("beat", "answers" if len(answering) > len(workers) else "does not answer"))
     print_table("Status", ["what", "value"], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,14 +52,21 @@ def lock_data_dir(data_dir: Path) -> FileLock:
     return lock
 
 
-def prepare_servers(redis_url: str, postgres_url: str, appendfsync: str) -> None:
-    """Refuse servers that each worker would refuse in its log; bring the tables up to date."""
+def prepare_servers(
+    redis_url: str, postgres_url: str, appendfsync: str, report: Callable[[str], None]
+) -> None:
+    """Refuse servers that each worker would refuse in its log; bring the tables up to date.
+
+    `report` is given a line on what Redis does not say of itself.
+    """
     from pipeline.postgres.engine import check_postgres, postgres_engine
     from pipeline.postgres.schema import migrate
     from pipeline.redis.client import check_redis, redis_client
 
     with redis_client(redis_url) as client:
-        check_redis(client, appendfsync)
+        doubt = check_redis(client, appendfsync)
+    if doubt is not None:
+        report(f"redis: {doubt}")
     engine = postgres_engine(postgres_url)
     try:
         migrate(engine)
