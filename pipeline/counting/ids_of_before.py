@@ -2,9 +2,9 @@
 
 Ours are of source, event type and id. What the version before counted must be known after an
 upgrade; and as long as one of its workers runs beside ours, it must know what ours count. So while
-its sets are there, ids are looked up in them too. While its workers fill one (`share` makes it for
-them), what we count is entered there as well, and among our own ids: that tells apart what we
-entered, which is known by its source and type.
+its sets are there, ids are looked up in them too. While its workers fill one (`share_ids.lua` makes
+it for them), what we count is entered there as well, and among our own ids: that tells apart what
+we entered, which is known by its source and type.
 
 A set lives for one and a half deduplication windows; after that nothing here is called any more.
 """

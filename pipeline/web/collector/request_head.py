@@ -73,6 +73,7 @@ class RequestHead:
             b"origin" in headers or b"sec-fetch-mode" in headers,
             headers.get(b"referer", b"").decode("latin-1"),
             datetime.now(UTC),
+            key.id_source,
             find_event_scope(key),
         )
 

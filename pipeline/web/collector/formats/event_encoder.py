@@ -26,6 +26,8 @@ class EventEncoder:
     """Whether a page sent it: a server's own user agent says nothing about a visitor."""
     referrer: str
     received_at: datetime
+    source: str = ""
+    """Of the key: within what, beside their types, the ids of its events are unique."""
     scope: EventScope | None = None
     """What the key may send, where that is not everything."""
     bots: BotDetector = field(default_factory=BotDetector)
@@ -50,7 +52,7 @@ class EventEncoder:
             event_type = self.bots.mark_type(event_type, agent)
         if self.user_id_secret and isinstance(user_id, str) and user_id:
             user_id = self.pseudonymise(check_user_id(user_id))
-        return encode_event(event_type, user_id, properties, timestamp, event_id)
+        return encode_event(event_type, user_id, properties, timestamp, event_id, self.source)
 
     def pseudonymise(self, user_id: str) -> str:
         """The pseudonym of a user id; the id itself where no secret is set."""
