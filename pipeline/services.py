@@ -26,6 +26,7 @@ from pipeline.flushing.store import Store, newest_claim
 from pipeline.options import PipelineOptions
 from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
+from pipeline.reading.event_types import TypeReader, TypeSummary
 from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import read_status
@@ -53,6 +54,7 @@ class Services:
     claims: Claims
     store: Store
     stats: Stats
+    types: TypeReader
     event_log: EventLog
     archive: Archive
     broker_url: str | None = field(default=None, repr=False)
@@ -87,6 +89,11 @@ class Services:
             with suppress(redis.ResponseError):  # a full Redis; what was found is returned anyway
                 self.redis.hset(self.keys.totals, "audit_drift", drift)
         return found
+
+    def list_types(self, today: date, limit: int) -> tuple[list[TypeSummary], int]:
+        """The largest event types, and how many there are; see `TypeReader.list_largest`."""
+        with self._reported():
+            return self.types.list_largest(today, limit)
 
     def rebuild(
         self, days: Sequence[date], now: datetime, *, dry_run: bool = False
@@ -221,7 +228,7 @@ def connect(
     """
     counters = connect_counters(options, redis_url)
     client, engine, keys = counters.client, postgres_engine(postgres_url), counters.keys
-    count_by = options.counters.count_by
+    count_by, unstored = options.counters.count_by, UnstoredCounts(client, keys)
     return Services(
         options=options,
         redis=client,
@@ -230,7 +237,8 @@ def connect(
         counters=counters,
         claims=Claims(client, keys),
         store=Store(engine, keys),
-        stats=Stats(UnstoredCounts(client, keys), engine),
+        stats=Stats(unstored, engine),
+        types=TypeReader(unstored, engine, options.counters),
         event_log=EventLog(client, keys),
         archive=Archive(engine, counters.read_erased_users, count_by),
         broker_url=broker_url,

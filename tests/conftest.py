@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -22,6 +23,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from config.options import pipeline_options
 from config.settings import Settings
+from pipeline.cli import main
 from pipeline.embedded import PrivateServers
 from pipeline.options import MAX_LOG_PARTITIONS
 from pipeline.postgres import schema
@@ -241,3 +243,20 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             title = f"log of {worker.name}, all of it in {worker.log}"
             report.sections.append((title, worker.said()[-_LOG_TAIL_CHARACTERS:]))
     return report
+
+
+@pytest.fixture
+def analytics(
+    redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> Any:
+    """Runs the command in this process; returns its exit code and what it printed."""
+    monkeypatch.setenv("ANALYTICS_REDIS_URL", redis_url)
+    monkeypatch.setenv("ANALYTICS_POSTGRES_URL", postgres_url)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        said = capfd.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run

@@ -24,6 +24,7 @@ from pipeline.cli.commands import (
     processes,
     reading,
     stats,
+    types,
     up,
     web,
 )
@@ -74,6 +75,7 @@ _MODULES = (
     processes,
     web,
     keys,
+    types,
 )
 for module in _MODULES:
     module.register(app)

@@ -136,6 +136,12 @@ def is_named(event_type: str, options: CounterOptions) -> bool:
     return is_logged or event_type in options.count_by or event_type in (OTHER, TYPE_UNKNOWN)
 
 
+def list_named(options: CounterOptions) -> set[str]:
+    """The event types that the settings name."""
+    logged = options.event_log.types
+    return {*options.count_by, *(() if isinstance(logged, str) else logged)}
+
+
 def _day_before(day: str) -> str:
     """The set whose types come in past the cap; for old days that of the day of arrival."""
     if day.startswith("past:"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import redis
@@ -16,6 +17,7 @@ from pipeline.redis.scripts import Script
 _STATUS = Script("pipeline.reading.status")
 _PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu's Redis transport keeps a list for each of four priorities of a queue."""
+MOST_TYPES = 1_000
 _FIELDS = ("published", "consumed", *OUTCOMES)
 
 
@@ -47,6 +49,7 @@ def books(
 ) -> dict[str, Any]:
     """The running totals of events, in all and by event type, JSON-ready.
 
+    `by_type` has the `MOST_TYPES` largest, largest first; `types` says how many there are.
     `totals` is the hash as Redis holds it, `waiting` the number of messages in the events queue and
     `unacked` the delivery tags of those being worked on, all of one instant. `balanced` says that
     consumed = counted + duplicate + dead + forgotten, in all and of every type (what names none is
@@ -56,17 +59,14 @@ def books(
     """
     numbers = {name.decode(): int(value) for name, value in totals.items()}
     found: dict[str, Any] = {field: numbers.get(field, 0) for field in _FIELDS}
-    by_type: dict[str, dict[str, int]] = {}
-    for name, value in sorted(numbers.items()):
-        field, _, event_type = name.partition(":")
-        if event_type:
-            by_type.setdefault(event_type, {})[field] = value
+    by_type = rank_types(numbers)
     ours = sum(tag.startswith(TAG_PREFIX.encode()) for tag in unacked)
     missing = (
         numbers.get("published_messages", 0) - numbers.get("consumed_messages", 0) - waiting - ours
     )
     return found | {
-        "by_type": by_type,
+        "by_type": dict(islice(by_type.items(), MOST_TYPES)),
+        "types": len(by_type),
         "claims": numbers.get("claims", 0),
         "expired_counters": numbers.get("expired_counters", 0),
         "repaired_counters": numbers.get("repaired_counters", 0),
@@ -75,6 +75,17 @@ def books(
         "missing_messages": missing,
         "balanced": all(map(_agree, (found, *by_type.values()))) and missing <= 0,
     }
+
+
+def rank_types(numbers: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """The rows of the books, by event type, those of the most events first."""
+    by_type: dict[str, dict[str, int]] = {}
+    for name, value in sorted(numbers.items()):
+        field, _, event_type = name.partition(":")
+        if event_type:
+            by_type.setdefault(event_type, {})[field] = value
+    ranked = sorted(by_type.items(), key=lambda one: (-one[1].get("consumed", 0), one[0]))
+    return dict(ranked)
 
 
 def _agree(row: Mapping[str, int]) -> bool:

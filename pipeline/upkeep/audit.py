@@ -1,34 +1,74 @@
 """Whether the archive and the counters agree, by event type and hour. Changes nothing.
 
 What was counted in an hour is in the archive, or waits in the event log, or was noted as a gap; and
-the count of a day is that of its hours.
+the count of a day is that of its hours. Postgres adds up and compares, so that this process needs
+little memory however many types there are; what Redis holds is lent to it in a temporary table.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
-from typing import Any
+from datetime import date, datetime
 
-from sqlalchemy import Connection, Engine, func, select, text
+from sqlalchemy import Connection, Engine, text
 
 from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import FULL, OFF
-from pipeline.days import bound_days, list_days
+from pipeline.days import bound_days
+from pipeline.event.model import Event
 from pipeline.event_log.streams import EventLog
 from pipeline.postgres.locks import hold_transfers
-from pipeline.postgres.tables import daily, event_log_gaps, events, hourly
-from pipeline.redis.keys import Keys, hour_text
+from pipeline.postgres.tables import events
+from pipeline.reading.type_counters import find_type_counters
+from pipeline.redis.keys import DailyCounter, Keys
 from pipeline.upkeep.retention import read_pruned_before
 from pipeline.upkeep.snapshot import Snapshot
 
-_DAYS_AT_ONCE = 10
+MOST_DIFFERENCES = 100_000
+_DAYS_AT_ONCE = 50
 """Days of event types that one script reads, with 73 counters each."""
+_CREATE_UNSTORED = text(
+    "CREATE TEMPORARY TABLE unstored (event_type TEXT, day DATE, hour INTEGER, "
+    "counted BIGINT, logged BIGINT, gap BIGINT) ON COMMIT DROP"
+)
+_ADD_UNSTORED = text(
+    "INSERT INTO unstored SELECT * FROM unnest(CAST(:types AS TEXT[]), CAST(:days AS DATE[]), "
+    "CAST(:hours AS INTEGER[]), CAST(:counted AS BIGINT[]), CAST(:logged AS BIGINT[]), "
+    "CAST(:gap AS BIGINT[]))"
+)
+_COMPARE = text(
+    """
+    WITH of_hours AS (
+        SELECT event_type, timezone('UTC', hour) AS at, count AS counted, 0 AS logged, 0 AS gap
+        FROM analytics_hourly WHERE hour >= :begin AND hour < :end
+        UNION ALL
+        SELECT event_type, timezone('UTC', hour), 0, 0, count
+        FROM event_log_gaps WHERE hour >= :begin AND hour < :end
+        UNION ALL
+        SELECT event_type, date_trunc('hour', timezone('UTC', timestamp)), 0, count(*), 0
+        FROM events WHERE timestamp >= :begin AND timestamp < :end GROUP BY 1, 2
+    ), noted AS (
+        SELECT event_type, CAST(at AS DATE) AS day, CAST(extract(hour FROM at) AS INTEGER) AS hour,
+            counted, logged, gap FROM of_hours
+        UNION ALL
+        SELECT event_type, CAST(at AS DATE), NULL, 0, logged, gap FROM of_hours
+        UNION ALL
+        SELECT event_type, date, NULL, count, 0, 0
+        FROM analytics_daily WHERE date BETWEEN :first AND :last
+        UNION ALL
+        SELECT * FROM unstored
+    )
+    SELECT event_type, day, hour, CAST(sum(counted) AS BIGINT), CAST(sum(logged) AS BIGINT),
+        CAST(sum(gap) AS BIGINT)
+    FROM noted GROUP BY event_type, day, hour HAVING sum(counted) <> sum(logged) + sum(gap)
+    ORDER BY event_type COLLATE "C", day, hour NULLS FIRST LIMIT :most
+    """
+)
 
-Moment = tuple[str, str]
-"""An event type and an hour (`YYYY-MM-DD:HH`) or a day (`YYYY-MM-DD`)."""
+Place = tuple[str, date, int | None]
+"""An event type and an hour, given by its day and its number; or, without a number, a day."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +92,8 @@ class Difference:
 def audit(
     counters: Counters, log: EventLog, engine: Engine, first: date, last: date
 ) -> list[Difference]:
-    """What differs from `first` to `last`, both included, at one instant; nothing when all is well.
+    """What differs from `first` to `last`, both included, at one instant; nothing when all is well,
+    `MOST_DIFFERENCES` at most.
 
     Days whose raw events were pruned are left out. A flush and the archive wait for the moment in
     which the counters are read.
@@ -63,104 +104,13 @@ def audit(
             first = max(first, find_first_kept_day(snapshot))
             if first > last:
                 return []
-            counted, gaps, waiting = _counted(counters, log, snapshot, (first, last))
-        logged = _archived(snapshot, first, last)
-    for moment, n in waiting.items():
-        logged[moment] += n
-    for (event_type, hour), n in list(logged.items()):
-        logged[event_type, hour[:10]] += n
-    found = [
-        _difference(moment, counted[moment], logged[moment], gaps[moment])
-        for moment in sorted({*counted, *logged, *gaps})
-    ]
-    return [one for one in found if one.drift]
-
-
-def _difference(moment: Moment, counted: int, logged: int, gap: int) -> Difference:
-    event_type, when = moment
-    day, _, hour = when.partition(":")
-    return Difference(
-        event_type, date.fromisoformat(day), int(hour) if hour else None, counted, logged, gap
-    )
-
-
-Sums = Counter[Moment]
-
-
-def _counted(
-    counters: Counters, log: EventLog, snapshot: Connection, days: tuple[date, date]
-) -> tuple[Sums, Sums, Sums]:
-    """By moment: what is counted, what was not logged, and what is logged and not archived, as of
-    the same instant; the first two for days too."""
-    keys = counters.keys
-    stored = read_stored_counts(snapshot, keys, *days)
-    types = stored.types | list_counted_types(counters)
-    missing = Snapshot(counters, log, snapshot)
-    counted, gaps, waiting, logged = Sums(), Sums(), Sums(), Sums()
-    pairs = [
-        (event_type, day) for event_type in sorted(types) for day in map(str, list_days(*days))
-    ]
-    for at in range(0, len(pairs), _DAYS_AT_ONCE):
-        some = pairs[at : at + _DAYS_AT_ONCE]
-        named = [row for event_type, day in some for row in _names(keys, event_type, day)]
-        live, new = missing.read([name for name, _, _ in named])
-        for event in new:
-            waiting[event.event_type, hour_text(event.timestamp)] += 1
-        for (name, moment, is_gap), n in zip(named, live, strict=True):
-            (gaps if is_gap else counted)[moment] += n + stored.counts[name]
-            if is_gap:
-                gaps[moment[0], moment[1][:10]] += n + stored.counts[name]
-            elif ":" in moment[1]:
-                logged[moment] = waiting[moment]  # of this instant
-    return counted, gaps, logged
-
-
-def _names(keys: Keys, event_type: str, day: str) -> Iterator[tuple[str, Moment, bool]]:
-    """The counters of an event type on a day: name, what it counts, and whether it is a gap's."""
-    yield keys.daily(event_type, day), (event_type, day), False
-    for hour in (f"{day}:{n:02}" for n in range(24)):
-        yield keys.hourly(event_type, hour), (event_type, hour), False
-        for reason in (OFF, FULL):
-            yield keys.gap(event_type, reason, hour), (event_type, hour), True
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Counts in Postgres by the name of their counter, and which types have any."""
-
-    counts: Counter[str]
-    types: set[str]
-
-
-def read_stored_counts(connection: Connection, keys: Keys, first: date, last: date) -> Stored:
-    """The counts by day and by hour, and the gaps, from `first` to `last`."""
-    begin, end = bound_days(first, last)
-    counts: Counter[str] = Counter()
-    types: set[str] = set()
-
-    def add(event_type: str, name: str, count: int) -> None:
-        counts[name] += count
-        types.add(event_type)
-
-    of_days = select(daily).where(daily.c.date.between(first, last))
-    for row in connection.execute(of_days):
-        add(row.event_type, keys.daily(row.event_type, f"{row.date}"), row._mapping["count"])
-    of_hours = select(hourly).where(hourly.c.hour >= begin, hourly.c.hour < end)
-    for row in connection.execute(of_hours):
-        name = keys.hourly(row.event_type, hour_text(row.hour.astimezone(UTC)))
-        add(row.event_type, name, row._mapping["count"])
-    gap = event_log_gaps.c
-    for row in connection.execute(select(event_log_gaps).where(gap.hour >= begin, gap.hour < end)):
-        name = keys.gap(row.event_type, row.reason, hour_text(row.hour.astimezone(UTC)))
-        add(row.event_type, name, row._mapping["count"])
-    return Stored(counts, types)
-
-
-def list_counted_types(counters: Counters) -> set[str]:
-    """The event types in the books of Redis."""
-    fields: Any = counters.client.hkeys(counters.keys.totals)
-    names = (field.decode(errors="replace").partition(":") for field in fields)
-    return {event_type for field, _, event_type in names if field == "counted" and event_type}
+            snapshot.execute(_CREATE_UNSTORED)
+            for some in _read_unstored(counters, log, snapshot, (first, last)):
+                snapshot.execute(_ADD_UNSTORED, some)
+        begin, end = bound_days(first, last)
+        values = {"first": first, "last": last, "begin": begin, "end": end}
+        found = snapshot.execute(_COMPARE, values | {"most": MOST_DIFFERENCES})
+        return [Difference(*row) for row in found]
 
 
 def find_first_kept_day(connection: Connection) -> date:
@@ -169,12 +119,59 @@ def find_first_kept_day(connection: Connection) -> date:
     return read_pruned_before(connection, events) or date.min
 
 
-def _archived(connection: Connection, first: date, last: date) -> Sums:
-    begin, end = bound_days(first, last)
-    hour = func.to_char(func.timezone("UTC", events.c.timestamp), "YYYY-MM-DD:HH24")
-    sums = (
-        select(events.c.event_type, hour, func.count())
-        .where(events.c.timestamp >= begin, events.c.timestamp < end)
-        .group_by(events.c.event_type, hour)
-    )
-    return Counter({(row[0], row[1]): row[2] for row in connection.execute(sums)})
+def _read_unstored(
+    counters: Counters, log: EventLog, connection: Connection, days: tuple[date, date]
+) -> Iterator[dict[str, list[object]]]:
+    """What Redis holds of the days, as columns of the temporary table, some days of types at a
+    time; each day of a type is of one instant.
+
+    A counter that is made after the search for names began belongs to an event that came after it:
+    where it is of a day of a type that the search did not find, both are left out.
+    """
+    missing = Snapshot(counters, log, connection)
+    waiting: Counter[Place] = Counter()
+    _add(waiting, missing.read([])[1])
+    found = {(event_type, day) for event_type, day, _ in waiting}
+    for one in find_type_counters(counters.client, counters.keys):
+        found.add((one.event_type, one.day if isinstance(one, DailyCounter) else one.hour.date()))
+    pairs = sorted(pair for pair in found if days[0] <= pair[1] <= days[1])
+    for at in range(0, len(pairs), _DAYS_AT_ONCE):
+        some = pairs[at : at + _DAYS_AT_ONCE]
+        named = [one for pair in some for one in _names(counters.keys, *pair)]
+        live, new = missing.read([name for name, _, _ in named])
+        _add(waiting, new)
+        yield _columns(waiting, [(place, is_gap) for _, place, is_gap in named], live)
+
+
+def _columns(
+    waiting: Counter[Place], named: Sequence[tuple[Place, bool]], live: Sequence[int]
+) -> dict[str, list[object]]:
+    counted, gaps = Counter[Place](), Counter[Place]()
+    for (place, is_gap), n in zip(named, live, strict=True):
+        (gaps if is_gap else counted)[place] += n
+        if is_gap:
+            gaps[place[0], place[1], None] += n
+    noted = [
+        (*place, counted[place], waiting[place], gaps[place])
+        for place in dict.fromkeys(place for place, _ in named)
+        if counted[place] or waiting[place] or gaps[place]
+    ]
+    names = ("types", "days", "hours", "counted", "logged", "gap")
+    return {name: [row[at] for row in noted] for at, name in enumerate(names)}
+
+
+def _add(waiting: Counter[Place], logged: Iterable[Event]) -> None:
+    for event in logged:
+        at: datetime = event.timestamp
+        waiting[event.event_type, at.date(), at.hour] += 1
+        waiting[event.event_type, at.date(), None] += 1
+
+
+def _names(keys: Keys, event_type: str, day: date) -> Iterator[tuple[str, Place, bool]]:
+    """The counters of an event type on a day: name, what it counts, and whether it is a gap's."""
+    yield keys.daily(event_type, f"{day}"), (event_type, day, None), False
+    for number in range(24):
+        place, hour = (event_type, day, number), f"{day}:{number:02}"
+        yield keys.hourly(event_type, hour), place, False
+        for reason in (OFF, FULL):
+            yield keys.gap(event_type, reason, hour), place, True

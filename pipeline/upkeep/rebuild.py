@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, delete, func, select
 
@@ -30,11 +30,13 @@ from pipeline.postgres.tables import (
     PARTITIONED_BY_MONTH,
     daily,
     dimension_daily,
+    event_log_gaps,
     hourly,
     user_daily,
 )
-from pipeline.redis.keys import ValueCounter
-from pipeline.upkeep.audit import find_first_kept_day, list_counted_types, read_stored_counts
+from pipeline.reading.type_counters import find_type_counters
+from pipeline.redis.keys import GapCounter, Keys, ValueCounter, hour_text
+from pipeline.upkeep.audit import find_first_kept_day
 from pipeline.upkeep.snapshot import Snapshot
 
 _COUNTERS_AT_ONCE = 1_000
@@ -147,27 +149,37 @@ class _Day:
     def _unlogged_types(self) -> tuple[set[str], list[Event]]:
         """Types that were not always logged, and what was logged since the last look. Raises
         `CannotRebuild` when the log was full."""
-        keys, day = self._keys, self._day
-        counts = read_stored_counts(self._connection, keys, day, day)
-        types = sorted(counts.types | list_counted_types(self._counters))
-        left: set[str] = set()
+        gaps = self._stored_gaps()
+        for one in find_type_counters(self._counters.client, self._keys):
+            if isinstance(one, GapCounter) and one.hour.date() == self._day:
+                gaps.setdefault(one, 0)
+        every = sorted(gaps, key=lambda one: (one.event_type, one.reason, one.hour))
         logged: list[Event] = []
-        for event_type in types:
-            hours = [f"{day}:{hour:02}" for hour in range(24)]
-            names = [keys.gap(event_type, reason, at) for reason in (OFF, FULL) for at in hours]
-            live, waiting = self._snapshot.read(names)
+        for first in range(0, len(every), _COUNTERS_AT_ONCE):
+            some = every[first : first + _COUNTERS_AT_ONCE]
+            live, waiting = self._snapshot.read([_name_gap(self._keys, one) for one in some])
             logged += waiting
-            found = [n + counts.counts[name] for name, n in zip(names, live, strict=True)]
-            off, full = sum(found[:24]), sum(found[24:])
-            if full:
-                at = [hour for hour, n in zip(hours, found[24:], strict=True) if n]
-                raise CannotRebuild(
-                    f"{full} events of {event_type!r} were counted and not logged, because the "
-                    f"event log was full ({', '.join(at)}): {day} cannot be rebuilt"
-                )
-            if off:
-                left.add(event_type)
-        return left, logged
+            for one, n in zip(some, live, strict=True):
+                gaps[one] += n
+        full = [one for one in every if one.reason == FULL and gaps[one]]
+        if full:
+            event_type = full[0].event_type
+            found = {hour_text(one.hour): gaps[one] for one in full if one.event_type == event_type}
+            raise CannotRebuild(
+                f"{sum(found.values())} events of {event_type!r} were counted and not logged, "
+                f"because the event log was full ({', '.join(found)}): {self._day} cannot be "
+                "rebuilt"
+            )
+        return {one.event_type for one in every if one.reason == OFF and gaps[one]}, logged
+
+    def _stored_gaps(self) -> dict[GapCounter, int]:
+        begin, end = bound_days(self._day, self._day)
+        gap = event_log_gaps.c
+        of_day = select(event_log_gaps).where(gap.hour >= begin, gap.hour < end)
+        return {
+            GapCounter(row.event_type, row.reason, row.hour.astimezone(UTC)): row._mapping["count"]
+            for row in self._connection.execute(of_day)
+        }
 
     def _stored(self) -> Counter[str]:
         """What Postgres holds of the day's counters that are rebuilt."""
@@ -235,3 +247,7 @@ class _Day:
             return table.c.date == self._day
         begin, end = bound_days(self._day, self._day)
         return (table.c.hour >= begin) & (table.c.hour < end)
+
+
+def _name_gap(keys: Keys, gap: GapCounter) -> str:
+    return keys.gap(gap.event_type, gap.reason, hour_text(gap.hour))

@@ -7,7 +7,7 @@ have: both together are the truth of that instant, while counting goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -47,9 +47,9 @@ class Snapshot:
         self.unreadable = 0
         """Entries that no version of ours can read: their events are not among `events`."""
 
-    def read(self, names: Sequence[str]) -> tuple[list[int], list[Event]]:
+    def read(self, names: Sequence[str]) -> tuple[list[int], Iterator[Event]]:
         """The counts of these counters that are not stored, and the events logged since the last
-        call that are not archived."""
+        call that are not archived; to be read before the next call."""
         question = [list(names), self._stored, self._after]
         lists, streams = Script("pipeline.upkeep.unstored").run(
             self._counters.client,
@@ -64,7 +64,7 @@ class Snapshot:
         counts = [sum(_count(one[i]) for one in lists) for i in range(len(names))]
         return counts, self._events(entries)
 
-    def _events(self, entries: Sequence[Entry]) -> list[Event]:
+    def _events(self, entries: Sequence[Entry]) -> Iterator[Event]:
         named: dict[UUID, Entry] = {}
         for entry in entries:
             try:
@@ -76,14 +76,15 @@ class Snapshot:
         # No user is erased meanwhile: that needs the same lock.
         erased = self._counters.read_erased_users()
         by = self._counters.options.count_by
-        events: list[Event] = []
         for name, entry in named.items():
             if name not in archived:
                 try:
-                    events += as_events(erased.anonymise(entry.unpack(), entry.written_ms, by))
+                    of_entry = erased.anonymise(entry.unpack(), entry.written_ms, by)
+                    found = list(as_events(of_entry))
                 except ValueError:
                     self.unreadable += 1
-        return events
+                else:
+                    yield from found
 
 
 def _count(text: Any) -> int:

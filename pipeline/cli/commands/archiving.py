@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _AUDITED_DAYS = 7
 _SHOWN = 20
+_DIFFERENCES_SHOWN = 200
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
 
@@ -56,10 +57,12 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
     elif found:
         rows = [
             (one.event_type, _format_time(one), one.counted, one.logged, one.gap, one.drift)
-            for one in found
+            for one in found[:_DIFFERENCES_SHOWN]
         ]
         columns = ["event type", "when (UTC)", "counted", "logged", "not logged", "drift"]
         print_table("Archive and counters differ", columns, rows)
+        if len(found) > _DIFFERENCES_SHOWN:
+            say(f"… and {len(found) - _DIFFERENCES_SHOWN:,} more; --json lists them.")
         say("`analytics rebuild` makes the counters of closed days anew from the archive.")
     else:
         say(f"Archive and counters agree from {days[0]} to {days[1]}.")

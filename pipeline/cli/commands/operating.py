@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from pipeline.cli.output import print_json, print_table, say
 from pipeline.errors import InvalidConfiguration
 
 _PING_TIMEOUT_S = 1.0
+_TYPES_SHOWN = 20
 _LABELS = {
     "queue_depth": "messages waiting",
     "unacknowledged": "messages being worked on",
@@ -28,6 +30,7 @@ _LABELS = {
     "expired_counters": "counters expired",
     "repaired_counters": "counters repaired",
     "missing_messages": "messages missing",
+    "types": "event types in the books",
     "unlogged": "events counted and not logged for want of room",
     "audit_drift": "events by which the last audit differed",
 }
@@ -102,12 +105,20 @@ def status(as_json: Json = False) -> None:
     if consumers:
         rows_of_consumers = [tuple(one.values()) for one in consumers]
         print_table("Its consumers", ["stream", "name", "entries", "idle s"], rows_of_consumers)
-    columns = list(dict.fromkeys(field for row in by_type.values() for field in row))
+    _show_types(by_type, books["types"])
+
+
+def _show_types(by_type: dict[str, dict[str, int]], types: int) -> None:
+    """The largest event types, and how many more there are."""
+    shown = dict(islice(by_type.items(), _TYPES_SHOWN))
+    columns = list(dict.fromkeys(field for row in shown.values() for field in row))
     print_table(
         "Events by type",
         ["event type", *columns],
-        [(name, *(row.get(field, 0) for field in columns)) for name, row in by_type.items()],
+        [(name, *(row.get(field, 0) for field in columns)) for name, row in shown.items()],
     )
+    if types > len(shown):
+        say(f"… and {types - len(shown):,} more types; `analytics types` lists them.")
 
 
 def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> None:

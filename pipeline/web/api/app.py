@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.counting.apply import Counters
+from pipeline.reading.event_types import TypeReader
 from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
 from pipeline.web.api.live_counts import LiveCounts
@@ -74,9 +74,10 @@ def create_stats_api(dependencies: WebDependencies) -> FastAPI:
 
 def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[APIRouter]:
     services, secret = dependencies.services, dependencies.options.user_id_secret
-    counters = Counters(dependencies.redis, services.keys, services.counters.options)
-    stats = Stats(UnstoredCounts(dependencies.redis, services.keys), services.engine)
-    live = LiveCounts(stats, counters, threads, dependencies.stopping)
+    unstored = UnstoredCounts(dependencies.redis, services.keys)
+    stats = Stats(unstored, services.engine)
+    types = TypeReader(unstored, services.engine, services.counters.options)
+    live = LiveCounts(stats, types, threads, dependencies.stopping)
     return [
         create_count_routes(stats, threads),
         create_breakdown_routes(stats, threads, services),

@@ -1,8 +1,8 @@
 """Counts as they change, as a stream of server-sent events: one poll for all listeners.
 
-While there are listeners, today's counts of all wanted event types are read about once a second, in
-one exact read. Every listener gets what differs from what it got last: a slow one misses steps
-between, never the newest counts, and nothing piles up for it.
+While there are listeners, today's counts of all wanted event types, of the largest where all are
+wanted, are read about once a second, in one exact read. Every listener gets what differs from what
+it got last: a slow one misses steps between, never the newest counts, and nothing piles up for it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from threading import Event as ThreadEvent
 from typing import Any
 
-from pipeline.counting.apply import Counters
 from pipeline.days import today
+from pipeline.reading.event_types import TypeReader
 from pipeline.reading.stats import Stats
-from pipeline.upkeep.audit import list_counted_types
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.errors import InternalFault, RequestRefused, Unavailable
 from pipeline.web.responses import encode_json
@@ -79,9 +78,9 @@ class LiveCounts:
     """The poll and its listeners. `stopping` is set when the server is to stop."""
 
     def __init__(
-        self, stats: Stats, counters: Counters, threads: ThreadPools, stopping: ThreadEvent
+        self, stats: Stats, types: TypeReader, threads: ThreadPools, stopping: ThreadEvent
     ) -> None:
-        self._stats, self._counters, self._threads = stats, counters, threads
+        self._stats, self._types, self._threads = stats, types, threads
         self._stopping = stopping
         self._listeners: list[_Listener] = []
         self._begun = self._done = 0
@@ -173,15 +172,11 @@ class LiveCounts:
         return frozenset(wanted)
 
     def _read(self, day: date, types: Types) -> dict[str, int]:
-        wanted: Collection[str]
         if types is None:
-            wanted = sorted(list_counted_types(self._counters))[:MAX_TYPES]
             # Past the limit, the types that a listener names are read all the same.
-            named = (one.types for one in self._listeners if one.types)
-            wanted = set(wanted).union(*named)
-        else:
-            wanted = types
-        return self._stats.daily_counts(wanted, day) if wanted else {}
+            named = set[str]().union(*(one.types for one in self._listeners if one.types))
+            return self._types.count_largest(day, MAX_TYPES, named)
+        return self._stats.daily_counts(types, day) if types else {}
 
 
 def _encode_event(name: str, data: Any) -> bytes:

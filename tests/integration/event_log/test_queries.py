@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli import main
 from pipeline.counting.log_entries import as_events
 from pipeline.event.model import Event
 from pipeline.event_log import queries
@@ -40,23 +39,6 @@ def archived(services: Services) -> list[Event]:
     count_events(services, *events)
     services.archive_events()
     return events
-
-
-@pytest.fixture
-def analytics(
-    redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> Any:
-    """Runs the command in this process; returns its exit code and what it printed."""
-    monkeypatch.setenv("ANALYTICS_REDIS_URL", redis_url)
-    monkeypatch.setenv("ANALYTICS_POSTGRES_URL", postgres_url)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        said = capfd.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
 
 
 # Queries
