@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -28,8 +29,15 @@ _LINES_PER_REFRESH = 500
 class ImportFormat(StrEnum):
     """What the lines of a file are."""
 
+    auto = "auto"
     combined = "combined"
     ndjson = "ndjson"
+    caddy = "caddy"
+    traefik = "traefik"
+    nginx_json = "nginx-json"
+    alb = "alb"
+    cloudfront = "cloudfront"
+    w3c = "w3c"
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: analytics track page_view --user u1 -p path=/pricing")(track)
     app.command(
         name="import",
-        epilog="Example: analytics import access.log.gz --format combined --event page_view",
+        epilog="Example: analytics import access.log.gz --event page_view",
     )(import_)
 
 
@@ -93,9 +101,12 @@ def import_(
         ImportFormat,
         typer.Option(
             "--format",
-            help="combined: a log of Apache or nginx. ndjson: one event object on each line.",
+            help="combined: a log of Apache or nginx, as text, also with a virtual host or what "
+            "syslog puts before it. caddy, traefik, nginx-json: their logs as JSON. alb: of an AWS "
+            "load balancer. w3c: of IIS. ndjson: one event object on each line. auto: whichever of "
+            "these can read the first lines.",
         ),
-    ] = ImportFormat.combined,
+    ] = ImportFormat.auto,
     event: Annotated[
         str, typer.Option("--event", metavar="NAME", help="The event type of log lines.")
     ] = "page_view",
@@ -108,39 +119,48 @@ def import_(
         ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 when a line was rejected.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit with 1 when any line was rejected, not only when all were."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Send the events of a file.
 
-    Lines that are no event are reported and left out; the others are sent. Of a combined log line
-    the address becomes the user, and path (with its query), method, status, bytes, referrer and
-    agent become properties.
+    Lines that are no event are reported and left out; the others are sent, within a second of
+    being read also from a pipe that stays open. Of a line of an access log the client's address
+    becomes the user, and path (with its query), method, status, bytes, referrer, agent and host
+    become properties. The exit status is 1 when lines were rejected and none was sent.
     """
+    from pipeline.cli.files.formats.detection import FORMATS, detect_format
     from pipeline.cli.files.importing import Importer, LineIds, Report
     from pipeline.cli.files.line_source import open_lines
-    from pipeline.cli.files.log_formats import build_combined_parser, parse_ndjson
     from pipeline.event.pseudonyms import pseudonymise_fields
     from pipeline.producer.celery_tasks import track_events
 
     configure_producer()
-    parse = build_combined_parser(event) if lines is ImportFormat.combined else parse_ndjson
     secret = read_user_id_secret()
-    ids = LineIds(f"{lines.value} {event}") if event_ids else None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was read is sent
     with closing(Report()) as report, _explain_stop(report, event_ids):
         with open_lines(file) as source, _show_progress(source, report) as watched:
-            Importer(
-                lambda line: pseudonymise_fields(secret, parse(line)),
+            name, all_lines = lines.value, watched
+            if lines is ImportFormat.auto:
+                name, all_lines = detect_format(watched)
+            parse = FORMATS[name](event)
+            importer = Importer(
+                lambda line: (found := parse(line)) and pseudonymise_fields(secret, found),
                 track_events.delay,
                 report,
-                ids,
-            ).run(watched)
+                LineIds(f"{name} {event}") if event_ids else None,
+            )
+            source.on_idle(importer.flush)
+            importer.run(all_lines)
         if as_json:
-            _print_report(report)
+            _print_report(name, report)
         else:
-            _show_report(source.name, report)
-        if strict and report.rejected_count:
+            _show_report(f"{one_line(source.name)}, read as {name}", report)
+        if report.rejected_count and (strict or not report.sent):
             raise typer.Exit(1)
 
 
@@ -186,17 +206,19 @@ def _describe_progress(report: Report, event_ids: bool) -> str:
     return f"{report.lines} lines were read and {report.sent} events sent; {again}"
 
 
-def _print_report(report: Report) -> None:
-    """`{"lines", "sent", "rejected": […]}`, written bit by bit: it may be as long as the file."""
-    sys.stdout.write(f'{{"lines": {report.lines}, "sent": {report.sent}, "rejected": [')
+def _print_report(name: str, report: Report) -> None:
+    """`{"format", "lines", "sent", "rejected": […]}`, written bit by bit: it may be as long as the
+    file."""
+    head = json.dumps({"format": name, "lines": report.lines, "sent": report.sent})
+    sys.stdout.write(f'{head.removesuffix("}")}, "rejected": [')
     for position, row in enumerate(report.read_rejected()):
         sys.stdout.write((", " if position else "") + json.dumps(row))
     sys.stdout.write("]}\n")
 
 
-def _show_report(name: str, report: Report) -> None:
+def _show_report(title: str, report: Report) -> None:
     rows = [(report.lines, report.sent, report.rejected_count)]
-    print_table(one_line(name), ["lines", "events sent", "lines rejected"], rows)
+    print_table(title, ["lines", "events sent", "lines rejected"], rows)
     if not report.rejected_count:
         return
     shown = [

@@ -5,14 +5,20 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import math
+import signal
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import msgspec
 
-from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line
-from pipeline.cli.files.log_formats import EventObject, LineParser
+from pipeline.cli.files.formats.detection import decode_line
+from pipeline.cli.files.formats.web_request import EventObject, LineParser
+from pipeline.cli.files.line_source import IDLE_AFTER_S, MAX_LINE_BYTES, Line
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import InvalidEvent, RejectedLine, UnreadableFile
 from pipeline.event.model import Event
@@ -21,6 +27,7 @@ from pipeline.event.model import Event
 _ENVELOPE_BYTES = 4 * 1024
 _SEPARATOR_BYTES = 2
 _SPOOLED_BYTES = 1024 * 1024
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Report:
@@ -84,21 +91,37 @@ class Importer:
         self._ids = ids
         self._waiting: list[EventObject] = []
         self._waiting_bytes = 0
+        self._due_at_s = math.inf
 
     def run(self, lines: Iterable[Line]) -> None:
         """Send every line that is an event.
 
         When reading or sending fails, the error is raised on; `Report.sent` then counts what the
-        broker acknowledged, and every whole line read before a fault of the file has been sent.
+        broker acknowledged, and every whole line read before a fault of the file, or before Ctrl-C,
+        has been sent.
         """
         try:
             for line in lines:
                 self._report.lines = line.number
                 self._take(line)
-        except UnreadableFile:
-            self._flush()
+                if time.monotonic() > self._due_at_s:
+                    self.flush()
+        except (UnreadableFile, KeyboardInterrupt):
+            self.flush()
             raise
-        self._flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits. Ctrl-C takes effect after it: a message sent by halves would be counted
+        or not, and the report could not say."""
+        if not self._waiting:
+            return
+        with _postpone_interrupt():
+            self._send(self._waiting)
+            self._report.sent += len(self._waiting)
+            self._waiting = []
+            self._waiting_bytes = 0
+            self._due_at_s = math.inf
 
     def _take(self, line: Line) -> None:
         event_id = self._ids.compute(line) if self._ids is not None else None
@@ -112,32 +135,49 @@ class Importer:
         size = len(msgspec.json.encode(event)) + _SEPARATOR_BYTES
         full = self._waiting_bytes + size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES
         if full or len(self._waiting) == MAX_EVENTS_PER_MESSAGE:
-            self._flush()
+            self.flush()
+        if not self._waiting:
+            self._due_at_s = time.monotonic() + IDLE_AFTER_S
         self._waiting.append(event)
         self._waiting_bytes += size
 
     def _parse_event(self, line: Line, event_id: str | None) -> EventObject | None:
-        """The checked event of a line, None for a blank line."""
+        """The checked event of a line, None for a blank line or one that describes the others."""
         if line.data is None:
             raise RejectedLine(f"longer than {MAX_LINE_BYTES} bytes, the most a message may hold")
         # Windows programs put a byte order mark before the first line.
         data = line.data.removeprefix(codecs.BOM_UTF8) if line.number == 1 else line.data
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise RejectedLine(
-                f"not UTF-8: byte 0x{data[error.start]:02x} at column {error.start + 1}"
-            ) from error
+        text = decode_line(data)
         if not text.strip():
             return None
         event = self._parse(text)
+        if event is None:
+            return None
         if event_id is not None:
             event.setdefault("event_id", event_id)
         return Event.from_dict(event, now=datetime.now(UTC)).to_dict()
 
-    def _flush(self) -> None:
-        if self._waiting:
-            self._send(self._waiting)
-            self._report.sent += len(self._waiting)
-            self._waiting = []
-            self._waiting_bytes = 0
+
+@contextmanager
+def _postpone_interrupt() -> Iterator[None]:
+    """Raise the KeyboardInterrupt of Ctrl-C or SIGTERM at the end of the block, a second one at
+    once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def note(_: int, __: object) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+
+    before = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if interrupted:
+        raise KeyboardInterrupt

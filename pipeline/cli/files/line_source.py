@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import select
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, cast
 
 from pipeline.contract import MAX_MESSAGE_BYTES
 from pipeline.errors import UnreadableFile
@@ -23,6 +24,8 @@ STANDARD_INPUT = "-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 128 * 1024
+IDLE_AFTER_S = 1.0
+"""How long a pipe is waited for before what was read of it so far should go its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,9 @@ class Line:
 class LineSource:
     """What `open_lines` gives: iterate it for the lines, once."""
 
-    def __init__(self, name: str, raw: IO[bytes], size_bytes: int | None) -> None:
-        """`raw` is the file as it is stored; `size_bytes` its size, None when that is not known."""
+    def __init__(self, name: str, raw: Any, size_bytes: int | None) -> None:
+        """`raw` is the file as it is stored, without a buffer; `size_bytes` its size, None when
+        that is not known."""
         self.name = name
         self.size_bytes = size_bytes
         self._counted = _CountedReader(raw)
@@ -49,6 +53,10 @@ class LineSource:
     def read_bytes(self) -> int:
         """How much of the stored file was read so far."""
         return self._counted.read_bytes
+
+    def on_idle(self, call: Callable[[], None]) -> None:
+        """Have this called whenever the next bytes keep the reader waiting for a second."""
+        self._counted.call_idle = call
 
     def __iter__(self) -> Iterator[Line]:
         number = 0
@@ -77,31 +85,51 @@ class LineSource:
 class _CountedReader(io.RawIOBase):
     """Counts the bytes read through it, and can look at the first ones beforehand."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
+    call_idle: Callable[[], None] | None = None
+
+    def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._head = b""
         self.read_bytes = 0
 
     def begins_with(self, magic: bytes) -> bool:
-        self._head = self._raw.read(len(magic))
+        while len(self._head) < len(magic):
+            more = self._raw.read(len(magic) - len(self._head))
+            if not more:
+                break
+            self._head += more
         return self._head == magic
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        # read1, not read: a line that arrives on a pipe is worked on when it is there.
-        data = self._head or self._raw.read1(len(buffer))  # type: ignore[attr-defined]
-        self._head = b""
-        buffer[: len(data)] = data
-        self.read_bytes += len(data)
-        return len(data)
+        if self._head:
+            head, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+            buffer[: len(head)] = head
+            size = len(head)
+        else:
+            self._wait()
+            size = self._raw.readinto(buffer) or 0
+        self.read_bytes += size
+        return size
+
+    def _wait(self) -> None:
+        """Wait for bytes, and say whenever that takes long."""
+        if self.call_idle is None:
+            return
+        try:
+            waited_for = [self._raw.fileno()]
+        except OSError:  # not a file
+            return
+        while not select.select(waited_for, [], [], IDLE_AFTER_S)[0]:
+            self.call_idle()
 
 
 class _Unpacked(io.RawIOBase):
     """What a gzip file holds, up to a fault of the file: GzipFile itself drops the last part."""
 
-    def __init__(self, stored: IO[bytes]) -> None:
+    def __init__(self, stored: Any) -> None:
         self._file = gzip.GzipFile(fileobj=stored)
 
     def readable(self) -> bool:
@@ -117,12 +145,13 @@ class _Unpacked(io.RawIOBase):
 def open_lines(path: str) -> Iterator[LineSource]:
     """Open a file, or standard input for `-`. Raises `UnreadableFile`."""
     if path == STANDARD_INPUT:
-        yield LineSource("standard input", sys.stdin.buffer, None)
+        stdin = cast("io.BufferedReader", sys.stdin.buffer)
+        yield LineSource("standard input", stdin.raw, None)
         return
     if Path(path).is_dir():
         raise UnreadableFile(f"{path} is a directory; name one file, or pipe several into `-`")
     try:
-        file = Path(path).open("rb")  # noqa: SIM115 - closed below, and only its opening may fail here
+        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed below, and only its opening may fail here
     except OSError as error:
         raise _cannot_read(path, error) from error
     with file:

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import func, select
 
 from pipeline import track_events
+from pipeline.cli.files.formats.combined import build_combined_parser
 from pipeline.cli.files.importing import Importer, Report
 from pipeline.cli.files.line_source import open_lines
-from pipeline.cli.files.log_formats import build_combined_parser
 from pipeline.postgres.tables import flush_batches
 from pipeline.services import Services
 from tests.acceptance.drivers.flushers import Flushers, finish

@@ -5,16 +5,20 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from pipeline.cli.files.formats.json_lines import parse_ndjson
 from pipeline.cli.files.importing import Importer, LineIds, Report
 from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line, LineSource, open_lines
-from pipeline.cli.files.log_formats import parse_ndjson
 from pipeline.errors import ServerUnavailable, UnreadableFile
 
 EVENT = b'{"event_type": "sale", "timestamp": "2026-01-01T00:00:00Z"}'
@@ -193,3 +197,52 @@ def test_an_event_keeps_the_id_it_brings(report: Report) -> None:
     content = b'{"event_type": "sale", "event_id": "mine"}\n'
 
     assert event_ids(content, report) == ["mine"]
+
+
+def test_what_was_read_of_a_pipe_that_stays_open_is_sent_while_it_waits() -> None:
+    reading, writing = os.pipe()
+    messages: list[list[Any]] = []
+    sent = threading.Event()
+
+    def send(events: list[Any]) -> None:
+        messages.append(events)
+        sent.set()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb", buffering=0) as pipe:
+            pipe.write(EVENT + b"\n" + EVENT[:5])
+            assert sent.wait(30), "the first line was not sent while the second was on its way"
+            pipe.write(EVENT[5:] + b"\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(reading, "rb", buffering=0) as raw, closing(Report()) as report:
+        source = LineSource("pipe", raw, None)
+        importer = Importer(parse_ndjson, send, report)
+        source.on_idle(importer.flush)
+        importer.run(source)
+        writer.join()
+
+    assert [len(events) for events in messages] == [1, 1]
+
+
+@pytest.mark.parametrize("at", ["reading", "sending"])
+def test_ctrl_c_sends_what_was_read_before_it_stops(at: str) -> None:
+    messages: list[list[Any]] = []
+
+    def read() -> Iterator[Line]:
+        yield Line(1, EVENT)
+        yield Line(2, EVENT)
+        if at == "reading":
+            raise KeyboardInterrupt
+
+    def send(events: list[Any]) -> None:
+        signal.raise_signal(signal.SIGINT)  # takes effect when the message is sent
+        messages.append(events)
+
+    with closing(Report()) as report:
+        with pytest.raises(KeyboardInterrupt):
+            Importer(parse_ndjson, send, report).run(read())
+
+        assert [len(events) for events in messages] == [2]
+        assert report.sent == 2

@@ -1,4 +1,4 @@
-"""Lines of log files and of ndjson, to the event objects of the wire contract."""
+"""Lines of Apache httpd and nginx, as text, to the event objects of the wire contract."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.files.log_formats import build_combined_parser, parse_ndjson
+from pipeline.cli.files.formats.combined import build_combined_parser
 from pipeline.errors import RejectedLine
 
-ACCESS_LOG = Path(__file__).parents[4] / "shared" / "data" / "access.log.gz"
+ACCESS_LOG = Path(__file__).parents[6] / "shared" / "data" / "access.log.gz"
 
 LINE = (
     '203.0.113.9 - - [17/May/2015:10:05:03 +0000] "GET /a?b=c HTTP/1.1" 200 2026 '
@@ -109,7 +109,8 @@ def test_fields_that_a_server_appends_are_passed_over() -> None:
         (LINE.replace("May", "Mai"), "'17/Mai/2015:10:05:03 +0000' is not of the form"),
         (LINE.replace("17/May", "31/Feb"), "does not exist"),
         (LINE.replace("+0000", "+9900"), "does not exist"),
-        (LINE.replace("203.0.113.9", "example.org:80 203.0.113.9"), "'example.org:80'"),
+        (LINE.replace("203.0.113.9", "no_address:"), "'no_address:'"),
+        (LINE.replace("203.0.113.9 - -", "- Aug"), "it begins with '- Aug'"),
         ("GET / HTTP/1.1", "does not begin with an address and [time]"),
         ("203.0.113.9 - - [17/May/2015:10:05:03 +0000] GET", 'no "request" after [time]'),
         (LINE.replace('" 200', '"  200'), "not separated by single spaces"),
@@ -167,27 +168,104 @@ def test_every_line_of_the_real_log_is_read_as_two_other_programs_read_it() -> N
         assert all(found[name] == count for name, count in top)
 
 
-def test_an_ndjson_line_is_the_object_it_holds() -> None:
-    assert parse_ndjson('{"event_type": "sale", "properties": {"amount": 12.50}}') == {
-        "event_type": "sale",
-        "properties": {"amount": 12.50},
-    }
+def read(line: str) -> tuple[str | None, str | None, str]:
+    """User, host and path of a line."""
+    event = build_combined_parser("page_view")(line)
+    assert event is not None
+    properties = event["properties"]
+    return event.get("user_id"), properties.get("host"), properties["path"]
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("head", "host"),
     [
-        ("{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
-        ('["page_view"]', "must be a JSON object"),
-        ('{"properties": {"x": NaN}}', "NaN is not a JSON number"),
-        ("[" * 100_000, "nested too deeply"),
-        ('{"timestamp": ' + "1" * 5_000 + "}", "a number is too long"),
+        ("a.example.org:443 203.0.113.9", "a.example.org:443"),
+        ("a.example.org 203.0.113.9", "a.example.org"),
+        ("a.example.org:443 2001:db8::1", "a.example.org:443"),
+        ("a.example.org client.example.net", "a.example.org"),
+        ("a.example.org -", "a.example.org"),
+        ("192.0.2.1:80 203.0.113.9", "192.0.2.1:80"),
     ],
 )
-def test_an_ndjson_line_that_is_no_object_is_rejected_with_the_reason(
-    line: str, reason: str
-) -> None:
-    with pytest.raises(RejectedLine) as raised:
-        parse_ndjson(line)
+def test_a_virtual_host_before_the_client_is_a_property(head: str, host: str) -> None:
+    user = head.split()[1]
 
-    assert reason in str(raised.value)
+    assert read(LINE.replace("203.0.113.9", head)) == (
+        None if user == "-" else user,
+        host,
+        "/a?b=c",
+    )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Aug  1 12:00:00 web-1 nginx: ",
+        "Aug 11 12:00:00 web-1 nginx[123]: ",
+        "<190>Aug 11 12:00:00 web-1 nginx: ",
+        "<190>Aug 11 12:00:00 nginx: ",
+        "<190>1 2026-08-01T12:00:00.123Z web-1 nginx 123 - - ",
+        '<190>1 2026-08-01T12:00:00+02:00 web-1 nginx - ID47 [meta a="b"] ',
+        "2026-08-01T12:00:00+00:00 web-1 nginx[1]: ",
+        "2026-08-01T12:00:00.123456789Z stdout F ",
+        "web-1  | ",
+    ],
+)
+def test_what_a_logger_puts_before_the_line_is_passed_over(head: str) -> None:
+    assert read(head + LINE) == ("203.0.113.9", None, "/a?b=c")
+    assert read(head + "a.example.org:80 " + LINE)[:2] == ("203.0.113.9", "a.example.org:80")
+
+
+@pytest.mark.parametrize(
+    ("client", "user"),
+    [
+        ("203.0.113.9, 10.0.0.1", "203.0.113.9"),
+        ("203.0.113.9,10.0.0.1", "203.0.113.9"),
+        ("203.0.113.9, 10.0.0.1, 10.0.0.2", "203.0.113.9"),
+        ("2001:db8::1, 10.0.0.1", "2001:db8::1"),
+        ("203.0.113.9:51234", "203.0.113.9"),
+        ("[2001:db8::1]:51234", "2001:db8::1"),
+        ("-", None),
+        ("unix:", None),
+        ("intranet-host", "intranet-host"),
+    ],
+)
+def test_the_user_is_the_client_itself(client: str, user: str | None) -> None:
+    assert read(LINE.replace("203.0.113.9", client)) == (user, None, "/a?b=c")
+
+
+@pytest.mark.parametrize(
+    "head", ["Aug 11 12:00:00 -", "web 1 2 3", "12:00:00 - -", "999.1.1.1 - -", "a b", '"x" - -']
+)
+def test_a_first_word_that_is_no_client_is_never_a_user(head: str) -> None:
+    with pytest.raises(RejectedLine):
+        build_combined_parser("page_view")(LINE.replace("203.0.113.9 - -", head))
+
+
+@pytest.mark.parametrize(
+    ("logged", "path"),
+    [
+        ("GET /two words HTTP/1.1", "/two words"),
+        (r"GET /caf\xC3\xA9 HTTP/1.1", "/café"),
+        (r"GET /caf\xe9 HTTP/1.1", "/café"),
+        (r"GET /a\x22b\x5Cc HTTP/1.1", '/a"b\\c'),
+        ("GET /café HTTP/1.1", "/café"),
+        ("GET /caf\udce9 HTTP/1.1", "/café"),
+        ('GET /a"b HTTP/1.1', '/a"b'),
+        (r"GET /a\x00b HTTP/1.1", "/a\ufffdb"),
+    ],
+)
+def test_a_path_is_read_as_the_client_sent_it(logged: str, path: str) -> None:
+    assert read(LINE.replace("GET /a?b=c HTTP/1.1", logged))[2] == path
+
+
+@pytest.mark.parametrize(
+    "agent", ['an "odd" agent', '"', 'ends "', r"say \x22hi\x22 \xC3\xA9", "caf\udce9"]
+)
+def test_an_agent_with_bare_or_escaped_quotes_is_read(agent: str) -> None:
+    event = build_combined_parser("page_view")(LINE.replace("Mozilla/5.0 (X11)", agent))
+
+    expected = agent.replace(r"\x22", '"').replace(r"\xC3\xA9", "é").replace("\udce9", "é")
+    assert event is not None
+    assert event["properties"]["agent"] == expected
+    assert event["properties"]["referrer"] == "http://example.org/"

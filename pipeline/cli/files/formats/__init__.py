@@ -1,0 +1,1 @@
+"""Formats of lines that `analytics import` reads: pure, tested without a server."""
