@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import array
 import base64
 import contextlib
-import fcntl
 import gzip
 import json
 import os
@@ -15,13 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-import termios
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import redis
@@ -351,79 +348,6 @@ def test_an_import_stopped_by_ctrl_c_says_how_far_it_came(
 
     assert importing.returncode == 130
     assert said == b"analytics: stopped; nothing was sent\n"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_followed_log_is_sent_as_it_grows_and_what_was_read_when_it_is_stopped(
-    up: Up, analytics: Analytics, number: signal.Signals
-) -> None:
-    event_type = f"followed_{number.name.lower()}"
-    line = json.dumps({"event_type": event_type, "timestamp": f"{DAY}T00:00:00Z"}).encode() + b"\n"
-    importing = subprocess.Popen(
-        analytics.command("import", "-", "--data-dir", str(analytics.data_dir)),
-        cwd=analytics.directory,
-        env=analytics.environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    with importing:
-        assert importing.stdin is not None
-        assert importing.stderr is not None
-        importing.stdin.write(line * 3)
-        importing.stdin.flush()
-        eventually(lambda: count(analytics, event_type, "--date", DAY) == 3)
-        importing.stdin.write(line * 2)
-        importing.stdin.flush()
-        eventually(lambda: _is_read(importing.stdin))
-        importing.send_signal(number)
-        said = importing.stderr.read().decode()
-
-    assert importing.returncode == 130
-    assert "5 lines were read and 5 events sent" in said
-    eventually(lambda: count(analytics, event_type, "--date", DAY) == 5)
-
-
-def _is_read(pipe: IO[bytes] | None) -> bool:
-    """Whether what was written to a pipe was taken out of it."""
-    assert pipe is not None
-    waiting = array.array("i", [0])
-    fcntl.ioctl(pipe.fileno(), termios.FIONREAD, waiting)
-    return waiting[0] == 0
-
-
-def test_an_import_of_which_no_line_is_an_event_fails(up: Up, analytics: Analytics) -> None:
-    file = analytics.directory / "broken.log"
-    file.write_text("broken\n" * 3)
-
-    done = subprocess.run(
-        analytics.command("import", str(file), "--data-dir", str(analytics.data_dir)),
-        cwd=analytics.directory,
-        env=analytics.environment,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert done.returncode == 1
-    assert b"not a combined log line" in done.stdout
-
-
-def test_an_import_reads_standard_input(up: Up, analytics: Analytics) -> None:
-    event = json.dumps({"event_type": "piped", "timestamp": f"{DAY}T00:00:00Z"})
-
-    done = subprocess.run(
-        analytics.command("import", "-", "--format", "ndjson"),
-        cwd=analytics.directory,
-        env=analytics.environment | {"ANALYTICS_DATA_DIR": str(analytics.data_dir)},
-        input=gzip.compress(event.encode()),
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
-
-    assert b"standard input" in done.stdout
-    eventually(lambda: count(analytics, "piped", "--date", DAY) == 1)
 
 
 def test_what_is_killed_is_started_again_and_nothing_is_lost(up: Up, analytics: Analytics) -> None:
