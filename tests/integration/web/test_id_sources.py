@@ -12,9 +12,9 @@ import redis
 
 from pipeline import Tracker, track_event, track_events
 from pipeline.access.access_key import KeyScope
+from pipeline.cli.files.formats.json_lines import parse_ndjson
 from pipeline.cli.files.importing import Importer, Report
 from pipeline.cli.files.line_source import open_lines
-from pipeline.cli.files.log_formats import parse_ndjson
 from pipeline.contract import TRACK_EVENT, TRACK_EVENTS
 from pipeline.services import Services
 from tasks.consumer.messages import read_message
