@@ -168,6 +168,7 @@ class Services:
         """Queue, counters, batches, dead letters and books at this moment, JSON-ready.
 
         While Postgres is away, `postgres` says why and `dead_letters` counts those in Redis only.
+        Where Redis is not known to keep what it acknowledges, `redis` says why.
         """
         with report_errors(redis=self.redis):
             status = self._status()
@@ -186,9 +187,9 @@ class Services:
 
     def _status(self) -> dict[str, Any]:
         now = read_status(self.redis, self.keys)
-        durability = read_durability(self.redis, self.options.appendfsync)
-        return {
-            "redis": {"is_durable": durability.is_good, "doubt": durability.explain()},
+        doubt = read_durability(self.redis, self.options.appendfsync).explain()
+        in_doubt = {} if doubt is None else {"redis": doubt}
+        return in_doubt | {
             "queue_depth": now.queue_depth,
             "unacknowledged": now.unacknowledged,
             "pending_counters": now.pending_counters,

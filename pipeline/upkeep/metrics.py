@@ -87,7 +87,7 @@ STATUS_METRICS = (
     StatusMetric(
         "redis_durable",
         "1 while Redis says that it keeps what it acknowledges, else 0",
-        ("redis", "is_durable"),
+        ("redis_durable",),
     ),
     _log("entries", "entries", "entries of the event log not archived yet"),
     _log("events", "events", "events in these entries"),
@@ -115,6 +115,7 @@ class StatusCollector(Collector):
             logger.warning("no metrics but `up`: %s", error)
             return [_family(*UP, 0)]
         found = [_family(*UP, 0 if "postgres" in status else 1)]
+        status = {**status, "redis_durable": "redis" not in status}
         for metric in STATUS_METRICS:
             value = _at(status, metric.path)
             if value is not None:  # RabbitMQ does not say what workers have

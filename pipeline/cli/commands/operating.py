@@ -88,7 +88,7 @@ def status(as_json: Json = False) -> None:
     if as_json:
         print_json({**state, "workers": len(workers)})
         return
-    doubt = state.pop("redis")["doubt"]
+    doubt = state.pop("redis", None)
     books = state.pop("books")
     log = state.pop("event_log")
     consumers = log.pop("consumers")
