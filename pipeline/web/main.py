@@ -1,6 +1,6 @@
 """The composition root of the web application: from settings to a server.
 
-`analytics web` calls `serve`; any ASGI server can run `pipeline.web.main:app` as a factory.
+`analytics web` calls `serve`; `uvicorn --factory pipeline.web.main:app` does the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
+import uvicorn
 
 from pipeline import server_addresses
 from pipeline.access.key_store import AccessKeyStore
@@ -20,7 +20,8 @@ from pipeline.redis.client import redis_client
 from pipeline.services import connect
 from pipeline.web.app import create_app
 from pipeline.web.dependencies import WebDependencies, WebOptions
-from pipeline.web.server.file_limit import bound_connections
+from pipeline.web.server.adoption import AdoptingApplication
+from pipeline.web.server.file_limit import divide_file_limit
 from pipeline.web.server.server import Server, create_config
 from pipeline.web.server.sockets import listen_on
 
@@ -62,18 +63,17 @@ def create_dependencies(settings: Settings, redis_url: str, postgres_url: str) -
     return WebDependencies(services, client, AccessKeyStore(client, services.keys), options)
 
 
-def app() -> Starlette:
-    """The application for the settings of the environment, for ASGI servers."""
+def app() -> AdoptingApplication:
+    """The application for the settings of the environment, for `uvicorn --factory`."""
     from config import settings
 
     loaded = settings.load()
-    return create_app(
-        create_dependencies(
-            loaded,
-            server_addresses.find_redis_url(loaded.redis_url, loaded.data_dir),
-            server_addresses.find_postgres_url(loaded.postgres_url, loaded.data_dir),
-        )
+    dependencies = create_dependencies(
+        loaded,
+        server_addresses.find_redis_url(loaded.redis_url, loaded.data_dir),
+        server_addresses.find_postgres_url(loaded.postgres_url, loaded.data_dir),
     )
+    return AdoptingApplication(_create_config(dependencies))
 
 
 def serve(dependencies: WebDependencies, host: str, port: int) -> None:
@@ -81,11 +81,7 @@ def serve(dependencies: WebDependencies, host: str, port: int) -> None:
 
     Raises `InvalidConfiguration` when another program has the port.
     """
-    options, wanted = dependencies.options, dependencies.options.connection_limits
-    limits = replace(wanted, connections=bound_connections(wanted.connections))
-    config = create_config(
-        create_app(dependencies), limits, options.trusted_proxies, options.log_level.lower()
-    )
+    config = _create_config(dependencies, dependencies.options.log_level.lower())
     sockets = listen_on(host, port)
     # What is there now stays; and what a request leaves behind needs no collector.
     gc.collect()
@@ -97,3 +93,11 @@ def serve(dependencies: WebDependencies, host: str, port: int) -> None:
         server.run(sockets)
     except SystemExit as ended:  # uvicorn has logged why
         raise InvalidConfiguration("the web server could not start, see above") from ended
+
+
+def _create_config(dependencies: WebDependencies, log_level: str | None = None) -> uvicorn.Config:
+    options, limits = dependencies.options, dependencies.options.connection_limits
+    files = divide_file_limit(limits.connections)
+    limits = replace(limits, connections=files.connections)
+    proxies, application = options.trusted_proxies, create_app(dependencies)
+    return create_config(application, limits, proxies, log_level, files.backlog)

@@ -11,13 +11,18 @@ from pipeline.services import Services
 from tests.helpers.support import Worker, Workers, eventually, start_group
 
 _READY_WITHIN_S = 30
+_COMMAND = [sys.executable, "-m", "pipeline.cli", "web"]
 
 
 class WebProcess:
     """`analytics web` on a free port of 127.0.0.1, with the settings of one test."""
 
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+    def __init__(self, workers: Workers, host: str = "127.0.0.1", open_files: int = 0) -> None:
+        """`open_files` is its limit of open files; 0: this process's."""
+        self._workers, self._host = workers, host
+        self._limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', f"{open_files}"]
+        if not open_files:
+            self._limit = []
         self.log = workers.directory / "web.log"
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
@@ -39,7 +44,7 @@ class WebProcess:
         prefix."""
         with self.log.open("ab") as output:
             process = start_group(
-                [sys.executable, "-m", "pipeline.cli", "web", "--port", str(self.port)],
+                [*self._limit, *_COMMAND, "--host", self._host, "--port", str(self.port)],
                 output,
                 self._workers.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
             )

@@ -90,7 +90,7 @@ class Connections:
         if len(self._all) > self.limits.connections:
             self._end_oldest(self._all)
         if self._timer is None:
-            self._timer = loop.call_later(_CHECK_INTERVAL_S, self._check_all, loop)
+            self._timer = loop.call_later(_CHECK_INTERVAL_S, self.check_all, loop)
 
     def use(self, connection: Connection) -> None:
         """A connection has sent the head of a request: it is the last to end."""
@@ -113,6 +113,21 @@ class Connections:
             if not of_address:
                 del self._by_address[connection.group]
 
+    def check_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Enforce the limits in time and bytes, now and again until no connection is left."""
+        now_s = loop.time()
+        held = {one: size for one in list(self._all) if (size := one.check(now_s))}
+        excess = sum(held.values()) - self.limits.held_bytes
+        if excess > 0:
+            for connection in sorted(held, key=held.__getitem__, reverse=True):
+                self._end(connection)
+                excess -= held[connection]
+                if excess <= 0:
+                    break
+        self._timer = (
+            loop.call_later(_CHECK_INTERVAL_S, self.check_all, loop) if self._all else None
+        )
+
     def _group_address(self, address: str) -> str:
         """What connections are counted by; "" for a peer that may have any number."""
         try:
@@ -128,17 +143,3 @@ class Connections:
     def _end(self, connection: Connection) -> None:
         self.remove(connection)
         connection.abort()
-
-    def _check_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        now_s = loop.time()
-        held = {one: size for one in list(self._all) if (size := one.check(now_s))}
-        excess = sum(held.values()) - self.limits.held_bytes
-        if excess > 0:
-            for connection in sorted(held, key=held.__getitem__, reverse=True):
-                self._end(connection)
-                excess -= held[connection]
-                if excess <= 0:
-                    break
-        self._timer = (
-            loop.call_later(_CHECK_INTERVAL_S, self._check_all, loop) if self._all else None
-        )

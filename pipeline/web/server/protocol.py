@@ -13,12 +13,16 @@ from typing import Any
 import httptools
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from pipeline.web.addresses import unmap_address
 from pipeline.web.errors import BodyTooSlow, RequestRefused, Unavailable
-from pipeline.web.headers import NO_STORE
+from pipeline.web.headers import NO_STORE, encode_headers
 from pipeline.web.responses import encode_json, error_content, error_response
 from pipeline.web.server.connections import Connections
 
@@ -210,14 +214,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self.logger.debug("a client sent no HTTP")
         cycle = self._newest()
         if cycle is None or cycle.response_complete:
-            self.transport.write(_MALFORMED)
+            self._answer_malformed()
         elif not self._is_in_body:
             self._is_refusing_more, self._is_in_head = True, False
             cycle.keep_alive = False
             return
         elif not self.pipeline and not cycle.response_started:
-            self.transport.write(_MALFORMED)
+            self._answer_malformed()
         self.transport.close()
+
+    def _answer_malformed(self) -> None:
+        headers = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
+        self.transport.write(b"".join([STATUS_LINE[400], *headers, _MALFORMED]))
 
 
 class _SlowBody(bytearray):
@@ -243,9 +251,9 @@ def _render_malformed() -> bytes:
     refused = RequestRefused(400, "malformed", "this is no HTTP/1.1 request; see /docs")
     body = encode_json(error_content(refused))
     headers = {**NO_STORE, "Content-Type": "application/json", "Connection": "close"}
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    head = "\r\n".join(["HTTP/1.1 400 Bad Request", *lines, f"Content-Length: {len(body)}", "", ""])
-    return head.encode() + body
+    headers["Content-Length"] = str(len(body))
+    lines = [b"%b: %b" % header for header in encode_headers(headers)]
+    return b"\r\n".join([*lines, b"", body])
 
 
 _MALFORMED = _render_malformed()

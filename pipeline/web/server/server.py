@@ -15,7 +15,6 @@ from starlette.types import ASGIApp
 
 from pipeline.web.server.connections import ConnectionLimits, Connections
 from pipeline.web.server.protocol import BoundedProtocol
-from pipeline.web.server.sockets import BACKLOG
 
 STOP_TIMEOUT_S = 3
 """How long requests in flight may take when the server is asked to stop."""
@@ -26,11 +25,12 @@ def create_config(
     limits: ConnectionLimits,
     trusted_proxies: Sequence[str] = (),
     log_level: str | None = None,
+    backlog: int = 128,
 ) -> uvicorn.Config:
     """The configuration of a server whose connections have these limits.
 
-    Logs go where the process's logs go. Whatever `X-Forwarded-For` says is believed of trusted
-    proxies alone.
+    `X-Forwarded-For` is believed of trusted proxies alone. Without a `log_level`, logging stays as
+    it is, but for the access log, which is off.
     """
     logging.getLogger("uvicorn.error").addFilter(_is_no_client_of_ours)
     return uvicorn.Config(
@@ -40,8 +40,9 @@ def create_config(
         lifespan="on",
         # Addresses of visitors are not kept, and the access log would keep them.
         access_log=False,
+        log_config=uvicorn.config.LOGGING_CONFIG if log_level else None,
         log_level=log_level,
-        backlog=BACKLOG,
+        backlog=backlog,
         server_header=False,
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),

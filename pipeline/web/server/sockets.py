@@ -9,13 +9,9 @@ from typing import Any
 
 from pipeline.errors import InvalidConfiguration
 
-BACKLOG = 128
-"""Connections that the kernel holds until they are accepted: fewer than the open files that are
-kept free, so that all of them at once find room."""
-
 
 def listen_on(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on every address of the host; `::` takes IPv4 too, whatever the
+    """Sockets bound to every address of the host, to listen on; `::` takes IPv4 too, whatever the
     machine's own default is.
 
     Raises `InvalidConfiguration` when the host is unknown, or another program has the port.
@@ -26,7 +22,6 @@ def listen_on(host: str, port: int) -> list[socket.socket]:
         for family, address in dict.fromkeys((family, address) for family, *_, address in found):
             listening.append(socket.socket(family, socket.SOCK_STREAM))
             _bind(listening[-1], address)
-            listening[-1].listen(BACKLOG)
     except OSError as error:
         for one in listening:
             one.close()

@@ -68,7 +68,7 @@ def test_no_address_is_logged(workers: Workers, key: str) -> None:
     assert key not in web.said()
 
 
-def test_any_asgi_server_can_run_it(workers: Workers, key: str) -> None:
+def test_uvicorn_can_run_it(workers: Workers, key: str) -> None:
     web = WebProcess(workers)
     with web.log.open("wb") as output:
         command = [sys.executable, "-m", "uvicorn", "--factory", "pipeline.web.main:app"]
