@@ -22,11 +22,12 @@ from pipeline.contract import (
 )
 from pipeline.errors import InvalidEvent
 from pipeline.event import rules
+from pipeline.event.numbers import parse_float
 
 FIELDS = ("event_type", "user_id", "properties", "timestamp", "event_id")
 
 _encode = msgspec.json.Encoder().encode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=parse_float).decode
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

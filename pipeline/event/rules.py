@@ -127,8 +127,37 @@ def check_properties(value: object) -> dict[str, Any]:
             value,
             f"takes {len(encoded)} bytes as JSON; at most {MAX_PROPERTIES_BYTES} are allowed",
         )
-    _check_values("properties", plain, MAX_PROPERTIES_DEPTH)
+    if not _are_sound(plain):
+        _check_values("properties", plain, MAX_PROPERTIES_DEPTH)
     return plain
+
+
+def _are_sound(plain: dict[str, Any]) -> bool:
+    """Whether `_check_values` finds nothing: it takes ten times as long, to say where it is."""
+    containers: list[Any] = [plain]
+    for _ in range(MAX_PROPERTIES_DEPTH):
+        inner: list[Any] = []
+        for container in containers:
+            items = container
+            if type(container) is dict:
+                if "\x00" in "".join(container):
+                    return False
+                items = container.values()
+            for item in items:
+                kind = type(item)
+                if kind in _CONTAINERS:
+                    inner.append(item)
+                elif (kind is float and not math.isfinite(item)) or (
+                    kind is str and "\x00" in item
+                ):
+                    return False
+        if not inner:
+            return True
+        containers = inner
+    raise _nested_too_deeply()
+
+
+_CONTAINERS = frozenset({dict, list, tuple})
 
 
 def _nested_too_deeply() -> InvalidEvent:
