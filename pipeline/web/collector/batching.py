@@ -2,8 +2,9 @@
 
 While a message is in flight the next requests gather, so a busy collector sends large messages and
 a quiet one does not wait. A request's events are in one message, hence accepted whole or not at
-all. A message whose publish failed is not sent again. The broker may have taken it; all of its
-requests are refused, and their clients send the events again under the same ids.
+all. Access keys take turns, so that one with much waiting holds up no other. A message whose
+publish failed is not sent again. The broker may have taken it; all of its requests are refused, and
+their clients send the events again under the same ids.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class BatchingPublisher:
     """Publishes the events of a collector; of one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: deque[_WaitingRequest] = deque()
+        # By access key; the next one to be served comes first, and none is empty.
+        self._waiting: dict[str, deque[_WaitingRequest]] = {}
         self._wake = asyncio.Event()
         self._is_away = self._is_closing = False
 
@@ -57,15 +59,17 @@ class BatchingPublisher:
                 await asyncio.wait([sending])
                 thread.submit(sender.close)
 
-    async def publish(self, events: Sequence[bytes]) -> None:
-        """Wait until the events are accepted.
+    async def publish(self, events: Sequence[bytes], key_id: str) -> None:
+        """Wait until the events, sent with this access key, are accepted.
 
         Raises `ServerUnavailable` when they are not, or when that is not known: sent again under
         the same ids they count once. Cancelling the wait withdraws them as long as their message is
         not in flight.
         """
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_WaitingRequest(events, sum(map(len, events)) + len(events), accepted))
+        size = sum(map(len, events)) + len(events)
+        waiting = self._waiting.setdefault(key_id, deque())
+        waiting.append(_WaitingRequest(events, size, accepted))
         self._wake.set()
         await accepted
 
@@ -92,18 +96,24 @@ class BatchingPublisher:
                 self._settle(message, None)
 
     def _take_message(self) -> list[_WaitingRequest]:
-        """The oldest that wait, as many as one message holds, without those that gave up."""
+        """As many as one message holds, one of each key in turn, the oldest of a key first, without
+        those that gave up."""
         message: list[_WaitingRequest] = []
         events = size = 0
         while self._waiting:
-            first = self._waiting[0]
+            key_id, waiting = next(iter(self._waiting.items()))
+            first = waiting[0]
             if not first.accepted.done():
                 events += len(first.events)
                 size += first.size
                 if message and (events > MAX_EVENTS_PER_MESSAGE or size > MAX_MESSAGE_BYTES):
                     break
                 message.append(first)
-            self._waiting.popleft()
+            waiting.popleft()
+            if not waiting or len(self._waiting) > 1:
+                del self._waiting[key_id]
+                if waiting:
+                    self._waiting[key_id] = waiting
         return message
 
     def _settle(self, message: Sequence[_WaitingRequest], error: Exception | None) -> None:

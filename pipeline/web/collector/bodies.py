@@ -3,59 +3,48 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Receive
 
 from pipeline.errors import ClientGone
-from pipeline.web.errors import RequestRefused, TooLarge, Unavailable
+from pipeline.web.errors import RequestRefused, TooLarge
 
 _GZIP = 16 + zlib.MAX_WBITS
 _UNPACKED = frozenset({b"", b"identity"})
+_MOST_MEMBERS = 64
+"""Files packed one after the other in a gzip body, each of which costs as much as kilobytes."""
 
 
-class MemoryBudget:
-    """Bytes of memory that all requests together may take."""
+async def read_body(receive: Receive, max_bytes: int, take: Callable[[int], object]) -> bytes:
+    """The body as it came; `take` is called with the size of each part before it is kept.
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._left = limit_bytes
-
-    def take(self, size: int) -> None:
-        """Take so many bytes. Raises `Unavailable` when too few are left; the client may try
-        again."""
-        if size > self._left:
-            raise Unavailable("too much waits to be accepted; try again")
-        self._left -= size
-
-    def give_back(self, size: int) -> None:
-        """Leave the bytes to other requests."""
-        self._left += size
-
-
-async def read_body(receive: Receive, max_bytes: int, memory: MemoryBudget) -> bytes:
-    """The body as it came, for which memory was taken from the budget.
-
-    Raises `TooLarge` past `max_bytes`, `Unavailable` when memory is short, `ClientGone`; no memory
-    is taken then.
+    Raises `TooLarge` past `max_bytes`, `ClientGone`, and what `take` does.
     """
     taken = 0
     chunks: list[bytes] = []
-    try:
-        while True:
-            message: Any = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk = message.get("body", b"")
-            if taken + len(chunk) > max_bytes:
-                raise TooLarge.for_body(max_bytes)
-            memory.take(len(chunk))
-            taken += len(chunk)
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    except BaseException:
-        memory.give_back(taken)
-        raise
+    while True:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        if taken + len(chunk) > max_bytes:
+            raise TooLarge.for_body(max_bytes)
+        take(len(chunk))
+        taken += len(chunk)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def discard_body(receive: Receive, max_bytes: int) -> None:
+    """Read what is left of a body, or so much of it, and keep nothing."""
+    while max_bytes > 0:
+        message: Any = await receive()
+        max_bytes -= len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
 
 
 def unpack_body(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
@@ -78,6 +67,10 @@ def _unpack_gzip(body: bytes, max_bytes: int) -> bytes:
     size = 0
     try:
         while body:
+            if len(parts) == _MOST_MEMBERS:
+                raise RequestRefused(
+                    400, "damaged_gzip", f"more than {_MOST_MEMBERS} gzip members; pack it as one"
+                )
             member = zlib.decompressobj(_GZIP)
             parts.append(member.decompress(body, max_bytes - size + 1))
             size += len(parts[-1])

@@ -1,7 +1,9 @@
 """The collector: takes the events of a request, and returns when they are published.
 
-A request passes, in this order: its body is read (size, memory, timeout), the address's rate limit,
-the access key, the parser with the key's scope, the key's rate limit, the publisher.
+A request passes, in this order: the address's rate limit, the access key and its rate, the declared
+size; its body is read (size, memory, timeout) and unpacked, the parser with the key's scope, the
+key's rate limit, the publisher. Only Segment's formats may carry the key in the body: until it is
+found, before any event is decoded, the request lives on the small budget of its address.
 """
 
 from __future__ import annotations
@@ -15,11 +17,16 @@ from starlette.types import Receive
 
 from pipeline.access.access_key import AccessKey
 from pipeline.errors import ServerUnavailable
+from pipeline.web.addresses import widen_address
 from pipeline.web.collector.batching import BatchingPublisher
-from pipeline.web.collector.bodies import MemoryBudget, read_body, unpack_body
+from pipeline.web.collector.bodies import read_body, unpack_body
+from pipeline.web.collector.budgets import NETWORK_TIMES, HeldMemory, Memory, UnprovenBytes
 from pipeline.web.collector.formats.event_encoder import EventEncoder
-from pipeline.web.collector.formats.parsed_events import MAX_EVENT_BYTES, ParsedEvents
-from pipeline.web.collector.formats.segment import find_write_key
+from pipeline.web.collector.formats.parsed_events import (
+    MAX_EVENT_BYTES,
+    ParsedEvents,
+    ParsingSteps,
+)
 from pipeline.web.collector.rate_limits import RateLimit
 from pipeline.web.collector.request_head import RequestHead
 from pipeline.web.collector.scope import KeyRates, check_origin
@@ -35,6 +42,8 @@ from pipeline.web.errors import (
 from pipeline.web.responses import error_content
 
 JSON = b"application/json"
+_BYTES_PER_EVENT = 2_048
+"""Bytes of a body that cost as much of a key's rate as an event does."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,9 @@ class EventFormat:
     """How one route takes events and answers: `parse` gets the body, or the query where the method
     is GET."""
 
-    parse: Callable[[bytes, EventEncoder], ParsedEvents]
+    parse: Callable[[bytes, EventEncoder], ParsedEvents | ParsingSteps]
+    find_key: Callable[[bytes], str] | None = None
+    """Finds the access key in a body, for a format that has it there."""
     max_bytes: int = MAX_EVENT_BYTES
     method: str = "POST"
     status: int = 200
@@ -59,10 +70,15 @@ class Collector:
         keys = dependencies.services.keys
         self._user_id_secret = options.user_id_secret
         self._access_keys = dependencies.access_keys
-        self._memory = MemoryBudget(options.max_waiting_bytes)
+        self._memory = Memory(options.max_waiting_bytes)
+        self._unproven = UnprovenBytes()
+        # Of servers' keys, and of pages'.
+        self._turns = asyncio.Lock(), asyncio.Lock()
         self._publish_timeout = SharedTimeout(options.publish_timeout_s)
         self._publisher = BatchingPublisher()
-        self._address_limit = RateLimit(client, keys, "address", options.address_requests_per_s)
+        per_s = options.address_requests_per_s
+        self._address_limit = RateLimit(client, keys, "address", per_s)
+        self._network_limit = RateLimit(client, keys, "network", NETWORK_TIMES * per_s)
         self._key_rates = KeyRates(
             client, keys, options.key_events_per_s, options.page_key_events_per_s
         )
@@ -73,6 +89,7 @@ class Collector:
         async with self._publisher.running():
             yield
         self._address_limit.close()
+        self._network_limit.close()
         self._key_rates.close()
 
     async def take(
@@ -82,51 +99,122 @@ class Collector:
 
         Raises `RequestRefused`, with none of them accepted as far as is known, and `ClientGone`.
         """
-        if head.declared_bytes > event_format.max_bytes:
-            raise TooLarge.for_body(event_format.max_bytes)
-        task, body = asyncio.current_task(), b""
-        if event_format.method == "POST":
-            body = await read_body(receive, event_format.max_bytes, self._memory)
+        task = asyncio.current_task()
         try:
             with self._publish_timeout.limit(task):
-                return await self._accept(head, body, event_format)
+                key = await self._check_head(head, event_format)
+            held = self._memory.hold(key, head.address)
+            try:
+                body = head.query
+                if event_format.method == "POST":
+                    body = await self._read_body(head, receive, event_format, key, held)
+                with self._publish_timeout.limit(task):
+                    if key is None:
+                        key, body = await self._find_key(head, body, event_format)
+                        held.move_to(self._memory.hold(key, head.address))
+                    return await self._accept(head, body, event_format, key, held)
+            finally:
+                held.release()
         except (TimeoutError, ServerUnavailable) as error:
             raise Unavailable(
                 "the events could not be accepted in time; send them again under the same ids"
             ) from error
-        finally:
-            self._memory.give_back(len(body))
 
-    async def _accept(
-        self, head: RequestHead, body: bytes, event_format: EventFormat
-    ) -> ParsedEvents:
+    async def _check_head(self, head: RequestHead, event_format: EventFormat) -> AccessKey | None:
+        """The key that the head names, all checked that can be without the body; None where only
+        the body may have it."""
         wait_s = await self._address_limit.take(head.address, 1)
+        if not wait_s and (network := widen_address(head.address)):
+            wait_s = await self._network_limit.take(network, 1)
         if wait_s > 0:
             raise TooManyRequests("requests from this address", wait_s)
         presented = head.find_key()
-        key = await self._check_key(presented, head) if presented else None
-        content = head.query
+        key = None
+        if presented or event_format.find_key is None:
+            key = await self._check_key(presented, head)
+            self._key_rates.check(key)
+        else:
+            self._unproven.check(head.address)
+        if max(head.declared_bytes, len(head.query)) > event_format.max_bytes:
+            raise TooLarge.for_body(event_format.max_bytes)
+        return key
+
+    async def _read_body(
+        self,
+        head: RequestHead,
+        receive: Receive,
+        event_format: EventFormat,
+        key: AccessKey | None,
+        held: HeldMemory,
+    ) -> bytes:
+        def take(size: int) -> None:
+            held.take(size)
+            self._unproven.add(head.address, size)
+
+        body = await read_body(receive, event_format.max_bytes, held.take if key else take)
+        head.is_body_read = True
+        return body
+
+    async def _find_key(
+        self, head: RequestHead, body: bytes, event_format: EventFormat
+    ) -> tuple[AccessKey, bytes]:
+        """The key that a body holds, and the body, unpacked."""
+        self._unproven.check(head.address)
+        unpacked, presented = b"", ""
+        assert event_format.find_key is not None
         try:
-            if event_format.method == "POST":
-                encoding = head.headers.get(b"content-encoding", b"")
-                content = unpack_body(body, encoding, event_format.max_bytes)
+            unpacked = unpack_body(body, head.encoding, event_format.max_bytes)
+            presented = event_format.find_key(unpacked)
+        except RequestRefused:  # only a client with a valid key learns what is wrong
+            self._unproven.add(head.address, event_format.max_bytes)
+        self._unproven.add(head.address, len(unpacked))
+        key = await self._check_key(presented, head)
+        self._unproven.add(head.address, -len(body) - len(unpacked))
+        self._key_rates.check(key)
+        head.encoding = b""
+        return key, unpacked
+
+    async def _accept(
+        self,
+        head: RequestHead,
+        body: bytes,
+        event_format: EventFormat,
+        key: AccessKey,
+        held: HeldMemory,
+    ) -> ParsedEvents:
+        # Until it is unpacked, as much may be in it as ever.
+        size = event_format.max_bytes if head.encoding else len(body)
+        try:
+            body = unpack_body(body, head.encoding, event_format.max_bytes)
+            size = len(body)
+            encoder = head.create_encoder(self._user_id_secret, key)
+            parsed = await self._parse(body, event_format, encoder, key)
+            parsed.check()
         except RequestRefused:
-            # Only a client with a valid key learns what is wrong with its body.
-            if key is None:
-                await self._check_key("", head)
+            await self._key_rates.take(key, max(1, size // _BYTES_PER_EVENT))
             raise
-        if key is None:
-            key = await self._check_key(find_write_key(content), head)
-        parsed = event_format.parse(content, head.create_encoder(self._user_id_secret, key))
-        parsed.check()
-        await self._key_rates.take(key, len(parsed.events))
-        size = sum(map(len, parsed.events))
-        self._memory.take(size)
-        try:
-            await self._publisher.publish(parsed.events)
-        finally:
-            self._memory.give_back(size)
+        count = len(parsed.events) + len(parsed.rejected)
+        await self._key_rates.take(key, max(count, size // _BYTES_PER_EVENT))
+        held.release()
+        held.take(sum(map(len, parsed.events)))
+        await self._publisher.publish(parsed.events, key.id)
         return parsed
+
+    async def _parse(
+        self, content: bytes, event_format: EventFormat, encoder: EventEncoder, key: AccessKey
+    ) -> ParsedEvents:
+        """The events, a step at a time where they are many: then other requests come in between,
+        and of those with many one after the other, pages' apart from servers'."""
+        parsed = event_format.parse(content, encoder)
+        if isinstance(parsed, ParsedEvents):
+            return parsed
+        found = next(parsed)
+        if found is None:
+            async with self._turns[bool(key.origins)]:
+                while found is None:
+                    await asyncio.sleep(0)
+                    found = next(parsed)
+        return found
 
     async def _check_key(self, presented: str, head: RequestHead) -> AccessKey:
         key = await self._access_keys.check_async("write", presented) if presented else None

@@ -1,8 +1,9 @@
 """How much one key and one address may send, over all web processes: counted in Redis.
 
 A process takes a share of what is allowed in advance and spends it in memory, so that most requests
-need no round trip. No address is kept: what Redis holds for twenty seconds is a keyed hash, and the
-key of the hash is made anew every day.
+need no round trip. The first share of a window is spent on credit and paid for with the next: names
+that come seldom, however many, cost Redis nothing. No address is kept: what Redis holds for twenty
+seconds is a keyed hash, and the key of the hash is made anew every day.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import redis
@@ -34,6 +36,9 @@ _SALT_LASTS_S = 86_400
 _MAX_BUCKETS = 20_000
 """Buckets held in memory; those used longest ago are forgotten, and ask Redis again."""
 _RETRY_AFTER_S = 0.5
+_MOST_ASKING = 64
+"""Names that may wait for a share; while there are more, a process holds the limit for itself
+alone, so that a flood of names delays none of them by its round trips to Redis."""
 
 
 @dataclass(slots=True)
@@ -42,7 +47,11 @@ class _Bucket:
 
     left: int = 0
     until_s: float = 0.0
-    refused_until_s: float = 0.0
+    credit: int = 0
+    """What of the share is not yet counted in Redis: all, or nothing."""
+    owed: int = 0
+    """What else was spent without asking Redis."""
+    refused_until_s: float = -math.inf
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -54,7 +63,9 @@ class RateLimit:
         self._salt_key = keys.salt
         self._name = name
         self._amount = per_s * WINDOW_S
+        self._share = max(self._amount // _SHARE, 1)
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._asking = 0
         self._thread = ThreadPoolExecutor(1, f"analytics-limit-{name}")
         self._salt, self._salt_read_at_s = b"", -math.inf
         self._away_until_s = -math.inf
@@ -70,12 +81,27 @@ class RateLimit:
         """
         if not self._amount:
             return 0
-        bucket = self._find_bucket(name)
         now_s = time.monotonic()
+        bucket = self._find_bucket(name, now_s)
         if _spend(bucket, cost, now_s):
             return 0
         if now_s < bucket.refused_until_s:
             return bucket.refused_until_s - now_s
+        if (
+            self._asking >= _MOST_ASKING
+            and not bucket.asking.locked()
+            and bucket.owed + cost <= self._amount
+        ):
+            bucket.owed += cost
+            return 0
+        return await self._ask(bucket, name, cost)
+
+    def find_wait_s(self, name: str) -> float:
+        """For how long nothing is taken for this name, as far as is known without Redis."""
+        bucket = self._buckets.get(name)
+        return max(0.0, bucket.refused_until_s - time.monotonic()) if bucket else 0.0
+
+    async def _ask(self, bucket: _Bucket, name: str, cost: int) -> float:
         async with bucket.asking:
             now_s = time.monotonic()
             if _spend(bucket, cost, now_s):
@@ -83,13 +109,18 @@ class RateLimit:
             if now_s < bucket.refused_until_s:
                 return bucket.refused_until_s - now_s
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._take_share, bucket, name, cost)
+            take_share = partial(self._take_share, bucket, name, cost)
+            self._asking += 1
+            try:
+                return await loop.run_in_executor(self._thread, take_share)
+            finally:
+                self._asking -= 1
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _find_bucket(self, name: str) -> _Bucket:
+    def _find_bucket(self, name: str, now_s: float) -> _Bucket:
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = _Bucket()
@@ -97,6 +128,9 @@ class RateLimit:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(name)
+        if now_s >= bucket.until_s and now_s >= bucket.refused_until_s + WINDOW_S:
+            bucket.left = bucket.credit = self._share
+            bucket.until_s = now_s + _SHARE_LASTS_S
         return bucket
 
     def _take_share(self, bucket: _Bucket, name: str, cost: int) -> float:
@@ -110,11 +144,14 @@ class RateLimit:
             raise ServerUnavailable(f"Redis does not answer ({error})") from error
 
     def _hit(self, bucket: _Bucket, name: str, cost: int) -> float:
-        """Take a whole share, or where that is too much no more than is needed."""
-        share = max(cost, self._amount // _SHARE)
-        for amount in dict.fromkeys((share, cost)):
+        """Take a whole share, or where that is too much no more than is needed; and pay for what
+        was spent before."""
+        unpaid = bucket.owed + (bucket.credit - bucket.left if bucket.credit else 0)
+        for share in dict.fromkeys((max(cost, self._share), cost)):
+            amount = min(share + unpaid, self._amount)
             if self._limiter.hit(self._item, self._name, name, cost=amount):
-                bucket.left = amount - cost
+                bucket.left = max(amount - unpaid - cost, 0)
+                bucket.credit = bucket.owed = 0
                 bucket.until_s = time.monotonic() + _SHARE_LASTS_S
                 return 0
         stats = self._limiter.get_window_stats(self._item, self._name, name)

@@ -25,10 +25,15 @@ _READ = frozenset(
         b"origin",
         b"referer",
         b"sec-fetch-mode",
+        b"transfer-encoding",
         b"user-agent",
     }
 )
 _LONGEST_KEY = 200
+_LONGEST_AUTHORIZATION = 400
+_LONGEST_ADDRESS = 100
+"""A proxy that is believed may pass on any text."""
+_MOST_PARAMETERS = 100
 
 
 @dataclass(slots=True)
@@ -39,16 +44,21 @@ class RequestHead:
     query: bytes
     headers: dict[bytes, bytes]
     address: str
+    encoding: bytes
+    """The Content-Encoding of the body, "" for none."""
+    is_body_read: bool = False
 
     @classmethod
     def parse(cls, scope: Scope) -> RequestHead:
         """The head of an ASGI scope; of a header that comes twice the last one counts."""
         client = scope.get("client")
+        headers = {name: value for name, value in scope["headers"] if name in _READ}
         return cls(
             method=scope["method"],
             query=scope["query_string"],
-            headers={name: value for name, value in scope["headers"] if name in _READ},
-            address=mask_address(client[0]) if client else "",
+            headers=headers,
+            address=mask_address(client[0][:_LONGEST_ADDRESS]) if client else "",
+            encoding=headers.get(b"content-encoding", b""),
         )
 
     @property
@@ -63,6 +73,11 @@ class RequestHead:
             return int(self.headers.get(b"content-length", b"0"))
         except ValueError:
             return 0
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows, which may be empty."""
+        return self.declared_bytes > 0 or b"transfer-encoding" in self.headers
 
     def create_encoder(self, user_id_secret: str, key: AccessKey) -> EventEncoder:
         """An encoder for the events of this request, received now with this key."""
@@ -82,9 +97,9 @@ class RequestHead:
         parameter `key`; "" when there is none."""
         given = self.headers.get(b"authorization")
         if given is not None:
-            return _parse_authorization(given)
+            return _parse_authorization(given) if len(given) <= _LONGEST_AUTHORIZATION else "no key"
         if b"key=" in self.query:
-            return parse_qs(self.query.decode("latin-1")).get("key", [""])[-1]
+            return _parse_query_key(self.query)
         return ""
 
 
@@ -101,3 +116,11 @@ def _parse_authorization(given: bytes) -> str:
             except binascii.Error:
                 pass
     return "no key"
+
+
+def _parse_query_key(query: bytes) -> str:
+    try:
+        found = parse_qs(query.decode("latin-1"), max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        return "no key"
+    return found.get("key", [""])[-1][: _LONGEST_KEY + 1]

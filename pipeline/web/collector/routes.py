@@ -42,8 +42,10 @@ def create_collector_routes(collector: Collector) -> list[Route]:
 
 
 def _create_segment_formats() -> dict[str, EventFormat]:
-    create_format = partial(EventFormat, error_content=_segment_error_content)
-    batch = create_format(segment.parse_batch, MAX_BATCH_BYTES)
+    create_format = partial(
+        EventFormat, find_key=segment.find_write_key, error_content=_segment_error_content
+    )
+    batch = create_format(segment.parse_batch_in_steps, max_bytes=MAX_BATCH_BYTES)
     formats = {"/v1/batch": batch, "/v1/import": batch}
     for call in CALLS:
         single = create_format(partial(segment.parse_call, call))

@@ -68,15 +68,18 @@ class KeyRates:
         self._limits: dict[int, RateLimit] = {}
         self._log_again_at_s: dict[str, float] = {}
 
+    def check(self, key: AccessKey) -> None:
+        """Raise `TooManyRequests` while the key is known to have sent too much: before anything is
+        read with it, and at no cost."""
+        rate, limit = self._find_limit(key)
+        wait_s = limit.find_wait_s(key.id)
+        if wait_s > 0:
+            raise self._refuse(key, rate, wait_s)
+
     async def take(self, key: AccessKey, events: int) -> None:
         """Take so many events of the key's rate. Raises `TooManyRequests` with nothing taken, and
         `ServerUnavailable`."""
-        rate = key.events_per_s
-        if rate is None:
-            rate = self._of_pages if key.origins else self._of_servers
-        limit = self._limits.get(rate)
-        if limit is None:
-            limit = self._limits[rate] = RateLimit(self._client, self._keys, "key", rate)
+        rate, limit = self._find_limit(key)
         wait_s = await limit.take(key.id, events)
         if wait_s > 0:
             raise self._refuse(key, rate, wait_s)
@@ -85,6 +88,15 @@ class KeyRates:
         """End the threads."""
         for limit in self._limits.values():
             limit.close()
+
+    def _find_limit(self, key: AccessKey) -> tuple[int, RateLimit]:
+        rate = key.events_per_s
+        if rate is None:
+            rate = self._of_pages if key.origins else self._of_servers
+        limit = self._limits.get(rate)
+        if limit is None:
+            limit = self._limits[rate] = RateLimit(self._client, self._keys, "key", rate)
+        return rate, limit
 
     def _refuse(self, key: AccessKey, rate: int, wait_s: float) -> TooManyRequests:
         if key.events_per_s is not None:

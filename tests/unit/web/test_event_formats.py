@@ -50,6 +50,26 @@ def batch(*items: Any, **fields: Any) -> ParsedEvents:
 # Segment
 
 
+@pytest.mark.parametrize(
+    ("items", "least"),
+    [
+        ([{"type": "track", "event": "e"}] * 1_000, 9),
+        ([{"type": "track", "event": "e", "properties": {"a": "x" * 30_000}}] * 16, 4),
+        ([{"type": "track", "event": "e"}] * 100, 0),
+    ],
+    ids=["many", "large", "few"],
+)
+def test_a_batch_is_decoded_a_bit_at_a_time(items: list[dict[str, Any]], least: int) -> None:
+    body = json.dumps({"batch": items}).encode()
+    *pauses, parsed = segment.parse_batch_in_steps(body, encoder())
+    assert parsed is not None
+    assert len(parsed.events) == len(items)
+    assert set(pauses) <= {None}
+    assert len(pauses) >= least
+    assert least or not pauses
+    assert decoded(parsed)[0].keys() == decoded(segment.parse_batch(body, encoder()))[0].keys()
+
+
 def test_a_wrong_clock_is_corrected_by_when_the_request_was_sent() -> None:
     # An hour slow: what it calls a minute before sending is a minute before receiving.
     event = track({"timestamp": "2025-03-14T14:08:26.000Z", "sentAt": "2025-03-14T14:09:26.000Z"})

@@ -3,6 +3,7 @@ others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pipeline.contract import MAX_MESSAGE_BYTES
@@ -37,3 +38,7 @@ class ParsedEvents:
         size = sum(map(len, self.events)) + len(self.events)
         if size > MAX_MESSAGE_BYTES:
             raise TooLarge.for_message(size, MAX_MESSAGE_BYTES)
+
+
+ParsingSteps = Iterator[ParsedEvents | None]
+"""Parses a bit at a time: yields None after each, and in the end the events."""

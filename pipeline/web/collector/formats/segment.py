@@ -9,10 +9,12 @@ import msgspec
 
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE
 from pipeline.errors import InvalidEvent
+from pipeline.event.numbers import parse_float
 from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.parsed_events import (
     MAX_EVENT_BYTES,
     ParsedEvents,
+    ParsingSteps,
     RejectedEvent,
 )
 from pipeline.web.collector.formats.segment_calls import (
@@ -27,6 +29,9 @@ from pipeline.web.errors import EventRefused, RequestRefused, TooLarge
 _KNOWN = frozenset(CALLS)
 _LONGEST_FIELD = 200
 _LONGEST_REASON = 200
+_STEP_CALLS = 100
+_STEP_BYTES = 64 * 1024
+"""Calls, and bytes of them, that are decoded in one step."""
 
 
 class _Batch(msgspec.Struct, rename="camel", gc=False):
@@ -45,8 +50,8 @@ class _Key(msgspec.Struct, rename="camel"):
     write_key: str = ""
 
 
-_decode_call = msgspec.json.Decoder(Call).decode
-_decode_batch = msgspec.json.Decoder(_Batch).decode
+_decode_call = msgspec.json.Decoder(Call, float_hook=parse_float).decode
+_decode_batch = msgspec.json.Decoder(_Batch, float_hook=parse_float).decode
 _decode_raw_batch = msgspec.json.Decoder(_RawBatch).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
 
@@ -75,10 +80,16 @@ def parse_batch(body: bytes, encoder: EventEncoder) -> ParsedEvents:
 
     Raises `RequestRefused` when the body is no batch, or is empty.
     """
+    return next(found for found in parse_batch_in_steps(body, encoder) if found is not None)
+
+
+def parse_batch_in_steps(body: bytes, encoder: EventEncoder) -> ParsingSteps:
+    """`parse_batch`, in steps of some milliseconds at most."""
     try:
         if len(body) <= MAX_EVENT_BYTES:
             found = _decode_batch(body)
-            return _encode_batch(found.batch, found, encoder)
+            yield from _encode_batch(found.batch, found, encoder)
+            return
     except (msgspec.ValidationError, RecursionError):
         pass  # which of them it is, is found out below
     except ValueError as error:
@@ -87,7 +98,7 @@ def parse_batch(body: bytes, encoder: EventEncoder) -> ParsedEvents:
         raw = _decode_raw_batch(body)
     except (ValueError, RecursionError) as error:
         raise _refuse_batch(error) from None
-    return _encode_batch(raw.batch, raw, encoder)
+    yield from _encode_batch(raw.batch, raw, encoder)
 
 
 def find_write_key(body: bytes) -> str:
@@ -105,7 +116,7 @@ def _refuse_batch(error: Exception) -> RequestRefused:
 
 def _encode_batch(
     items: Sequence[Call | msgspec.Raw], whole: _Batch | _RawBatch, encoder: EventEncoder
-) -> ParsedEvents:
+) -> ParsingSteps:
     parsed = ParsedEvents()
     if len(items) > MAX_EVENTS_PER_MESSAGE:
         raise TooLarge.for_count(len(items), MAX_EVENTS_PER_MESSAGE)
@@ -117,21 +128,30 @@ def _encode_batch(
         shift = measure_clock_error(whole.sent_at, encoder)
     except InvalidEvent as error:
         raise _refuse_batch(error) from None
+    step_bytes = 0
     for index, item in enumerate(items):
+        if step_bytes > _STEP_BYTES or index % _STEP_CALLS == 0 < index:
+            step_bytes = 0
+            yield None
         try:
-            call = item if isinstance(item, Call) else _decode_item(item)
+            if isinstance(item, Call):
+                call = item
+            else:
+                step_bytes += len(memoryview(item))
+                call = _decode_item(item)
             if call.type not in _KNOWN:
                 known = ", ".join(CALLS)
                 raise InvalidEvent("type", call.type, f"must be one of: {known}")
             parsed.events.append(encode_call(call, call.type, shift, encoder))
         except Exception as error:
             parsed.rejected.append(RejectedEvent(index, *_explain(error)))
-    return parsed
+    yield parsed
 
 
 def _decode_item(item: msgspec.Raw) -> Call:
-    if len(bytes(item)) > MAX_EVENT_BYTES:
-        reason = f"takes {len(bytes(item))} bytes; at most {MAX_EVENT_BYTES} are allowed"
+    size = len(memoryview(item))
+    if size > MAX_EVENT_BYTES:
+        reason = f"takes {size} bytes; at most {MAX_EVENT_BYTES} are allowed"
         raise InvalidEvent("", "…", reason)
     return _decode_call(item)
 
