@@ -85,7 +85,59 @@ def test_every_password_must_be_given_and_has_no_default() -> None:
 def test_no_password_stands_in_the_file() -> None:
     for line in COMPOSE_FILE.read_text().splitlines():
         if re.search(r"PASSWORD|AUTH|requirepass", line) and not line.lstrip().startswith("#"):
-            assert "${" in line or line.strip() == "- --requirepass", line
+            assert "${" in line, line
+
+
+def test_no_password_stands_in_a_command_line(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        shown = [*service["command"], *service.get("healthcheck", {}).get("test", ())]
+        assert not any("s3cret" in part or "--requirepass" in part for part in shown), name
+
+
+def test_the_image_is_built_once(services: dict[str, Service]) -> None:
+    assert [name for name, service in services.items() if "build" in service] == ["migrate"]
+    for name in set(commands(services)) - {"migrate"}:
+        assert services[name]["pull_policy"] == "never"  # there is no such image elsewhere
+
+
+def test_settings_of_the_env_file_reach_every_process_and_passwords_do_not(
+    services: dict[str, Service],
+) -> None:
+    for name in commands(services):
+        assert services[name]["env_file"] == [{"path": ".env", "required": False}], name
+        given = services[name]["environment"]
+        assert {given[secret] for secret in SECRETS} == {""}, name
+        assert ("s3cret-FLOWER_PASSWORD" in str(given)) == (name == "flower")
+    assert not {"env_file", "REDIS_PASSWORD"} & set(services["postgres"])
+
+
+def test_no_service_can_take_the_whole_host(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
+        assert 0 < service["pids_limit"] <= 256, name
+        assert service["logging"]["driver"] == "json-file", name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+        assert service["read_only"] is True, name
+        assert "no-new-privileges:true" in service["security_opt"], name
+    assert services["web"]["ulimits"]["nofile"]["hard"] >= 65_536
+
+
+def test_only_what_is_published_is_on_a_network_with_a_way_out(
+    services: dict[str, Service],
+) -> None:
+    networks = yaml.safe_load(COMPOSE_FILE.read_text())["networks"]
+    assert networks["backend"] == {"internal": True}
+    reachable = {name for name, one in services.items() if "published" in one["networks"]}
+    assert reachable == {name for name, one in services.items() if "ports" in one}
+    gateway = networks["published"]["ipam"]["config"][0]["gateway"]
+    for document in (COMPOSE_FILE, ROOT / "docs" / "docker.md"):
+        assert f'ANALYTICS_TRUSTED_PROXIES=["{gateway}"]' in document.read_text()
+
+
+def test_flower_in_a_container_listens_where_its_port_is_published(
+    services: dict[str, Service],
+) -> None:
+    assert services["flower"]["environment"]["FLOWER_ADDRESS"] == "0.0.0.0"
 
 
 def test_every_service_has_a_health_check_and_comes_back(services: dict[str, Service]) -> None:
@@ -215,15 +267,31 @@ def test_every_package_of_the_image_is_checked_by_its_hash() -> None:
 # The servers' own files
 
 
-def test_redis_starts_with_the_file_and_keeps_what_it_acknowledges(tmp_path: Path) -> None:
+def script(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def mounted_file(service: Service) -> str:
+    [target] = [one.split(":")[1] for one in service["volumes"] if one.startswith("./")]
+    return str(target)
+
+
+def test_redis_starts_as_composed_and_keeps_what_it_acknowledges(
+    services: dict[str, Service], tmp_path: Path
+) -> None:
     socket = tmp_path / "redis.sock"
+    script(tmp_path / "docker-entrypoint.sh", 'exec "$@"')
+    options_here = f"--port 0 --unixsocket {socket} --dir {tmp_path}"
+    own_file = ROOT / "config/redis/redis.conf"
+    script(
+        tmp_path / "redis-server",
+        f'test "$1" = {mounted_file(services["redis"])} || exit 9\nshift\n'
+        f'exec {find_binary()} {own_file} {options_here} "$@"',
+    )
     server = subprocess.Popen(
-        [
-            str(find_binary()),
-            str(ROOT / "config/redis/redis.conf"),
-            *("--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)),
-            *("--requirepass", "s3cret"),
-        ],
+        services["redis"]["command"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": "s3cret"},
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -231,7 +299,10 @@ def test_redis_starts_with_the_file_and_keeps_what_it_acknowledges(tmp_path: Pat
         with redis.Redis(
             unix_socket_path=str(socket), password="s3cret", retry=until_it_answers
         ) as client:
-            options = client.config_get("append*", "maxmemory-policy", "save")
+            options = client.config_get("append*", "maxmemory-policy", "save", "maxmemory")
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(unix_socket_path=str(socket)).ping()
+        assert b"s3cret" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
     finally:
         server.terminate()
         server.wait(timeout=10)
@@ -239,6 +310,9 @@ def test_redis_starts_with_the_file_and_keeps_what_it_acknowledges(tmp_path: Pat
     assert options["appendfsync"] == "always"
     assert options["maxmemory-policy"] == "noeviction"
     assert options["save"] == ""
+    # With room for the fork of a rewrite: at the limit producers are refused, nothing is killed.
+    assert services["redis"]["mem_limit"] == "4g"
+    assert 0 < int(options["maxmemory"]) <= 2 * 1024**3
 
 
 @pytest.mark.parametrize(
