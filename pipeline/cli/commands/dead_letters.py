@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+_SOURCE = "dead letters"
+"""Of the ids that we give to what pages sent. No key may name it, so no page can use up such an id
+before a replay does: a key's source has no space."""
+
 Ids = Annotated[
     list[str], typer.Argument(metavar="ID...", help="Ids, as `dead-letters list` shows them.")
 ]
@@ -109,6 +113,8 @@ def _publish(letter: DeadLetter) -> None:
         if isinstance(fields, dict):
             if not _has_event_id(fields):
                 fields["event_id"] = f"dead-letter:{letter.id}"
+                if fields.get("source"):
+                    fields["source"] = _SOURCE
             if fields.get("timestamp") is None:
                 # It belongs to the hour in which it came.
                 fields["timestamp"] = letter.created_at.isoformat()

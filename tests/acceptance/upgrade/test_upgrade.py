@@ -159,6 +159,29 @@ def test_access_keys_are_valid_and_one_that_was_revoked_is_not(upgraded: Upgrade
     assert ask(count, keys["shop"])[0] == 401
 
 
+def test_ids_of_before_are_known_and_new_ones_are_of_a_source_and_a_type(
+    upgraded: Upgraded,
+) -> None:
+    """The keys of before are of pages: each has a source of its own."""
+    where = next(row[2] for row in rows_of(upgraded.up.said()) if row[0] == "web")
+    keys = EXPECTED["keys"]
+    for key, event_type, event_id in [
+        ("shop", "paid", "1001"),
+        ("shop", "paid", "1001"),
+        ("first_write", "paid", "1001"),
+        ("shop", "created", "1001"),
+        ("shop", "paid", "order-0"),
+        ("first_write", "created", "order-0"),
+    ]:
+        body = json.dumps({"event_type": event_type, "event_id": event_id}).encode()
+        assert ask(f"{where}/track", keys[key], body)[0] == 200
+
+    eventually(lambda: is_consumed(upgraded.services), what="it is consumed")
+    by_type = upgraded.services.status()["books"]["by_type"]
+    assert (by_type["paid"]["counted"], by_type["paid"]["duplicate"]) == (2, 2)
+    assert (by_type["created"]["counted"], by_type["created"]["duplicate"]) == (1, 1)
+
+
 def ask(url: str, key: str, body: bytes | None = None) -> tuple[int, bytes]:
     """Status and body of the answer."""
     request = urllib.request.Request(url, body, {"Authorization": f"Bearer {key}"})

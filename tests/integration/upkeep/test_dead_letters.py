@@ -160,7 +160,8 @@ def test_the_status_counts_those_in_redis_and_those_in_postgres(services: Servic
 
 
 def replay_by_hand(services: Services, *items: dict[str, object]) -> dict[str, int]:
-    """Dead letters that are events after all, replayed twice, and what is then counted."""
+    """Dead letters that are events after all, beside those that are there already, replayed twice;
+    and what is then counted."""
     letters = moved(services, *[BadEvent(json.dumps(item).encode(), "reason") for item in items])
     dead_letters.replay(services.engine, [one.id for one in letters], _publish)
     dead_letters.replay(services.engine, [one.id for one in letters], _publish)
@@ -187,3 +188,12 @@ def test_a_replayed_event_without_an_id_or_with_a_bad_one_gets_the_letters(
 ) -> None:
     bad = [{"event_type": "sale"}, {"event_type": "sale"}, {"event_type": "sale", "event_id": ""}]
     assert replay_by_hand(services, *bad) == {"sale": 3}
+
+
+def test_no_page_can_use_up_the_id_of_a_replay(services: Services, sending: None) -> None:
+    page: dict[str, object] = {"event_type": "sale", "source": "page"}
+    [letter] = moved(services, BadEvent(json.dumps(page).encode(), "reason"))
+    forged = [{**page, "event_id": f"dead-letter:{letter.id}"}]
+    services.counters.apply([read_delivery(forged, datetime.now(UTC))], datetime.now(UTC))
+
+    assert replay_by_hand(services) == {"sale": 2}

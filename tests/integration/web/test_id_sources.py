@@ -111,6 +111,18 @@ def test_pages_keys_share_ids_only_where_they_name_one_source(
     assert count_queued(services) == {"sale": 3}
 
 
+def test_a_key_that_replaces_another_may_go_on_with_its_ids(
+    web: WebServer, services: Services
+) -> None:
+    """What a browser keeps to send again, it sends with the key that the page has by then."""
+    old = make_key(web, "*")
+    new = make_key(web, "*", source=old.split("_")[1])
+    for key in (old, new):
+        track(web, key, "k")
+
+    assert count_queued(services) == {"sale": 1}
+
+
 def test_an_event_sent_again_counts_once_whether_or_not_it_is_judged_a_bots(
     web: WebServer, services: Services
 ) -> None:
