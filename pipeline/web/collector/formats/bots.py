@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from crawleruseragents import is_crawler
-
 from pipeline.contract import BOT_PREFIX, MAX_EVENT_TYPE_CHARACTERS
+from pipeline.web.collector.formats.bot_patterns import BOTS
 
 _MAX_CHARACTERS = 256
-"""Characters of a user agent that are matched: a third of a millisecond for the worst."""
+"""Characters of a user agent that are matched: 20 µs for a browser's, four times that for the
+worst."""
 _MAX_MATCHES = 200
 """New user agents that are matched for one request, which bounds how long others wait for it."""
 _MAX_KNOWN = 20_000
@@ -38,6 +38,6 @@ class BotDetector:
             return False
         self._matches_left -= 1
         if len(_known) >= _MAX_KNOWN:
-            _known.clear()
-        found = _known[user_agent] = bool(is_crawler(user_agent))
+            del _known[next(iter(_known))]  # the oldest; a flood does not empty it at one blow
+        found = _known[user_agent] = BOTS.match(user_agent)
         return found
