@@ -13,6 +13,7 @@
     │
     │   upkeep
     ├── CannotRebuild             the archive does not have all events of a day
+    ├── CannotRemoveType          the settings name an event type that is to be removed
     ├── CannotReplay              a dead letter is still no valid event
     ├── TooMuchWaiting            more waits in the event log than can be compared
     │
@@ -118,6 +119,11 @@ class EventsNotAccepted(PipelineError, TimeoutError):
 class CannotRebuild(PipelineError):
     """The archive does not have all events of a day, so its counters cannot be made from it;
     nothing was changed."""
+
+
+class CannotRemoveType(PipelineError):
+    """An event type is named in the settings, or is one of ours: it is always counted under its own
+    name. Nothing was changed."""
 
 
 class CannotReplay(PipelineError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -37,6 +37,8 @@ from pipeline.server_errors import report_errors
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.audit import Difference, audit
 from pipeline.upkeep.erase import Erasure, erase_user, find_user
+from pipeline.upkeep.event_types.books import forget_rare_types
+from pipeline.upkeep.event_types.removal import Removal, TypeRemover
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
@@ -95,6 +97,21 @@ class Services:
         with self._reported():
             return self.types.list_largest(today, limit)
 
+    def remove_types(self, types: Collection[str], today: date) -> Removal:
+        """Fold junk event types into `__other__`; totals stay. See `TypeRemover.remove`."""
+        self.flush()
+        self.archive_events()
+        with self._reported():
+            return self._type_remover().remove(types, today)
+
+    def restore_types(self, types: Collection[str], today: date) -> int:
+        """Count removed types under their own names again; returns how many were removed."""
+        with self._reported():
+            return self._type_remover().restore(types, today)
+
+    def _type_remover(self) -> TypeRemover:
+        return TypeRemover(self.counters, self.event_log, self.archive)
+
     def rebuild(
         self, days: Sequence[date], now: datetime, *, dry_run: bool = False
     ) -> list[Rebuilt]:
@@ -151,6 +168,8 @@ class Services:
             partitions.make_ahead(self.engine, now.date(), self.options.partitions_ahead_months)
             self.store.prune_batches(oldest, self.claims.listed)
             erased_users.expire(self.redis, self.keys)
+            self._type_remover().expire(now.date())
+            forget_rare_types(self.counters, now.date())
             self.archive.prune_entries(
                 now - timedelta(days=KEPT_DAYS), self.event_log.find_oldest_ms()
             )

@@ -144,6 +144,8 @@ class Applying:
             self._batch.leave_out(*positions)
         elif answer == 2:
             counters.erased_users = counters.read_erased_users()
+            counters.types.read_removed(counters.client)  # after the version
+            self._batch.refused_types = set()
         else:
             counters.ids_of_before_until_s = time.monotonic() + EXPECTED_FOR_S
             self._batch.ids_of_before = IdsOfBefore()

@@ -24,7 +24,7 @@ from pipeline.counting.log_entries import log_events
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event, named_type
 from pipeline.options import CountBy, EventLogOptions
-from pipeline.redis.keys import Keys, digest_id
+from pipeline.redis.keys import Keys, digest_id, hour_text
 
 OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
 """What becomes of a consumed event; `forgotten`: dropped, since its user was erased."""
@@ -161,7 +161,11 @@ class Batch:
 
     def types_of_pages(self) -> set[Seen]:
         """Those of the `types` that no server has sent: a bad event may be of any page."""
-        return {one for one in self.types if one[1] == NOT_COUNTED}
+        counted = self._sorted.counted
+        of_servers = {
+            (one.event_type, hour_text(one.timestamp)) for one in counted if not one.source
+        }
+        return {one for one in self.types if one not in of_servers}
 
     def leave_out(
         self,

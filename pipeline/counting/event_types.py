@@ -82,6 +82,12 @@ class EventTypes:
             refused |= more
         return refused
 
+    def read_removed(self, client: redis.Redis) -> None:
+        """Take note of which types were removed: they are refused, whatever was known of them."""
+        names = cast("list[bytes]", client.zrange(self._keys.removed_types, 0, -1))
+        self._removed = frozenset(name.decode(errors="replace") for name in names)
+        self.known, self._refused = set(), set()
+
     def _forget_old(self, now: datetime) -> None:
         if now > self.known_until or len(self.known) + len(self._refused) > _MOST_REMEMBERED:
             self.known, self._refused = set(), set()

@@ -15,6 +15,7 @@ it counts.
 | `types:{YYYY-MM-DD}` and `…:pages`        | set        | 2 days past its day               |
 | `types:past:{YYYY-MM-DD}` and `…:pages`   | set        | 2 days past the day of arrival    |
 | `seen:event_id:{n}`, `seen:task:{n}`      | set        | the duplicate window, in halves |
+| `types:removed`                           | sorted set | 30 days after the newest removal  |
 | `seen:event:{n}`                          | set        | the same: the version before made them |
 | `dead`                                    | stream     | until moved to Postgres           |
 | `events:{n}`                              | stream     | permanent; entries until archived |
@@ -133,6 +134,7 @@ class Keys:
         self.salt = f"{prefix}salt"
         self.limit = f"{prefix}limit"
         self.forgotten = f"{prefix}forgotten"
+        self.removed_types = f"{prefix}types:removed"
         self.workers = f"{prefix}workers"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"

@@ -1,14 +1,15 @@
-"""`analytics types`: which event types there are."""
+"""`analytics types`: which event types there are, and letting go of junk ones."""
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.context import open_services
 from pipeline.cli.options import Json
-from pipeline.cli.output import print_json, print_table, say
+from pipeline.cli.output import one_line, print_json, print_table, say
 from pipeline.days import today
 
 commands = typer.Typer(rich_markup_mode=None)
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(
         commands,
         name="types",
-        help="List event types, the largest first.",
+        help="List event types, the largest first; remove junk ones.",
         epilog="Example: analytics types --limit 20",
     )
 
@@ -58,3 +59,52 @@ def types(
     print_table("Event types", columns, rows)
     if how_many > len(found):
         say(f"… and {how_many - len(found):,} more; --limit shows more of them.")
+
+
+Types = Annotated[list[str], typer.Argument(metavar="TYPE…", help="Event types, such as junk_17.")]
+
+
+@commands.command(epilog="Example: analytics types remove junk_17 junk_18 --yes")
+def remove(
+    names: Types,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make all events of junk types part of `__other__`: counts, books and archive; totals stay.
+
+    Their events count as `__other__` for 30 days from now on. This cannot be undone. May be
+    repeated. Counting goes on meanwhile; flush and archive wait.
+    """
+    if not yes:
+        _confirm(names)
+    with open_services() as services:
+        removal = services.remove_types(names, today())
+    if as_json:
+        print_json({"events": removal.events, "archived": removal.archived})
+    else:
+        say(
+            f"{removal.events:,} events counted, and {removal.archived:,} archived, are part of "
+            "__other__ now."
+        )
+
+
+@commands.command(epilog="Example: analytics types restore page_view")
+def restore(names: Types, as_json: Json = False) -> None:
+    """Count events of removed types under their own names again, from now on."""
+    with open_services() as services:
+        restored = services.restore_types(names, today())
+    if as_json:
+        print_json({"restored": restored})
+    else:
+        say(f"{restored:,} types are counted under their own names again.")
+
+
+def _confirm(names: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(
+            "is needed where no terminal can be asked: a removal cannot be undone",
+            param_hint="--yes",
+        )
+    shown = ", ".join(one_line(name, 60) for name in names[:10])
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    typer.confirm(f"Make all events of {shown}{more} part of __other__?", abort=True, err=True)
