@@ -16,7 +16,7 @@ from pipeline.embedded import binaries, credentials, locks, privileges
 from pipeline.embedded.credentials import Credentials
 from pipeline.embedded.server import Program, Readiness, lock_path
 from pipeline.errors import EmbeddedServerFailed
-from pipeline.system.private_files import write_private
+from pipeline.system.private_files import make_private_directory, write_private
 
 NAME = "redis"
 OLDEST = 7
@@ -55,7 +55,7 @@ def prepare(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
     configuration = directory / "redis.conf"
     lock = lock_path(data_dir, NAME)
     with locks.lock_server_files(lock, directory, signal.SIGTERM, signal.SIGKILL):
-        directory.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(directory)
         own = credentials.load(data_dir, NAME)
         # A file, not arguments: those are shown to everybody, and the password is among these
         # lines.

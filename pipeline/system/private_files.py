@@ -19,8 +19,9 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def make_private_directory(path: Path, *, passable: bool = False) -> None:
     """Make the directory `path`, of mode 0700; one that exists is closed to other users.
 
-    `passable`: others may pass (0711), for a server that runs as another user. Raises
-    PermissionError for a directory that belongs to another user, or that all users share.
+    `passable`: others may pass (0711), for a server that runs as another user; then the files in it
+    are closed too. Raises PermissionError for a directory that belongs to another user, or that all
+    users share.
     """
     mode = 0o711 if passable else 0o700
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +42,8 @@ def make_private_directory(path: Path, *, passable: bool = False) -> None:
             path.chmod(found.st_mode & mode)
     else:
         check_shared_directory(path)  # root's, given to this user by a group
+    if passable:
+        _close_files(path)
 
 
 def check_shared_directory(path: Path) -> None:
@@ -108,3 +111,11 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
         raise PermissionError(
             errno.EPERM, f"belongs to another user ({found.st_uid}): run as that one", str(path)
         )
+
+
+def _close_files(directory: Path) -> None:
+    for path in directory.iterdir():
+        found = path.lstat()
+        is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if is_ours and found.st_mode & _OTHERS:
+            path.chmod(0o600)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.embedded import credentials
+from pipeline.embedded import PrivateServers, credentials
 from pipeline.errors import EmbeddedServerFailed
 
 
@@ -63,3 +63,28 @@ def test_damaged_credentials_are_never_replaced_silently(tmp_path: Path, content
         credentials.load(tmp_path, "redis")
 
     assert path.read_text(encoding="utf-8") == content
+
+
+def test_what_an_earlier_version_left_open_to_other_users_is_closed_at_the_next_start(
+    data_dir: Path,
+) -> None:
+    with PrivateServers.start(data_dir, postgres=False):
+        pass
+    for path in (data_dir, data_dir / "redis"):
+        path.chmod(0o755)
+    for path in [one for one in data_dir.iterdir() if one.is_file()]:
+        path.chmod(0o644)
+
+    with PrivateServers.start(data_dir, postgres=False):
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in data_dir.iterdir()}
+
+    assert stat.S_IMODE(data_dir.stat().st_mode) & 0o066 == 0
+    if data_dir.stat().st_mode & 0o011:  # others may pass, so each entry is closed by itself
+        assert modes["redis"] == 0o700
+        assert {mode for name, mode in modes.items() if name != "redis"} == {0o600}
+
+
+def test_a_data_directory_that_all_users_share_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(EmbeddedServerFailed, match="all users share it; name one inside it"):
+        PrivateServers.start(tmp_path, postgres=False)

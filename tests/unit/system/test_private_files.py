@@ -55,6 +55,19 @@ def test_a_directory_that_exists_is_closed(
     assert mode_of(directory) == after
 
 
+def test_files_in_a_directory_that_others_may_pass_are_closed_too(tmp_path: Path) -> None:
+    secret, link, outside = tmp_path / "d" / "secret", tmp_path / "d" / "link", tmp_path / "other"
+    secret.parent.mkdir()
+    for path in (secret, outside):
+        path.write_text("text")
+    link.symlink_to(outside)
+
+    make_private_directory(tmp_path / "d", passable=True)
+
+    assert mode_of(secret) == 0o600
+    assert mode_of(outside) == 0o666
+
+
 def test_a_directory_that_all_users_share_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     with pytest.raises(PermissionError, match="all users share it; name one inside it"):
