@@ -1,0 +1,61 @@
+"""The pages beside the README: what they name exists, and what they link to is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from config.description import name_variable
+from config.settings import Settings
+from pipeline.cli.app import app
+from pipeline.upkeep.metrics import PREFIX, STATUS_METRICS, UP
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "SECURITY.md"])
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: page.name)
+def page(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
+    return found
+
+
+def test_a_page_is_linked_from_another(page: Path) -> None:
+    linking = [ROOT / "README.md", *(one for one in PAGES if one != page)]
+    assert any(page.name in one.read_text(encoding="utf-8") for one in linking)
+
+
+def test_a_page_links_to_what_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    for link in links:
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+def test_a_page_names_settings_that_exist(page: Path) -> None:
+    known = {name_variable(name) for name in Settings.model_fields}
+    named = set(re.findall(r"\bANALYTICS_[A-Z_]+\b", page.read_text(encoding="utf-8")))
+    assert named <= known
+
+
+def test_a_page_names_metrics_that_exist(page: Path) -> None:
+    known = {UP[0], *(one.name for one in STATUS_METRICS)}
+    known |= {f"{one.name}_total" for one in STATUS_METRICS}
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(rf"`{PREFIX}([a-z_]+)`", text))
+    named -= {"daily", "hourly", "user_daily", "dimension_daily", "plain_user_ids"}
+    assert named <= known
+
+
+def test_a_page_names_commands_that_exist(page: Path) -> None:
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    named = re.findall(r"`analytics ([a-z][a-z-]*)", page.read_text(encoding="utf-8"))
+    assert set(named) <= set(known)
+
+
+@pytest.mark.parametrize("page_of_security", ["docs/threat-model.md", "SECURITY.md"])
+def test_the_readme_links_to_what_concerns_security(page_of_security: str) -> None:
+    assert f"]({page_of_security})" in (ROOT / "README.md").read_text(encoding="utf-8")
