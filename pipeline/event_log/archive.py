@@ -7,27 +7,26 @@ again changes nothing.
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 
 from pipeline.counting.erased_users import NO_ERASED_USERS, ErasedUsers
 from pipeline.counting.log_entries import RawEvents
+from pipeline.days import today
 from pipeline.event_log.copying import copy_events, copy_text
 from pipeline.event_log.streams import Entry
 from pipeline.options import CountBy
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import begin_transfer
-from pipeline.postgres.refusals import read_sqlstate
 from pipeline.postgres.tables import dead_letters, events
 
 _ENTER_ENTRIES = text(
@@ -40,13 +39,9 @@ _PRUNE_ENTRIES = text(
     "DELETE FROM archived_entries WHERE archived_at < :before AND partition = :partition "
     "AND CAST(split_part(entry_id, '-', 1) AS BIGINT) < :oldest"
 )
-_NO_PARTITION_NOW = ("55P03", "23514")
-"""SQLSTATE: lock timeout; the default partition has rows of that day."""
 KEPT_DAYS = 14
 """For which the ledger knows entries that are gone from the stream, for a Redis that is put back to
 an older state. There may be one for every event."""
-
-logger = logging.getLogger(__name__)
 
 Unreadable = tuple[Entry, str]
 """An entry that cannot be read, and the reason."""
@@ -75,27 +70,35 @@ class Archive:
         self.engine = engine
         self._read_erased, self._count_by = read_erased, count_by or {}
 
+    def wait_until_ready(self) -> None:
+        """Wait for the end of what holds off transfers. Raises sqlalchemy.exc.OperationalError when
+        Postgres is away."""
+        with begin_transfer(self.engine):
+            pass
+
     def store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:
         """Store the events of the entries that the ledger does not hold; returns how many, and the
         entries that cannot be read, with the reason.
 
-        A repeat does nothing. Raises sqlalchemy.exc.DBAPIError with nothing changed.
+        Partitions are made first, in transactions of their own. A repeat does nothing. Raises
+        sqlalchemy.exc.DBAPIError with nothing stored.
         """
+        unpacked, unreadable = _unpack(entries)
+        if not unpacked:
+            return 0, unreadable
+        days = Counter(at[:10] for one in unpacked for at in one.events.timestamps)
+        partitions.ensure_days(self.engine, events, days, today())
         with self.transaction() as connection:
-            return self.save(connection, entries)
+            return self._save(connection, unpacked), unreadable
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction in which `save` is called; what that stores is stored when it ends."""
+        """The transaction that `store` stores in."""
         with begin_transfer(self.engine) as connection:
             yield connection
 
-    def save(
-        self, connection: Connection, entries: Sequence[Entry]
-    ) -> tuple[int, list[Unreadable]]:
-        """Do the work of `store` in an open transaction."""
-        unpacked, unreadable = _unpack(entries)
-        new = self.enter(connection, unpacked) if unpacked else set()
+    def _save(self, connection: Connection, unpacked: Sequence[UnpackedEntry]) -> int:
+        new = self.enter(connection, unpacked)
         # Read after the hold is shared: an erasure holds it exclusively, so none is missed.
         erased = self._read_erased() if new else NO_ERASED_USERS
         found = [
@@ -103,10 +106,9 @@ class Archive:
             for one in unpacked
             if one.name in new
         ]
-        self._make_partitions({day for one in found for day in _days(one)})
         if found:
             copy_events(connection, map(copy_text, found))
-        return sum(map(len, found)), unreadable
+        return sum(map(len, found))
 
     def enter(self, connection: Connection, unpacked: Sequence[UnpackedEntry]) -> set[UUID]:
         """Enter entries in the ledger; returns the names of those that were new."""
@@ -117,16 +119,6 @@ class Archive:
             "events": [len(one.events) for one in unpacked],
         }
         return set(connection.execute(_ENTER_ENTRIES, columns).scalars())
-
-    def _make_partitions(self, days: set[date]) -> None:
-        """A day shares the default partition where its own cannot be made: a long read of the table
-        is in the way, or was when the first events of that day came."""
-        try:
-            partitions.ensure_days(self.engine, events, days)
-        except DBAPIError as error:
-            if read_sqlstate(error) not in _NO_PARTITION_NOW:
-                raise
-            logger.warning("some days share the default partition of events: %s", error.orig)
 
     def bury(self, entry: Entry, reason: str) -> None:
         """Keep an entry that cannot be read as a dead letter. May be repeated."""
@@ -164,7 +156,3 @@ def _unpack(entries: Sequence[Entry]) -> tuple[list[UnpackedEntry], list[Unreada
         except ValueError as error:
             unreadable.append((entry, str(error)))
     return unpacked, unreadable
-
-
-def _days(events: RawEvents) -> set[date]:
-    return {date.fromisoformat(day) for day in {at[:10] for at in events.timestamps}}

@@ -111,9 +111,9 @@ class _Consumer:
         that were, and events stored."""
         entries: list[Entry] = []
         try:
-            with self._archive.transaction() as connection:
-                entries = read()  # after that: while Postgres is away nothing is taken
-                stored, unreadable = self._archive.save(connection, entries)
+            self._archive.wait_until_ready()
+            entries = read()  # after that: while Postgres is away nothing is taken
+            stored, unreadable = self._archive.store(entries)
         except DBAPIError as error:
             if not blames_row(error):
                 raise

@@ -4,6 +4,7 @@ proves it."""
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.days import today
 from pipeline.errors import RedisWentBack
 from pipeline.flushing.claims import Claim
 from pipeline.postgres import partitions
@@ -121,8 +123,8 @@ class FlushTransaction:
             return 0
         by_table, refused = rows_of(claim.counts, self.store.keys)
         for table in PARTITIONED_BY_MONTH:
-            days = {date.fromisoformat(day) for day in set(by_table[table.name][0])}
-            partitions.ensure_months(self.store.engine, table, days)
+            days = Counter(by_table[table.name][0])
+            partitions.ensure_months(self.store.engine, table, days, today())
         with turn or nullcontext():
             for table in COUNTER_TABLES:
                 refused += self._add(table, by_table[table.name])

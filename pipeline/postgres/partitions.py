@@ -1,24 +1,42 @@
 """Partitions, by month or by day, made before they are needed: by maintenance ahead of time, by a
-flush or the archive for older events.
+flush or the archive for the near past.
 
-Days before `FIRST_DAY` share the default partition, so that events of any age are stored and no
-input can make partitions without end. All days are UTC.
+Older days share the default partition, so that events of any age are stored and a client that names
+thousands of days makes no partition for them. All days are UTC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy.exc import DBAPIError
 
 from pipeline.days import begin_day, begin_month, begin_next_month, list_days
+from pipeline.postgres.refusals import read_sqlstate
 from pipeline.postgres.tables import PARTITIONED_BY_DAY, PARTITIONED_BY_MONTH
 
-FIRST_DAY = date(2000, 1, 1)
 DAYS_AHEAD = 7
+OWN_DAYS = 92
+"""For so long back a day gets a partition of its own when events of it come."""
+OWN_MONTHS = 24
+"""The same for months."""
+_MADE_AT_ONCE = 8
+"""Partitions that one batch has made, at a twentieth of a second each; those with most rows."""
 _LOCK_TIMEOUT = "5s"
+_NOT_NOW = ("55P03", "23514")
+"""SQLSTATE: lock timeout; the default partition has got rows of that time meanwhile."""
+
+_DELETED_AT_ONCE = 10_000
+
+logger = logging.getLogger(__name__)
+
+RowsByDay = Mapping[str, int]
+"""How many rows a batch has of each day, which is written `YYYY-MM-DD`."""
 
 
 @dataclass(frozen=True, order=True)
@@ -30,16 +48,30 @@ class Partition:
     name: str
 
 
-def ensure_months(engine: Engine, table: Table, days: Iterable[date]) -> None:
-    """Make the partitions of `table` that hold `days`, where they are missing. May be repeated and
-    raced."""
-    months = {begin_month(day) for day in days if day >= FIRST_DAY}
-    _ensure(engine, table, {_of_month(table, month) for month in months})
+def ensure_months(engine: Engine, table: Table, days: RowsByDay, today: date) -> None:
+    """Make the partitions of `table` that these rows deserve, where they are missing: those of the
+    last `OWN_MONTHS` months, a few at a time. May be repeated and raced.
+
+    Other rows share the default partition. So do those of a partition that cannot be made now,
+    because a long read of the table is in the way, and of one that could not be made before.
+    """
+    months = Counter[Partition]()
+    for written, rows in days.items():
+        day = date.fromisoformat(written)
+        if _months_between(day, today) < OWN_MONTHS:
+            months[_of_month(table, begin_month(day))] += rows
+    _ensure(engine, table, months)
 
 
-def ensure_days(engine: Engine, table: Table, days: Iterable[date]) -> None:
-    """The same for a table that is partitioned by day."""
-    _ensure(engine, table, {_of_day(table, day) for day in days if day >= FIRST_DAY})
+def ensure_days(engine: Engine, table: Table, days: RowsByDay, today: date) -> None:
+    """Do as `ensure_months` does for a table that is partitioned by day, and for the last
+    `OWN_DAYS` days."""
+    own = Counter[Partition]()
+    for written, rows in days.items():
+        day = date.fromisoformat(written)
+        if (today - day).days < OWN_DAYS:
+            own[_of_day(table, day)] = rows
+    _ensure(engine, table, own)
 
 
 def make_ahead(engine: Engine, today: date, months: int) -> None:
@@ -49,9 +81,10 @@ def make_ahead(engine: Engine, today: date, months: int) -> None:
     for _ in range(months):
         needed.append(begin_next_month(needed[-1]))
     for table in PARTITIONED_BY_MONTH:
-        ensure_months(engine, table, needed)
+        _make_missing(engine, table, [_of_month(table, begin_month(day)) for day in needed])
     for table in PARTITIONED_BY_DAY:
-        ensure_days(engine, table, list_days(today, today + timedelta(days=DAYS_AHEAD)))
+        days = list_days(today, today + timedelta(days=DAYS_AHEAD))
+        _make_missing(engine, table, [_of_day(table, day) for day in days])
 
 
 def existing(connection: Connection, table: Table) -> list[Partition]:
@@ -80,20 +113,35 @@ def drop(engine: Engine, table: Table, partition: Partition) -> None:
         connection.execute(text(f"DROP TABLE {partition.name}"))
 
 
-def drop_default(engine: Engine, table: Table, before: date) -> None:
-    """Drop what the default partition holds, unless some of it is as young as `before`: it is
-    replaced by an empty one. Raises as `drop` does."""
-    name = f"{table.name}_default"
-    key = "timestamp" if table in PARTITIONED_BY_DAY else "date"
+def holds_older(engine: Engine, table: Table, before: date) -> bool:
+    """Whether the default partition holds rows from before that day."""
+    old = f"SELECT 1 FROM {table.name}_default WHERE {_is_older(table, before)} LIMIT 1"
+    with engine.connect() as connection:
+        return connection.execute(text(old)).first() is not None
+
+
+def prune_default(engine: Engine, table: Table, before: date) -> None:
+    """Remove the rows from before that day from the default partition. May be repeated.
+
+    When it holds no younger ones it is replaced by an empty one, else they are deleted, some
+    thousand in a transaction; those that a flush is adding to are left for the next time. Raises as
+    `drop` does.
+    """
+    name, old = f"{table.name}_default", _is_older(table, before)
     with engine.begin() as connection:
         _lock(connection)
-        anything = connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1")).first()
-        young = text(f"SELECT 1 FROM {name} WHERE {key} >= '{_bound(table, before)}' LIMIT 1")
-        if anything is None or connection.execute(young).first() is not None:
+        young = text(f"SELECT 1 FROM {name} WHERE NOT ({old}) LIMIT 1")
+        if connection.execute(young).first() is None:
+            connection.execute(text(f"ALTER TABLE {table.name} DETACH PARTITION {name}"))
+            connection.execute(text(f"DROP TABLE {name}"))
+            connection.execute(text(f"CREATE TABLE {name} PARTITION OF {table.name} DEFAULT"))
             return
-        connection.execute(text(f"ALTER TABLE {table.name} DETACH PARTITION {name}"))
-        connection.execute(text(f"DROP TABLE {name}"))
-        connection.execute(text(f"CREATE TABLE {name} PARTITION OF {table.name} DEFAULT"))
+    page = f"SELECT ctid FROM {name} WHERE {old} LIMIT {_DELETED_AT_ONCE} FOR UPDATE SKIP LOCKED"
+    delete = text(f"DELETE FROM {name} WHERE ctid = ANY(ARRAY({page}))")
+    deleted = 1
+    while deleted:
+        with engine.begin() as connection:
+            deleted = connection.execute(delete).rowcount
 
 
 def _of_month(table: Table, month: date) -> Partition:
@@ -104,14 +152,45 @@ def _of_day(table: Table, day: date) -> Partition:
     return Partition(day, day + timedelta(days=1), f"{table.name}_{day:%Y_%m_%d}")
 
 
-def _ensure(engine: Engine, table: Table, partitions: set[Partition]) -> None:
-    if not partitions:
+def _months_between(earlier: date, later: date) -> int:
+    return 12 * (later.year - earlier.year) + later.month - earlier.month
+
+
+def _ensure(engine: Engine, table: Table, rows: Counter[Partition]) -> None:
+    """Make those of the partitions that are missing, which hold most rows first."""
+    if not rows:
         return
     with engine.connect() as connection:
         present = _present(connection, table)
-    for partition in sorted(partitions):
+        missing = [
+            one
+            for one, _ in rows.most_common()
+            if one.name not in present and not _shares_default(connection, table, one)
+        ]
+    try:
+        for partition in missing[:_MADE_AT_ONCE]:
+            _make(engine, table, partition)
+    except DBAPIError as error:
+        if read_sqlstate(error) not in _NOT_NOW:
+            raise
+        logger.warning("some rows go to the default partition of %s: %s", table.name, error.orig)
+
+
+def _make_missing(engine: Engine, table: Table, partitions: Iterable[Partition]) -> None:
+    with engine.connect() as connection:
+        present = _present(connection, table)
+    for partition in partitions:
         if partition.name not in present:
             _make(engine, table, partition)
+
+
+def _shares_default(connection: Connection, table: Table, partition: Partition) -> bool:
+    """Whether the default partition holds rows of that time: then it keeps all of them."""
+    first, end = (_bound(table, day) for day in (partition.first, partition.end))
+    key = _key(table)
+    inside = f"{key} >= '{first}' AND {key} < '{end}'"
+    found = connection.execute(text(f"SELECT 1 FROM {table.name}_default WHERE {inside} LIMIT 1"))
+    return found.first() is not None
 
 
 def _present(connection: Connection, table: Table) -> set[str]:
@@ -136,7 +215,9 @@ def _make(engine: Engine, table: Table, partition: Partition) -> None:
     first, end = (_bound(table, day) for day in (partition.first, partition.end))
     with engine.begin() as connection:
         _lock(connection)
-        if partition.name in _present(connection, table):
+        if partition.name in _present(connection, table) or _shares_default(
+            connection, table, partition
+        ):
             return
         connection.execute(
             text(
@@ -156,3 +237,11 @@ def _bound(table: Table, day: date) -> str:
     if table in PARTITIONED_BY_DAY:
         return begin_day(day).isoformat()
     return day.isoformat()
+
+
+def _key(table: Table) -> str:
+    return "timestamp" if table in PARTITIONED_BY_DAY else "date"
+
+
+def _is_older(table: Table, before: date) -> str:
+    return f"{_key(table)} < '{_bound(table, before)}'"

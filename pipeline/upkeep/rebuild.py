@@ -70,7 +70,7 @@ class Rebuilder:
         """
         self.check(day, now)
         for table in PARTITIONED_BY_MONTH:
-            partitions.ensure_months(self.engine, table, [day])
+            partitions.ensure_months(self.engine, table, {f"{day}": 1}, now.date())
         with hold_transfers(self.engine) as connection:
             work = _Day(self, connection, day, now)
             return work.run(write=not dry_run)

@@ -1,10 +1,11 @@
-"""Retention: partitions older than the settings say are detached and dropped; totals are kept."""
+"""Retention: partitions older than the settings say are detached and dropped, and old rows of the
+default partition are deleted; totals are kept."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 
@@ -14,7 +15,6 @@ from sqlalchemy.exc import OperationalError
 
 from pipeline.days import begin_month
 from pipeline.postgres import partitions
-from pipeline.postgres.partitions import FIRST_DAY
 from pipeline.postgres.tables import dimension_daily, events, pruned, user_daily
 
 logger = logging.getLogger(__name__)
@@ -22,36 +22,42 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was dropped: names of partitions; `busy` are those that are being read."""
+    """What was dropped: names of partitions. `emptied` are default partitions of which the old rows
+    were deleted, `busy` those that are being read."""
 
-    dropped: list[str]
-    busy: list[str]
+    dropped: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
 
 
 def prune(
     engine: Engine, today: date, events_days: int, counters_days: int, *, dry_run: bool = False
 ) -> Pruned:
-    """Drop the partitions that ended more than so many days before today; 0 keeps all.
+    """Drop the partitions that ended more than so many days before today, and delete rows as old
+    from the default partitions; 0 keeps all.
 
-    Days before 2000, which share a partition, go with the first of them. May be repeated. A table
-    that is being read for long is left for the next time.
+    May be repeated. A table that is being read for long is left for the next time.
     """
     kept = {events: events_days, user_daily: counters_days, dimension_daily: counters_days}
-    found = Pruned([], [])
+    found = Pruned()
     for table, before in _ends(kept, today).items():
         if not dry_run:
             _note(engine, table, before)
         with engine.connect() as connection:
             old = [one for one in partitions.existing(connection, table) if one.end <= before]
-        drops = [(one.name, partial(partitions.drop, engine, table, one)) for one in old]
-        for name, drop in drops:
-            if dry_run or _dropped(name, drop, found):
-                found.dropped.append(name)
-        if before > FIRST_DAY and not dry_run:
-            drop = partial(partitions.drop_default, engine, table, before)
-            _dropped(f"{table.name}_default", drop, found)
+        for one in old:
+            drop = partial(partitions.drop, engine, table, one)
+            if dry_run or _done(one.name, drop, found):
+                found.dropped.append(one.name)
+        if partitions.holds_older(engine, table, before):
+            name = f"{table.name}_default"
+            empty = partial(partitions.prune_default, engine, table, before)
+            if dry_run or _done(name, empty, found):
+                found.emptied.append(name)
     if found.dropped and not dry_run:
         logger.info("dropped %d partitions: %s", len(found.dropped), ", ".join(found.dropped))
+    if found.emptied and not dry_run:
+        logger.info("deleted old rows of %s", ", ".join(found.emptied))
     return found
 
 
@@ -61,13 +67,13 @@ def read_pruned_before(connection: Connection, table: Table) -> date | None:
     return connection.execute(before).scalar_one_or_none()
 
 
-def _dropped(name: str, drop: Callable[[], None], found: Pruned) -> bool:
-    """Drop the partition; returns whether no reader was in the way."""
+def _done(name: str, prune: Callable[[], None], found: Pruned) -> bool:
+    """Prune the partition; returns whether no reader was in the way."""
     try:
-        drop()
+        prune()
     except OperationalError as error:
         found.busy.append(name)
-        logger.warning("%s is not dropped now, the next time: %s", name, error.orig)
+        logger.warning("%s is not pruned now, the next time: %s", name, error.orig)
         return False
     return True
 

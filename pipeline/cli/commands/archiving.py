@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,14 +107,15 @@ def rebuild(
 def prune(dry_run: DryRun = False, as_json: Json = False) -> None:
     """Drop raw events, user and property counters that are older than the settings say.
 
-    Daily and hourly totals are kept. Whole partitions go, so it takes no time.
+    Daily and hourly totals are kept. Whole partitions go, and old rows of the default ones.
     """
     with open_services() as services:
         found = services.prune(today(), dry_run=dry_run)
     if as_json:
-        print_json({"dropped": found.dropped, "busy": found.busy})
+        print_json(asdict(found))
         return
-    print_table("Dropped" if not dry_run else "To be dropped", ["partition"], zip(found.dropped))
+    dropped = [*found.dropped, *(f"{name} (its old rows)" for name in found.emptied)]
+    print_table("Dropped" if not dry_run else "To be dropped", ["partition"], zip(dropped))
     for name in found.busy:
         warn(f"{name} is being read and stays for now; run `analytics prune` again")
 

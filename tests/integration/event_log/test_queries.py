@@ -17,7 +17,10 @@ from pipeline.event.model import Event
 from pipeline.event_log import queries
 from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import Entry
+from pipeline.postgres import partitions
+from pipeline.postgres.tables import events, user_daily
 from pipeline.services import Services
+from pipeline.upkeep.audit import audit
 from tests.helpers.support import NOW, TODAY, count_events, event, eventually, execute
 
 ODD = 'a\\b\t"c"\né\u2028'
@@ -272,6 +275,9 @@ def partition_names(services: Services) -> set[str]:
 
 def test_old_partitions_are_dropped_and_totals_kept(services: Services) -> None:
     times = [NOW, NOW - timedelta(days=60), NOW - timedelta(days=500), NOW.replace(year=1995)]
+    for at in times[:3]:
+        partitions.ensure_days(services.engine, events, {f"{at.date()}": 1}, at.date())
+        partitions.ensure_months(services.engine, user_daily, {f"{at.date()}": 1}, at.date())
     count_events(services, *(event(user_id="u", timestamp=at) for at in times))
     services.flush()
     services.archive_events()
@@ -284,7 +290,8 @@ def test_old_partitions_are_dropped_and_totals_kept(services: Services) -> None:
     before = partition_names(services)
     assert {*found.dropped} < before
     done = services.prune(TODAY + timedelta(days=45))
-    assert done.dropped == found.dropped
+    assert done == found
+    assert done.emptied == ["events_default", "analytics_user_daily_default"]
     assert partition_names(services) == before - {*found.dropped}
     assert execute(services, "SELECT count(*) FROM events") == [(1,)]
     assert execute(services, "SELECT count(*) FROM analytics_user_daily") == [(2,)]
@@ -302,21 +309,44 @@ def test_a_retention_of_zero_keeps_all(make_services: Any) -> None:
     assert services.prune(date(2030, 1, 1)).dropped == []
 
 
-def test_days_that_share_the_default_partition_stay_until_the_last_of_them_is_old(
-    services: Services,
+def test_of_days_that_share_the_default_partition_the_old_ones_are_deleted(
+    services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for at in (NOW.replace(year=1995), NOW):
-        execute(services, f"INSERT INTO events_default VALUES ('a', '{at.isoformat()}')")
-    services.prune(TODAY + timedelta(days=50))
-    assert execute(services, "SELECT count(*) FROM events_default") == [(2,)]
+    monkeypatch.setattr("pipeline.postgres.partitions._DELETED_AT_ONCE", 3)
+    for day in ("1995-01-01", "2024-12-14 23:59", "2024-12-15"):
+        execute(services, f"INSERT INTO events SELECT 'a', '{day}Z' FROM generate_series(1, 10)")
+    found = services.prune(TODAY + timedelta(days=1))
+    assert found.emptied == ["events_default"]
+    assert execute(services, "SELECT DISTINCT timestamp::text FROM events") == [
+        ("2024-12-15 00:00:00+00",)
+    ]
+    assert execute(services, "SELECT count(*) FROM events_default") == [(10,)]
+    assert services.prune(TODAY + timedelta(days=1)).emptied == []
     services.prune(TODAY + timedelta(days=100))
     assert execute(services, "SELECT count(*) FROM events_default") == [(0,)]
+
+
+def test_old_rows_that_a_flush_is_adding_to_are_left_for_the_next_time(
+    services: Services,
+) -> None:
+    old, young = NOW.replace(year=1995), NOW - timedelta(days=300)
+    users = [event(user_id=f"u{n}", timestamp=old) for n in range(3)]
+    count_events(services, *users, event(user_id="u", timestamp=young))
+    services.flush()
+    with services.engine.begin() as flushing:
+        flushing.exec_driver_sql("UPDATE analytics_user_daily SET count = 5 WHERE user_id = 'u1'")
+        services.prune(TODAY)
+    left = execute(services, "SELECT user_id, count FROM analytics_user_daily ORDER BY user_id")
+    assert left == [("u", 1), ("u1", 5)]
+    services.prune(TODAY)
+    assert execute(services, "SELECT user_id FROM analytics_user_daily") == [("u",)]
 
 
 def test_what_is_read_for_long_is_left_for_the_next_time(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.postgres.partitions._LOCK_TIMEOUT", "50ms")
+    partitions.ensure_days(services.engine, events, {f"{TODAY}": 1}, TODAY)
     count_events(services, event())
     services.archive_events()
     with services.engine.connect() as reading:
@@ -325,3 +355,35 @@ def test_what_is_read_for_long_is_left_for_the_next_time(
         assert found.dropped == []
         assert found.busy == ["events_2025_03_14"]
     assert services.prune(TODAY + timedelta(days=200)).dropped == ["events_2025_03_14"]
+
+
+def test_partitions_that_an_earlier_version_made_for_old_days_stay_in_use(
+    services: Services,
+) -> None:
+    """It made one for every day since 2000 of which events came."""
+    today = datetime.now(UTC).date()
+    old = [today - timedelta(days=n) for n in (100, 300, 1_000, 3_000)]
+    for day in old[1:]:
+        partitions.ensure_days(services.engine, events, {f"{day}": 1}, day)
+        partitions.ensure_months(services.engine, user_daily, {f"{day}": 1}, day)
+    times = [datetime(day.year, day.month, day.day, 12, tzinfo=UTC) for day in old]
+    count_events(services, *(Event("sale", at, "u1") for at in times))
+    services.flush()
+    assert services.archive_events() == len(times)
+    found = execute(services, "SELECT tableoid::regclass::text FROM events ORDER BY timestamp DESC")
+    names = [f"events_{day:%Y_%m_%d}" for day in old]
+    assert [name for [name] in found] == ["events_default", *names[1:]]
+    audited = (services.counters, services.event_log, services.engine)
+    assert audit(*audited, old[-1], today) == []
+
+    # On the upgraded installation, days beside them are counted, read, rebuilt and pruned as ever.
+    beside = times[-1] + timedelta(days=1)
+    count_events(services, Event("sale", beside, "u1"))
+    services.archive_events()
+    [rebuilt] = services.rebuild([beside.date()], datetime.now(UTC))
+    assert rebuilt.changed == {}
+    assert services.stats.user_count("u1", "sale", old[-1], today) == 5
+    pruned = services.prune(today)
+    assert pruned.dropped[:3] == [*reversed(names[1:])]
+    assert "events_default" in pruned.emptied
+    assert execute(services, "SELECT count(*) FROM events") == [(0,)]

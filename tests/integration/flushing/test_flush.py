@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
 
+from pipeline.event.model import Event
 from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush, store_left_over
 from pipeline.flushing.pace import CLAIMED_AT_ONCE
@@ -148,18 +149,35 @@ def test_events_of_any_age_are_stored(services: Services) -> None:
     assert list(stats.user_counts("u")["page_view"]) == [at.date() for at in times]
 
 
-def test_months_get_their_own_partitions_from_2000_on(services: Services) -> None:
-    days = [date(1999, 12, 31), date(2015, 5, 17), date(2015, 5, 31), date(2015, 6, 1)]
-    at = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days]
-    count_events(services, *[event(user_id="u", timestamp=one) for one in at])
+def test_months_of_two_years_get_their_own_partitions_and_older_ones_share_one(
+    services: Services,
+) -> None:
+    now = datetime.now(UTC)
+    own = [now, now - timedelta(days=40), now - timedelta(days=690)]
+    shared = [now - timedelta(days=800), NOW.replace(year=2003), NOW.replace(year=1)]
+    count_events(services, *[Event("page_view", at, "u") for at in (*own, *shared)])
     services.flush()
     found = execute(services, "SELECT date, tableoid::regclass::text FROM analytics_user_daily")
     assert dict(found) == {
-        days[0]: "analytics_user_daily_default",
-        days[1]: "analytics_user_daily_2015_05",
-        days[2]: "analytics_user_daily_2015_05",
-        days[3]: "analytics_user_daily_2015_06",
+        **{at.date(): f"analytics_user_daily_{at:%Y_%m}" for at in own},
+        **{at.date(): "analytics_user_daily_default" for at in shared},
     }
+
+
+def test_a_month_that_began_in_the_default_partition_stays_there(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.postgres.partitions._LOCK_TIMEOUT", "50ms")
+    now = datetime.now(UTC)
+    count_events(services, Event("page_view", now, "u"))
+    with services.engine.connect() as reading:
+        reading.exec_driver_sql("SELECT 1 FROM analytics_user_daily")
+        services.flush()
+    count_events(services, Event("page_view", now, "u"))
+    services.flush()
+    services.maintain(now)
+    found = execute(services, "SELECT count, tableoid::regclass::text FROM analytics_user_daily")
+    assert found == [(2, "analytics_user_daily_default")]
 
 
 # Crashes

@@ -182,9 +182,12 @@ def test_this_month_and_those_after_it_are_made_ahead(engine: Engine) -> None:
 
 def test_partitions_made_from_several_places_at_once_are_made_once(engine: Engine) -> None:
     schema.migrate(engine)
-    days = [date(2015, month, 28) for month in range(1, 7)]
+    days = {f"2015-{month:02}-28": 1 for month in range(1, 7)}
+    today = date(2015, 7, 1)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: partitions.ensure_months(engine, user_daily, days), range(4)))
+        list(
+            pool.map(lambda _: partitions.ensure_months(engine, user_daily, days, today), range(4))
+        )
     months = {name for name in partition_names(engine) if "_2015_" in name}
     assert months == {f"analytics_user_daily_2015_{month:02}" for month in range(1, 7)}
 
