@@ -97,6 +97,13 @@ class Archive:
         with begin_transfer(self.engine) as connection:
             yield connection
 
+    def save(
+        self, connection: Connection, entries: Sequence[Entry]
+    ) -> tuple[int, list[Unreadable]]:
+        """Do as `store` in a transaction that is open already, so without making partitions."""
+        unpacked, unreadable = _unpack(entries)
+        return self._save(connection, unpacked) if unpacked else 0, unreadable
+
     def _save(self, connection: Connection, unpacked: Sequence[UnpackedEntry]) -> int:
         new = self.enter(connection, unpacked)
         # Read after the hold is shared: an erasure holds it exclusively, so none is missed.
