@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,13 +15,10 @@ from sqlalchemy.exc import OperationalError
 
 from pipeline.counting.log_entries import pack
 from pipeline.errors import ServerUnavailable
-from pipeline.event.model import Event
 from pipeline.event_log.archive import KEPT_DAYS, Archive
 from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import GROUP, Entry, EventLog
-from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
-from pipeline.postgres.partitions import OWN_DAYS
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.conftest import MakeServices
@@ -77,11 +74,6 @@ def archived(services: Services) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in execute(services, statement)]
 
 
-def partition_names(services: Services) -> set[str]:
-    statement = "SELECT inhrelid::regclass::text FROM pg_inherits"
-    return {name for [name] in execute(services, statement)}
-
-
 def users(services: Services) -> list[str]:
     return [row[2] for row in archived(services)]
 
@@ -131,78 +123,6 @@ def test_all_partitions_are_archived(make_services: MakeServices) -> None:
     count_events(services, *(event(f"type{n}") for n in range(30)))
     assert services.archive_events() == 30
     assert len({row[0] for row in archived(services)}) == 30
-
-
-def partition_of(services: Services) -> dict[date, str]:
-    """The partition in which the events of each day are."""
-    statement = "SELECT timestamp, tableoid::regclass::text FROM events"
-    return {at.astimezone(UTC).date(): name for at, name in execute(services, statement)}
-
-
-def test_each_day_of_the_near_past_has_its_partition_and_older_days_share_one(
-    services: Services,
-) -> None:
-    now = datetime.now(UTC)
-    times = [now + timedelta(hours=n - 12) for n in range(0, 36, 6)]
-    own = [*times, now - timedelta(days=OWN_DAYS - 1)]
-    shared = [now - timedelta(days=days) for days in (OWN_DAYS, 400, 3_000)]
-    shared += [NOW.replace(year=1999), NOW.replace(year=1)]
-    count_events(services, *(Event("page_view", at) for at in (*own, *shared)))
-    services.archive_events()
-    assert partition_of(services) == {
-        **{at.date(): f"events_{at:%Y_%m_%d}" for at in own},
-        **{at.date(): "events_default" for at in shared},
-    }
-
-
-def test_thousands_of_old_days_make_no_partition_and_hold_up_no_event(services: Services) -> None:
-    now = datetime.now(UTC)
-    for first in range(0, 3_000, 1_000):
-        days = range(first + OWN_DAYS, first + 1_000 + OWN_DAYS)
-        count_events(services, *(Event("page_view", now - timedelta(days=n)) for n in days))
-    count_events(services, Event("page_view", now, "honest"))
-    assert services.archive_events() == 3_001
-    found = partition_of(services)
-    assert found.pop(now.date()) == f"events_{now:%Y_%m_%d}"
-    assert set(found.values()) == {"events_default"}
-
-
-def test_a_batch_makes_the_partitions_of_its_busiest_days_only(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.postgres.partitions._MADE_AT_ONCE", 2)
-    now = datetime.now(UTC)
-    events = {now - timedelta(days=n): n for n in range(1, 6)}
-    count_events(services, *(Event("page_view", at) for at, n in events.items() for _ in range(n)))
-    services.archive_events()
-    for _ in range(2):  # the other days share the default partition for good
-        assert partition_of(services) == {
-            at.date(): f"events_{at:%Y_%m_%d}" if n > 3 else "events_default"
-            for at, n in events.items()
-        }
-        count_events(services, *(Event("page_view", at) for at in events))
-        assert services.archive_events() == 5
-
-
-def test_partitions_are_made_while_no_transaction_of_the_archive_is_open(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long that takes, nothing idles in a transaction meanwhile, or holds off an audit."""
-    open_: list[int] = []
-    make = partitions._make
-
-    def observed(*arguments: Any) -> None:
-        statement = (
-            "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' "
-            "AND datname = current_database()"
-        )
-        open_.extend(execute(services, statement)[0])
-        make(*arguments)
-
-    monkeypatch.setattr(partitions, "_make", observed)
-    count_events(services, Event("page_view", datetime.now(UTC)))
-    assert services.archive_events() == 1
-    assert open_ == [0]
 
 
 @pytest.mark.parametrize(
@@ -311,24 +231,6 @@ def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_after_some_tries(
     assert letter.id.startswith(f"event-log-0-{bad.decode()}-")
     assert len(letters) == 2
     assert "becomes a dead letter" in caplog.text
-
-
-def test_where_a_partition_cannot_be_made_now_its_events_share_the_default_one(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An export may read the table for an hour; that must hold up nothing."""
-    monkeypatch.setattr("pipeline.postgres.partitions._LOCK_TIMEOUT", "50ms")
-    now = datetime.now(UTC)
-    count_events(services, Event("page_view", now, "1"))
-    with services.engine.connect() as reading:
-        reading.exec_driver_sql("SELECT 1 FROM events")
-        assert services.archive_events() == 1
-    count_events(services, Event("page_view", now, "2"))
-    assert services.archive_events() == 1, "the default partition now has events of that day"
-    assert users(services) == ["1", "2"]
-    assert execute(services, "SELECT count(*) FROM events_default") == [(2,)]
-    services.maintain(now)  # nor does that hold up the partitions of other days
-    assert f"events_{now + timedelta(days=7):%Y_%m_%d}" in partition_names(services)
 
 
 def test_an_entry_of_a_later_version_waits_for_it(services: Services) -> None:

@@ -20,7 +20,6 @@ from pipeline.event_log.streams import Entry
 from pipeline.postgres import partitions
 from pipeline.postgres.tables import events, user_daily
 from pipeline.services import Services
-from pipeline.upkeep.audit import audit
 from tests.helpers.support import NOW, TODAY, count_events, event, eventually, execute
 
 ODD = 'a\\b\t"c"\né\u2028'
@@ -355,35 +354,3 @@ def test_what_is_read_for_long_is_left_for_the_next_time(
         assert found.dropped == []
         assert found.busy == ["events_2025_03_14"]
     assert services.prune(TODAY + timedelta(days=200)).dropped == ["events_2025_03_14"]
-
-
-def test_partitions_that_an_earlier_version_made_for_old_days_stay_in_use(
-    services: Services,
-) -> None:
-    """It made one for every day since 2000 of which events came."""
-    today = datetime.now(UTC).date()
-    old = [today - timedelta(days=n) for n in (100, 300, 1_000, 3_000)]
-    for day in old[1:]:
-        partitions.ensure_days(services.engine, events, {f"{day}": 1}, day)
-        partitions.ensure_months(services.engine, user_daily, {f"{day}": 1}, day)
-    times = [datetime(day.year, day.month, day.day, 12, tzinfo=UTC) for day in old]
-    count_events(services, *(Event("sale", at, "u1") for at in times))
-    services.flush()
-    assert services.archive_events() == len(times)
-    found = execute(services, "SELECT tableoid::regclass::text FROM events ORDER BY timestamp DESC")
-    names = [f"events_{day:%Y_%m_%d}" for day in old]
-    assert [name for [name] in found] == ["events_default", *names[1:]]
-    audited = (services.counters, services.event_log, services.engine)
-    assert audit(*audited, old[-1], today) == []
-
-    # On the upgraded installation, days beside them are counted, read, rebuilt and pruned as ever.
-    beside = times[-1] + timedelta(days=1)
-    count_events(services, Event("sale", beside, "u1"))
-    services.archive_events()
-    [rebuilt] = services.rebuild([beside.date()], datetime.now(UTC))
-    assert rebuilt.changed == {}
-    assert services.stats.user_count("u1", "sale", old[-1], today) == 5
-    pruned = services.prune(today)
-    assert pruned.dropped[:3] == [*reversed(names[1:])]
-    assert "events_default" in pruned.emptied
-    assert execute(services, "SELECT count(*) FROM events") == [(0,)]
