@@ -36,7 +36,7 @@ from pipeline.producer.publisher import Publisher
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
 from tests.helpers.model import COUNTED_BY_PATH, Key, Message, Model
-from tests.helpers.support import NOW, QUEUE, TODAY, event, execute
+from tests.helpers.support import NOW, QUEUE, TODAY, execute
 
 TYPES = (COUNTED_BY_PATH, "sale")
 USERS = ("u1", "u2")
@@ -46,12 +46,13 @@ MAX_BYTES = 4 * 1024 * 1024
 
 events = st.lists(
     st.builds(
-        event,
-        st.sampled_from(TYPES),
-        st.none() | st.sampled_from(USERS),
+        Event,
+        event_type=st.sampled_from(TYPES),
+        user_id=st.none() | st.sampled_from(USERS),
         properties=st.none() | st.fixed_dictionaries({"path": st.sampled_from(PATHS)}),
         timestamp=st.sampled_from([NOW, YESTERDAY]),
         event_id=st.none() | st.sampled_from(["e1", "e2"]),
+        source=st.sampled_from(["", "page"]),
     ),
     min_size=1,
     max_size=3,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from pipeline.errors import InvalidEvent
-from pipeline.event.model import Event, WireEvent
+from pipeline.event.model import Event, WireEvent, encode_event
+from tasks.consumer.arguments import read_event, read_events
 from tests.helpers.support import NOW
 
 
@@ -40,6 +42,21 @@ def test_what_a_worker_decodes_has_the_source_too() -> None:
     encoded = msgspec.json.encode(from_wire(source="page").to_wire())
     wire = msgspec.json.decode(encoded, type=WireEvent)
     assert wire.to_event(NOW, NOW + timedelta(days=1)) == from_wire(source="page")
+
+
+@pytest.mark.parametrize("path", ["/", None], ids=["short cut", "long way"])
+def test_the_collector_encodes_the_source(path: str | None) -> None:
+    encoded = encode_event("a", "u", {"path": path}, None, "e", "page")
+    assert Event.from_wire(json.loads(encoded), now=datetime.now(UTC)).source == "page"
+    assert b"source" not in encode_event("a", "u", {"path": path}, None, "e")
+
+
+@pytest.mark.parametrize("timestamp", ["2025-03-14T15:00:00Z", "2025-03-14T15:00:00+01:00"])
+def test_a_worker_reads_the_source_of_usual_and_of_unusual_events(timestamp: str) -> None:
+    items = [{"event_type": "a", "source": source, "timestamp": timestamp} for source in ("", "p")]
+    assert [one.source for one in read_events([items], {}, None, NOW).events] == ["", "p"]
+    [one] = read_event(["a"], {"source": "p", "timestamp": timestamp}, None, NOW).events
+    assert one.source == "p"
 
 
 def test_a_client_names_no_source() -> None:
