@@ -29,6 +29,9 @@ from pipeline.event.model import Event
 from pipeline.postgres.tables import events
 
 _ROWS_AT_ONCE = 5_000
+_ROWS_OF_A_PAGE_AT_ONCE = 100
+_MAX_PAGE_CHARACTERS = 4 * 1024 * 1024
+"""Properties on a page, about: what several readers ask for at once must fit into memory."""
 _BEHIND = text(
     "(events.timestamp < :at OR "
     "(events.tableoid, events.ctid) < (CAST(:table AS OID), CAST(:row AS TID)))"
@@ -113,7 +116,7 @@ def read_page(
     engine: Engine, wanted: EventFilter, limit: int, after: Position | None = None
 ) -> tuple[list[Event], Position | None]:
     """The newest events that come `after` a position, newest first, and the position of the last of
-    them; None when no more follow.
+    them; None when no more follow. At most `limit`, and fewer where their properties are large.
 
     Whatever is archived meanwhile, going on from page to page leaves no event out and gives none
     twice.
@@ -130,13 +133,27 @@ def read_page(
         behind = _BEHIND.bindparams(at=after.at, table=after.table, row=after.row)
         statement = statement.where(events.c.timestamp <= after.at, behind)
     with engine.connect() as connection:
-        rows = connection.execute(statement).all()
-    more = len(rows) > limit
-    rows = rows[:limit]
+        rows, more = _fetch_page(connection, statement, limit)
     last = None
     if more:
         last = Position(rows[-1].at.replace(tzinfo=UTC), rows[-1].table, rows[-1].row)
     return [_event(row) for row in rows], last
+
+
+def _fetch_page(
+    connection: Connection, statement: Select[Any], limit: int
+) -> tuple[list[Row[Any]], bool]:
+    """The rows of a page, and whether more follow."""
+    rows: list[Row[Any]] = []
+    characters = 0
+    streamed = statement.execution_options(yield_per=_ROWS_OF_A_PAGE_AT_ONCE)
+    with connection.execute(streamed) as found:
+        for row in found:
+            if len(rows) == limit or characters > _MAX_PAGE_CHARACTERS:
+                return rows, True
+            rows.append(row)
+            characters += len(row.properties or "")
+    return rows, False
 
 
 def count_events(engine: Engine, wanted: EventFilter) -> int:

@@ -20,12 +20,13 @@ from pipeline.days import today
 from pipeline.reading.event_types import TypeReader
 from pipeline.reading.stats import Stats
 from pipeline.web.api.threads import ThreadPools
-from pipeline.web.errors import InternalFault, RequestRefused, Unavailable
+from pipeline.web.errors import InternalFault, RequestRefused, TooManyRequests, Unavailable
 from pipeline.web.responses import encode_json
 
 POLL_INTERVAL_S = 1.0
 HEARTBEAT_S = 15.0
 MAX_LISTENERS = 1_000
+MAX_LISTENERS_OF_TOKEN = 100
 MAX_TYPES = 1_000
 _STOP_CHECK_S = 0.5
 """How soon a stream notices that the server is to stop."""
@@ -49,9 +50,10 @@ class Snapshot:
 
 @dataclass
 class _Listener:
-    """A stream: the event types it wants, and what was sent last."""
+    """A stream: the event types it wants, the id of its token, and what was sent last."""
 
     types: Types
+    token_id: str
     _sent: dict[str, int] = field(default_factory=dict)
     _sent_of: tuple[date, str | None] | None = None
 
@@ -90,20 +92,28 @@ class LiveCounts:
         self._hurry = asyncio.Event()
         self._poll: asyncio.Task[None] | None = None
 
-    async def check_readable(self, types: Types) -> None:
-        """Raise `Unavailable` unless the counts can be read now and there is room to listen."""
+    async def check_readable(self, types: Types, token_id: str) -> None:
+        """Raise `Unavailable` unless the counts can be read now and there is room to listen,
+        `TooManyRequests` where the token has its share of listeners."""
+        self._check_room(token_id)
+        await self._threads.run_lookup(self._read, today(), types)
+        self._check_room(token_id)  # others have come meanwhile
+
+    def _check_room(self, token_id: str) -> None:
         if len(self._listeners) >= MAX_LISTENERS:
             raise Unavailable(
                 f"{MAX_LISTENERS} listeners are here, as many as may be; try again later"
             )
-        await self._threads.run_lookup(self._read, today(), types)
+        of_token = sum(one.token_id == token_id for one in self._listeners)
+        if of_token >= MAX_LISTENERS_OF_TOKEN:
+            raise TooManyRequests(f"live streams with this token ({of_token})", HEARTBEAT_S)
 
     async def stream(
-        self, types: Types, still_valid: Callable[[], Awaitable[bool]]
+        self, types: Types, token_id: str, still_valid: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[bytes]:
         """Server-sent events: all counts of these types, then those that change, and a comment now
         and then. Ends when the server stops, or when the listener is no longer valid."""
-        with self._joined(types) as listener:
+        with self._joined(types, token_id) as listener:
             wait_for, silent_s = self._begun + 1, 0.0
             yield _RECONNECT
             while not self._stopping.is_set():
@@ -120,8 +130,8 @@ class LiveCounts:
             yield b": the server stops\n\n"
 
     @contextlib.contextmanager
-    def _joined(self, types: Types) -> Iterator[_Listener]:
-        listener = _Listener(types)
+    def _joined(self, types: Types, token_id: str) -> Iterator[_Listener]:
+        listener = _Listener(types, token_id)
         self._listeners.append(listener)
         self._hurry.set()
         if self._poll is None or self._poll.done():

@@ -123,7 +123,9 @@ class EventsQuery(DaysQuery):
     event_type: EventType | Absent = None
     user_id: UserId | Absent = Field(None, description="Of this user")
     pseudonym: bool = Field(False, description="`user_id` is a pseudonym already")
-    limit: int = Field(100, ge=1, le=1_000, description="Events on a page")
+    limit: int = Field(
+        100, ge=1, le=1_000, description="Events on a page; fewer where they are large"
+    )
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=200)] | Absent = Field(
         None, description="`next` of the page before; the other parameters stay the same"
     )

@@ -34,13 +34,14 @@ def create_live_route(live: LiveCounts, access_keys: AccessKeyStore) -> APIRoute
     @router.get(
         "/stats/live",
         response_class=StreamingResponse,
-        responses=_STREAM | document_errors(422),
+        responses=_STREAM | document_errors(422, 429),
     )
     async def stream(request: Request, query: Annotated[LiveQuery, Query()]) -> Response:
         """Today's counts (UTC) as they change."""
         token = find_bearer_token(request) or query.token or ""
         types = frozenset(query.event_type) or None
-        await live.check_readable(types)
+        token_id = request.state.key.id
+        await live.check_readable(types, token_id)
 
         async def still_valid() -> bool:
             try:
@@ -52,7 +53,9 @@ def create_live_route(live: LiveCounts, access_keys: AccessKeyStore) -> APIRoute
             return True
 
         return StreamingResponse(
-            live.stream(types, still_valid), headers=_HEADERS, media_type="text/event-stream"
+            live.stream(types, token_id, still_valid),
+            headers=_HEADERS,
+            media_type="text/event-stream",
         )
 
     return router

@@ -38,6 +38,21 @@ def test_pages_hold_every_event_once_though_all_are_of_one_instant(
     assert set(seen[-7:]) == {f"e{i}" for i in range(5, 12)}
 
 
+def test_a_page_of_large_events_is_short_and_leaves_none_out(services: Services, api: Api) -> None:
+    large = {"text": "x" * 30_000}
+    for first in range(0, 200, 20):
+        numbers = range(first, first + 20)
+        count_events(services, *[event(event_id=f"e{n}", properties=large) for n in numbers])
+    services.archive_events()
+    seen, cursor = [], {}
+    while cursor is not None:
+        answer = api.reader.get("/api/events", params={"limit": 1_000, **cursor})
+        assert len(answer.content) < 5_000_000
+        seen += ids(answer.json())
+        cursor = {"cursor": answer.json()["next"]} if answer.json()["next"] else None
+    assert sorted(seen) == sorted(f"e{n}" for n in range(200))
+
+
 def test_events_are_those_of_a_type_a_user_and_a_time(services: Services, api: Api) -> None:
     archived(services, 0, 4)
     archived(services, 10, 2, minutes=3_000)

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.event.model import Event
 from pipeline.services import Services
+from pipeline.web.api import live_counts
 from tests.helpers.api_server import sse
 from tests.helpers.support import Workers, count_events, eventually
 from tests.helpers.web_process import WebProcess
@@ -87,6 +88,28 @@ def test_a_revoked_token_ends_its_stream(api: Api) -> None:
         next(events)
         api.dependencies.access_keys.revoke(key.id)
         assert list(events) == []
+
+
+def test_a_token_has_so_many_streams_and_leaves_room_to_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_counts, "MAX_LISTENERS_OF_TOKEN", 2)
+    other = api.dependencies.access_keys.create("read", "other")[1]
+    path = "/api/stats/live?event_type=x"
+    with ExitStack() as stack:
+        streams = [sse(stack.enter_context(api.reader.stream("GET", path))) for _ in range(2)]
+        assert [next(stream)[0] for stream in streams] == ["counts"] * 2
+        refused = api.reader.get(path)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many")
+        assert "retry-after" in refused.headers
+        with api.stranger.stream("GET", f"{path}&token={other}") as stream:
+            assert next(sse(stream))[0] == "counts"
+    eventually(lambda: _is_let_in(api, path))
+
+
+def _is_let_in(api: Api, path: str) -> bool:
+    with api.reader.stream("GET", path) as stream:
+        return stream.status_code == 200
 
 
 @pytest.mark.timeout(90)
