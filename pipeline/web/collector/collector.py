@@ -99,16 +99,16 @@ class Collector:
 
         Raises `RequestRefused`, with none of them accepted as far as is known, and `ClientGone`.
         """
-        task = asyncio.current_task()
+        limit = self._publish_timeout.limit(asyncio.current_task())
         try:
-            with self._publish_timeout.limit(task):
+            with limit:
                 key = await self._check_head(head, event_format)
             held = self._memory.hold(key, head.address)
             try:
                 body = head.query
                 if event_format.method == "POST":
                     body = await self._read_body(head, receive, event_format, key, held)
-                with self._publish_timeout.limit(task):
+                with limit:
                     if key is None:
                         key, body = await self._find_key(head, body, event_format)
                         held.move_to(self._memory.hold(key, head.address))

@@ -14,12 +14,12 @@ class SharedTimeout:
     """Limits blocks to so many seconds, give or take a tenth; of one event loop.
 
     In `with timeout.limit(task): …` a block that takes longer is cancelled and raises
-    TimeoutError.
+    TimeoutError. A limit that is entered again holds for all of its blocks together.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self._blocks: dict[_LimitedBlock, None] = {}  # the oldest first
+        self._blocks: dict[_LimitedBlock, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def limit(self, task: asyncio.Task[object] | None) -> _LimitedBlock:
@@ -28,7 +28,7 @@ class SharedTimeout:
 
     def begin(self, block: _LimitedBlock) -> None:
         """Start the clock of a block that is entered."""
-        block.until_s = time.monotonic() + self.timeout_s
+        block.until_s = time.monotonic() + block.left_s
         self._blocks[block] = None
         if self._timer is None:
             loop = asyncio.get_running_loop()
@@ -36,26 +36,26 @@ class SharedTimeout:
 
     def end(self, block: _LimitedBlock) -> None:
         """Stop the clock of a block that is left."""
+        block.left_s = block.until_s - time.monotonic()
         del self._blocks[block]
 
     def _cancel_late(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = time.monotonic()
         for block in self._blocks:
-            if block.until_s > now_s:
-                break
-            block.cancel()
+            if block.until_s <= now_s:
+                block.cancel()
         self._timer = (
             loop.call_later(_CHECK_INTERVAL_S, self._cancel_late, loop) if self._blocks else None
         )
 
 
 class _LimitedBlock:
-    __slots__ = ("_is_late", "_task", "_timeout", "until_s")
+    __slots__ = ("_is_late", "_task", "_timeout", "left_s", "until_s")
 
     def __init__(self, timeout: SharedTimeout, task: asyncio.Task[object] | None) -> None:
         self._timeout, self._task = timeout, task
         self._is_late = False
-        self.until_s = 0.0
+        self.until_s, self.left_s = 0.0, timeout.timeout_s
 
     def cancel(self) -> None:
         """Cancel the task: its block is late."""
