@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -21,6 +21,9 @@ MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"
 OTHER = "__other__"
 VALUES_LIFETIME = timedelta(days=2)
+_OWN_VALUES = timedelta(days=1_100)
+"""How far back a day has a set of distinct values, and so a cap, of its own."""
+_LONG_PAST = "past"
 
 
 class ValueIncrements(msgspec.Struct):
@@ -72,7 +75,7 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
         counters[keys.user(*user)] = n
     groups = [
         ValueIncrements(
-            values_key=keys.values(event_type, name, day),
+            values_key=keys.values(event_type, name, _capped_with(day, now)),
             other_key=keys.value(event_type, name, OTHER, day),
             expire_at_s=_values_expire_at_s(day, now),
             counters=[(v, keys.value(event_type, name, v, day), n) for v, n in found.items()],
@@ -95,6 +98,13 @@ def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
 def cut_value(text: str) -> str:
     """The value as it is counted: cut and marked when it is too long."""
     return text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + CUT_MARK
+
+
+def _capped_with(day: str, now: datetime) -> str:
+    """The day, or what stands for all days long past: a client that names thousands of them must
+    not fill Redis with a set for each."""
+    is_recent = date.fromisoformat(day) > now.date() - _OWN_VALUES
+    return day if is_recent else _LONG_PAST
 
 
 def _values_expire_at_s(day: str, now: datetime) -> int:

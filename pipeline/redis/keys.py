@@ -168,7 +168,8 @@ class Keys:
         return f"{self.prefix}events:{partition}"
 
     def values(self, event_type: str, property_name: str, day: str) -> str:
-        """The set of distinct values of a property on a day, kept for the cap on their number."""
+        """The set of distinct values of a property on a day, or of all days long past, kept for the
+        cap on their number."""
         return f"{self.prefix}values:{escape(event_type)}:{escape(property_name)}:{day}"
 
     def types(self, day: str) -> str:

@@ -102,6 +102,18 @@ def test_several_properties_and_days_are_kept_apart() -> None:
     }
 
 
+def test_days_long_past_share_one_set_of_distinct_values() -> None:
+    """Thousands of days, each with values up to the cap, would fill Redis."""
+    old = [NOW - timedelta(days=days) for days in (1_099, 1_100, 3_000)] + [NOW.replace(year=1)]
+    found = increments(*(event(properties={"path": "/"}, timestamp=at) for at in old))
+    assert [group.values_key.rpartition(":")[2] for group in found.values] == [
+        f"{old[0].date()}",
+        *["past"] * 3,
+    ]
+    names = {name for group in found.values for _, name, _ in group.counters}
+    assert names == {f"analytics:dim:page_view:path:/:{at.date()}" for at in old}
+
+
 @pytest.mark.parametrize("properties", [None, {}, {"other": 1}, {"path": None}], ids=str)
 def test_an_event_without_the_property_or_with_null_is_not_counted_by_it(
     properties: dict[str, Any] | None,
