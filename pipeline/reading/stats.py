@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from heapq import nlargest
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -69,6 +70,19 @@ _VALUE_DAYS = with_ledger(
         _in_range(dimension_daily.c.date),
     )
 )
+
+
+MOST_TYPES_OF_USER = 1_000
+"""Whoever sends a user's events may invent their types."""
+
+
+def keep_largest(
+    counts: dict[str, dict[date, int]], limit: int = MOST_TYPES_OF_USER
+) -> tuple[dict[str, dict[date, int]], int]:
+    """The event types with the most events among those of `Stats.user_counts`, in the order of
+    their names, and how many more there are."""
+    largest = nlargest(limit, counts, key=lambda name: (sum(counts[name].values()), name))
+    return {name: counts[name] for name in sorted(largest)}, len(counts) - len(largest)
 
 
 @dataclass(frozen=True)

@@ -111,16 +111,18 @@ def user(
     as_json: Json = False,
 ) -> None:
     """Count one user's events by type and day; of all time when no days are given."""
+    from pipeline.reading.stats import keep_largest
+
     beginning, end = read_days(first, last) or (None, None)
     with open_services() as services:
         forms = services.list_user_forms(user_id)
-        counts = services.stats.counts_of_user(forms, beginning, end)
+        counts, more = keep_largest(services.stats.counts_of_user(forms, beginning, end))
     if as_json:
         listed = {
             event_type: {day.isoformat(): n for day, n in sorted(by_day.items())}
             for event_type, by_day in sorted(counts.items())
         }
-        print_json({"counts": listed})
+        print_json({"counts": listed} | ({"more_types": more} if more else {}))
         return
     rows = [
         (event_type, day.isoformat(), n)
@@ -128,6 +130,8 @@ def user(
         for day, n in sorted(by_day.items())
     ]
     print_table(f"user {user_id}", ["event type", "day (UTC)", "count"], rows)
+    if more:
+        say(f"… and {more:,} event types with fewer events.")
 
 
 @commands.command(

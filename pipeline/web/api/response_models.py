@@ -87,6 +87,11 @@ class TopAnswer(BaseModel):
     top: list[Ranked]
 
 
+_MoreTypes = Annotated[
+    int, Field(description="Event types left out, past the 1,000 largest; absent when none is")
+]
+
+
 class UserAnswer(BaseModel):
     """All that a user did."""
 
@@ -95,6 +100,7 @@ class UserAnswer(BaseModel):
     first_day: dt.date | None
     last_day: dt.date | None
     event_types: dict[str, Count]
+    more_types: _MoreTypes = 0
 
 
 class UserCountsAnswer(BaseModel):
@@ -102,6 +108,7 @@ class UserCountsAnswer(BaseModel):
 
     user_id: str
     counts: dict[str, dict[dt.date, Count]]
+    more_types: _MoreTypes = 0
 
 
 class DayCount(BaseModel):

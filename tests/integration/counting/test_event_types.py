@@ -144,6 +144,32 @@ def test_bad_events_fill_half_of_the_places(make_services: MakeServices) -> None
     assert counted_here(services.redis) == {"a": 1, "b": 1, "__other__": 1}
 
 
+def test_types_of_pages_fill_half_of_the_places(make_services: MakeServices) -> None:
+    services = make_services(event_types_cap=4)
+    count(services, of(*numbered("junk", 9), source="page"))
+    count(services, of("a", "b", "c"))
+    count(services, of("junk0", "a", source="page"))
+    found = counted_here(services.redis)
+    assert found == {"junk0": 2, "junk1": 1, "a": 2, "b": 1, "__other__": 8}
+
+
+def test_types_of_a_page_come_in_past_its_half_when_they_were_there_the_day_before(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(event_types_cap=4)
+    count(services, of("a", "b", source="page"))
+    at = CLOCK + DAY
+    count(services, of(*numbered("junk", 3), at=at, source="page"), now=at)
+    count(services, of("a", "b", at=at, source="page"), now=at)
+    assert counted_here(services.redis) == {"a": 2, "b": 2, "junk0": 1, "junk1": 1, "__other__": 1}
+
+
+def test_a_type_that_a_server_sends_too_is_of_the_server(make_services: MakeServices) -> None:
+    services = make_services(event_types_cap=2)
+    count(services, of("a", "b", source="page"), of("b", "c"))
+    assert counted_here(services.redis) == {"a": 1, "b": 2, "__other__": 1}
+
+
 def test_what_redis_lost_is_admitted_again_within_a_minute(make_services: MakeServices) -> None:
     services = make_services(event_types_cap=2)
     count(services, of("a", "b", "c"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.event.model import Event
+from pipeline.reading.stats import keep_largest
 from pipeline.reading.totals import MOST_TYPES
 from pipeline.services import Services
 from tests.helpers.support import count_events
@@ -65,6 +66,13 @@ def test_the_status_shows_a_bounded_number_of_types(services: Services) -> None:
     assert list(books["by_type"])[:2] == ["t1999", "t1998"]
 
 
+def test_of_the_types_of_a_user_the_largest_are_kept() -> None:
+    counts = {f"t{n}": {TODAY: n, TODAY - DAY: 1} for n in range(5)}
+    kept, more = keep_largest(counts, 2)
+    assert (list(kept), more) == (["t3", "t4"], 3)
+    assert keep_largest(counts)[1] == 0
+
+
 def test_the_command_lists_types(counted: Services, analytics: Any) -> None:
     code, out, _ = analytics("types", "--limit", "2", "--json")
     found = json.loads(out)
@@ -72,3 +80,17 @@ def test_the_command_lists_types(counted: Services, analytics: Any) -> None:
     assert [one["event_type"] for one in found["types"]] == ["a", "b"]
     _, out, _ = analytics("types", "--limit", "2")
     assert "3 more" in out
+
+
+def test_the_status_command_shows_the_largest_types_and_says_how_many_more(
+    services: Services, analytics: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cli.commands.operating._PING_TIMEOUT_S", 0.01)
+    rows = {f"counted:t{n}": n for n in range(300)} | {f"consumed:t{n}": n for n in range(300)}
+    services.redis.hset(services.keys.totals, mapping=rows)
+    code, out, _ = analytics("status")
+    assert code == 0
+    assert "t299" in out
+    assert "t279" not in out
+    assert "280 more types" in out
+    assert len(out.splitlines()) < 100

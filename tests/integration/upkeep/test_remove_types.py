@@ -260,3 +260,32 @@ def test_books_keep_large_and_recent_types_and_sums(
     for row in ("consumed", "counted", "dead"):
         assert sum(one.get(row, 0) for one in found["by_type"].values()) == found[row]
     assert forget_rare_types(services.counters, TODAY) <= 2
+
+
+def test_an_installation_with_ten_thousand_types_in_its_books_goes_on(
+    services: Services, client: redis.Redis
+) -> None:
+    """As versions before the cap have left them."""
+    names = [f"t{n:05}" for n in range(10_000)]
+    rows_of_books = {f"{row}:{name}": 1 for name in names for row in ("consumed", "counted")}
+    sums = {"consumed": 10_000, "counted": 10_000}
+    client.hset(services.keys.totals, mapping=rows_of_books | sums)
+    execute(
+        services,
+        "INSERT INTO analytics_daily (event_type, date, count) "
+        "SELECT 't' || lpad(CAST(n AS TEXT), 5, '0'), current_date, 1 "
+        "FROM generate_series(0, 9999) AS n",
+    )
+    count_events(services, *[Event("page_view", CLOCK)] * 7, Event("t09999", CLOCK))
+
+    services.maintain(CLOCK)
+
+    found = services.status()["books"]
+    assert (found["counted"], found["balanced"]) == (10_008, True)
+    assert 1_000 <= found["types"] <= 1_002
+    assert found["by_type"]["__other__"]["counted"] == pytest.approx(9_000, abs=2)
+    assert found["by_type"]["t09999"]["counted"] == 2
+    listed, how_many = services.list_types(TODAY, 2)
+    assert how_many == 10_001
+    assert [(one.event_type, one.total) for one in listed] == [("page_view", 7), ("t09999", 2)]
+    assert services.types.count_largest(TODAY, 2) == {"page_view": 7, "t09999": 2}

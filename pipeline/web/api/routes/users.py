@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from pipeline.event.pseudonyms import list_forms
-from pipeline.reading.stats import Stats
+from pipeline.reading.stats import Stats, keep_largest
 from pipeline.services import Services
 from pipeline.web.api.parameters import UserInPath
 from pipeline.web.api.queries import EraseQuery, UserQuery
@@ -46,15 +46,17 @@ def create_user_routes(stats: Stats, threads: ThreadPools, secret: str) -> APIRo
     ) -> Response:
         """What a user did, in all."""
         counts = await read_counts(user_id, query)
-        totals = {event_type: sum(days.values()) for event_type, days in counts.items()}
         every = [day for days in counts.values() for day in days]
+        of_all = sum(sum(days.values()) for days in counts.values())
+        counts, more = _keep_largest(counts)
+        totals = {event_type: sum(days.values()) for event_type, days in counts.items()}
         found = {
             "user_id": user_id,
-            "count": sum(totals.values()),
+            "count": of_all,
             "first_day": min(every, default=None),
             "last_day": max(every, default=None),
             "event_types": totals,
-        }
+        } | more
         table = CsvTable("user", ("event_type", "count"), list(totals.items()))
         return respond(request, found, table)
 
@@ -65,15 +67,23 @@ def create_user_routes(stats: Stats, threads: ThreadPools, secret: str) -> APIRo
         request: Request, user_id: User, query: Annotated[UserQuery, Query()]
     ) -> Response:
         """What a user did, by event type and day (UTC)."""
-        counts = await read_counts(user_id, query)
+        counts, more = _keep_largest(await read_counts(user_id, query))
         rows = [
             (event_type, day, n) for event_type, days in counts.items() for day, n in days.items()
         ]
-        found = {"user_id": user_id, "counts": counts}
+        found = {"user_id": user_id, "counts": counts} | more
         table = CsvTable("user-counts", ("event_type", "date", "count"), rows)
         return respond(request, found, table)
 
     return router
+
+
+def _keep_largest(
+    counts: dict[str, dict[date, int]],
+) -> tuple[dict[str, dict[date, int]], dict[str, int]]:
+    """The largest event types, and what the answer has besides when some are left out."""
+    kept, more = keep_largest(counts)
+    return kept, {"more_types": more} if more else {}
 
 
 def create_erase_route(threads: ThreadPools, services: Services) -> APIRouter:

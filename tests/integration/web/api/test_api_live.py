@@ -130,3 +130,14 @@ def test_a_server_that_stops_ends_its_streams_at_once(
     eventually(lambda: not web.process.alive())  # type: ignore[union-attr]
     assert "Traceback" not in web.said()
     assert "Cancel" not in web.said()
+
+
+def test_the_largest_types_are_streamed_where_there_are_too_many(
+    services: Services, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.web.api.live_counts.MAX_TYPES", 2)
+    junk = [now(f"a{n}") for n in range(10)]
+    count_events(services, *junk, *[now()] * 3, *[now("signup")] * 2)
+    with api.reader.stream("GET", "/api/stats/live") as response:
+        first = next(sse(response))
+    assert first[1]["counts"] == {"page_view": 3, "signup": 2}
