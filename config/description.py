@@ -20,6 +20,7 @@ PREFIX = "ANALYTICS_"
 TEST_PREFIX = "ANALYTICS_TEST_"
 
 _SHOWN_CHARACTERS = 80
+_NEARLY = 0.65  # PORT and WEB_PORT are nearly the same, SEGMENT_WRITE_KEY and EVENT_WORKERS not
 _UNSET = {"broker_url": "(Redis)", "user_id_secret": "(none)"}
 
 
@@ -38,16 +39,33 @@ def name_variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def find_unknown_variables(names: Iterable[str]) -> Iterator[str]:
-    """A line for each variable with our prefix that is none of these settings."""
-    known = [name_variable(name) for name in names]
+@dataclass(frozen=True)
+class UnknownVariable:
+    """A variable with our prefix that is not a setting; `meant` is the setting that it is nearly
+    called, None where it may be another program's."""
+
+    name: str
+    meant: str | None
+
+    def __str__(self) -> str:
+        if self.meant is not None:
+            return f"{self.name}: there is no such setting; did you mean {self.meant}?"
+        return f"{self.name}: there is no such setting; `analytics settings` lists them all"
+
+
+def find_unknown_variables(names: Iterable[str]) -> Iterator[UnknownVariable]:
+    """Each variable with our prefix that is none of these settings, but for what Kubernetes sets
+    for services whose names begin like ours."""
+    known = [name.upper() for name in names]
     for name in sorted(os.environ):
         upper = name.upper()
-        if not upper.startswith(PREFIX) or upper.startswith(TEST_PREFIX) or upper in known:
+        own = upper.removeprefix(PREFIX)
+        if not upper.startswith(PREFIX) or upper.startswith(TEST_PREFIX) or own in known:
             continue
-        close = difflib.get_close_matches(upper, known, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "`analytics settings` lists them all"
-        yield f"{name}: there is no such setting; {remedy}"
+        if values.is_service_variable(upper, os.environ[name]):
+            continue
+        close = difflib.get_close_matches(own, known, n=1, cutoff=_NEARLY)
+        yield UnknownVariable(name, PREFIX + close[0] if close else None)
 
 
 def explain_errors(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[str]:

@@ -5,7 +5,9 @@ The environment variable of a setting is its name in capitals after `ANALYTICS_`
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,9 +15,11 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config import values
@@ -32,6 +36,8 @@ from pipeline.errors import InvalidConfiguration
 
 _KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
 _SECRET_CHARACTERS = 16
+
+logger = logging.getLogger(__name__)
 
 
 class Settings(BaseSettings):
@@ -287,7 +293,11 @@ class Settings(BaseSettings):
     # The last of its kind, because pydantic runs these from the last to the first.
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_empty(cls, value: object) -> object:
+    def _refuse_empty(cls, value: object, info: ValidationInfo) -> object:
+        # Kubernetes sets ANALYTICS_WEB_PORT=tcp://… where a service is called analytics-web.
+        variable = name_variable(info.field_name or "")
+        if isinstance(value, str) and values.is_service_variable(variable, value):
+            raise PydanticUseDefault
         # An empty variable is nearly always a failed substitution. Taken as unset it would, for a
         # server's URL, silently start a private server in place of the real one.
         if isinstance(value, str) and not value.strip():
@@ -305,13 +315,24 @@ class Settings(BaseSettings):
         return self
 
 
+@cache
+def _warn_once(line: str) -> None:
+    logger.warning("%s", line)
+
+
 def load() -> Settings:
     """The settings of this process's environment.
 
-    Raises `InvalidConfiguration` with one line for every variable that is wrong, unknown ones
-    included: a misspelt name would otherwise leave its default in force without a word.
+    Raises `InvalidConfiguration` with one line for every variable that is wrong, misspelt ones
+    included: they would otherwise leave a default in force without a word. An unknown one that is
+    not nearly called like a setting may be another program's: it is logged, once.
     """
-    lines = list(find_unknown_variables(Settings.model_fields))
+    lines = []
+    for unknown in find_unknown_variables(Settings.model_fields):
+        if unknown.meant is not None:
+            lines.append(str(unknown))
+        else:
+            _warn_once(str(unknown))
     try:
         settings = Settings()
     except ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from types import NoneType
 from typing import get_args
@@ -14,6 +15,19 @@ from pipeline.contract import CONTROL_OR_SURROGATE, MAX_EVENT_TYPE_CHARACTERS
 
 _LOGGED = 'all, none or a JSON list of event types, such as ["page_view", "sale"]'
 _NETWORKS = 'a JSON list of addresses or networks, such as ["10.0.0.7", "192.168.0.0/16"]'
+
+
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://[^\s/]+:\d+", re.IGNORECASE)
+_SERVICE_NAME = re.compile(
+    r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+
+
+def is_service_variable(name: str, value: str) -> bool:
+    """Whether Kubernetes sets such a variable in every container, for a service of such a name
+    (documented as "Service environment variables"): `NAME_PORT=tcp://10.0.0.1:80` and its like."""
+    is_address = _SERVICE_ADDRESS.fullmatch(value.strip()) is not None
+    return (is_address and name.endswith("_PORT")) or _SERVICE_NAME.fullmatch(name) is not None
 
 
 def decode_json(value: object, rule: str) -> object:

@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from celery import Celery, signals
+from celery import signals
 
 from config import logging as log_setup
 from config import settings as config_settings
@@ -15,6 +15,7 @@ from config.celery import EVENTS_PREFETCH, RABBITMQ_PREFETCH, celery_config
 from config.options import pipeline_options
 from config.settings import Settings
 from pipeline import server_addresses
+from pipeline.celery_app import OwnCelery
 from pipeline.contract import (
     EVENTS_QUEUE,
     FLUSH_QUEUE,
@@ -90,7 +91,7 @@ def celery_options() -> dict[str, Any]:
 
 
 transport.install()
-app = Celery("analytics", set_as_current=False, task_cls=CheckedTask)
+app = OwnCelery("analytics", task_cls=CheckedTask)
 app.add_defaults(celery_options)
 if "flower.command" in sys.modules:  # Celery's command line loads it before any app
     from tasks import guarded_flower

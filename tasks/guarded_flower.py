@@ -22,6 +22,7 @@ from flower.views.auth import LoginHandler
 from flower.views.monitor import Healthcheck
 from tornado.web import RequestHandler, StaticFileHandler, authenticated
 
+from config.values import is_service_variable
 from pipeline.access.flower_login import load_flower_login
 from pipeline.errors import InvalidConfiguration, PipelineError
 
@@ -47,6 +48,10 @@ class GuardedFlower(Flower):
 def install(data_dir: Callable[[], Path]) -> None:
     """Make `flower.command` start a `GuardedFlower`; a login that is not given is kept in
     `data_dir`."""
+    # Kubernetes sets FLOWER_PORT=tcp://… where a service is called flower, and Flower takes it.
+    for name in [name for name in os.environ if name.startswith("FLOWER_")]:
+        if is_service_variable(name, os.environ[name]):
+            del os.environ[name]
     flower.command.Flower = partial(_make_flower, data_dir)
 
 

@@ -12,8 +12,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from celery import Celery
-
+from pipeline.celery_app import OwnCelery
 from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration
@@ -37,7 +36,7 @@ def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> No
     if app.configured:
         app.conf.update(_celery_options())
         app._pool = None
-        vars(app).pop("amqp", None)  # what Celery made of the options before: queues, producers
+        app.__dict__.pop("amqp", None)  # what Celery made of the options before: queues, producers
 
 
 def _celery_options() -> dict[str, Any]:
@@ -87,7 +86,7 @@ def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
     }
 
 
-app = Celery("analytics-producer", set_as_current=False)
+app = OwnCelery("analytics-producer")
 app.add_defaults(_celery_options)
 
 

@@ -172,21 +172,6 @@ def test_a_misspelt_variable_is_refused_with_the_name_that_was_meant(
     )
 
 
-def test_an_unknown_variable_is_refused_and_its_value_is_not_shown(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    said = complaint(monkeypatch, QQQ="secret")
-    assert "ANALYTICS_QQQ: there is no such setting" in said
-    assert "secret" not in said
-
-
-@pytest.mark.parametrize("name", ["TYPO", "TESTS"])
-def test_a_variable_that_only_begins_like_one_of_the_test_suite_is_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    assert f"ANALYTICS_{name}: there is no such setting" in complaint(monkeypatch, **{name: "1"})
-
-
 def test_variables_of_the_test_suite_are_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded(monkeypatch, TEST_ANYTHING="1") == Settings()
 
