@@ -40,7 +40,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError
 from redis.retry import Retry
 
 from pipeline.redis.scripts import Script
-from tasks.transport import full_redis
+from tasks.transport import full_redis, poison
 from tasks.transport.unacknowledged import MAX_BYTES, SERVER_ERRORS, QoS
 
 _LOOK_S = 1.0
@@ -61,7 +61,7 @@ them. While it runs they count against the prefetch limit; if it raises, the cha
 when it closes, as far as they are still there.
 """
 
-_FETCH_SCRIPT, _BURY_SCRIPT = Script("tasks.transport.fetch"), Script("tasks.transport.bury")
+_FETCH_SCRIPT = Script("tasks.transport.fetch")
 
 logger = logging.getLogger(__name__)
 
@@ -284,7 +284,7 @@ class Channel(redis.Channel):
         except SERVER_ERRORS:
             raise
         except Exception as error:
-            self.bury(tag, raw, error)
+            poison.bury(self, tag, raw, error)
 
     def _message(self, tag: str, raw: bytes) -> Any:
         """kombu's message; None for what makes no sense, which is a dead letter from here on."""
@@ -293,18 +293,19 @@ class Channel(redis.Channel):
             payload["properties"]["delivery_tag"] = tag
             message = self.Message(payload, channel=self)
         except Exception as error:
-            self.bury(tag, raw, error)
+            poison.bury(self, tag, raw, error)
             return None
         self.qos.append(message, tag)
         return message
 
-    def bury(self, tag: str, raw: bytes, error: Exception) -> None:
-        """A message that nobody can handle must not end the worker."""
-        logger.error("message %s becomes a dead letter", tag, exc_info=error)
-        keys = [self.unacked_key, self.unacked_index_key, self.dead_letters_key, self.totals_key]
-        with self.conn_or_acquire() as client:
-            _BURY_SCRIPT.run(client, keys=keys, args=[tag, raw, f"message: {error!r}"])
-        virtual.QoS.ack(self.qos, tag)
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
+        try:
+            super()._deliver_fanout_message(message, exchange)
+        except SERVER_ERRORS:
+            raise
+        except Exception as error:
+            poison.drop_broadcast(exchange, error)
+        return True
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """One message or None, as in kombu; without acknowledgement kombu's own way."""

@@ -16,6 +16,7 @@ from kombu.transport import redis, virtual
 from kombu.utils.json import loads
 
 from pipeline.redis.scripts import Script
+from tasks.transport import poison
 
 _RESTORE_FOREIGN = Script("tasks.transport.restore_foreign")
 
@@ -131,7 +132,7 @@ class QoS(redis.QoS):
             except Exception as error:
                 reason = error
             if not pushes:
-                self.channel.bury(tag, entry, reason)
+                poison.bury(self.channel, tag, entry, reason)
                 return
             keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in pushes)]
             _RESTORE_FOREIGN.run(client, keys=keys, args=[tag, push, pushes[0][1]])

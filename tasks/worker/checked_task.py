@@ -10,13 +10,16 @@ from celery import Celery, Task
 from celery.exceptions import InvalidTaskError
 
 _PAIR = 2
+_CALLBACKS = ("callbacks", "errbacks", "chain", "chord")
 
 
 class CheckedTask(Task):
-    """A task that a message with senseless time limits does not reach: it becomes a dead letter.
+    """A task that a message with senseless time limits or arguments does not reach: it becomes a
+    dead letter.
 
     Celery hands time limits to a timer as they are. One that is no number ends the worker, the
-    message returns to its queue, and so ends the next one.
+    message returns to its queue, and so ends the next one. Arguments that a task does not take and
+    callbacks that are none would be a traceback in the log and a message lost.
     """
 
     abstract = True
@@ -29,9 +32,48 @@ class CheckedTask(Task):
             for fields in (message.headers, body):  # of the second protocol, and of the first
                 if isinstance(fields, dict):
                     check_time_limits(fields.get("timelimit"))
+            self._check_body(message, body)
             return handle(message, body, *args, **kwargs)
 
         return check_and_handle
+
+    def _check_body(self, message: Any, body: Any) -> None:
+        try:
+            if isinstance(body, dict):  # of the first protocol
+                args, kwargs, embedded = body.get("args") or (), body.get("kwargs") or {}, body
+            else:
+                args, kwargs, embedded = message.payload
+            if self.typing:
+                self.__header__(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise InvalidTaskError(f"arguments: {error}") from error
+        check_callbacks(embedded)
+
+
+def check_callbacks(embedded: object) -> None:
+    """Raise `InvalidTaskError` unless these are the tasks that Celery is to send when one is done:
+    what `link`, `link_error` and a chain or chord of Celery's clients write."""
+    if not embedded:
+        return
+    if not isinstance(embedded, dict):
+        raise InvalidTaskError("callbacks: must be an object")
+    chord = embedded.get("chord")
+    for name, given in {**embedded, "chord": None if chord is None else [chord]}.items():
+        if name not in _CALLBACKS or given is None:
+            continue
+        if not isinstance(given, list) or not all(map(_is_signature, given)):
+            raise InvalidTaskError(f"{name}: must be signatures of tasks")
+
+
+def _is_signature(given: object) -> bool:
+    return (
+        isinstance(given, dict)
+        and isinstance(given.get("task"), str)
+        and isinstance(given.get("args") or [], list)
+        and isinstance(given.get("kwargs") or {}, dict)
+        and isinstance(given.get("options") or {}, dict)
+        and isinstance(given.get("subtask_type") or "", str)
+    )
 
 
 def check_time_limits(limits: object) -> None:

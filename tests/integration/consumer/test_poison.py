@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery
 
 from pipeline.contract import FLUSH_COUNTERS, FLUSH_QUEUE
@@ -40,3 +44,69 @@ def test_a_header_that_makes_no_sense_ends_no_worker(
     eventually(lambda: not services.redis.hlen(services.keys.unacked))
     assert worker.alive()
     assert services.status()["dead_letters"] == dead
+
+
+BODIES: list[list[Any]] = [
+    [["x"], {}, {}],
+    [[], {"x": 1}, {}],
+    [[], {}, {"callbacks": ["x"]}],
+    [[], {}, {"callbacks": {"a": 1}}],
+    [[], {}, {"callbacks": [{"args": []}]}],
+    [[], {}, {"chain": [None]}],
+    [[], {}, {"chord": 5}],
+    [[], {}, 7],
+    [[], {}],
+]
+
+
+def test_a_body_that_makes_no_sense_is_a_dead_letter_and_no_traceback(
+    services: Services, workers: Workers, redis_url: str
+) -> None:
+    worker = workers.start("flush")
+    for body in BODIES:
+        put(services.redis, FLUSH_QUEUE, body)
+    with Celery(broker=redis_url) as stock:
+        stock.send_task(FLUSH_COUNTERS, queue=FLUSH_QUEUE)
+
+    eventually(lambda: services.status()["dead_letters"] == len(BODIES))
+    eventually(lambda: not services.redis.llen(FLUSH_QUEUE))
+    assert worker.alive()
+    assert "Traceback" not in worker.said()
+
+
+def put(client: redis.Redis, queue: str, body: list[Any]) -> None:
+    """A message with this body, as a Celery client would send a right one."""
+    message = {
+        "body": b64encode(json.dumps(body).encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"lang": "py", "task": FLUSH_COUNTERS, "id": uuid4().hex},
+        "properties": {
+            "correlation_id": "x",
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "delivery_tag": uuid4().hex,
+            "body_encoding": "base64",
+        },
+    }
+    client.lpush(queue, json.dumps(message))
+
+
+BROADCASTS = [
+    *("null", "[]", "5", "{}", '{"properties": null}', '{"properties": {}, "body": 5}'),
+    '{"properties": {"delivery_tag": {}}, "headers": 1}',
+]
+
+
+def test_a_broadcast_that_makes_no_sense_ends_no_worker(
+    services: Services, workers: Workers, redis_url: str
+) -> None:
+    started = [workers.start(kind) for kind in ("events", "flush")]
+    with Celery(broker=redis_url) as stock:
+        eventually(lambda: len(stock.control.ping(timeout=0.5)) == len(started))
+        for message in BROADCASTS:
+            services.redis.publish("/0.celery.pidbox", message)
+
+        eventually(lambda: len(stock.control.ping(timeout=0.5)) == len(started))
+    for worker in started:
+        assert worker.alive()
+        assert worker.said().count("a broadcast to celery.pidbox is dropped") == len(BROADCASTS)
