@@ -232,8 +232,13 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _check_directory(cls, value: Path) -> Path:
-        directory = value.expanduser()
-        if directory.exists() and not directory.is_dir():
+        try:
+            directory = value.expanduser()
+            is_file = directory.exists() and not directory.is_dir()
+        except (OSError, RuntimeError) as error:  # a name too long, a home that is not there
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ValueError(f"cannot be a directory ({reason}); name one") from None
+        if is_file:
             raise ValueError("is a file; name a directory")
         return directory
 

@@ -46,17 +46,23 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Tell the user something that is no result."""
-    sys.stderr.write(f"analytics: {text}\n")
+    """Tell the user something that is no result. What is not printable is escaped, since it may
+    repeat what was given; lines stay lines."""
+    shown = "\n".join(_escape(line) for line in text.split("\n"))
+    sys.stderr.write(f"analytics: {shown}\n")
     sys.stderr.flush()
 
 
 def one_line(text: str, longest: int = 120) -> str:
     """Text from outside, fit to be shown: control characters escaped, cut when long."""
-    shown = "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text
-    )
+    shown = _escape(text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _escape(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _cell(value: object) -> Text:

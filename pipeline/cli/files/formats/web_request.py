@@ -109,10 +109,12 @@ def is_host_name(text: str) -> bool:
 def parse_number(name: str, value: object) -> int:
     """A number of the log, written as one or as text; `-`, which servers write for 0, is 0."""
     try:
-        if value in _NO_VALUE or value is None:
+        if value is None:
             return 0
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError
+        if value in _NO_VALUE:
+            return 0
         return int(value)
     except (ValueError, OverflowError):
         raise RejectedLine(f"{name} must be a number, not {cut(str(value))}") from None

@@ -175,3 +175,10 @@ def test_an_ndjson_line_that_is_no_object_is_rejected_with_the_reason(
         parse_ndjson(line)
 
     assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [{}, [], {"a": 1}, True])
+def test_a_status_that_is_no_number_rejects_its_line(status: Any) -> None:
+    line = json.dumps({**TRAEFIK, "DownstreamStatus": status})
+    with pytest.raises(RejectedLine, match="status must be a number"):
+        build_traefik_parser("page_view")(line)
