@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench chaos attacks path
+.PHONY: help install run test lint bench chaos attacks fuzz path
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -13,6 +13,9 @@ ARGS ?=
 KILLS ?= 20
 SEED ?=
 CONTROL ?=
+
+# How long `make fuzz` goes on trying.
+MINUTES ?= 10
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -40,6 +43,9 @@ chaos: install  ## Kill processes at random and check the counts: KILLS=20 SEED=
 
 attacks: install  ## Measure honest clients beside attackers, 20 minutes: ARGS="--only slow ids"
 	.venv/bin/python -m tests.attacks $(ARGS)
+
+fuzz: install  ## Try whatever clients, queues and files may hold: MINUTES=10
+	ANALYTICS_TEST_FUZZ_SECONDS=$$(($(MINUTES) * 60)) .venv/bin/python -m pytest tests/fuzz $(ARGS)
 
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)

@@ -10,23 +10,22 @@ import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
+from tests.fuzz.budget import fuzz
 from tests.fuzz.collector_strategies import pixel_queries, requests
+from tests.fuzz.memory import MAY_GROW_BYTES, memory_bytes
 from tests.helpers.support import Workers
 from tests.helpers.web_process import WebProcess, lately, wait_until_consumed
 
 EXAMPLES = 400
 ANSWERS = {200, 202, 204, 400, 403, 405, 413, 415}
 """Of requests with a valid key, none of which is slow, too frequent or at a bad time."""
-MAY_GROW_BYTES = 48 * 2**20
-"""What memory may be had on top of what a warm server has: buffers of the allocator, and caches."""
 NO_LIMITS = dict.fromkeys(
     ("KEY_EVENTS_PER_S", "PAGE_KEY_EVENTS_PER_S", "ADDRESS_REQUESTS_PER_S"), "0"
 )
@@ -78,11 +77,6 @@ def client(web: WebProcess, key: str) -> Iterator[Client]:
     client.close()
 
 
-def memory_bytes(web: WebProcess) -> int:
-    status = Path(f"/proc/{web.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
 def count_all(services: Services, workers: Workers) -> None:
     """Have a worker count what was accepted: none of it may be a dead letter."""
     workers.start("events")
@@ -106,32 +100,30 @@ def check_answer(status: int, body: bytes) -> None:
 def test_any_body_is_answered_and_what_is_taken_is_counted(
     web: WebProcess, client: Client, services: Services, workers: Workers
 ) -> None:
-    before_bytes = memory_bytes(web)
+    before_bytes = memory_bytes(web.pid)
 
     @given(request=requests())
-    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     def check(request: tuple[str, str, dict[str, str], bytes]) -> None:
         check_answer(*client.send(*request))
         client.track("others")
 
-    check()
+    tried = fuzz(check, EXAMPLES)
 
-    assert memory_bytes(web) - before_bytes < MAY_GROW_BYTES
+    assert memory_bytes(web.pid) - before_bytes < MAY_GROW_BYTES
     assert "Traceback" not in web.said()
     count_all(services, workers)
-    assert services.stats.count("others", *lately()) >= EXAMPLES
+    assert services.stats.count("others", *lately()) >= tried
 
 
 def test_any_query_of_a_pixel_is_answered_and_what_is_taken_is_counted(
     web: WebProcess, client: Client, services: Services, workers: Workers
 ) -> None:
     @given(query=pixel_queries)
-    @settings(max_examples=EXAMPLES // 2, suppress_health_check=list(HealthCheck))
     def check(query: list[tuple[str, str]]) -> None:
         target = "/pixel.gif?" + urlencode(query, errors="surrogatepass")
         check_answer(*client.send("GET", target))
 
-    check()
+    fuzz(check, EXAMPLES // 2)
 
     assert "Traceback" not in web.said()
     count_all(services, workers)
@@ -141,7 +133,7 @@ def test_gzip_bombs_take_no_memory(web: WebProcess, client: Client) -> None:
     bomb = gzip.compress(b'{"event": "' + bytes(200 * 2**20) + b'"}')
     assert len(bomb) < 500 * 1024  # as large as a batch may be
     twice = gzip.compress(bomb)
-    before_bytes = memory_bytes(web)
+    before_bytes = memory_bytes(web.pid)
 
     for body in [bomb, twice] * 10:
         for path in ("/v1/batch", "/v1/track", "/track", "/api/event"):
@@ -150,13 +142,13 @@ def test_gzip_bombs_take_no_memory(web: WebProcess, client: Client) -> None:
             client.close()  # the server has not read all of it
 
     client.track("others")
-    assert memory_bytes(web) - before_bytes < MAY_GROW_BYTES
+    assert memory_bytes(web.pid) - before_bytes < MAY_GROW_BYTES
 
 
 def test_ten_thousand_names_are_counted_in_bounded_memory(
     web: WebProcess, client: Client, services: Services, workers: Workers
 ) -> None:
-    before_bytes = memory_bytes(web)
+    before_bytes = memory_bytes(web.pid)
     for first in range(0, 10_000, 500):
         batch = [{"type": "track", "event": f"name {n}"} for n in range(first, first + 500)]
         body = json.dumps({"batch": batch}).encode()
@@ -165,7 +157,7 @@ def test_ten_thousand_names_are_counted_in_bounded_memory(
         headers = {"User-Agent": f"browser {n}" * 50, "Origin": f"https://site{n}.example"}
         client.send("POST", "/v1/track", headers, b'{"event": "named"}')
 
-    assert memory_bytes(web) - before_bytes < MAY_GROW_BYTES
+    assert memory_bytes(web.pid) - before_bytes < MAY_GROW_BYTES
     count_all(services, workers)
     assert services.stats.count("name 9999", *lately()) == 1
     assert services.stats.count("named", *lately()) == 2_000
@@ -178,7 +170,7 @@ def test_slow_bodies_hold_up_nobody_and_take_bounded_memory(
         "POST /v1/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n"
         f"Authorization: Basic {b64encode(f'{key}:'.encode()).decode()}\r\n\r\n"
     ).encode()
-    before_bytes = memory_bytes(web)
+    before_bytes = memory_bytes(web.pid)
     with ExitStack() as stack:
         slow = [
             stack.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=30))
@@ -189,7 +181,7 @@ def test_slow_bodies_hold_up_nobody_and_take_bounded_memory(
         for _ in range(200):
             client.track("others")
         # 64 MiB are there for bodies that are under way; past that they are told to come back.
-        assert memory_bytes(web) - before_bytes < 3 * MAY_GROW_BYTES
+        assert memory_bytes(web.pid) - before_bytes < 3 * MAY_GROW_BYTES
         answers = [one.recv(1_000).split(b"\r\n", 1)[0] for one in slow]
 
     assert set(answers) <= {b"HTTP/1.1 408 Request Timeout", b"HTTP/1.1 503 Service Unavailable"}

@@ -7,11 +7,12 @@ import warnings
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.event.model import Event
 from pipeline.services import Services
+from tests.fuzz.budget import fuzz
 from tests.helpers.support import Workers, count_events
 from tests.helpers.web_process import WebProcess
 
@@ -53,12 +54,11 @@ def test_the_api_does_what_its_openapi_document_says(web: WebProcess, services: 
         right, wrong = (operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
 
         @given(case=right | wrong)
-        @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
         def check(case: schemathesis.Case) -> None:
             response = case.call(headers=headers, timeout=30)
             assert "Traceback" not in response.text
             case.validate_response(response, headers=headers, excluded_checks=NOT_SAID)
 
-        check()
+        fuzz(check, EXAMPLES, parts=len(asked))
 
     assert "Traceback" not in web.said()
