@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.counting.apply import Counters
@@ -89,6 +89,9 @@ names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_
 
 
 @given(*[st.tuples(names | st.just(""), names, names)] * 2)
+@example(("", "ab", "c"), ("", "a", "bc"))
+@example(("a", "b", "c"), ("", "ab", "c"))
+@example(("", "a", "b"), ("a", "b", "b"))
 def test_two_ids_have_one_digest_only_where_source_and_type_are_the_same(
     one: tuple[str, str, str], other: tuple[str, str, str]
 ) -> None:
