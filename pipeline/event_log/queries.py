@@ -30,7 +30,7 @@ from pipeline.postgres.tables import events
 
 _ROWS_AT_ONCE = 5_000
 _ROWS_OF_A_PAGE_AT_ONCE = 100
-_MAX_PAGE_CHARACTERS = 4 * 1024 * 1024
+_MAX_PAGE_CHARACTERS = 1024 * 1024
 """Properties on a page, about: what several readers ask for at once must fit into memory."""
 _BEHIND = text(
     "(events.timestamp < :at OR "

@@ -37,7 +37,7 @@ class ConnectionLimits:
     """For the whole body, however fast: at the least rate it could take 500 s."""
     unread_body_s: float = 30.0
     """For the rest of a body when the response is sent: not all clients read before they end."""
-    held_bytes: int = 64 * 1024 * 1024
+    held_bytes: int = 32 * 1024 * 1024
     """Bodies that wait to be read and answers that wait to be sent, of all connections together."""
     connections: int = 8_000
     """At once: each costs some 15 KB, so this bounds memory as well as open files."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import httptools
 from starlette.types import Receive, Scope, Send
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -62,6 +63,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connections, self._limits = connections, connections.limits
         self._application = self.app
         self._stage: tuple[_Stage, int] | None = None
+        self._answered: RequestResponseCycle | None = None
         self._stage_since_s = self._window_since_s = self._unsent_since_s = 0.0
         self._requests = self._received = self._window_received = self._unsent = 0
         self._beside_body = 0
@@ -81,6 +83,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """The connection has ended."""
         self._connections.remove(self)
         super().connection_lost(exc)
+        # uvicorn does this for the newest request alone: an answer to one before would be written
+        # to a closed socket, and a stream would never end.
+        for cycle in (self._answered, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived: of a head, of a body, or of both."""
@@ -128,6 +137,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._beside_body = 0
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     # What the limits ask
 

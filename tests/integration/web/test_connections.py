@@ -207,6 +207,23 @@ def test_the_factory_serves_nothing_where_it_cannot_be_safe(
         assert "Run `analytics web` instead" in web.said()
 
 
+def test_a_stream_with_a_request_behind_it_ends_with_its_connection(
+    workers: Workers, services: Services, key: str
+) -> None:
+    token = AccessKeyStore(services.redis, services.keys).create("read", "tests")[1]
+    web = WebProcess(workers).start()
+    stream = f"GET /api/stats/live?token={token} HTTP/1.1\r\nHost: x\r\n\r\n"
+    behind = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(web) as client:
+        client.sendall((stream + behind).encode())
+        assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+    assert send(web, key) == 200
+    assert web.process is not None
+    assert web.process.stop() == 0
+    assert "Traceback" not in web.said()
+    assert "Cancel" not in web.said()
+
+
 def test_a_signal_ends_a_server_under_attack(workers: Workers, key: str) -> None:
     web = WebProcess(workers).start()
     with attackers(web, [b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"] * 50):

@@ -26,9 +26,11 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": (address, 1_234), "sockname": ("192.0.2.2", 80)})
         self.written = b""
         self.unsent = 0
-        self.is_closed = self.is_aborted = self.reads = False
+        self.is_closed = self.is_aborted = self.is_lost = self.reads = False
 
     def write(self, data: Any) -> None:
+        if self.is_lost:
+            raise RuntimeError("the handler is closed")
         self.written += bytes(data)
 
     def get_write_buffer_size(self) -> int:
@@ -57,6 +59,7 @@ class Server:
         self.loop = asyncio.new_event_loop()
         self.connections = Connections(limits, proxies)
         self.bodies: list[bytes] = []
+        self.released = asyncio.Event()
         self.refused: list[BodyTooSlow] = []
         config = uvicorn.Config(
             self.answer, log_config=None, lifespan="off", ws="none", interface="asgi3"
@@ -73,7 +76,7 @@ class Server:
         except BodyTooSlow as refused:
             self.refused.append(refused)
         if path == "/waits":
-            await asyncio.Event().wait()
+            await self.released.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -216,6 +219,20 @@ def test_pipelined_requests_past_a_number_end_the_connection_after_their_answers
     assert wire.written.count(b"HTTP/1.1 200") == MAX_PIPELINED + 1
     assert wire.written.count(b"connection: close") == 1
     assert wire.is_closed
+
+
+def test_no_request_is_answered_on_a_connection_that_is_lost(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    protocol, wire = server.connect()
+    protocol.data_received(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+    server.run()
+    wire.is_lost = wire.is_closed = True
+    protocol.connection_lost(None)
+    server.released.set()
+    server.run()
+    assert wire.written == b""
+    assert caplog.records == []
 
 
 def test_no_answer_to_another_request_is_taken_for_that_to_garbage(server: Server) -> None:
