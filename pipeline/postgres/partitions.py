@@ -32,6 +32,10 @@ _NOT_NOW = ("55P03", "23514")
 """SQLSTATE: lock timeout; the default partition has got rows of that time meanwhile."""
 
 _DELETED_AT_ONCE = 10_000
+_LARGE_BYTES = 64 * 1024 * 1024
+"""Size of a default partition that Postgres reads in a tenth of a second."""
+_RULED_OUT = "analytics_ruled_out"
+"""A constraint of the default partition while a partition is made ahead."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +85,10 @@ def make_ahead(engine: Engine, today: date, months: int) -> None:
     for _ in range(months):
         needed.append(begin_next_month(needed[-1]))
     for table in PARTITIONED_BY_MONTH:
-        _make_missing(engine, table, [_of_month(table, begin_month(day)) for day in needed])
+        _make_ahead(engine, table, [_of_month(table, begin_month(day)) for day in needed], today)
     for table in PARTITIONED_BY_DAY:
         days = list_days(today, today + timedelta(days=DAYS_AHEAD))
-        _make_missing(engine, table, [_of_day(table, day) for day in days])
+        _make_ahead(engine, table, [_of_day(table, day) for day in days], today)
 
 
 def existing(connection: Connection, table: Table) -> list[Partition]:
@@ -176,19 +180,36 @@ def _ensure(engine: Engine, table: Table, rows: Counter[Partition]) -> None:
         logger.warning("some rows go to the default partition of %s: %s", table.name, error.orig)
 
 
-def _make_missing(engine: Engine, table: Table, partitions: Iterable[Partition]) -> None:
+def _make_ahead(engine: Engine, table: Table, partitions: Iterable[Partition], today: date) -> None:
     with engine.connect() as connection:
         present = _present(connection, table)
+        size = text(f"SELECT pg_relation_size('{table.name}_default')")
+        is_large = connection.execute(size).scalar_one() > _LARGE_BYTES
     for partition in partitions:
         if partition.name not in present:
+            if is_large and partition.first > today + timedelta(days=2):
+                _rule_out(engine, table, partition)
             _make(engine, table, partition)
+
+
+def _rule_out(engine: Engine, table: Table, partition: Partition) -> None:
+    """Have Postgres make sure that the default partition has no rows of a time for which none can
+    come yet. Attaching would do that too, and hold up all that reads or adds old rows meanwhile."""
+    name = f"{table.name}_default"
+    outside = f"{_key(table)} IS NULL OR NOT ({_is_inside(table, partition)})"
+    with engine.begin() as connection:
+        _lock(connection)
+        connection.execute(text(f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {_RULED_OUT}"))
+        connection.execute(
+            text(f"ALTER TABLE {name} ADD CONSTRAINT {_RULED_OUT} CHECK ({outside}) NOT VALID")
+        )
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {name} VALIDATE CONSTRAINT {_RULED_OUT}"))
 
 
 def _shares_default(connection: Connection, table: Table, partition: Partition) -> bool:
     """Whether the default partition holds rows of that time: then it keeps all of them."""
-    first, end = (_bound(table, day) for day in (partition.first, partition.end))
-    key = _key(table)
-    inside = f"{key} >= '{first}' AND {key} < '{end}'"
+    inside = _is_inside(table, partition)
     found = connection.execute(text(f"SELECT 1 FROM {table.name}_default WHERE {inside} LIMIT 1"))
     return found.first() is not None
 
@@ -231,6 +252,9 @@ def _make(engine: Engine, table: Table, partition: Partition) -> None:
                 f"FOR VALUES FROM ('{first}') TO ('{end}')"
             )
         )
+        connection.execute(
+            text(f"ALTER TABLE {table.name}_default DROP CONSTRAINT IF EXISTS {_RULED_OUT}")
+        )
 
 
 def _bound(table: Table, day: date) -> str:
@@ -241,6 +265,11 @@ def _bound(table: Table, day: date) -> str:
 
 def _key(table: Table) -> str:
     return "timestamp" if table in PARTITIONED_BY_DAY else "date"
+
+
+def _is_inside(table: Table, partition: Partition) -> str:
+    first, end = (_bound(table, day) for day in (partition.first, partition.end))
+    return f"{_key(table)} >= '{first}' AND {_key(table)} < '{end}'"
 
 
 def _is_older(table: Table, before: date) -> str:

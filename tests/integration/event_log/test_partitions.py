@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.event import listens_for
 
 from pipeline.event.model import Event
 from pipeline.postgres import partitions
@@ -141,3 +142,29 @@ def test_partitions_that_an_earlier_version_made_for_old_days_stay_in_use(
     assert pruned.dropped[:3] == [*reversed(names[1:])]
     assert "events_default" in pruned.emptied
     assert execute(services, "SELECT count(*) FROM events") == [(0,)]
+
+
+def test_a_large_default_partition_is_not_searched_while_a_partition_is_attached(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads and the archiving of old days would wait meanwhile."""
+    monkeypatch.setattr(partitions, "_LARGE_BYTES", 0)
+    execute(services, "INSERT INTO events SELECT 'a', '1999-01-01Z' FROM generate_series(1, 9)")
+    said: list[str] = []
+
+    @listens_for(services.engine, "connect")
+    def listen(connection: Any, _: Any) -> None:
+        connection.add_notice_handler(lambda one: said.append(one.message_primary))
+        connection.execute("SET client_min_messages = debug1")
+        connection.commit()
+
+    services.engine.dispose()
+    today = date(2040, 1, 15)
+    partitions.make_ahead(services.engine, today, 1)
+    partitions.make_ahead(services.engine, today, 2)  # a crash may have left a constraint
+    implied = [one for one in said if "default partition" in one and "implied" in one]
+    assert len([one for one in implied if '"events_default"' in one]) == 5  # not the next two days
+    assert execute(services, "SELECT count(*) FROM events_default") == [(9,)]
+    left = "SELECT conname FROM pg_constraint WHERE conname = 'analytics_ruled_out'"
+    assert execute(services, left) == []
+    execute(services, "INSERT INTO events SELECT 'a', '2050-01-01Z'")
