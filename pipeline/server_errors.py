@@ -112,6 +112,15 @@ def find_server(error: BaseException) -> Server | None:
     return None
 
 
+def is_server_away(error: BaseException) -> bool:
+    """Whether this is about a server that does not answer: the same may succeed later."""
+    for one in walk_causes(error):
+        found = diagnose(one)
+        if isinstance(one, ServerUnavailable) or (found and found.fault is Fault.AWAY):
+            return True
+    return False
+
+
 def walk_causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what it was raised from (`raise … from`)."""
     seen: list[BaseException] = []

@@ -1,7 +1,6 @@
 """The command's frame: its tree of commands, its exit codes, and errors as one line.
 
-Exit codes: 0 done; 1 it could not be done, and the line on standard error says what to do; 2 the
-command was written wrongly; 130 stopped by Ctrl-C.
+Its exit statuses are those of `EXIT_STATUSES`.
 """
 
 from __future__ import annotations
@@ -31,8 +30,14 @@ from pipeline.cli.commands import (
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain
 from pipeline.cli.output import warn
+from pipeline.server_errors import is_server_away
 
+SERVER_AWAY = 3
 INTERRUPTED = 130
+EXIT_STATUSES = (
+    "0 done; 1 not done, or done and something was found (`audit`: counts differ); 2 written "
+    "wrongly; 3 a server does not answer, so try again; 130 stopped by Ctrl-C."
+)
 
 app = typer.Typer(
     # Help that rich lays out takes twice as long to appear.
@@ -41,7 +46,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: analytics up --example",
+    epilog=f"Example: analytics up --example\n\nExit status: {EXIT_STATUSES}",
 )
 
 
@@ -106,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.stdout.flush()
         except OSError:  # the line says so already; Python would repeat it and exit with 120
             _drop_output()
-        sys.exit(1)
+        sys.exit(SERVER_AWAY if is_server_away(error) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -48,7 +48,8 @@ def archive(as_json: Json = False) -> None:
 def audit(first: First = None, last: Last = None, as_json: Json = False) -> None:
     """Compare the archive with the counters, by event type and hour.
 
-    Changes nothing. Without days, the last seven. Exits with 1 when something differs.
+    Changes nothing. Without days, the last seven. Exit status 1 when something differs, 3
+    when a server does not answer.
     """
     days = read_days(first, last) or (today() - timedelta(days=_AUDITED_DAYS - 1), today())
     with open_services() as services:
