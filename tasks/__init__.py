@@ -4,6 +4,7 @@
 where this process's settings say.
 """
 
+import tasks.worker.control_commands  # noqa: F401 - takes the place of Celery's
 from pipeline.producer.celery_tasks import track_event, track_events
 from tasks.app import app
 from tasks.consumer.heartbeat import HeartbeatStep

@@ -29,7 +29,7 @@ from pipeline.postgres.engine import check_postgres
 from pipeline.producer import rabbitmq
 from pipeline.redis.client import check_redis
 from pipeline.services import Services, connect, connect_counters
-from tasks.transport import transport
+from tasks.transport import bounded_compression, transport
 from tasks.worker import stopping
 from tasks.worker.checked_task import CheckedTask
 
@@ -91,6 +91,7 @@ def celery_options() -> dict[str, Any]:
 
 
 transport.install()
+bounded_compression.install()
 app = OwnCelery("analytics", task_cls=CheckedTask)
 app.add_defaults(celery_options)
 if "flower.command" in sys.modules:  # Celery's command line loads it before any app

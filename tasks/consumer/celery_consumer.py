@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import Reject
@@ -16,6 +17,7 @@ from celery.worker import consumer
 from pipeline.contract import TAG_PREFIX
 from pipeline.counting.batch import BadEvent, Delivery
 from tasks.consumer.applying import apply_patiently
+from tasks.transport.unacknowledged import SERVER_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,23 @@ class Consumer(consumer.Consumer):
             for step in consumer.Consumer.Blueprint.default_steps
             if not step.endswith(":DelayedDelivery")
         )
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        """What takes a message. One that breaks Celery's code must not end the worker: it would
+        return to its queue, and end the next one."""
+        handle = super().create_task_handler(*args, **kwargs)
+        lost = (*SERVER_ERRORS, *self.connection_errors, *self.channel_errors)
+
+        def handle_or_bury(message: Any) -> Any:
+            try:
+                return handle(message)
+            except lost:
+                raise
+            except Exception as error:
+                self._bury(message, f"breaks Celery's code: {error!r:.500}")
+                return None
+
+        return handle_or_bury
 
     def connection_for_write(self, url: str | None = None, heartbeat: float | None = None) -> Any:
         """The connection for what monitors see. Without confirms: while RabbitMQ is short of memory

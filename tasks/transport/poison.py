@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 from kombu.transport import virtual
@@ -27,6 +29,22 @@ def bury(channel: Any, tag: str, raw: bytes, error: Exception) -> None:
     with channel.conn_or_acquire() as client:
         _BURY_SCRIPT.run(client, keys=keys, args=[tag, raw, f"message: {reason}"])
     virtual.QoS.ack(channel.qos, tag)
+
+
+def receive_broadcast(
+    receive_one: Callable[[Any], Any], client: Any, server_errors: tuple[type[Exception], ...]
+) -> Any:
+    """Receive a message for all workers with kombu's `receive_one`. Of one that is nested too deep
+    to be read, Empty is raised, which kombu passes over."""
+    try:
+        return receive_one(client)
+    except Empty:
+        raise
+    except server_errors:
+        raise
+    except Exception as error:
+        logger.error("a broadcast cannot be read and is dropped: %s", _describe(error))
+        raise Empty from error
 
 
 def drop_broadcast(exchange: str, error: Exception) -> None:

@@ -71,9 +71,7 @@ class Channel(redis.Channel):
 
     QoS = QoS
     from_transport_options = (
-        *redis.Channel.from_transport_options,
-        "dead_letters_key",
-        "totals_key",
+        *(*redis.Channel.from_transport_options, "dead_letters_key", "totals_key"),
     )
     dead_letters_key = "analytics:dead"
     totals_key = "analytics:totals"
@@ -297,6 +295,9 @@ class Channel(redis.Channel):
             return None
         self.qos.append(message, tag)
         return message
+
+    def _receive_one(self, c: Any) -> Any:
+        return poison.receive_broadcast(super()._receive_one, c, SERVER_ERRORS)
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
         try:

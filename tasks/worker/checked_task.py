@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import InvalidTaskError
 
+from pipeline.contract import TRACK_EVENT, TRACK_EVENTS
+
+MAX_ETA = timedelta(minutes=1)
+"""How far ahead a job may be due. A worker holds it until then, and one more each time that the
+message returns after the visibility timeout. (Events may wait: they have come, and must count.)"""
+
+_MAX_ID_CHARACTERS = 255
 _PAIR = 2
 _CALLBACKS = ("callbacks", "errbacks", "chain", "chord")
 
@@ -19,7 +27,9 @@ class CheckedTask(Task):
 
     Celery hands time limits to a timer as they are. One that is no number ends the worker, the
     message returns to its queue, and so ends the next one. Arguments that a task does not take and
-    callbacks that are none would be a traceback in the log and a message lost.
+    callbacks that are none would be a traceback in the log and a message lost. Stamps it reads
+    after it has taken a place in the pool: one that cannot be read keeps the place, and a worker
+    with one place stands still for ever.
     """
 
     abstract = True
@@ -27,11 +37,16 @@ class CheckedTask(Task):
     def start_strategy(self, app: Celery, consumer: Any, **options: Any) -> Callable[..., Any]:
         """What the worker does with a message of this task."""
         handle = super().start_strategy(app, consumer, **options)
+        is_event = self.name in (TRACK_EVENT, TRACK_EVENTS)
 
         def check_and_handle(message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
             for fields in (message.headers, body):  # of the second protocol, and of the first
                 if isinstance(fields, dict):
                     check_time_limits(fields.get("timelimit"))
+                    check_stamps(fields)
+                    check_id(fields.get("id", ""))
+                    if not is_event:
+                        check_eta(fields.get("eta"), datetime.now(UTC))
             self._check_body(message, body)
             return handle(message, body, *args, **kwargs)
 
@@ -82,7 +97,7 @@ def check_time_limits(limits: object) -> None:
     if limits is None:
         return
     if not isinstance(limits, list | tuple) or len(limits) != _PAIR:
-        raise InvalidTaskError(f"timelimit {limits!r} is not a pair of time limits")
+        raise InvalidTaskError(f"timelimit {_cut(limits)} is not a pair of time limits")
     for limit in limits:
         if limit is not None and (
             isinstance(limit, bool)
@@ -90,4 +105,44 @@ def check_time_limits(limits: object) -> None:
             or not math.isfinite(limit)
             or limit <= 0
         ):
-            raise InvalidTaskError(f"timelimit {limits!r}: {limit!r} is not a number of seconds")
+            raise InvalidTaskError(
+                f"timelimit {_cut(limits)}: {_cut(limit)} is not a number of seconds"
+            )
+
+
+def check_stamps(fields: Mapping[str, Any]) -> None:
+    """Raise `InvalidTaskError` unless the stamps are an object, and their names a list of texts."""
+    names, stamps = fields.get("stamped_headers"), fields.get("stamps")
+    if names is not None and not (
+        isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    ):
+        raise InvalidTaskError(f"stamped_headers {_cut(names)} is not a list of names")
+    if stamps is not None and not isinstance(stamps, dict):
+        raise InvalidTaskError(f"stamps {_cut(stamps)} is not an object of names and values")
+
+
+def check_id(task_id: object) -> None:
+    """Raise `InvalidTaskError` unless this is a text of a bounded length."""
+    if not isinstance(task_id, str) or len(task_id) > _MAX_ID_CHARACTERS:
+        raise InvalidTaskError(
+            f"id {_cut(task_id)} is not a text of at most {_MAX_ID_CHARACTERS} characters"
+        )
+
+
+def check_eta(eta: object, now: datetime) -> None:
+    """Raise `InvalidTaskError` for a time further ahead than `MAX_ETA`. What is no time Celery
+    refuses by itself."""
+    if not isinstance(eta, str):
+        return
+    try:
+        due = datetime.fromisoformat(eta)
+        ahead = due.replace(tzinfo=due.tzinfo or UTC) - now
+    except (ValueError, OverflowError):
+        return
+    if ahead > MAX_ETA:
+        raise InvalidTaskError(f"eta {eta!r} is more than {MAX_ETA.seconds} s ahead")
+
+
+def _cut(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_ID_CHARACTERS else f"{text[:_MAX_ID_CHARACTERS]}…"

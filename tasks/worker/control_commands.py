@@ -1,0 +1,85 @@
+"""Control commands whose arguments Celery believes: here they are checked first.
+
+A time limit that is no number ends a worker at its next task; a pool grows by any number of
+processes, and shrinks to none, which runs nothing. What adds or cancels a consumer runs later,
+where an error ends the worker.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+from celery.exceptions import InvalidTaskError
+from celery.worker import control
+
+from tasks.worker.checked_task import check_time_limits
+
+MAX_PROCESSES = 64
+"""Of a worker's pool, grown by command. `-c` may start more."""
+
+_MAX_NAME_CHARACTERS = 255
+_EXCHANGE_TYPES = ("direct", "topic", "fanout")
+
+_grow, _shrink, _limit = control.pool_grow, control.pool_shrink, control.time_limit
+_add, _cancel = control.add_consumer, control.cancel_consumer
+
+
+@control.control_command(args=[("n", int)], signature="[N=1]")
+def pool_grow(state: Any, n: object = 1, **options: Any) -> Any:
+    """Grow the pool by n processes."""
+    if not _is_number(n) or state.consumer.pool.num_processes + n > MAX_PROCESSES:
+        return control.nok(f"a pool may have {MAX_PROCESSES} processes; n={n!r:.50} is refused")
+    return _grow(state, n, **options)
+
+
+@control.control_command(args=[("n", int)], signature="[N=1]")
+def pool_shrink(state: Any, n: object = 1, **options: Any) -> Any:
+    """Shrink the pool by n processes."""
+    if not _is_number(n) or state.consumer.pool.num_processes - n < 1:
+        return control.nok(f"a pool needs a process; n={n!r:.50} is refused")
+    return _shrink(state, n, **options)
+
+
+@control.control_command(
+    args=[("task_name", str), ("soft", float), ("hard", float)],
+    signature="<task_name> <soft_secs> [hard_secs]",
+)
+def time_limit(
+    state: Any, task_name: Any = None, hard: Any = None, soft: Any = None, **options: Any
+) -> Any:
+    """Set the time limits of a task."""
+    try:
+        check_time_limits([hard, soft])
+    except InvalidTaskError as error:
+        return control.nok(f"{error}")
+    return _limit(state, task_name, hard=hard, soft=soft, **options)
+
+
+@control.control_command(
+    args=[("queue", str), ("exchange", str), ("exchange_type", str), ("routing_key", str)],
+    signature="<queue> [exchange [type [routing_key]]]",
+)
+def add_consumer(
+    state: Any, queue: Any, exchange: Any = None, exchange_type: Any = None, routing_key: Any = None
+) -> Any:
+    """Consume from a queue too."""
+    names = [name for name in (exchange, routing_key) if name is not None]
+    if not all(map(_is_name, [queue, *names])) or exchange_type not in (None, *_EXCHANGE_TYPES):
+        return control.nok("queue, exchange and routing key are texts, the type is direct")
+    return _add(state, queue, exchange, exchange_type, routing_key)
+
+
+@control.control_command(args=[("queue", str)], signature="<queue>")
+def cancel_consumer(state: Any, queue: Any, **_: Any) -> Any:
+    """Consume no longer from a queue."""
+    if not _is_name(queue):
+        return control.nok("a queue's name is a text")
+    return _cancel(state, queue)
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= _MAX_NAME_CHARACTERS
+
+
+def _is_number(n: object) -> TypeGuard[int]:
+    return isinstance(n, int) and not isinstance(n, bool) and n > 0
