@@ -78,7 +78,7 @@ def cancel_consumer(state: Any, queue: Any, **_: Any) -> Any:
 
 
 def _is_name(text: object) -> bool:
-    return isinstance(text, str) and 0 < len(text) <= _MAX_NAME_CHARACTERS
+    return isinstance(text, str) and 0 < len(text) <= _MAX_NAME_CHARACTERS and text.isprintable()
 
 
 def _is_number(n: object) -> TypeGuard[int]:

@@ -14,6 +14,7 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from pipeline.event.pseudonyms import pseudonym
 from pipeline.producer import rabbitmq
 from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event, track_events
@@ -254,3 +255,49 @@ def test_events_taken_over_http_count_once_and_while_it_is_away_clients_are_told
         eventually(lambda: web.post("/v1/batch", {"batch": batch}).status == 200, 60)
     eventually(lambda: books(services)["duplicate"] >= 100)
     assert counted_here(services.redis) == {"sale": 50}
+
+
+@pytest.mark.parametrize("kind", ["events", "flush"])
+def test_no_message_ends_a_worker(
+    broker_url: str, services: Services, workers: Workers, kind: str
+) -> None:
+    """Celery lets an error of its own code end the worker, and the broker sends the message on."""
+    task = "analytics.track_event" if kind == "events" else "analytics.flush_counters"
+    queue = f"analytics.{kind}"
+    worker = workers.start(kind, BROKER_URL=broker_url)
+    body = {"content_type": "application/json", "content_encoding": "utf-8"}
+    odd = [
+        *({"task": []}, {"id": 7}, {"id": []}, {"eta": 7}, {"eta": False}, {"expires": []}),
+        *({"stamped_headers": 5}, {"stamps": 5}, {"timelimit": ["x", "y"]}, {"compression": []}),
+    ]
+    deep = b"[[" + b"[" * 900 + b"]" * 900 + b"],{},{}]"
+    bodies = [b"[]", b"[[]]", b"7", b"{}", b"[" * 100_000, b"\xff", b"[7,8,9]", deep]
+    with Connection(broker_url) as connection, connection.Producer() as stranger:
+        for header in odd:
+            headers = {"task": task, "id": str(uuid4()), **header}
+            stranger.publish(b"[[],{},{}]", routing_key=queue, headers=headers, **body)
+        for text in bodies:
+            headers = {"task": task, "id": str(uuid4())}
+            stranger.publish(text, routing_key=queue, headers=headers, **body)
+    send_as_stock_client(broker_url, task, ["sale"] if kind == "events" else [], str(uuid4()))
+
+    eventually(lambda: dead_letters.count_waiting(services.redis, services.keys) >= len(odd))
+    eventually(lambda: rabbitmq.queue_depth(broker_url, queue) == 0)
+    track_event.delay("page_view", timestamp=NOW)
+    if kind == "events":
+        eventually(lambda: counted(services) == 1)
+    assert worker.alive()
+    assert "Unrecoverable" not in worker.said()
+
+
+def test_user_ids_become_pseudonyms_through_rabbitmq(
+    broker_url: str, services: Services, workers: Workers
+) -> None:
+    secret, hashed = "a secret of the tests, long enough", "ab" * 32
+    workers.start("events", BROKER_URL=broker_url, USER_ID_SECRET=secret)
+    track_event.delay("sale", "ann", timestamp=NOW)
+    track_event.delay("sale", hashed, timestamp=NOW)
+    eventually(lambda: books(services)["counted"] == 2)
+    for user_id in ("ann", hashed):
+        assert services.stats.user_counts(pseudonym(secret, user_id)) == {"sale": {TODAY: 1}}
+        assert services.stats.user_counts(user_id) == {}
