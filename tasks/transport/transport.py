@@ -50,6 +50,8 @@ _DELIVERY_SLICE_S = 0.05
 
 _LOOK, _FETCH, _PING, _REST, _BRPOP = "LOOK", "FETCH", "PING", "REST", "BRPOP"
 
+_OWN_OPTIONS = ("dead_letters_key", "totals_key")
+
 Fetched = tuple[str, bytes]
 """A message as it was taken: its delivery tag and its text."""
 
@@ -70,9 +72,7 @@ class Channel(redis.Channel):
     """A channel to one Redis."""
 
     QoS = QoS
-    from_transport_options = (
-        *(*redis.Channel.from_transport_options, "dead_letters_key", "totals_key"),
-    )
+    from_transport_options = (*redis.Channel.from_transport_options, *_OWN_OPTIONS)
     dead_letters_key = "analytics:dead"
     totals_key = "analytics:totals"
     raw_handler: RawHandler | None = None
@@ -356,11 +356,7 @@ class Channel(redis.Channel):
 class SentinelChannel(Channel, redis.SentinelChannel):
     """A channel to the master that Sentinels name."""
 
-    from_transport_options = (
-        *redis.SentinelChannel.from_transport_options,
-        "dead_letters_key",
-        "totals_key",
-    )
+    from_transport_options = (*redis.SentinelChannel.from_transport_options, *_OWN_OPTIONS)
     sentinel_kwargs: dict[str, Any] | None = None
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
