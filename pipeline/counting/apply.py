@@ -143,8 +143,10 @@ class Applying:
         if answer == 0:
             self._batch.leave_out(*positions)
         elif answer == 2:
-            counters.erased_users = counters.read_erased_users()
-            counters.types.read_removed(counters.client)  # after the version
+            erased = counters.read_erased_users()
+            # After its version was read, and before another thread may go by it.
+            counters.types.read_removed(counters.client)
+            counters.erased_users = erased
             self._batch.refused_types = set()
         else:
             counters.ids_of_before_until_s = time.monotonic() + EXPECTED_FOR_S

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container
 from datetime import UTC, date, datetime, timedelta
 from typing import cast
 
@@ -50,10 +50,11 @@ class EventTypes:
         self.known: set[Seen] = set()
         """Admitted, and not to be asked for until `known_until`."""
         self.known_until = datetime.min.replace(tzinfo=UTC)
-        self._refused: set[Seen] = set()
+        self._answers: dict[tuple[str, str], bool] = {}
+        """By type and set, whether the set has it."""
 
     def refuse(
-        self, client: redis.Redis, seen: Iterable[Seen], of_pages: Collection[Seen], now: datetime
+        self, client: redis.Redis, seen: Collection[Seen], of_pages: Collection[Seen], now: datetime
     ) -> set[Seen]:
         """Those of the types that are to be counted as `OTHER`; the others are known from now on.
 
@@ -62,35 +63,42 @@ class EventTypes:
         which comes next, words what is wrong with it.
         """
         self._forget_old(now)
-        refused = {one for one in seen if one in self._refused or one[0] in self._removed}
+        known = self.known  # what another thread reads meanwhile has sets of its own
+        removed = self._removed
         asked: defaultdict[str, list[Seen]] = defaultdict(list)
         for one in seen:
-            if one in refused or one in self.known:
-                continue
-            if is_named(one[0], self._options):
-                self.known.add(one)
-            else:
+            if one not in known and self._answer(one, removed, now) is None:
                 asked[self._set_of(one[1], now)].append(one)
         for day, some in sorted(asked.items()):  # days in their order, old ones last
             try:
-                more = self._ask(client, day, some, of_pages, now)
+                self._ask(client, day, some, of_pages, now)
             except redis.ResponseError as error:
                 logger.error("event types are not capped: %s", error)
-                continue
-            self._refused |= more
-            self.known.update(one for one in some if one not in more)
-            refused |= more
+        refused = set[Seen]()
+        for one in seen:
+            if one not in known:
+                (refused if self._answer(one, removed, now) is False else known).add(one)
         return refused
 
+    def _answer(self, one: Seen, removed: Container[str], now: datetime) -> bool | None:
+        """Whether a type is admitted; None where Redis is to be asked."""
+        if one[0] in removed:
+            return False
+        if is_named(one[0], self._options):
+            return True
+        return self._answers.get((one[0], self._set_of(one[1], now)))
+
     def read_removed(self, client: redis.Redis) -> None:
-        """Take note of which types were removed: they are refused, whatever was known of them."""
+        """Take note of which types were removed: they are refused, whatever was known of them.
+        `known` is made anew last: with it goes what was removed by then, or more."""
         names = cast("list[bytes]", client.zrange(self._keys.removed_types, 0, -1))
         self._removed = frozenset(name.decode(errors="replace") for name in names)
-        self.known, self._refused = set(), set()
+        self._answers = {}
+        self.known = set()
 
     def _forget_old(self, now: datetime) -> None:
-        if now > self.known_until or len(self.known) + len(self._refused) > _MOST_REMEMBERED:
-            self.known, self._refused = set(), set()
+        if now > self.known_until or len(self.known) + len(self._answers) > _MOST_REMEMBERED:
+            self.known, self._answers = set(), {}
             self.known_until = now + _REMEMBERED
 
     def _set_of(self, hour: str, now: datetime) -> str:
@@ -105,7 +113,7 @@ class EventTypes:
         asked: Collection[Seen],
         of_pages: Collection[Seen],
         now: datetime,
-    ) -> set[Seen]:
+    ) -> None:
         by_page: dict[str, bool] = {}
         for one in asked:
             by_page[one[0]] = by_page.get(one[0], True) and one in of_pages
@@ -120,7 +128,7 @@ class EventTypes:
             ],
         )
         refused = {names[position - 1] for position in cast("list[int]", answer)}
-        return {one for one in asked if one[0] in refused}
+        self._answers.update({(name, day): name not in refused for name in names})
 
     def _sets(self, day: str) -> list[str]:
         return [self._keys.types(day), self._keys.types(f"{day}:pages")]
