@@ -68,10 +68,16 @@ class BatchingPublisher:
         """
         accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         size = sum(map(len, events)) + len(events)
-        waiting = self._waiting.setdefault(key_id, deque())
-        waiting.append(_WaitingRequest(events, size, accepted))
+        waiting = self._waiting.get(key_id)
+        if waiting is None:
+            waiting = self._waiting[key_id] = deque()
+        request = _WaitingRequest(events, size, accepted)
+        waiting.append(request)
         self._wake.set()
-        await accepted
+        try:
+            await accepted
+        finally:
+            request.events = ()  # one that gave up may wait for its turn, without them
 
     async def _publish_all(self, sender: Sender, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()

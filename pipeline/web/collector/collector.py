@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import Receive
 
@@ -28,7 +29,7 @@ from pipeline.web.collector.formats.parsed_events import (
     ParsingSteps,
 )
 from pipeline.web.collector.rate_limits import RateLimit
-from pipeline.web.collector.request_head import RequestHead
+from pipeline.web.collector.request_head import LONGEST_KEY, RequestHead
 from pipeline.web.collector.scope import KeyRates, check_origin
 from pipeline.web.collector.timeouts import SharedTimeout
 from pipeline.web.dependencies import WebDependencies
@@ -147,13 +148,14 @@ class Collector:
         key: AccessKey | None,
         held: HeldMemory,
     ) -> bytes:
-        def take(size: int) -> None:
-            held.take(size)
-            self._unproven.add(head.address, size)
-
-        body = await read_body(receive, event_format.max_bytes, held.take if key else take)
+        take = held.take if key else partial(self._take_unproven, head.address, held)
+        body = await read_body(receive, event_format.max_bytes, take)
         head.is_body_read = True
         return body
+
+    def _take_unproven(self, address: str, held: HeldMemory, size: int) -> None:
+        held.take(size)
+        self._unproven.add(address, size)
 
     async def _find_key(
         self, head: RequestHead, body: bytes, event_format: EventFormat
@@ -217,7 +219,9 @@ class Collector:
         return found
 
     async def _check_key(self, presented: str, head: RequestHead) -> AccessKey:
-        key = await self._access_keys.check_async("write", presented) if presented else None
+        key = None
+        if 0 < len(presented) <= LONGEST_KEY:
+            key = await self._access_keys.check_async("write", presented)
         if key is None:
             raise Unauthorised(
                 "a valid write key is needed: as user name of HTTP Basic, as bearer token, or as "

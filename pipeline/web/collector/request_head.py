@@ -29,7 +29,8 @@ _READ = frozenset(
         b"user-agent",
     }
 )
-_LONGEST_KEY = 200
+LONGEST_KEY = 200
+"""Characters of an access key, at most; ours have 60."""
 _LONGEST_AUTHORIZATION = 400
 _LONGEST_ADDRESS = 100
 """A proxy that is believed may pass on any text."""
@@ -110,7 +111,7 @@ def _parse_authorization(given: bytes) -> str:
     match scheme.lower():
         case b"bearer":
             return rest.decode("latin-1")
-        case b"basic" if len(rest) <= _LONGEST_KEY:
+        case b"basic" if len(rest) <= LONGEST_KEY:
             try:
                 return b64decode(rest, validate=True).partition(b":")[0].decode("latin-1")
             except binascii.Error:
@@ -123,4 +124,4 @@ def _parse_query_key(query: bytes) -> str:
         found = parse_qs(query.decode("latin-1"), max_num_fields=_MOST_PARAMETERS)
     except ValueError:
         return "no key"
-    return found.get("key", [""])[-1][: _LONGEST_KEY + 1]
+    return found.get("key", [""])[-1][: LONGEST_KEY + 1]

@@ -27,8 +27,10 @@ def test_a_number_is_read_as_it_was_written(number: float) -> None:
 def test_a_number_beyond_what_a_float_holds_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="out of range"):
         msgspec.json.Decoder(float_hook=parse_float).decode(f"[{text}]")
-    wire = WireEvent("sale", properties=msgspec.Raw(b'{"a":' + text.encode() + b"}"))
-    assert wire.to_event(NOW, NOW + timedelta(days=1)) is None
+    for filler in ("", "x" * 1_000):
+        raw = msgspec.Raw(f'{{"a":{text},"b":"{filler}"}}'.encode())
+        wire = WireEvent("sale", properties=raw)
+        assert wire.to_event(NOW, NOW + timedelta(days=1)) is None
 
 
 def test_a_small_number_is_none() -> None:

@@ -9,7 +9,6 @@ import msgspec
 
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE
 from pipeline.errors import InvalidEvent
-from pipeline.event.numbers import parse_float
 from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.parsed_events import (
     MAX_EVENT_BYTES,
@@ -50,8 +49,9 @@ class _Key(msgspec.Struct, rename="camel"):
     write_key: str = ""
 
 
-_decode_call = msgspec.json.Decoder(Call, float_hook=parse_float).decode
-_decode_batch = msgspec.json.Decoder(_Batch, float_hook=parse_float).decode
+# Python's own floats: msgspec takes nine microseconds for each 1e308.
+_decode_call = msgspec.json.Decoder(Call, float_hook=float).decode
+_decode_batch = msgspec.json.Decoder(_Batch, float_hook=float).decode
 _decode_raw_batch = msgspec.json.Decoder(_RawBatch).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
 
@@ -128,23 +128,26 @@ def _encode_batch(
         shift = measure_clock_error(whole.sent_at, encoder)
     except InvalidEvent as error:
         raise _refuse_batch(error) from None
-    step_bytes = 0
-    for index, item in enumerate(items):
-        if step_bytes > _STEP_BYTES or index % _STEP_CALLS == 0 < index:
-            step_bytes = 0
+    for first in range(0, len(items), _STEP_CALLS):
+        if first:
             yield None
-        try:
-            if isinstance(item, Call):
-                call = item
-            else:
-                step_bytes += len(memoryview(item))
-                call = _decode_item(item)
-            if call.type not in _KNOWN:
-                known = ", ".join(CALLS)
-                raise InvalidEvent("type", call.type, f"must be one of: {known}")
-            parsed.events.append(encode_call(call, call.type, shift, encoder))
-        except Exception as error:
-            parsed.rejected.append(RejectedEvent(index, *_explain(error)))
+        step_bytes = 0
+        for index, item in enumerate(items[first : first + _STEP_CALLS], first):
+            try:
+                if isinstance(item, Call):
+                    call = item
+                else:
+                    step_bytes += len(memoryview(item))
+                    if step_bytes > _STEP_BYTES:
+                        step_bytes = 0
+                        yield None
+                    call = _decode_item(item)
+                if call.type not in _KNOWN:
+                    known = ", ".join(CALLS)
+                    raise InvalidEvent("type", call.type, f"must be one of: {known}")
+                parsed.events.append(encode_call(call, call.type, shift, encoder))
+            except Exception as error:
+                parsed.rejected.append(RejectedEvent(index, *_explain(error)))
     yield parsed
 
 

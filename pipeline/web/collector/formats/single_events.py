@@ -9,12 +9,12 @@ import msgspec
 
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import FIELDS
-from pipeline.event.numbers import parse_float
 from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.parsed_events import ParsedEvents
 from pipeline.web.errors import EventRefused, RequestRefused
 
-_decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=parse_float).decode
+# Python's own floats: msgspec takes nine microseconds for each 1e308.
+_decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 _MAX_PARAMETERS = 100
 _LONGEST_TEXT = 1_000
 _PARAMETERS = frozenset({*FIELDS, "key"})
