@@ -26,8 +26,8 @@ def listen_on(host: str, port: int) -> list[socket.socket]:
         for one in listening:
             one.close()
         raise InvalidConfiguration(
-            f"nothing can be served on {host}:{port}, {_explain(error)}: give another --host or "
-            "--port"
+            f"nothing can be served on {host}:{port}, {_explain(host, error)}: give another --host "
+            "or --port"
         ) from error
     return listening
 
@@ -40,9 +40,8 @@ def _bind(listening: socket.socket, address: tuple[Any, ...]) -> None:
     listening.bind(address)
 
 
-def _explain(error: OSError) -> str:
-    if error.errno == errno.EAFNOSUPPORT or (
-        error.errno == errno.EADDRNOTAVAIL and "::" in str(error)
-    ):
-        return "this machine has no IPv6 (0.0.0.0 takes IPv4)"
+def _explain(host: str, error: OSError) -> str:
+    no_ipv6 = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+    if host == "::" and no_ipv6:
+        return "this machine has no IPv6, and 0.0.0.0 takes IPv4"
     return (error.strerror or str(error)).lower()

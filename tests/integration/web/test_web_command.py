@@ -46,7 +46,9 @@ def test_the_address_that_a_trusted_proxy_forwards_is_limited(workers: Workers, 
     assert statuses == [200] * 10 + [429] * 2
     assert send(web, key, "192.0.2.2") == 200
     # Of a chain the last address that is no proxy of ours counts.
-    assert send(web, key, "192.0.2.99, 192.0.2.1, 10.1.2.3") == 429
+    for one in ("192.0.2.99, 192.0.2.1, 10.1.2.3", "192.0.2.99,192.0.2.1:4711 , 10.1.2.3:80"):
+        assert send(web, key, one) == 429
+    assert send(web, key, "192.0.2.1, [2001:db8::1]:443, 127.0.0.1") == 200
 
 
 def test_a_network_of_ipv6_is_one_address(workers: Workers, key: str) -> None:
