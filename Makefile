@@ -45,7 +45,8 @@ attacks: install  ## Measure honest clients beside attackers, 20 minutes: ARGS="
 	.venv/bin/python -m tests.attacks $(ARGS)
 
 fuzz: install  ## Try whatever clients, queues and files may hold: MINUTES=10
-	ANALYTICS_TEST_FUZZ_SECONDS=$$(($(MINUTES) * 60)) .venv/bin/python -m pytest tests/fuzz $(ARGS)
+	ANALYTICS_TEST_FUZZ_SECONDS=$$(($(MINUTES) * 45)) .venv/bin/python -m pytest tests/fuzz $(ARGS)
+	.venv/bin/python -m tests.fuzz.guided --seconds $$(($(MINUTES) * 15))
 
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)

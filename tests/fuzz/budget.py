@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 
 SECONDS_VARIABLE = "ANALYTICS_TEST_FUZZ_SECONDS"
 """Set by `make fuzz`: how long all tests of this directory may take together."""
@@ -42,8 +43,15 @@ class Budget:
         return tried
 
 
+def renew(check: Any) -> Callable[[], None]:
+    """The property anew: Hypothesis gives settings to one only once."""
+    handle = check.hypothesis
+    return given(**handle._given_kwargs)(handle.inner_test)
+
+
 def _try(check: Callable[[], None], examples: int) -> None:
-    settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))(check)()
+    choose = settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    choose(renew(check))()
 
 
 BUDGET = Budget()

@@ -35,9 +35,9 @@ from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.request_head import RequestHead, mask_address
 from pipeline.web.errors import RequestRefused
 from tasks.consumer.messages import read_message
-from tests.fuzz.collector_strategies import bodies, text, values
-from tests.fuzz.file_strategies import files, format_names
-from tests.fuzz.message_strategies import event_messages
+from tests.fuzz.strategies.files import files, format_names
+from tests.fuzz.strategies.messages import event_messages
+from tests.fuzz.strategies.requests import bodies, text, values
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -140,7 +140,11 @@ def check_head(authorization: bytes, query: bytes, address: str) -> None:
 _KEY, _SHOWN = create_key("write", "a", [], may_forget=False)
 
 
-@given(presented=text | st.text(st.sampled_from("wrtk_" + _SHOWN), max_size=80))
+@given(
+    presented=text
+    | st.text(st.sampled_from("wrtk_" + _SHOWN), max_size=80)
+    | st.builds("wk_{}_{}".format, st.just(_KEY.id) | text, text)
+)
 def check_access_key(presented: str) -> None:
     """No text but its own opens a key."""
     assert _KEY.is_valid_for("write", PresentedKey.parse(_SHOWN))

@@ -18,8 +18,8 @@ from hypothesis import given
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
 from tests.fuzz.budget import fuzz
-from tests.fuzz.collector_strategies import pixel_queries, requests
 from tests.fuzz.memory import MAY_GROW_BYTES, memory_bytes
+from tests.fuzz.strategies.requests import pixel_queries, requests
 from tests.helpers.support import Workers
 from tests.helpers.web_process import WebProcess, lately, wait_until_consumed
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pipeline.cli.app import app, main
 from pipeline.services import Services
 from tests.fuzz.budget import fuzz
-from tests.fuzz.file_strategies import files, format_names
+from tests.fuzz.strategies.files import files, format_names
 from tests.helpers.support import Workers
 from tests.helpers.web_process import wait_until_consumed
 

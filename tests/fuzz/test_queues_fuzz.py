@@ -22,7 +22,7 @@ from pipeline.contract import (
 from pipeline.services import Services
 from tests.fuzz.budget import fuzz
 from tests.fuzz.memory import MAY_GROW_BYTES, memory_bytes
-from tests.fuzz.message_strategies import control_messages, event_messages, other_messages
+from tests.fuzz.strategies.messages import control_messages, event_messages, other_messages
 from tests.helpers.support import Worker, Workers, eventually
 from tests.helpers.web_process import lately, wait_until_consumed
 

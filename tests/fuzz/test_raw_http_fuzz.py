@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.services import Services
 from tests.fuzz.budget import fuzz
-from tests.fuzz.collector_strategies import PATHS, bodies
 from tests.fuzz.memory import MAY_GROW_BYTES, memory_bytes
+from tests.fuzz.strategies.requests import PATHS, bodies
 from tests.helpers.support import Workers
 from tests.helpers.web_process import WebProcess, lately, wait_until_consumed
 

@@ -7,7 +7,7 @@ import json
 from hypothesis import strategies as st
 
 from pipeline.cli.files.formats.detection import FORMATS
-from tests.fuzz.collector_strategies import contents, text, values
+from tests.fuzz.strategies.requests import contents, text, values
 
 _PARTS = (
     *("127.0.0.1", "::1", "-", " - - ", "[17/May/2015:10:05:03 +0000]", '"GET / HTTP/1.1"'),

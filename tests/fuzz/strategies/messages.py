@@ -18,7 +18,7 @@ from pipeline.contract import (
     TRACK_EVENTS,
 )
 from pipeline.event.model import FIELDS
-from tests.fuzz.collector_strategies import text, values
+from tests.fuzz.strategies.requests import text, values
 
 TASKS = (FLUSH_COUNTERS, ARCHIVE_EVENTS, MAINTAIN, MOVE_DEAD_LETTERS, REPAIR_COUNTERS)
 HEADERS = (
