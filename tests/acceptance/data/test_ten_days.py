@@ -96,8 +96,9 @@ def test_what_stood_still_for_ten_days_is_counted_once(
     grow_older(services, TEN_DAYS)
 
     # By design these end: what producers were at, the ids of the duplicate window, and the values
-    # seen (for the cap on their number).
-    assert before - kinds_of_keys(client) == {"producer": 1, "seen": 2, "values": 1}
+    # and types seen (for the caps on their numbers).
+    ended = {"producer": 1, "seen": 2, "values": 1, "types": 1}
+    assert before - kinds_of_keys(client) == ended
     counted = ("settled", "stored", "claimed", "live")
     assert read(services, *counted) == {one: expected[one] for one in counted}
     services.maintain(datetime.now(UTC))
