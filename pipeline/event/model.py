@@ -27,10 +27,10 @@ from pipeline.event.numbers import parse_float
 FIELDS = ("event_type", "user_id", "properties", "timestamp", "event_id")
 
 _encode = msgspec.json.Encoder().encode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_large_object = msgspec.json.Decoder(dict[str, Any], float_hook=parse_float).decode
-_SMALL_BYTES = 256
-"""Properties of which no numbers make a decoder slow enough to matter."""
+_decode_small = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_large = msgspec.json.Decoder(dict[str, Any], float_hook=parse_float).decode
+_SMALL = 256
+"""Bytes of properties of which no numbers make a decoder slow enough to matter."""
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -201,8 +201,7 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
             if raw := bytes(self.properties):
                 if not _is_harmless(raw):
                     return None
-                decode = _decode_object if len(raw) <= _SMALL_BYTES else _decode_large_object
-                properties = decode(raw)
+                properties = (_decode_small if len(raw) <= _SMALL else _decode_large)(raw)
         except (ValueError, OverflowError, OSError, RecursionError):
             return None
         if at.tzinfo is not UTC or at > latest:
