@@ -270,9 +270,9 @@ class Settings(BaseSettings):
         for event_type, properties in value.items():
             values.check_event_type(event_type)
             if not all(properties):
-                raise ValueError(f"a property of {event_type!r} has no name")
+                raise ValueError(f"a property of {values.show(event_type)} has no name")
             if len(set(properties)) < len(properties):
-                raise ValueError(f"{event_type!r} names a property twice")
+                raise ValueError(f"{values.show(event_type)} names a property twice")
         return value
 
     @field_validator("user_id_secret")

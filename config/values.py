@@ -21,6 +21,7 @@ _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://[^\s/]+:\d+", re.IGNORECASE)
 _SERVICE_NAME = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
+_LONGEST_SHOWN = 80
 
 
 def is_service_variable(name: str, value: str) -> bool:
@@ -65,8 +66,13 @@ def decode_networks(value: object) -> list[str]:
         try:
             ipaddress.ip_network(one)
         except ValueError as error:
-            raise ValueError(f"must be {_NETWORKS}; {error}") from None
+            raise ValueError(f"must be {_NETWORKS}; {f'{error}'[:200]}") from None
     return networks
+
+
+def show(given: str) -> str:
+    """A part of a value in a complaint about it: quoted, escaped, cut when long."""
+    return ascii(given) if len(given) <= _LONGEST_SHOWN else f"{given[:_LONGEST_SHOWN]!a}…"
 
 
 def check_event_type(event_type: str) -> None:
@@ -74,7 +80,7 @@ def check_event_type(event_type: str) -> None:
     longest = MAX_EVENT_TYPE_CHARACTERS
     if not 1 <= len(event_type) <= longest or CONTROL_OR_SURROGATE.search(event_type):
         raise ValueError(
-            f"{event_type!r} cannot be an event type: 1 to {longest} characters, no control "
+            f"{show(event_type)} cannot be an event type: 1 to {longest} characters, no control "
             "characters"
         )
 

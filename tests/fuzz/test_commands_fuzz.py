@@ -129,7 +129,7 @@ def test_any_file_is_imported_and_each_line_sent_is_counted_once(
         path.write_bytes(content)
         said = run("import", str(path), "--format", name, "--json")
         said.check()
-        assert said.code == 0
+        assert said.code in {0, 1}  # 1 where no line is an event
         sent += json.loads(said.output)["sent"]
 
     fuzz(check, FILES)
