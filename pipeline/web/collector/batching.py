@@ -116,10 +116,10 @@ class BatchingPublisher:
                     break
                 message.append(first)
             waiting.popleft()
-            if not waiting or len(self._waiting) > 1:
+            if not waiting:
                 del self._waiting[key_id]
-                if waiting:
-                    self._waiting[key_id] = waiting
+            elif len(self._waiting) > 1:
+                self._waiting[key_id] = self._waiting.pop(key_id)
         return message
 
     def _settle(self, message: Sequence[_WaitingRequest], error: Exception | None) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.access.access_key import AccessKey
 from pipeline.web.addresses import widen_address
@@ -64,10 +64,14 @@ class MemoryBudget:
 class HeldMemory:
     """The memory that one request holds. `take` before bytes are kept, `release` in the end."""
 
-    __slots__ = ("_budget", "_held", "_held_of", "_shares")
+    __slots__ = ("_budget", "_held", "_held_of", "_list_shares")
 
-    def __init__(self, budget: MemoryBudget, shares: Sequence[tuple[str, int]]) -> None:
-        self._budget, self._shares = budget, shares
+    def __init__(
+        self, budget: MemoryBudget, list_shares: Callable[[], Sequence[tuple[str, int]]]
+    ) -> None:
+        """`list_shares` names those who share the budget and what each may hold; it is called for a
+        large request only."""
+        self._budget, self._list_shares = budget, list_shares
         self._held = 0
         self._held_of: list[tuple[str, int]] = []
 
@@ -86,7 +90,7 @@ class HeldMemory:
     def _take_shares(self, size: int) -> None:
         before = len(self._held_of)
         try:
-            for name, share_bytes in self._shares:
+            for name, share_bytes in self._list_shares():
                 self._budget.take_share(name, size, share_bytes)
                 self._held_of.append((name, size))
         except Unavailable:
@@ -102,8 +106,18 @@ class HeldMemory:
         this. Raises `Unavailable`; then nothing is held."""
         held = self._held
         self.release()
-        self._budget, self._shares = other._budget, other._shares
+        self._budget, self._list_shares = other._budget, other._list_shares
         self.take(held)
+
+    def resize(self, size: int) -> None:
+        """Hold so many bytes in place of those held so far. Raises `Unavailable`; then nothing is
+        held."""
+        if size <= self._held <= _FREE_BYTES:
+            self._budget.give_back(self._held - size)
+            self._held = size
+        else:
+            self.release()
+            self.take(size)
 
     def release(self) -> None:
         """Hold nothing any longer."""
@@ -132,13 +146,20 @@ class Memory:
     def hold(self, key: AccessKey | None, address: str) -> HeldMemory:
         """Memory for a request from this address, with this key or none yet."""
         if key is None:
-            shares = [self._large_of_unknown, (f"of {address}", self._of_address)]
-            return HeldMemory(self._of_unknown, shares)
+            return HeldMemory(
+                self._of_unknown,
+                lambda: [self._large_of_unknown, (f"of {address}", self._of_address)],
+            )
         if not key.origins:
-            return HeldMemory(self._of_servers, [(key.id, self._of_server_key)])
-        shares = [self._large_of_pages, (key.id, self._of_page_key)]
-        shares.append((f"{key.id} {address}", self._of_address))
-        return HeldMemory(self._of_pages, shares)
+            return HeldMemory(self._of_servers, lambda: [(key.id, self._of_server_key)])
+        return HeldMemory(
+            self._of_pages,
+            lambda: [
+                self._large_of_pages,
+                (key.id, self._of_page_key),
+                (f"{key.id} {address}", self._of_address),
+            ],
+        )
 
 
 class UnprovenBytes:

@@ -108,7 +108,9 @@ class Collector:
             try:
                 body = head.query
                 if event_format.method == "POST":
-                    body = await self._read_body(head, receive, event_format, key, held)
+                    take = held.take if key else partial(self._take_unproven, head.address, held)
+                    body = await read_body(receive, event_format.max_bytes, take)
+                    head.is_body_read = True
                 with limit:
                     if key is None:
                         key, body = await self._find_key(head, body, event_format)
@@ -124,7 +126,9 @@ class Collector:
     async def _check_head(self, head: RequestHead, event_format: EventFormat) -> AccessKey | None:
         """The key that the head names, all checked that can be without the body; None where only
         the body may have it."""
-        wait_s = await self._address_limit.take(head.address, 1)
+        wait_s = 0.0
+        if not self._address_limit.spend(head.address, 1):
+            wait_s = await self._address_limit.take(head.address, 1)
         if not wait_s and (network := widen_address(head.address)):
             wait_s = await self._network_limit.take(network, 1)
         if wait_s > 0:
@@ -139,19 +143,6 @@ class Collector:
         if max(head.declared_bytes, len(head.query)) > event_format.max_bytes:
             raise TooLarge.for_body(event_format.max_bytes)
         return key
-
-    async def _read_body(
-        self,
-        head: RequestHead,
-        receive: Receive,
-        event_format: EventFormat,
-        key: AccessKey | None,
-        held: HeldMemory,
-    ) -> bytes:
-        take = held.take if key else partial(self._take_unproven, head.address, held)
-        body = await read_body(receive, event_format.max_bytes, take)
-        head.is_body_read = True
-        return body
 
     def _take_unproven(self, address: str, held: HeldMemory, size: int) -> None:
         held.take(size)
@@ -190,32 +181,28 @@ class Collector:
             body = unpack_body(body, head.encoding, event_format.max_bytes)
             size = len(body)
             encoder = head.create_encoder(self._user_id_secret, key)
-            parsed = await self._parse(body, event_format, encoder, key)
+            parsed = event_format.parse(body, encoder)
+            if not isinstance(parsed, ParsedEvents):
+                parsed = await self._finish(parsed, key)
             parsed.check()
         except RequestRefused:
             await self._key_rates.take(key, max(1, size // _BYTES_PER_EVENT))
             raise
         count = len(parsed.events) + len(parsed.rejected)
         await self._key_rates.take(key, max(count, size // _BYTES_PER_EVENT))
-        held.release()
-        held.take(sum(map(len, parsed.events)))
+        held.resize(sum(map(len, parsed.events)))
         await self._publisher.publish(parsed.events, key.id)
         return parsed
 
-    async def _parse(
-        self, content: bytes, event_format: EventFormat, encoder: EventEncoder, key: AccessKey
-    ) -> ParsedEvents:
-        """The events, a step at a time where they are many: then other requests come in between,
-        and of those with many one after the other, pages' apart from servers'."""
-        parsed = event_format.parse(content, encoder)
-        if isinstance(parsed, ParsedEvents):
-            return parsed
-        found = next(parsed)
+    async def _finish(self, steps: ParsingSteps, key: AccessKey) -> ParsedEvents:
+        """The events, parsed a step at a time where they are many: then other requests come in
+        between, and of those with many one after the other, pages' apart from servers'."""
+        found = next(steps)
         if found is None:
             async with self._turns[bool(key.origins)]:
                 while found is None:
                     await asyncio.sleep(0)
-                    found = next(parsed)
+                    found = next(steps)
         return found
 
     async def _check_key(self, presented: str, head: RequestHead) -> AccessKey:

@@ -93,17 +93,17 @@ class Endpoint:
     ) -> None:
         body = encode_json(self._format.error_content(refused))
         headers = [*_describe_body(JSON, body), *_ERROR_HEADERS, *encode_headers(refused.headers)]
-        await self._begin_answer(head, send, refused.status, headers)
-        await send({"type": "http.response.body", "body": body, "more_body": more_body})
+        await self._answer(head, send, refused.status, headers, body, more_body=more_body)
 
     async def _answer(
-        self, head: RequestHead, send: Send, status: int, headers: _Headers, body: bytes
-    ) -> None:
-        await self._begin_answer(head, send, status, headers)
-        await send({"type": "http.response.body", "body": body})
-
-    async def _begin_answer(
-        self, head: RequestHead, send: Send, status: int, headers: _Headers
+        self,
+        head: RequestHead,
+        send: Send,
+        status: int,
+        headers: _Headers,
+        body: bytes,
+        *,
+        more_body: bool = False,
     ) -> None:
         origin = head.headers.get(b"origin")
         if origin is not None:
@@ -112,6 +112,7 @@ class Endpoint:
                 headers.append((b"access-control-allow-origin", origin))
                 headers.append((b"access-control-expose-headers", b"retry-after"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": more_body})
 
     async def _answer_preflight(self, head: RequestHead, send: Send) -> None:
         """A browser asks before it sends, and cannot show the key then. So the origin must be one

@@ -74,6 +74,14 @@ class RateLimit:
             self._limiter = SlidingWindowCounterRateLimiter(storage)
             self._item = RateLimitItemPerSecond(self._amount, WINDOW_S)
 
+    def spend(self, name: str, cost: int) -> bool:
+        """Take so much of the share in memory; False, with nothing taken, where that is too little:
+        then `take` finds out more."""
+        if not self._amount:
+            return True
+        now_s = time.monotonic()
+        return _spend(self._find_bucket(name, now_s), cost, now_s)
+
     async def take(self, name: str, cost: int) -> float:
         """Take so much; returns 0, or after how many seconds to try again, with nothing taken.
 

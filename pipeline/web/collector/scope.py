@@ -4,6 +4,7 @@ event: `formats/event_scope.py`."""
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 
@@ -66,11 +67,15 @@ class KeyRates:
         )
         # A limit for each distinct rate: as many as the owner has given to keys.
         self._limits: dict[int, RateLimit] = {}
+        self._refusing_until_s = -math.inf
+        """No key is refused from then on, as far as is known."""
         self._log_again_at_s: dict[str, float] = {}
 
     def check(self, key: AccessKey) -> None:
         """Raise `TooManyRequests` while the key is known to have sent too much: before anything is
         read with it, and at no cost."""
+        if time.monotonic() >= self._refusing_until_s:
+            return
         rate, limit = self._find_limit(key)
         wait_s = limit.find_wait_s(key.id)
         if wait_s > 0:
@@ -80,6 +85,8 @@ class KeyRates:
         """Take so many events of the key's rate. Raises `TooManyRequests` with nothing taken, and
         `ServerUnavailable`."""
         rate, limit = self._find_limit(key)
+        if limit.spend(key.id, events):
+            return
         wait_s = await limit.take(key.id, events)
         if wait_s > 0:
             raise self._refuse(key, rate, wait_s)
@@ -104,6 +111,7 @@ class KeyRates:
         else:
             setting = self._page_setting if key.origins else "ANALYTICS_KEY_EVENTS_PER_S"
             remedy = f"{setting} sets it, or --events-per-s of `analytics keys change`"
+        self._refusing_until_s = max(self._refusing_until_s, time.monotonic() + wait_s)
         self._log(key, rate, remedy)
         return TooManyRequests(f"events with this key, at most {rate} a second ({remedy})", wait_s)
 
