@@ -137,7 +137,7 @@ class Collector:
         key = None
         if presented or event_format.find_key is None:
             key = await self._check_key(presented, head)
-            self._key_rates.check(key)
+            self._key_rates.check(key, head.address)
         else:
             self._unproven.check(head.address)
         if max(head.declared_bytes, len(head.query)) > event_format.max_bytes:
@@ -163,7 +163,7 @@ class Collector:
         self._unproven.add(head.address, len(unpacked))
         key = await self._check_key(presented, head)
         self._unproven.add(head.address, -len(body) - len(unpacked))
-        self._key_rates.check(key)
+        self._key_rates.check(key, head.address)
         head.encoding = b""
         return key, unpacked
 
@@ -186,10 +186,10 @@ class Collector:
                 parsed = await self._finish(parsed, key)
             parsed.check()
         except RequestRefused:
-            await self._key_rates.take(key, max(1, size // _BYTES_PER_EVENT))
+            await self._key_rates.take(key, head.address, max(1, size // _BYTES_PER_EVENT))
             raise
         count = len(parsed.events) + len(parsed.rejected)
-        await self._key_rates.take(key, max(count, size // _BYTES_PER_EVENT))
+        await self._key_rates.take(key, head.address, max(count, size // _BYTES_PER_EVENT))
         held.resize(sum(map(len, parsed.events)))
         await self._publisher.publish(parsed.events, key.id)
         return parsed

@@ -12,7 +12,8 @@ import redis
 
 from pipeline.access.access_key import AccessKey
 from pipeline.redis.keys import Keys
-from pipeline.web.collector.rate_limits import RateLimit
+from pipeline.web.collector.light_senders import LightSenders
+from pipeline.web.collector.rate_limits import WINDOW_S, RateLimit
 from pipeline.web.collector.request_head import RequestHead
 from pipeline.web.errors import OriginNotAllowed, TooManyRequests
 
@@ -70,25 +71,33 @@ class KeyRates:
         self._refusing_until_s = -math.inf
         """No key is refused from then on, as far as is known."""
         self._log_again_at_s: dict[str, float] = {}
+        self._senders = LightSenders()
 
-    def check(self, key: AccessKey) -> None:
+    def check(self, key: AccessKey, address: str) -> None:
         """Raise `TooManyRequests` while the key is known to have sent too much: before anything is
-        read with it, and at no cost."""
+        read with it, and at no cost. Addresses that send little with a page's key go on."""
+        if key.origins:
+            self._senders.note_request(key.id, address)
         if time.monotonic() >= self._refusing_until_s:
             return
         rate, limit = self._find_limit(key)
         wait_s = limit.find_wait_s(key.id)
-        if wait_s > 0:
+        if wait_s > 0 and not (key.origins and self._senders.is_light(key.id, address)):
             raise self._refuse(key, rate, wait_s)
 
-    async def take(self, key: AccessKey, events: int) -> None:
+    async def take(self, key: AccessKey, address: str, events: int) -> None:
         """Take so many events of the key's rate. Raises `TooManyRequests` with nothing taken, and
         `ServerUnavailable`."""
         rate, limit = self._find_limit(key)
+        if key.origins:
+            self._senders.note_cost(key.id, address, events)
         if limit.spend(key.id, events):
             return
         wait_s = await limit.take(key.id, events)
         if wait_s > 0:
+            allowed = rate * WINDOW_S
+            if key.origins and self._senders.spend_reserve(key.id, address, events, allowed):
+                return
             raise self._refuse(key, rate, wait_s)
 
     def close(self) -> None:
