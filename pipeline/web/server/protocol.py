@@ -64,6 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._application = self.app
         self._stage: tuple[_Stage, int] | None = None
         self._answered: RequestResponseCycle | None = None
+        self._held_back: tuple[RequestResponseCycle, ASGI3Application] | None = None
         self._stage_since_s = self._window_since_s = self._unsent_since_s = 0.0
         self._requests = self._received = self._window_received = self._unsent = 0
         self._beside_body = 0
@@ -85,11 +86,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         # uvicorn does this for the newest request alone: an answer to one before would be written
         # to a closed socket, and a stream would never end.
-        for cycle in (self._answered, *(waiting for waiting, _ in self.pipeline)):
-            if cycle is not None:
-                cycle.disconnected = True
-                cycle.message_event.set()
+        for cycle in self._list_open():
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.pipeline.clear()
+        self._held_back = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived: of a head, of a body, or of both."""
@@ -108,6 +109,16 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             if self._beside_body > MAX_HEAD_BYTES:
                 self.transport.close()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of what waited to be sent."""
+        super().resume_writing()
+        if self._held_back is not None and not self.transport.is_closing():
+            cycle, app = self._held_back
+            self._held_back = None
+            if not self.pipeline:
+                self.flow.resume_reading()
+            self._start_asgi_task(cycle, app)
 
     # What the parser calls
 
@@ -139,6 +150,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self.flow.write_paused:
+            # No answer is made for a client that has not taken the one before.
+            self._held_back = cycle, app
+            self.flow.pause_reading()
+            return
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
 
@@ -166,9 +182,14 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
         elif stage is not _Stage.ANSWER:
             self._check_body(stage, now_s)
-        cycle = self._newest()
-        waiting = len(cycle.body) if cycle is not None else 0
-        return unsent + waiting + sum(len(cycle.body) for cycle, _ in self.pipeline)
+        return unsent + sum(len(cycle.body) for cycle in self._list_open())
+
+    def _list_open(self) -> list[RequestResponseCycle]:
+        """The request that is or was answered last, and those that wait behind it."""
+        waiting = [cycle for cycle, _ in self.pipeline]
+        if self._held_back is not None:
+            waiting.append(self._held_back[0])
+        return waiting if self._answered is None else [self._answered, *waiting]
 
     def _newest(self) -> RequestResponseCycle | None:
         """The request that came last; None before the first."""

@@ -221,6 +221,38 @@ def test_pipelined_requests_past_a_number_end_the_connection_after_their_answers
     assert wire.is_closed
 
 
+def test_no_answer_is_made_for_a_client_that_has_not_taken_the_one_before(
+    server: Server,
+) -> None:
+    protocol, wire = server.connect()
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    protocol.data_received(request)
+    server.run()
+    protocol.pause_writing()  # what asyncio calls when enough waits to be sent
+    protocol.data_received(request * 3)
+    server.run()
+    assert wire.written.count(b"HTTP/1.1 200") == 1
+    assert not wire.reads
+    protocol.resume_writing()
+    for _ in range(3):
+        server.run()
+    assert wire.written.count(b"HTTP/1.1 200") == 4
+    assert wire.reads
+
+
+def test_a_request_that_waits_for_its_client_ends_with_the_connection(server: Server) -> None:
+    protocol, wire = server.connect()
+    protocol.pause_writing()
+    protocol.data_received(head("/reads", 1_000) + bytes(500))
+    assert protocol.check(0) == 500
+    wire.is_lost = wire.is_closed = True
+    protocol.connection_lost(None)
+    protocol.resume_writing()
+    server.run()
+    assert wire.written == b""
+    assert not server.bodies
+
+
 def test_no_request_is_answered_on_a_connection_that_is_lost(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
