@@ -27,9 +27,14 @@ def check_range(first: date, last: date, most: int = MOST_DAYS) -> None:
     goes on from the first day."""
     if first > last:
         raise ValueError(f"is after the last day, {last}; give the earlier day first")
-    days = (last - first).days + 1
+    days = count_days(first, last)
     if days > most:
         raise ValueError(f"is {days} days before the end; ask for at most {most} days at a time")
+
+
+def count_days(first: date, last: date) -> int:
+    """How many days there are from `first` to `last`, both included."""
+    return (last - first).days + 1
 
 
 def list_days(first: date, last: date) -> list[date]:

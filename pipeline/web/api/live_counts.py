@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from threading import Event as ThreadEvent
 from typing import Any
 
@@ -30,6 +31,8 @@ MAX_LISTENERS_OF_TOKEN = 100
 MAX_TYPES = 1_000
 _STOP_CHECK_S = 0.5
 """How soon a stream notices that the server is to stop."""
+_POLL = ""
+"""In place of the id of a read token: the poll is for all of them."""
 _RECONNECT = b"retry: 2000\n\n"
 """How long a client waits before it connects again, in milliseconds."""
 
@@ -96,7 +99,7 @@ class LiveCounts:
         """Raise `Unavailable` unless the counts can be read now and there is room to listen,
         `TooManyRequests` where the token has its share of listeners."""
         self._check_room(token_id)
-        await self._threads.run_lookup(self._read, today(), types)
+        await self._threads.run_lookup(token_id, 0, partial(self._read, today(), types))
         self._check_room(token_id)  # others have come meanwhile
 
     def _check_room(self, token_id: str) -> None:
@@ -165,7 +168,8 @@ class LiveCounts:
     async def _take_snapshot(self, day: date) -> Snapshot:
         try:
             types = self._collect_types()
-            return Snapshot(day, await self._threads.run_lookup(self._read, day, types))
+            read = partial(self._read, day, types)
+            return Snapshot(day, await self._threads.run_lookup(_POLL, 0, read))
         except RequestRefused as error:
             return Snapshot(day, problem=error.message)
         except Exception:

@@ -14,6 +14,10 @@ from pipeline.web.errors import InvalidParameter
 
 MAX_DAYS_BY_HOUR = 800
 """For counts that are sums of hours."""
+MOST_HOURLY_DAYS = 400
+"""For a point each hour: the points are the answer."""
+MOST_ROWS = 20_000
+"""Of one answer: a megabyte or two."""
 MAX_LIVE_TYPES = 100
 
 

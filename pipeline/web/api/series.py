@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
-from pipeline.days import MOST_DAYS, today
+from pipeline.days import MOST_DAYS, count_days, today
 from pipeline.errors import UnsuitableTimeZone
 from pipeline.reading.stats import Stats
 from pipeline.web.api import periods
 from pipeline.web.api.periods import Point
-from pipeline.web.api.queries import MAX_DAYS_BY_HOUR, SeriesQuery
+from pipeline.web.api.queries import MAX_DAYS_BY_HOUR, MOST_HOURLY_DAYS, SeriesQuery
 from pipeline.web.errors import InvalidParameter
 
 _Range = tuple[date, date]
@@ -23,19 +23,16 @@ class Series:
     """
 
     def __init__(self, query: SeriesQuery) -> None:
-        """Raises `InvalidParameter` for a range or time zone without exact counts."""
+        """Costs little, however long the series is. Raises `InvalidParameter` for a wrong range or
+        time zone."""
         self._query = query
         self._by_hour = query.granularity == "hour" or query.time_zone != "UTC"
         try:
-            zone = periods.find_zone(query.time_zone)
-            max_days = MAX_DAYS_BY_HOUR if self._by_hour else MOST_DAYS
-            days = query.range(max_days) or (today(), today())
-            self._ranges = [days]
+            self._zone = periods.find_zone(query.time_zone)
+            self._ranges = [_find_range(query, self._by_hour)]
+            days = self._ranges[0]
             if query.compare:
                 self._ranges.insert(0, periods.find_previous_range(*days))
-            self._points = [
-                periods.list_points(*one, query.granularity, zone) for one in self._ranges
-            ]
         except UnsuitableTimeZone as error:
             raise InvalidParameter("time_zone", str(error)) from error
         except OverflowError as error:
@@ -43,14 +40,21 @@ class Series:
                 "compare", "there is no period before that; ask without it"
             ) from error
 
+    def count_counters(self) -> int:
+        """How many counters a read looks up, about."""
+        days = sum(count_days(*one) for one in self._ranges)
+        return days * 24 if self._by_hour else days
+
     def read(self, stats: Stats) -> tuple[dict[str, Any], list[tuple[object, ...]]]:
-        """The content of the response, and its rows as a table. One read, hence of one instant."""
-        counts = self._count_points(stats)
+        """The content of the response, and its rows as a table. One read, hence of one instant.
+
+        Raises `InvalidParameter` for a time zone without exact counts.
+        """
+        query, listed = self._query, self._list_points()
+        counts = self._count_points(stats, listed)
         found = [
-            _describe(one, points, counts)
-            for one, points in zip(self._ranges, self._points, strict=True)
+            _describe(one, points, counts) for one, points in zip(self._ranges, listed, strict=True)
         ]
-        query = self._query
         content = {
             "event_type": query.event_type,
             "granularity": query.granularity,
@@ -66,13 +70,34 @@ class Series:
         ]
         return content, rows
 
-    def _count_points(self, stats: Stats) -> dict[Point, int]:
-        every = [point for points in self._points for point in points]
+    def _list_points(self) -> list[list[Point]]:
+        try:
+            return [
+                periods.list_points(*one, self._query.granularity, self._zone)
+                for one in self._ranges
+            ]
+        except UnsuitableTimeZone as error:
+            raise InvalidParameter("time_zone", str(error)) from error
+
+    def _count_points(self, stats: Stats, listed: list[list[Point]]) -> dict[Point, int]:
+        every = [point for points in listed for point in points]
         first, last = periods.find_utc_days(every)
         step = timedelta(hours=1) if self._by_hour else timedelta(days=1)
         by = "hour" if self._by_hour else "day"
         counts = [n for _, n in stats.series(self._query.event_type, first, last, by)]  # type: ignore[arg-type]
         return dict(zip(every, periods.sum_points(every, first, step, counts), strict=True))
+
+
+def _find_range(query: SeriesQuery, by_hour: bool) -> _Range:
+    if query.granularity != "hour":
+        days = query.range(MAX_DAYS_BY_HOUR if by_hour else MOST_DAYS)
+    elif (days := query.range()) and (n := count_days(*days)) > MOST_HOURLY_DAYS:
+        raise InvalidParameter(
+            "from",
+            f"{days[0]} is {n} days before the end; ask for at most {MOST_HOURLY_DAYS} days at a "
+            "time by hour, or for granularity=day",
+        )
+    return days or (today(), today())
 
 
 def _describe(days: _Range, points: list[Point], counts: dict[Point, int]) -> dict[str, Any]:

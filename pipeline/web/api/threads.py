@@ -2,7 +2,8 @@
 
 Each thread has at most one connection to Postgres. A server that accepts connections and says
 nothing keeps its threads until it speaks again, so they are bounded, and requests do not wait for
-them: they are refused, and may try again.
+them: they are refused, and may try again. Answers are rendered in these threads too: the event
+loop, which serves the collector as well, does no work that grows with an answer.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import redis
 from sqlalchemy import Engine
@@ -21,16 +21,18 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from pipeline.errors import InvalidConfiguration, RedisWentBack, ServerUnavailable
 from pipeline.redis.client import RETRY_LATER
 from pipeline.server_errors import find_server, report_errors
+from pipeline.web.api.shared_threads import SharedThreads, too_many_reads
 from pipeline.web.errors import Unavailable
 
 LOOKUP_TIMEOUT_S = 4.0
 SCAN_TIMEOUT_S = 10.0
 JOB_TIMEOUT_S = 120.0
-_LOOKUP_THREADS = 6
-_SCAN_THREADS = 3
-_JOB_THREADS = 2
+MOST_LOOKED_UP = 1_000
+"""Counters that a lookup asks for; what asks for more is a scan."""
+_LOOKUP_THREADS, _LOOKUPS_OF_TOKEN = 6, 3
+_SCAN_THREADS, _SCANS_OF_TOKEN = 3, 1
+_JOB_THREADS, _JOBS_OF_TOKEN = 2, 1
 
-_Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
@@ -38,47 +40,48 @@ logger = logging.getLogger(__name__)
 
 class ThreadPools:
     """Threads for one Redis and one Postgres. Every method raises `Unavailable` when one of them is
-    away or takes too long."""
+    away or takes too long, `TooManyRequests` when the read token has too much in work; `token_id`
+    is the id of the token's record."""
 
     def __init__(self, client: redis.Redis, engine: Engine) -> None:
         self._client, self._engine = client, engine
-        self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, "lookups")
-        self._scans = ThreadPoolExecutor(_SCAN_THREADS, "scans")
-        self._jobs = ThreadPoolExecutor(_JOB_THREADS, "jobs")
+        self._lookups = SharedThreads("lookups", _LOOKUP_THREADS, _LOOKUPS_OF_TOKEN)
+        self._scans = SharedThreads("scans", _SCAN_THREADS, _SCANS_OF_TOKEN)
+        self._jobs = SharedThreads("jobs", _JOB_THREADS, _JOBS_OF_TOKEN)
 
     async def run_lookup(
-        self, read: Callable[_Args, _Result], *args: _Args.args, **named: _Args.kwargs
+        self, token_id: str, counters: int, read: Callable[[], _Result]
     ) -> _Result:
-        """What `read` returns, which looks up a known number of keys."""
-        return await self._run(self._lookups, LOOKUP_TIMEOUT_S, partial(read, *args, **named))
+        """What `read` returns, which looks up so many counters."""
+        if counters > MOST_LOOKED_UP:
+            return await self.run_scan(token_id, read)
+        return await self._run(self._lookups, token_id, LOOKUP_TIMEOUT_S, read)
 
-    async def run_scan(
-        self, read: Callable[_Args, _Result], *args: _Args.args, **named: _Args.kwargs
-    ) -> _Result:
+    async def run_scan(self, token_id: str, read: Callable[[], _Result]) -> _Result:
         """What `read` returns, which goes through many rows; lookups do not wait for it."""
-        return await self._run(self._scans, SCAN_TIMEOUT_S, partial(read, *args, **named))
+        return await self._run(self._scans, token_id, SCAN_TIMEOUT_S, read)
 
-    async def run_job(
-        self, job: Callable[_Args, _Result], *args: _Args.args, **named: _Args.kwargs
-    ) -> _Result:
+    async def run_job(self, token_id: str, job: Callable[[], _Result]) -> _Result:
         """What `job` returns, which changes something and may take a minute. Whether both servers
         answer is checked first, within seconds."""
-        await self.run_lookup(self._check_servers)
-        return await self._run(self._jobs, JOB_TIMEOUT_S, partial(job, *args, **named))
+        await self.run_lookup(token_id, 0, self._check_servers)
+        return await self._run(self._jobs, token_id, JOB_TIMEOUT_S, job)
 
     def close(self) -> None:
         """Let go of the threads; those that still read end when they have."""
         for pool in (self._lookups, self._scans, self._jobs):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
 
     async def _run(
-        self, pool: ThreadPoolExecutor, timeout_s: float, work: Callable[[], _Result]
+        self, pool: SharedThreads, token_id: str, timeout_s: float, work: Callable[[], _Result]
     ) -> _Result:
-        loop = asyncio.get_running_loop()
+        waits = pool.has_its_share(token_id)
         try:
             async with asyncio.timeout(timeout_s):
-                return await loop.run_in_executor(pool, self._run_reported, work)
+                return await pool.run(token_id, partial(self._run_reported, work))
         except TimeoutError as error:
+            if waits and pool.has_its_share(token_id):
+                raise too_many_reads() from error
             raise Unavailable(
                 f"Redis and Postgres did not answer within {timeout_s:g} s; try again shortly"
             ) from error

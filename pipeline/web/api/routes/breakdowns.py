@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from pipeline.days import count_days
 from pipeline.reading.stats import Ranking, Stats
 from pipeline.services import Services
 from pipeline.web.api.parameters import PropertyInPath, ValueInPath
@@ -25,16 +26,20 @@ def create_breakdown_routes(stats: Stats, threads: ThreadPools, services: Servic
     async def top(request: Request, query: Annotated[TopQuery, Query()]) -> Response:
         """The users, or values of a property, with the most events, as of the last flush."""
         if query.fresh:
-            await threads.run_job(services.flush)
-        ranking = await threads.run_scan(_rank, stats, query)
-        found = {
-            "event_type": query.event_type,
-            "of": query.of,
-            "as_of": ranking.as_of,
-            "top": [{"value": value, "count": n} for value, n in ranking.top],
-        }
-        table = CsvTable("top", ("value", "count"), ranking.top)
-        return respond(request, found, table, REVALIDATE if query.fresh else CACHE_SHORTLY)
+            await threads.run_job(request.state.key.id, services.flush)
+
+        def read() -> Response:
+            ranking = _rank(stats, query)
+            found = {
+                "event_type": query.event_type,
+                "of": query.of,
+                "as_of": ranking.as_of,
+                "top": [{"value": value, "count": n} for value, n in ranking.top],
+            }
+            table = CsvTable("top", ("value", "count"), ranking.top)
+            return respond(request, found, table, REVALIDATE if query.fresh else CACHE_SHORTLY)
+
+        return await threads.run_scan(request.state.key.id, read)
 
     @router.get("/properties/{name}/{value:path}/counts", response_model=PropertyAnswer)
     async def values(
@@ -45,18 +50,22 @@ def create_breakdown_routes(stats: Stats, threads: ThreadPools, services: Servic
     ) -> Response:
         """How often a property of an event had a value, by day."""
         (first, last), event_type = query.days(), query.event_type
-        days = await threads.run_lookup(stats.property_counts, event_type, name, value, first, last)
-        found = {
-            "event_type": event_type,
-            "property": name,
-            "value": value,
-            "from": first,
-            "to": last,
-            "count": sum(n for _, n in days),
-            "days": [{"date": day, "count": n} for day, n in days],
-            "counted": name in services.options.counters.count_by.get(event_type, ()),
-        }
-        return respond(request, found, CsvTable("values", ("date", "count"), days))
+
+        def read() -> Response:
+            days = stats.property_counts(event_type, name, value, first, last)
+            found = {
+                "event_type": event_type,
+                "property": name,
+                "value": value,
+                "from": first,
+                "to": last,
+                "count": sum(n for _, n in days),
+                "days": [{"date": day, "count": n} for day, n in days],
+                "counted": name in services.options.counters.count_by.get(event_type, ()),
+            }
+            return respond(request, found, CsvTable("values", ("date", "count"), days))
+
+        return await threads.run_lookup(request.state.key.id, count_days(first, last), read)
 
     return router
 

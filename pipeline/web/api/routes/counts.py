@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from pipeline.days import today
+from pipeline.days import count_days, today
 from pipeline.reading.stats import Stats
 from pipeline.web.api.queries import CountQuery, HourlyQuery, SeriesQuery
 from pipeline.web.api.response_models import (
@@ -30,25 +30,37 @@ def create_count_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
     async def count(request: Request, query: Annotated[CountQuery, Query()]) -> Response:
         """How often an event happened: today, or in a range of days."""
         first, last = query.days()
-        counted = await threads.run_lookup(stats.count, query.event_type, first, last)
-        found = {"event_type": query.event_type, "from": first, "to": last, "count": counted}
-        return respond(request, found, CsvTable("count", list(found), [list(found.values())]))
+
+        def read() -> Response:
+            counted = stats.count(query.event_type, first, last)
+            found = {"event_type": query.event_type, "from": first, "to": last, "count": counted}
+            return respond(request, found, CsvTable("count", list(found), [list(found.values())]))
+
+        return await threads.run_lookup(request.state.key.id, count_days(first, last), read)
 
     @router.get("/stats/hourly", response_model=HourlyAnswer)
     async def hourly(request: Request, query: Annotated[HourlyQuery, Query()]) -> Response:
         """How often an event happened in each hour (UTC) of a day."""
         day = query.date or today()
-        counts = await threads.run_lookup(stats.hourly_counts, query.event_type, day)
-        rows = [(f"{hour:02}:00", n) for hour, n in enumerate(counts)]
-        found = {"event_type": query.event_type, "date": day, "counts": counts}
-        return respond(request, found, CsvTable("hourly", ("hour", "count"), rows))
+
+        def read() -> Response:
+            counts = stats.hourly_counts(query.event_type, day)
+            rows = [(f"{hour:02}:00", n) for hour, n in enumerate(counts)]
+            found = {"event_type": query.event_type, "date": day, "counts": counts}
+            return respond(request, found, CsvTable("hourly", ("hour", "count"), rows))
+
+        return await threads.run_lookup(request.state.key.id, 24, read)
 
     @router.get("/stats/series", response_model=SeriesAnswer)
     async def series(request: Request, query: Annotated[SeriesQuery, Query()]) -> Response:
         """How often an event happened, hour by hour, day by day, week by week or month by month."""
         wanted = Series(query)
-        found, rows = await threads.run_lookup(wanted.read, stats)
-        columns = ("period", "at", "count") if query.compare else ("at", "count")
-        return respond(request, found, CsvTable("series", columns, rows))
+
+        def read() -> Response:
+            found, rows = wanted.read(stats)
+            columns = ("period", "at", "count") if query.compare else ("at", "count")
+            return respond(request, found, CsvTable("series", columns, rows))
+
+        return await threads.run_lookup(request.state.key.id, wanted.count_counters(), read)
 
     return router

@@ -40,17 +40,19 @@ def create_event_route(threads: ThreadPools, services: Services, secret: str) ->
         after = None if query.cursor is None else _decode_cursor(query.cursor)
         wanted = _select_events(query, secret)
         if query.fresh:
-            await threads.run_job(services.archive_events)
-        page, last = await threads.run_scan(
-            queries.read_page, services.engine, wanted, query.limit, after
-        )
-        cursor = None if last is None else _encode_cursor(last)
-        found = {"events": [event.to_dict() for event in page], "next": cursor}
-        response = respond(request, found, CsvTable("events", FIELDS, map(_list_fields, page)))
-        if cursor is not None:
-            following = request.url.include_query_params(cursor=cursor)
-            response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-        return response
+            await threads.run_job(request.state.key.id, services.archive_events)
+
+        def read() -> Response:
+            page, last = queries.read_page(services.engine, wanted, query.limit, after)
+            cursor = None if last is None else _encode_cursor(last)
+            found = {"events": [event.to_dict() for event in page], "next": cursor}
+            response = respond(request, found, CsvTable("events", FIELDS, map(_list_fields, page)))
+            if cursor is not None:
+                following = request.url.include_query_params(cursor=cursor)
+                response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+            return response
+
+        return await threads.run_scan(request.state.key.id, read)
 
     return router
 

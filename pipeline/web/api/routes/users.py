@@ -13,7 +13,7 @@ from pipeline.event.pseudonyms import list_forms
 from pipeline.reading.stats import Stats, keep_largest
 from pipeline.services import Services
 from pipeline.web.api.parameters import UserInPath
-from pipeline.web.api.queries import EraseQuery, UserQuery
+from pipeline.web.api.queries import MOST_ROWS, EraseQuery, UserQuery
 from pipeline.web.api.read_tokens import require_erase_permission
 from pipeline.web.api.response_models import (
     TABLE,
@@ -24,6 +24,7 @@ from pipeline.web.api.response_models import (
 )
 from pipeline.web.api.table_responses import CsvTable, respond
 from pipeline.web.api.threads import ThreadPools
+from pipeline.web.errors import InvalidParameter
 from pipeline.web.headers import NO_STORE
 from pipeline.web.responses import json_response
 
@@ -35,30 +36,34 @@ def create_user_routes(stats: Stats, threads: ThreadPools, secret: str) -> APIRo
     router = APIRouter(tags=["users"])
     table_or_error = TABLE | document_errors(422)
 
-    async def read_counts(user_id: str, query: UserQuery) -> dict[str, dict[date, int]]:
+    def read_counts(user_id: str, query: UserQuery) -> dict[str, dict[date, int]]:
         first, last = query.range() or (None, None)
         forms = (user_id,) if query.pseudonym else list_forms(secret, user_id)
-        return await threads.run_scan(stats.counts_of_user, forms, first, last)
+        return stats.counts_of_user(forms, first, last)
 
     @router.get("/users/{user_id}", response_model=UserAnswer, responses=table_or_error)
     async def user(
         request: Request, user_id: User, query: Annotated[UserQuery, Query()]
     ) -> Response:
         """What a user did, in all."""
-        counts = await read_counts(user_id, query)
-        every = [day for days in counts.values() for day in days]
-        of_all = sum(sum(days.values()) for days in counts.values())
-        counts, more = _keep_largest(counts)
-        totals = {event_type: sum(days.values()) for event_type, days in counts.items()}
-        found = {
-            "user_id": user_id,
-            "count": of_all,
-            "first_day": min(every, default=None),
-            "last_day": max(every, default=None),
-            "event_types": totals,
-        } | more
-        table = CsvTable("user", ("event_type", "count"), list(totals.items()))
-        return respond(request, found, table)
+
+        def read() -> Response:
+            counts = read_counts(user_id, query)
+            every = [day for days in counts.values() for day in days]
+            of_all = sum(sum(days.values()) for days in counts.values())
+            counts, more = _keep_largest(counts)
+            totals = {event_type: sum(days.values()) for event_type, days in counts.items()}
+            found = {
+                "user_id": user_id,
+                "count": of_all,
+                "first_day": min(every, default=None),
+                "last_day": max(every, default=None),
+                "event_types": totals,
+            } | more
+            table = CsvTable("user", ("event_type", "count"), list(totals.items()))
+            return respond(request, found, table)
+
+        return await threads.run_scan(request.state.key.id, read)
 
     @router.get(
         "/users/{user_id}/counts", response_model=UserCountsAnswer, responses=table_or_error
@@ -67,13 +72,20 @@ def create_user_routes(stats: Stats, threads: ThreadPools, secret: str) -> APIRo
         request: Request, user_id: User, query: Annotated[UserQuery, Query()]
     ) -> Response:
         """What a user did, by event type and day (UTC)."""
-        counts, more = _keep_largest(await read_counts(user_id, query))
-        rows = [
-            (event_type, day, n) for event_type, days in counts.items() for day, n in days.items()
-        ]
-        found = {"user_id": user_id, "counts": counts} | more
-        table = CsvTable("user-counts", ("event_type", "date", "count"), rows)
-        return respond(request, found, table)
+
+        def read() -> Response:
+            counts, more = _keep_largest(read_counts(user_id, query))
+            _check_size(counts)
+            rows = [
+                (event_type, day, n)
+                for event_type, days in counts.items()
+                for day, n in days.items()
+            ]
+            found = {"user_id": user_id, "counts": counts} | more
+            table = CsvTable("user-counts", ("event_type", "date", "count"), rows)
+            return respond(request, found, table)
+
+        return await threads.run_scan(request.state.key.id, read)
 
     return router
 
@@ -84,6 +96,17 @@ def _keep_largest(
     """The largest event types, and what the answer has besides when some are left out."""
     kept, more = keep_largest(counts)
     return kept, {"more_types": more} if more else {}
+
+
+def _check_size(counts: dict[str, dict[date, int]]) -> None:
+    """Raise `InvalidParameter` where an answer would have more rows than one may."""
+    rows = sum(map(len, counts.values()))
+    if rows > MOST_ROWS:
+        raise InvalidParameter(
+            "from",
+            f"the user has counts of {rows} days and event types in this range; at most "
+            f"{MOST_ROWS} fit an answer: ask for fewer days, by from=… and to=…",
+        )
 
 
 def create_erase_route(threads: ThreadPools, services: Services) -> APIRouter:
@@ -109,7 +132,7 @@ def create_erase_route(threads: ThreadPools, services: Services) -> APIRouter:
             f"token {request.state.key.id}",
             is_pseudonym=query.pseudonym,
         )
-        erasure = await threads.run_job(erase)
+        erasure = await threads.run_job(request.state.key.id, erase)
         found = {
             "user_id": user_id,
             "forgotten_at": erasure.erased_at,

@@ -96,7 +96,7 @@ def test_only_the_live_stream_takes_its_token_from_the_query(api: Api) -> None:
         (
             "/api/stats/series?event_type=x&granularity=hour&from=2020-01-01&to=2023-01-01",
             "from",
-            "at most 800 days",
+            "at most 400 days",
         ),
         (
             "/api/stats/series?event_type=x&from=0001-01-02&to=0001-01-05&compare=previous",
