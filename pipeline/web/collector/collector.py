@@ -137,7 +137,7 @@ class Collector:
         key = None
         if presented or event_format.find_key is None:
             key = await self._check_key(presented, head)
-            self._key_rates.check(key, head.address)
+            self._key_rates.check(key, head.address, head.declared_bytes)
         else:
             self._unproven.check(head.address)
         if max(head.declared_bytes, len(head.query)) > event_format.max_bytes:
@@ -163,7 +163,7 @@ class Collector:
         self._unproven.add(head.address, len(unpacked))
         key = await self._check_key(presented, head)
         self._unproven.add(head.address, -len(body) - len(unpacked))
-        self._key_rates.check(key, head.address)
+        self._key_rates.check(key, head.address, head.declared_bytes)
         head.encoding = b""
         return key, unpacked
 

@@ -11,10 +11,16 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from pipeline.web.collector.rate_limits import WINDOW_S
-
+WINDOW_S = 2.0
+"""Demand is that of the current window and the one before: short, so that who has sent a little for
+long does not look like who begins to send much."""
 _RESERVE = 0.5
-"""Of what a window allows; of each web process."""
+"""Of the key's rate; of each web process."""
+_BYTES_PER_EVENT = 200
+"""Of a request whose events are not known yet: about what one takes in a batch."""
+_LARGEST = 20
+"""Events of a request that may come out of the reserve: a page sends what a visitor does. New
+addresses that send batches by the hundred would empty it before they are known."""
 _MOST_ADDRESSES = 20_000
 """Noted for a key in a window: past that, further ones are not noted, and count as light."""
 
@@ -34,7 +40,8 @@ class _Senders:
     now: _Window = field(default_factory=_Window)
     before: _Window = field(default_factory=_Window)
     usual_cost: dict[str, int] = field(default_factory=dict)
-    """What the last request of an address cost: a request that is refused unread costs as much."""
+    """What the last request of an address cost, or about what its size says: a request that is
+    refused unread costs as much."""
 
 
 class LightSenders:
@@ -43,12 +50,12 @@ class LightSenders:
     def __init__(self) -> None:
         self._of_key: dict[str, _Senders] = {}
 
-    def note_request(self, key_id: str, address: str) -> None:
+    def note_request(self, key_id: str, address: str, declared_bytes: int = 0) -> None:
         """An address asks to send with a key."""
         senders = self._find(key_id)
         window = senders.now
         if address in window.demand or len(window.demand) < _MOST_ADDRESSES:
-            cost = senders.usual_cost.get(address, 1)
+            cost = senders.usual_cost.setdefault(address, declared_bytes // _BYTES_PER_EVENT or 1)
             window.demand[address] = window.demand.get(address, 0) + cost
             window.total += cost
 
@@ -64,18 +71,21 @@ class LightSenders:
 
     def is_light(self, key_id: str, address: str) -> bool:
         """Whether an address asks for at most half of what the key's addresses ask for on
-        average."""
+        average, and not by large requests."""
         senders = self._find(key_id)
+        if senders.usual_cost.get(address, 1) > _LARGEST:
+            return False
         now, before = senders.now, senders.before
         mine = now.demand.get(address, 0) + before.demand.get(address, 0)
         addresses = max(len(now.demand), len(before.demand))
         return 2 * mine * addresses <= now.total + before.total
 
-    def spend_reserve(self, key_id: str, address: str, cost: int, allowed: int) -> bool:
-        """Take so much of the reserve, for a light address of a key that is allowed so much in a
-        window; False, with nothing taken, where that cannot be."""
+    def spend_reserve(self, key_id: str, address: str, cost: int, events_per_s: int) -> bool:
+        """Take so much of the reserve, for a light address of a key with such a rate; False, with
+        nothing taken, where that cannot be."""
         window = self._find(key_id).now
-        if window.reserve_spent + cost > allowed * _RESERVE or not self.is_light(key_id, address):
+        reserve = events_per_s * WINDOW_S * _RESERVE
+        if window.reserve_spent + cost > reserve or not self.is_light(key_id, address):
             return False
         window.reserve_spent += cost
         return True

@@ -13,7 +13,7 @@ import redis
 from pipeline.access.access_key import AccessKey
 from pipeline.redis.keys import Keys
 from pipeline.web.collector.light_senders import LightSenders
-from pipeline.web.collector.rate_limits import WINDOW_S, RateLimit
+from pipeline.web.collector.rate_limits import RateLimit
 from pipeline.web.collector.request_head import RequestHead
 from pipeline.web.errors import OriginNotAllowed, TooManyRequests
 
@@ -73,11 +73,11 @@ class KeyRates:
         self._log_again_at_s: dict[str, float] = {}
         self._senders = LightSenders()
 
-    def check(self, key: AccessKey, address: str) -> None:
+    def check(self, key: AccessKey, address: str, declared_bytes: int) -> None:
         """Raise `TooManyRequests` while the key is known to have sent too much: before anything is
         read with it, and at no cost. Addresses that send little with a page's key go on."""
         if key.origins:
-            self._senders.note_request(key.id, address)
+            self._senders.note_request(key.id, address, declared_bytes)
         if time.monotonic() >= self._refusing_until_s:
             return
         rate, limit = self._find_limit(key)
@@ -95,8 +95,7 @@ class KeyRates:
             return
         wait_s = await limit.take(key.id, events)
         if wait_s > 0:
-            allowed = rate * WINDOW_S
-            if key.origins and self._senders.spend_reserve(key.id, address, events, allowed):
+            if key.origins and self._senders.spend_reserve(key.id, address, events, rate):
                 return
             raise self._refuse(key, rate, wait_s)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.web.collector import light_senders
-from pipeline.web.collector.light_senders import LightSenders
-from pipeline.web.collector.rate_limits import WINDOW_S
+from pipeline.web.collector.light_senders import WINDOW_S, LightSenders
 
 
 class Clock:
@@ -73,6 +72,17 @@ def test_a_request_that_is_refused_unread_counts_as_the_last_one_did(clock: Cloc
     assert senders.is_light("key", "visitor")
 
 
+def test_a_new_address_that_sends_a_large_batch_is_not_light(clock: Clock) -> None:
+    senders = LightSenders()
+    ask(senders, "attacker", 500, times=20)
+    ask(senders, "another", 200)
+    ask(senders, "visitor", 20)
+
+    assert not senders.is_light("key", "another")
+    assert not senders.spend_reserve("key", "another", 200, 10_000)
+    assert senders.is_light("key", "visitor")
+
+
 def test_what_was_wanted_is_forgotten_after_two_windows(clock: Clock) -> None:
     senders = LightSenders()
     ask(senders, "attacker", 500)
@@ -86,11 +96,21 @@ def test_what_was_wanted_is_forgotten_after_two_windows(clock: Clock) -> None:
     assert not senders.is_light("key", "visitor")
 
 
-def test_the_reserve_is_half_of_what_a_window_allows(clock: Clock) -> None:
+def test_an_address_that_was_never_read_is_judged_by_the_size_of_its_requests(clock: Clock) -> None:
+    senders = LightSenders()
+    ask(senders, "visitor", 1, times=20)
+    for number in range(50):
+        senders.note_request("key", f"attacker {number}", declared_bytes=40_000)
+
+    assert senders.is_light("key", "visitor")
+    assert not senders.is_light("key", "attacker 0")
+
+
+def test_the_reserve_is_half_of_the_rate(clock: Clock) -> None:
     senders = LightSenders()
     ask(senders, "attacker", 10_000)
 
-    spent = [senders.spend_reserve("key", f"visitor {n}", 10, 100) for n in range(7)]
+    spent = [senders.spend_reserve("key", f"visitor {n}", 10, 50) for n in range(7)]
 
     assert spent == [True] * 5 + [False] * 2
     assert not senders.spend_reserve("key", "attacker", 1, 100_000)
