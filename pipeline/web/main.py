@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REPLY_TIMEOUT_S = 1.0
 _GC_THRESHOLD = 20_000
 """Objects after which Python looks for cycles: its 700 come with every few requests."""
-_SWITCH_INTERVAL_S = 0.001
+_SWITCH_INTERVAL_S = 0.0005
 """How long the event loop waits for a thread that computes, each time it has waited for anything
 else: Python's 5 ms would be felt in each step of a request while the stats API is read."""
 

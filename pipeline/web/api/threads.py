@@ -29,7 +29,7 @@ SCAN_TIMEOUT_S = 10.0
 JOB_TIMEOUT_S = 120.0
 MOST_LOOKED_UP = 1_000
 """Counters that a lookup asks for; what asks for more is a scan."""
-_LOOKUP_THREADS, _LOOKUPS_OF_TOKEN = 6, 3
+_LOOKUP_THREADS, _LOOKUPS_OF_TOKEN = 6, 2
 _SCAN_THREADS, _SCANS_OF_TOKEN = 3, 1
 _JOB_THREADS, _JOBS_OF_TOKEN = 2, 1
 
