@@ -26,7 +26,7 @@ _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Point:
     """A stretch of time: its name, when it begins, and when it has ended (UTC)."""
 

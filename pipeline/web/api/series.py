@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from itertools import islice
 from typing import Any
 
 from pipeline.days import MOST_DAYS, count_days, today
@@ -51,9 +52,9 @@ class Series:
         Raises `InvalidParameter` for a time zone without exact counts.
         """
         query, listed = self._query, self._list_points()
-        counts = self._count_points(stats, listed)
         found = [
-            _describe(one, points, counts) for one, points in zip(self._ranges, listed, strict=True)
+            _describe(*one)
+            for one in zip(self._ranges, listed, self._count_points(stats, listed), strict=True)
         ]
         content = {
             "event_type": query.event_type,
@@ -79,13 +80,15 @@ class Series:
         except UnsuitableTimeZone as error:
             raise InvalidParameter("time_zone", str(error)) from error
 
-    def _count_points(self, stats: Stats, listed: list[list[Point]]) -> dict[Point, int]:
+    def _count_points(self, stats: Stats, listed: list[list[Point]]) -> list[list[int]]:
+        """The counts of the points of each range."""
         every = [point for points in listed for point in points]
         first, last = periods.find_utc_days(every)
         step = timedelta(hours=1) if self._by_hour else timedelta(days=1)
         by = "hour" if self._by_hour else "day"
         counts = [n for _, n in stats.series(self._query.event_type, first, last, by)]  # type: ignore[arg-type]
-        return dict(zip(every, periods.sum_points(every, first, step, counts), strict=True))
+        sums = iter(periods.sum_points(every, first, step, counts))
+        return [list(islice(sums, len(points))) for points in listed]
 
 
 def _find_range(query: SeriesQuery, by_hour: bool) -> _Range:
@@ -100,11 +103,11 @@ def _find_range(query: SeriesQuery, by_hour: bool) -> _Range:
     return days or (today(), today())
 
 
-def _describe(days: _Range, points: list[Point], counts: dict[Point, int]) -> dict[str, Any]:
+def _describe(days: _Range, points: list[Point], counts: list[int]) -> dict[str, Any]:
     first, last = days
     return {
         "from": first,
         "to": last,
-        "count": sum(counts[point] for point in points),
-        "series": [{"at": point.at, "count": counts[point]} for point in points],
+        "count": sum(counts),
+        "series": [{"at": point.at, "count": n} for point, n in zip(points, counts, strict=True)],
     }

@@ -10,7 +10,10 @@ from tests.attacks.attacker import Target
 from tests.attacks.kinds import bodies, connections, floods
 
 _HOURS = "granularity=hour&from=2025-01-01&to=2026-01-31"
-"""Some 9,500, half a megabyte as JSON: about the longest answer there is."""
+"""Some 9,500 points, half a megabyte as JSON: about the longest answer there is."""
+
+_DAYS = "time_zone=Europe/Berlin&from=2024-01-01&to=2026-02-28"
+"""A short answer from 19,000 counters: about the most that one is made from."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,24 @@ ATTACKS: dict[str, Attack] = {
         partial(
             connections.never_read,
             path=f"/api/stats/series?event_type=page_view&{_HOURS}",
+            count=100,
+            requests=20,
+        ),
+    ),
+    "unread-csv": Attack(
+        "the same for two years of days in another time zone, as CSV",
+        partial(
+            connections.never_read,
+            path=f"/api/stats/series?event_type=page_view&{_DAYS}&format=csv",
+            count=100,
+            requests=20,
+        ),
+    ),
+    "unread-year": Attack(
+        "the same for the days of a year, which is a usual question",
+        partial(
+            connections.never_read,
+            path="/api/stats/series?event_type=page_view&from=2025-03-01&to=2026-02-28",
             count=100,
             requests=20,
         ),
