@@ -38,15 +38,6 @@ async def read_body(receive: Receive, max_bytes: int, take: Callable[[int], obje
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def discard_body(receive: Receive, max_bytes: int) -> None:
-    """Read what is left of a body, or so much of it, and keep nothing."""
-    while max_bytes > 0:
-        message: Any = await receive()
-        max_bytes -= len(message.get("body", b""))
-        if not message.get("more_body", False):
-            return
-
-
 def unpack_body(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
     """The body without its Content-Encoding; gzip is unpacked no further than to `max_bytes`.
 

@@ -38,13 +38,16 @@ class MemoryBudget:
             self._whole.take(size)
         self._left -= size
 
+    def check_share(self, name: str, size: int, share_bytes: int) -> None:
+        """Raises `Unavailable` when a name could not take so many bytes more now."""
+        if self._shared.get(name, 0) + size > share_bytes:
+            raise Unavailable("too much of this key or address waits to be accepted; try again")
+
     def take_share(self, name: str, size: int, share_bytes: int) -> None:
         """Count so many bytes, taken already, for a name. Raises `Unavailable` when it would hold
         more than its share."""
-        held = self._shared.get(name, 0) + size
-        if held > share_bytes:
-            raise Unavailable("too much of this key or address waits to be accepted; try again")
-        self._shared[name] = held
+        self.check_share(name, size, share_bytes)
+        self._shared[name] = self._shared.get(name, 0) + size
 
     def give_back(self, size: int) -> None:
         """Leave the bytes to other requests."""
@@ -74,6 +77,13 @@ class HeldMemory:
         self._budget, self._list_shares = budget, list_shares
         self._held = 0
         self._held_of: list[tuple[str, int]] = []
+
+    def check(self, declared_bytes: int) -> None:
+        """Raises `Unavailable` when a body of this size would not fit into a share now. Nothing is
+        held for it: what is declared may never come."""
+        if declared_bytes > _FREE_BYTES:
+            for name, share_bytes in self._list_shares():
+                self._budget.check_share(name, declared_bytes - _FREE_BYTES, share_bytes)
 
     def take(self, size: int) -> None:
         """Hold so many bytes more. Raises `Unavailable`; then nothing more is held."""

@@ -108,6 +108,7 @@ class Collector:
             try:
                 body = head.query
                 if event_format.method == "POST":
+                    held.check(head.declared_bytes)
                     take = held.take if key else partial(self._take_unproven, head.address, held)
                     body = await read_body(receive, event_format.max_bytes, take)
                     head.is_body_read = True

@@ -3,15 +3,12 @@ single event should cost little more than the parsing of its body."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
 
 from pipeline.errors import ClientGone, ServerUnavailable
-from pipeline.web.collector.bodies import discard_body
 from pipeline.web.collector.collector import JSON, Collector, EventFormat
 from pipeline.web.collector.formats.parsed_events import RejectedEvent
 from pipeline.web.collector.request_head import RequestHead
@@ -29,8 +26,6 @@ from pipeline.web.responses import encode_json
 _PREFLIGHT_LASTS_S = 600
 _KEPT_OPEN_BYTES = 64 * 1024
 """A connection is closed when a larger body than this is refused unread."""
-_MOST_DISCARDED_BYTES = 1024 * 1024
-_DISCARD_TIMEOUT_S = 2.0
 _MOST_LISTED = 100
 """Rejected events that a response lists: it is not to be far larger than its request."""
 _NO_STORE = encode_headers(NO_STORE)
@@ -62,7 +57,7 @@ class Endpoint:
         except ClientGone:
             return
         except RequestRefused as refused:
-            await self._refuse(head, receive, send, refused)
+            await self._refuse(head, send, refused)
         except Exception:
             logger.exception("a request ended in a fault")
             await self._answer_error(head, send, InternalFault())
@@ -73,37 +68,20 @@ class Endpoint:
                 headers = _describe_body(JSON, body)
             await self._answer(head, send, event_format.status, headers, body)
 
-    async def _refuse(
-        self, head: RequestHead, receive: Receive, send: Send, refused: RequestRefused
-    ) -> None:
-        """Answer at once, and then read what the client still sends, if that is little: one that
-        reads only after it has sent would otherwise see a reset connection and no answer."""
+    async def _refuse(self, head: RequestHead, send: Send, refused: RequestRefused) -> None:
+        """Answer at once, whatever of the body is still to come: the server takes little of it."""
         is_unread = head.has_body and not head.is_body_read and not isinstance(refused, BodyTooSlow)
         if is_unread and not 0 < head.declared_bytes <= _KEPT_OPEN_BYTES:
             refused.headers.setdefault("Connection", "close")
-        await self._answer_error(head, send, refused, more_body=is_unread)
-        if is_unread:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_DISCARD_TIMEOUT_S):
-                    await discard_body(receive, _MOST_DISCARDED_BYTES)
-            await send({"type": "http.response.body"})
+        await self._answer_error(head, send, refused)
 
-    async def _answer_error(
-        self, head: RequestHead, send: Send, refused: RequestRefused, *, more_body: bool = False
-    ) -> None:
+    async def _answer_error(self, head: RequestHead, send: Send, refused: RequestRefused) -> None:
         body = encode_json(self._format.error_content(refused))
         headers = [*_describe_body(JSON, body), *_ERROR_HEADERS, *encode_headers(refused.headers)]
-        await self._answer(head, send, refused.status, headers, body, more_body=more_body)
+        await self._answer(head, send, refused.status, headers, body)
 
     async def _answer(
-        self,
-        head: RequestHead,
-        send: Send,
-        status: int,
-        headers: _Headers,
-        body: bytes,
-        *,
-        more_body: bool = False,
+        self, head: RequestHead, send: Send, status: int, headers: _Headers, body: bytes
     ) -> None:
         origin = head.headers.get(b"origin")
         if origin is not None:
@@ -112,7 +90,7 @@ class Endpoint:
                 headers.append((b"access-control-allow-origin", origin))
                 headers.append((b"access-control-expose-headers", b"retry-after"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": more_body})
+        await send({"type": "http.response.body", "body": body})
 
     async def _answer_preflight(self, head: RequestHead, send: Send) -> None:
         """A browser asks before it sends, and cannot show the key then. So the origin must be one

@@ -1,9 +1,10 @@
 """All connections of a server: how many there may be, from where, and which of them end when there
 are too many.
 
-One timer checks all connections, so a request pays for no timer of its own. A new client is never
-turned away: the connection that has been without a request for longest ends instead, which under
-an attack is the attacker's, and otherwise an idle one whose client opens another.
+One timer checks all connections, so a request pays for no timer of its own. For a new client the
+connection that has been without a request for longest ends, which under an attack is the
+attacker's, and otherwise an idle one whose client opens another. Only an address that reopens what
+was ended faster than honest clients could is turned away itself, at the cost of an accept.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ from itertools import islice
 from typing import Protocol
 
 from pipeline.web.addresses import mask_address
+from pipeline.web.server.turnover import Turnover
 
 _CHECK_INTERVAL_S = 0.5
 _CONSIDERED = 64
 """The oldest connections among which one that is not being answered is sought."""
+MOST_READ_BYTES = 64 * 1024
+"""Of a connection at a time."""
+_UNREAD_BYTES = 4 * 1024 * 1024
+"""Of bodies that no route reads, taken from all connections between two checks."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,9 @@ class Connection(Protocol):
     def is_served(self) -> bool:
         """Whether a request is all there and its answer is on the way to a client that reads."""
 
+    def is_idle(self) -> bool:
+        """Whether all its requests are answered, and no other has begun."""
+
     def check(self, now_s: float) -> int:
         """Enforce the limits in time; returns the bytes held for it."""
 
@@ -76,21 +85,30 @@ class Connections:
         self._all: dict[Connection, None] = {}
         self._by_address: dict[str, dict[Connection, None]] = {}
         self._find_group = lru_cache(maxsize=8_192)(self._group_address)
+        self._turnovers: dict[str, Turnover] = {}
+        self._unread_left = _UNREAD_BYTES
+        self.buffer = memoryview(bytearray(MOST_READ_BYTES))
+        """What is read of a connection, until its protocol has seen it."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """A client has connected."""
+    def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
+        """A client has connected; False when it is to be turned away."""
+        group = connection.group = self._find_group(connection.address)
+        of_address = self._by_address.get(group, {})
+        if len(of_address) >= self._most_of_address:
+            if self._is_too_fast(group, loop):
+                return False
+            self._end_oldest(of_address, loop)
+        if len(self._all) >= self.limits.connections:
+            if self._is_too_fast(group, loop):
+                return False
+            self._end_oldest(self._all, loop)
         self._all[connection] = None
-        connection.group = self._find_group(connection.address)
-        if connection.group:
-            of_address = self._by_address.setdefault(connection.group, {})
-            of_address[connection] = None
-            if len(of_address) > self._most_of_address:
-                self._end_oldest(of_address)
-        if len(self._all) > self.limits.connections:
-            self._end_oldest(self._all)
+        if group:
+            self._by_address.setdefault(group, {})[connection] = None
         if self._timer is None:
             self._timer = loop.call_later(_CHECK_INTERVAL_S, self.check_all, loop)
+        return True
 
     def use(self, connection: Connection) -> None:
         """A connection has sent the head of a request: it is the last to end."""
@@ -116,6 +134,10 @@ class Connections:
     def check_all(self, loop: asyncio.AbstractEventLoop) -> None:
         """Enforce the limits in time and bytes, now and again until no connection is left."""
         now_s = loop.time()
+        self._unread_left = _UNREAD_BYTES
+        if self._turnovers:
+            items = self._turnovers.items()
+            self._turnovers = {name: one for name, one in items if one.find_excess(now_s)}
         held = {one: size for one in list(self._all) if (size := one.check(now_s))}
         excess = sum(held.values()) - self.limits.held_bytes
         if excess > 0:
@@ -128,6 +150,11 @@ class Connections:
             loop.call_later(_CHECK_INTERVAL_S, self.check_all, loop) if self._all else None
         )
 
+    def take_unread(self, size: int) -> bool:
+        """Whether so much more of a body that no route reads may be taken before the next check."""
+        self._unread_left -= size
+        return self._unread_left >= 0
+
     def _group_address(self, address: str) -> str:
         """What connections are counted by; "" for a peer that may have any number."""
         try:
@@ -136,9 +163,18 @@ class Connections:
             return ""
         return "" if any(written in one for one in self._proxies) else mask_address(address)
 
-    def _end_oldest(self, connections: Iterable[Connection]) -> None:
+    def _is_too_fast(self, group: str, loop: asyncio.AbstractEventLoop) -> bool:
+        turnover = self._turnovers.get(group)
+        return turnover is not None and turnover.is_too_fast(loop.time())
+
+    def _end_oldest(
+        self, connections: Iterable[Connection], loop: asyncio.AbstractEventLoop
+    ) -> None:
         oldest = list(islice(connections, _CONSIDERED))
-        self._end(next((one for one in oldest if not one.is_served()), oldest[0]))
+        found = next((one for one in oldest if not one.is_served()), oldest[0])
+        if found.group and not found.is_idle():
+            self._turnovers.setdefault(found.group, Turnover()).add(loop.time())
+        self._end(found)
 
     def _end(self, connection: Connection) -> None:
         self.remove(connection)

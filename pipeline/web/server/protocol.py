@@ -25,12 +25,18 @@ from pipeline.web.addresses import unmap_address
 from pipeline.web.errors import BodyTooSlow, RequestRefused, Unavailable
 from pipeline.web.headers import NO_STORE, encode_headers
 from pipeline.web.responses import encode_json, error_content, error_response
-from pipeline.web.server.connections import Connections
+from pipeline.web.server.connections import MOST_READ_BYTES, Connections
 
 MAX_HEAD_BYTES = 256 * 1024
 """What a request may have beside its body: its head, and what chunks and trailers add."""
 MAX_PIPELINED = 16
 """Requests of a connection that wait for an answer to the one before."""
+_LEAST_READ_BYTES = 16 * 1024
+"""Of a connection at a time, before a body is asked for: a usual request is in it."""
+_FREE_UNREAD_BYTES = 64 * 1024
+"""Of a body that no route reads, taken at once: a client that reads only after it has sent would
+otherwise see a reset connection and no answer."""
+_MOST_UNREAD_BYTES = 1024 * 1024
 
 
 class _Stage(Enum):
@@ -67,8 +73,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held_back: tuple[RequestResponseCycle, ASGI3Application] | None = None
         self._stage_since_s = self._window_since_s = self._unsent_since_s = 0.0
         self._requests = self._received = self._window_received = self._unsent = 0
-        self._beside_body = 0
-        self._is_in_head = self._is_in_body = self._is_refusing_more = False
+        self._beside_body = self._unread = 0
+        self._is_in_head = self.is_in_body = self._is_refusing_more = False
+        self._is_lingering = False
 
     # What asyncio calls
 
@@ -78,7 +85,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.client:
             self.address = unmap_address(self.client[0])
             self.client = self.address, self.client[1]
-        self._connections.add(self, self.loop)
+        if not self._connections.add(self, self.loop):
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
@@ -91,8 +99,19 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         self.pipeline.clear()
         self._held_back = None
+        if self.cycle is not None:
+            self.cycle.transport = self.transport  # what refers to itself would stay for long
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go to: no more of them than may be kept before they are wanted."""
+        buffer = self._connections.buffer
+        return buffer if self.is_in_body else buffer[:_LEAST_READ_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have come."""
+        self.data_received(self._connections.buffer[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
         """Bytes have arrived: of a head, of a body, or of both."""
         if self._is_refusing_more:
             return
@@ -109,6 +128,23 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             if self._beside_body > MAX_HEAD_BYTES:
                 self.transport.close()
+            if self.is_in_body:
+                self._read_less(len(data))
+
+    def _read_less(self, size: int) -> None:
+        """Read no more of a body before it is asked for, and little of one that no route reads."""
+        cycle = self.cycle
+        if not cycle.response_complete:
+            if cycle.body:
+                self.flow.pause_reading()
+            if cycle.transport is self.transport:
+                cycle.transport = _LingeringTransport(self)  # type: ignore[assignment]
+            return
+        self._unread += size
+        if self._unread > _MOST_UNREAD_BYTES:
+            self.transport.close()
+        elif self._unread > _FREE_UNREAD_BYTES and not self._connections.take_unread(size):
+            self.flow.pause_reading()  # until a check finds room
 
     def resume_writing(self) -> None:
         """The client has taken most of what waited to be sent."""
@@ -130,7 +166,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is all there."""
-        self._is_in_head, self._is_in_body = False, True
+        self._is_in_head, self.is_in_body, self._unread = False, True, 0
         if len(self.pipeline) >= MAX_PIPELINED:
             self._refuse_more()
         self._connections.use(self)
@@ -145,9 +181,21 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is all there."""
-        self._is_in_body = False
+        self.is_in_body = False
         self._beside_body = 0
         super().on_message_complete()
+        if self._is_lingering:
+            self.transport.close()
+            self._is_refusing_more = True
+            raise httptools.HttpParserError("the connection was to be closed")  # ends the parsing
+
+    def close_after_body(self) -> None:
+        """End the connection when a body that no route read has come, or as much as is taken of
+        it: were it ended before, its client could not read the answer."""
+        if self.is_in_body:
+            self._is_lingering = True
+        else:
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self.flow.write_paused:
@@ -162,7 +210,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def is_served(self) -> bool:
         """Whether a request is all there and its answer is on the way to a client that reads."""
-        return self._find_stage() is _Stage.ANSWER and not self.flow.write_paused
+        is_answering = self._find_stage() is _Stage.ANSWER and not self.is_in_body
+        return is_answering and not self.flow.write_paused
+
+    def is_idle(self) -> bool:
+        """Whether all its requests are answered, and no other has begun."""
+        cycle = self._newest()
+        is_between = not (self._is_in_head or self.is_in_body)
+        return is_between and cycle is not None and cycle.response_complete
 
     def abort(self) -> None:
         """End the connection now, whatever waits to be sent."""
@@ -200,12 +255,14 @@ class BoundedProtocol(HttpToolsProtocol):
         answered = cycle is None or cycle.response_complete
         if not answered and self.flow.read_paused:
             return _Stage.ANSWER  # nothing is taken from the client, so it is not what is slow
-        if self._is_in_body:
+        if self.is_in_body:
             return _Stage.UNREAD_BODY if answered else _Stage.BODY
         return _Stage.HEAD if answered or self._is_in_head else _Stage.ANSWER
 
     def _check_body(self, stage: _Stage, now_s: float) -> None:
         limits = self._limits
+        if self.flow.read_paused and self._connections.take_unread(MOST_READ_BYTES):
+            self.flow.resume_reading()
         longest_s = limits.body_s if stage is _Stage.BODY else limits.unread_body_s
         is_late = now_s - self._stage_since_s > longest_s
         if not is_late and now_s - self._window_since_s <= limits.window_s:
@@ -224,6 +281,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle.response_started or isinstance(cycle.body, _SlowBody):
             self.transport.close()
         else:
+            cycle.transport = self.transport  # the rest of the body is not waited for
             cycle.body = _SlowBody(self._limits.window_bytes, self._limits.window_s)
             cycle.message_event.set()
 
@@ -238,7 +296,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_more(self) -> None:
         """Answer the requests that wait, then end the connection; what follows is not parsed."""
-        self._is_refusing_more, self._is_in_body = True, False
+        self._is_refusing_more, self.is_in_body = True, False
         self.cycle.keep_alive = False
         raise httptools.HttpParserError("too many requests wait")  # ends the parsing
 
@@ -249,7 +307,7 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self._newest()
         if cycle is None or cycle.response_complete:
             self._answer_malformed()
-        elif not self._is_in_body:
+        elif not self.is_in_body:
             self._is_refusing_more, self._is_in_head = True, False
             cycle.keep_alive = False
             return
@@ -260,6 +318,33 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answer_malformed(self) -> None:
         headers = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         self.transport.write(b"".join([STATUS_LINE[400], *headers, _MALFORMED]))
+
+
+class BufferedConnection(asyncio.BufferedProtocol):
+    """A connection as asyncio sees it, which reads as much as the protocol says: by itself it would
+    read a quarter of a megabyte at once for each, before any request could be refused.
+
+    uvicorn's protocol cannot be of this kind. asyncio calls its methods without a step between.
+    """
+
+    def __init__(self, connections: Connections, **uvicorns: Any) -> None:
+        protocol = BoundedProtocol(connections, **uvicorns)
+        for name in _CALLED:
+            setattr(self, name, getattr(protocol, name))
+
+
+_CALLED = (
+    *("connection_made", "connection_lost", "get_buffer", "buffer_updated", "eof_received"),
+    *("pause_writing", "resume_writing"),
+)
+
+
+class _LingeringTransport:
+    """The transport of an answer that may be complete before the request is."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self.close = protocol.close_after_body
+        self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
 
 
 class _SlowBody(bytearray):

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pipeline.web.server.connections import ConnectionLimits, Connections
-from pipeline.web.server.protocol import BoundedProtocol
+from pipeline.web.server.protocol import BufferedConnection
 
 STOP_TIMEOUT_S = 3
 """How long requests in flight may take when the server is asked to stop."""
@@ -35,7 +35,7 @@ def create_config(
     logging.getLogger("uvicorn.error").addFilter(_is_no_client_of_ours)
     return uvicorn.Config(
         app,
-        http=partial(BoundedProtocol, Connections(limits, trusted_proxies)),  # type: ignore[arg-type]
+        http=partial(BufferedConnection, Connections(limits, trusted_proxies)),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         # Addresses of visitors are not kept, and the access log would keep them.

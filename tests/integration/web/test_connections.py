@@ -115,6 +115,23 @@ def test_clients_that_read_nothing_hold_little_memory(workers: Workers, key: str
     assert highest_memory_mib(web) < 300
 
 
+def test_bodies_that_come_all_at_once_hold_little_memory(workers: Workers, key: str) -> None:
+    web = WebProcess(workers).start()
+    assert send(web, key) == 200
+    before = highest_memory_mib(web)
+    assert web.process is not None
+    head = f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    request = f"{head}Content-Length: 500000\r\n\r\n".encode() + b" " * 400_000
+    web.process.process.send_signal(signal.SIGSTOP)
+    try:
+        with attackers(web, [request] * 500):
+            web.process.process.send_signal(signal.SIGCONT)
+            assert [send(web, key) for _ in range(20)] == [200] * 20
+    finally:
+        web.process.process.send_signal(signal.SIGCONT)
+    assert highest_memory_mib(web) - before < 60
+
+
 def test_what_is_no_http_is_refused_and_not_logged(workers: Workers, key: str) -> None:
     web = WebProcess(workers).start()
     before = web.said()

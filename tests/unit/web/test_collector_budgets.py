@@ -57,6 +57,17 @@ def test_a_usual_request_fits_whatever_large_ones_of_its_address_and_key_hold() 
         memory.hold(of, "address 0").take(4_000)
 
 
+@pytest.mark.parametrize("of", [None, key("*"), key()])
+def test_a_body_is_refused_by_its_head_when_its_share_has_no_room(of: AccessKey | None) -> None:
+    memory = Memory(LIMIT)
+    memory.hold(of, "address").check(LARGE)
+    fill(memory, of, 1_000)
+    held = memory.hold(of, "address")
+    with pytest.raises(Unavailable):
+        held.check(LARGE)
+    held.check(4_000)
+
+
 def test_servers_have_room_whatever_pages_and_strangers_hold() -> None:
     memory = Memory(LIMIT)
     for size in (LARGE, 4_000):

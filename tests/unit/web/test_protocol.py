@@ -3,98 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
-import uvicorn
-from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from pipeline.web.errors import BodyTooSlow
-from pipeline.web.server.connections import ConnectionLimits, Connections
-from pipeline.web.server.protocol import MAX_PIPELINED, BoundedProtocol
-
-LIMITS = ConnectionLimits()
-
-
-class Wire(asyncio.Transport):
-    """What the server writes; nothing is sent while the client does not read."""
-
-    def __init__(self, address: str = "192.0.2.1") -> None:
-        super().__init__({"peername": (address, 1_234), "sockname": ("192.0.2.2", 80)})
-        self.written = b""
-        self.unsent = 0
-        self.is_closed = self.is_aborted = self.is_lost = self.reads = False
-
-    def write(self, data: Any) -> None:
-        if self.is_lost:
-            raise RuntimeError("the handler is closed")
-        self.written += bytes(data)
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed or self.is_aborted
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-
-class Server:
-    """A server without sockets, whose application answers paths as they say."""
-
-    def __init__(self, limits: ConnectionLimits = LIMITS, proxies: tuple[str, ...] = ()) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.connections = Connections(limits, proxies)
-        self.bodies: list[bytes] = []
-        self.released = asyncio.Event()
-        self.refused: list[BodyTooSlow] = []
-        config = uvicorn.Config(
-            self.answer, log_config=None, lifespan="off", ws="none", interface="asgi3"
-        )
-        self._create = partial(BoundedProtocol, self.connections, config, ServerState(), {})
-
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        try:
-            while path == "/reads" and (message := await receive())["type"] == "http.request":
-                self.bodies.append(message["body"])
-                if not message["more_body"]:
-                    break
-        except BodyTooSlow as refused:
-            self.refused.append(refused)
-        if path == "/waits":
-            await self.released.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    def connect(self, address: str = "192.0.2.1") -> tuple[BoundedProtocol, Wire]:
-        protocol, wire = self._create(_loop=self.loop), Wire(address)
-        protocol.connection_made(wire)
-        return protocol, wire
-
-    def run(self) -> None:
-        """Let the application do what it can."""
-        for _ in range(10):
-            self.loop.run_until_complete(asyncio.sleep(0))
-
-    def close(self) -> None:
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.run()
-        self.loop.close()
+from pipeline.web.server.connections import ConnectionLimits
+from pipeline.web.server.protocol import MAX_PIPELINED, BufferedConnection
+from tests.helpers.wired_server import LIMITS, Server, Wire, head
 
 
 @pytest.fixture
@@ -113,10 +32,6 @@ def make_server() -> Iterator[Callable[..., Server]]:
 @pytest.fixture
 def server(make_server: Callable[..., Server]) -> Server:
     return make_server()
-
-
-def head(path: str, length: int) -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def test_a_body_is_taken_while_it_flows(server: Server) -> None:
@@ -267,6 +182,21 @@ def test_no_request_is_answered_on_a_connection_that_is_lost(
     assert caplog.records == []
 
 
+def test_nothing_stays_of_a_connection_that_is_lost(server: Server) -> None:
+    protocol, _ = server.connect()
+    protocol.data_received(head("/livez", 100))
+    server.run()
+    protocol.connection_lost(ConnectionResetError())
+    protocol._unset_keepalive_if_required()
+    left = weakref.ref(protocol)
+    gc.disable()
+    try:
+        del protocol
+        assert left() is None
+    finally:
+        gc.enable()
+
+
 def test_no_answer_to_another_request_is_taken_for_that_to_garbage(server: Server) -> None:
     protocol, wire = server.connect()
     protocol.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n\x00\x01\r\n\r\n")
@@ -314,3 +244,108 @@ def test_what_all_connections_hold_is_bounded(make_server: Callable[..., Server]
     server.connections.check_all(server.loop)
     assert large[1].is_aborted
     assert not small[1].is_aborted
+
+
+def test_a_body_is_not_taken_before_it_is_asked_for(server: Server) -> None:
+    waiting, asked = server.connect(), server.connect()
+    for (protocol, _), path in ((waiting, "/waits"), (asked, "/reads")):
+        protocol.data_received(head(path, 500_000) + b"x")
+        assert protocol.flow.read_paused
+    server.run()
+    assert waiting[0].flow.read_paused
+    assert not asked[0].flow.read_paused
+    assert not waiting[0].is_served()
+
+
+def test_a_loop_reads_little_of_each_connection_at_once(server: Server) -> None:
+    seen = BufferedConnection(
+        server.connections,
+        config=server.config,
+        server_state=ServerState(),
+        app_state={},
+        _loop=server.loop,
+    )
+    wire = Wire()
+    seen.connection_made(wire)
+    sent = head("/reads", 50_000) + b"x" * 50_000
+    sizes = []
+    while sent:
+        buffer = seen.get_buffer(256_000)
+        sizes.append(size := min(len(buffer), len(sent)))
+        buffer[:size], sent = sent[:size], sent[size:]
+        seen.buffer_updated(size)
+        server.run()
+    assert sizes[0] == 16 * 1024
+    assert len(sizes) == 2
+    assert b"".join(server.bodies) == b"x" * 50_000
+    assert wire.written.startswith(b"HTTP/1.1 200")
+
+
+def test_of_bodies_that_no_route_reads_little_is_taken(server: Server) -> None:
+    clients = [server.connect(f"192.0.2.{number}")[0] for number in range(100)]
+    for protocol in clients:
+        protocol.data_received(head("/livez", 900_000))
+    server.run()
+
+    def send() -> int:
+        taken = 0
+        for protocol in clients * 13:
+            if not protocol.flow.read_paused:
+                protocol.data_received(b"x" * 64 * 1024)
+                taken += 64 * 1024
+        return taken
+
+    assert 100 * 64 * 1024 <= send() < 20_000_000
+    assert all(protocol.flow.read_paused for protocol in clients)
+    server.connections.check_all(server.loop)
+    server.connections.check_all(server.loop)
+    assert 0 < send() < 10_000_000
+
+
+def test_a_body_without_end_that_no_route_reads_ends_its_connection(server: Server) -> None:
+    protocol, wire = server.connect()
+    protocol.data_received(head("/livez", 100_000_000))
+    server.run()
+    for _ in range(17):
+        assert not wire.is_closed
+        protocol.data_received(b"x" * 64 * 1024)
+    assert wire.is_closed
+
+
+def test_a_client_can_read_why_it_is_refused_after_it_has_sent(server: Server) -> None:
+    protocol, wire = server.connect()
+    closing = head("/livez", 60_000).replace(b"Host", b"Connection: close\r\nHost")
+    protocol.data_received(closing)
+    server.run()
+    assert b"connection: close" in wire.written
+    assert not wire.is_closed
+    protocol.data_received(b"x" * 60_000 + b"GET /livez HTTP/1.1\r\n\r\n")
+    server.run()
+    assert wire.is_closed
+    assert wire.written.count(b"HTTP/1.1 ") == 1
+
+
+def test_an_address_that_reopens_what_was_ended_is_turned_away(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(ConnectionLimits(connections_of_address=2))
+    ended = 0
+    for _ in range(3_000):
+        protocol, wire = server.connect()
+        ended += wire.is_aborted
+        protocol.data_received(b"GET /livez HT")
+    assert 1_000 < ended < 2_000
+    assert not server.connect("192.0.2.9")[1].is_aborted
+
+
+def test_an_office_may_open_any_number_of_connections_in_place_of_idle_ones(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server(ConnectionLimits(connections_of_address=2))
+    for _ in range(1_500):
+        protocol, wire = server.connect()
+        protocol.data_received(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        server.loop.run_until_complete(asyncio.sleep(0))
+        server.loop.run_until_complete(asyncio.sleep(0))
+        assert wire.written.startswith(b"HTTP/1.1 200")
+        assert not wire.is_aborted
