@@ -57,6 +57,7 @@ class Server:
     def __init__(self, limits: ConnectionLimits = LIMITS, proxies: tuple[str, ...] = ()) -> None:
         self.loop = asyncio.new_event_loop()
         self.connections = Connections(limits, proxies)
+        self.begun: list[str] = []
         self.bodies: list[bytes] = []
         self.released = asyncio.Event()
         self.refused: list[BodyTooSlow] = []
@@ -67,6 +68,7 @@ class Server:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        self.begun.append(path)
         try:
             while path == "/reads" and (message := await receive())["type"] == "http.request":
                 self.bodies.append(message["body"])

@@ -146,7 +146,7 @@ def test_no_answer_is_made_for_a_client_that_has_not_taken_the_one_before(
     protocol.pause_writing()  # what asyncio calls when enough waits to be sent
     protocol.data_received(request * 3)
     server.run()
-    assert wire.written.count(b"HTTP/1.1 200") == 1
+    assert len(server.begun) == 1
     assert not wire.reads
     protocol.resume_writing()
     for _ in range(3):
