@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 REPLY_TIMEOUT_S = 1.0
 _GC_THRESHOLD = 20_000
 """Objects after which Python looks for cycles: its 700 come with every few requests."""
-_SWITCH_INTERVAL_S = 0.0005
-"""How long the event loop waits for a thread that computes, each time it has waited for anything
-else: Python's 5 ms would be felt in each step of a request while the stats API is read."""
 
 logger = logging.getLogger("uvicorn.error")
 """The server's own, which prints what users look for when it starts."""
@@ -100,7 +96,6 @@ def serve(dependencies: WebDependencies, host: str, port: int) -> None:
 
 
 def _create_config(dependencies: WebDependencies, log_level: str | None = None) -> uvicorn.Config:
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     options, limits = dependencies.options, dependencies.options.connection_limits
     files = divide_file_limit(limits.connections)
     limits = replace(limits, connections=files.connections)

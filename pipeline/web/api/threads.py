@@ -22,6 +22,7 @@ from pipeline.errors import InvalidConfiguration, RedisWentBack, ServerUnavailab
 from pipeline.redis.client import RETRY_LATER
 from pipeline.server_errors import find_server, report_errors
 from pipeline.web.api.shared_threads import SharedThreads, too_many_reads
+from pipeline.web.api.yielding import yielding_often
 from pipeline.web.errors import Unavailable
 
 LOOKUP_TIMEOUT_S = 4.0
@@ -59,13 +60,13 @@ class ThreadPools:
 
     async def run_scan(self, token_id: str, read: Callable[[], _Result]) -> _Result:
         """What `read` returns, which goes through many rows; lookups do not wait for it."""
-        return await self._run(self._scans, token_id, SCAN_TIMEOUT_S, read)
+        return await self._run(self._scans, token_id, SCAN_TIMEOUT_S, _yield_often(read))
 
     async def run_job(self, token_id: str, job: Callable[[], _Result]) -> _Result:
         """What `job` returns, which changes something and may take a minute. Whether both servers
         answer is checked first, within seconds."""
         await self.run_lookup(token_id, 0, self._check_servers)
-        return await self._run(self._jobs, token_id, JOB_TIMEOUT_S, job)
+        return await self._run(self._jobs, token_id, JOB_TIMEOUT_S, _yield_often(job))
 
     def close(self) -> None:
         """Let go of the threads; those that still read end when they have."""
@@ -102,6 +103,14 @@ class ThreadPools:
         self._client.ping()
         with self._engine.connect() as connection:
             connection.exec_driver_sql("SELECT 1")
+
+
+def _yield_often(work: Callable[[], _Result]) -> Callable[[], _Result]:
+    def run() -> _Result:
+        with yielding_often():
+            return work()
+
+    return run
 
 
 def _describe_outage(error: Exception) -> Unavailable:
