@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from pipeline.errors import InvalidConfiguration, RedisWentBack, ServerUnavailable
 from pipeline.redis.client import RETRY_LATER
 from pipeline.server_errors import find_server, report_errors
-from pipeline.web.api.shared_threads import SharedThreads, too_many_reads
+from pipeline.web.api.shared_threads import SharedThreads
 from pipeline.web.api.yielding import yielding_often
 from pipeline.web.errors import Unavailable
 
@@ -76,15 +76,15 @@ class ThreadPools:
     async def _run(
         self, pool: SharedThreads, token_id: str, timeout_s: float, work: Callable[[], _Result]
     ) -> _Result:
-        waits = pool.has_its_share(token_id)
         try:
             async with asyncio.timeout(timeout_s):
                 return await pool.run(token_id, partial(self._run_reported, work))
         except TimeoutError as error:
-            if waits and pool.has_its_share(token_id):
-                raise too_many_reads() from error
+            # Those of the token's reads that began before may be what was waited for; they wait for
+            # the servers themselves, or there are many of them.
             raise Unavailable(
-                f"Redis and Postgres did not answer within {timeout_s:g} s; try again shortly"
+                f"Redis and Postgres did not answer within {timeout_s:g} s; try again shortly, and "
+                "with fewer requests at once"
             ) from error
 
     def _run_reported(self, work: Callable[[], _Result]) -> _Result:
