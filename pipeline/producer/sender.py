@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from kombu.exceptions import OperationalError
 
 from pipeline.contract import TRACK_EVENTS
 from pipeline.errors import InvalidConfiguration
+from pipeline.event.model import Event
 from pipeline.producer.app import check_address, envelope, new_publisher
 from pipeline.producer.celery_tasks import may_publish_by_script, track_events
 from pipeline.producer.publisher import Publisher
@@ -171,11 +173,13 @@ class Sender:
         eager = self._app.conf.task_always_eager
         if eager or not may_publish_by_script():
             # Celery's own way, where the task id is what keeps a repeat from counting twice.
-            args = ([msgspec.json.decode(event) for event in events],)
+            found = [msgspec.json.decode(event) for event in events]
             if eager:
-                track_events.apply(args, task_id=task_id, throw=True)
+                track_events.apply((found,), task_id=task_id, throw=True)
             else:
-                track_events.apply_async(args, task_id=task_id, retry=retry)
+                now = datetime.now(UTC)
+                checked = [Event.from_wire(event, now=now) for event in found]
+                track_events.apply_async((checked,), task_id=task_id, retry=retry)
         else:
             publisher = self._publisher_of(producer_id)
             message = envelope(TRACK_EVENTS, os.getpid()).message_of_events(

@@ -6,6 +6,9 @@ unknown: it is said, not taken for good.
 
 from __future__ import annotations
 
+# A process that forks while a thread of it imports a module has that module half imported for ever:
+# what a connection imports when it is first made is imported here.
+import encodings.idna  # noqa: F401
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping

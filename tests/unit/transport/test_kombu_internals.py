@@ -26,6 +26,8 @@ READ = {
     "kombu.transport.redis:Channel._restore": "92e63e38835b",
     "kombu.transport.redis:Channel._get_client": "5755dae7624c",
     "kombu.transport.redis:Channel._queue_bind": "29b73e023af6",
+    "kombu.transport.redis:Channel._receive_one": "d59b8751d897",
+    "kombu.transport.redis:Channel._deliver_fanout_message": "06662335a70a",
     "kombu.transport.redis:Channel.close": "101e9b9cdad4",
     "kombu.transport.redis:QoS.append": "35c655f6ecc6",
     "kombu.transport.redis:QoS.restore_visible": "d4a4a40a3eaf",
