@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # A process that forks while a thread of it imports a module has that module half imported for ever:
 # what a connection imports when it is first made is imported here.
+import email.parser  # noqa: F401
 import encodings.idna  # noqa: F401
 import logging
 import threading
