@@ -59,6 +59,8 @@ class Connection(Protocol):
     """Of the peer; "" where it has none."""
     group: str
     """What it is counted under: set by `Connections.add`."""
+    used_in: int
+    """The interval of the checks in which it was used last; -1 before that."""
 
     def is_served(self) -> bool:
         """Whether a request is all there and its answer is on the way to a client that reads."""
@@ -86,6 +88,8 @@ class Connections:
         self._by_address: dict[str, dict[Connection, None]] = {}
         self._find_group = lru_cache(maxsize=8_192)(self._group_address)
         self._turnovers: dict[str, Turnover] = {}
+        self._interval = 0
+        """The number of the interval between two checks."""
         self._unread_left = _UNREAD_BYTES
         self.buffer = memoryview(bytearray(MOST_READ_BYTES))
         """What is read of a connection, until its protocol has seen it."""
@@ -111,7 +115,11 @@ class Connections:
         return True
 
     def use(self, connection: Connection) -> None:
-        """A connection has sent the head of a request: it is the last to end."""
+        """A connection has sent the head of a request: it is among the last to end. Its place is
+        found anew once in each interval of the checks, not with every request."""
+        if connection.used_in == self._interval:
+            return
+        connection.used_in = self._interval
         if connection in self._all:
             del self._all[connection]
             self._all[connection] = None
@@ -134,6 +142,7 @@ class Connections:
     def check_all(self, loop: asyncio.AbstractEventLoop) -> None:
         """Enforce the limits in time and bytes, now and again until no connection is left."""
         now_s = loop.time()
+        self._interval += 1
         self._unread_left = _UNREAD_BYTES
         if self._turnovers:
             items = self._turnovers.items()

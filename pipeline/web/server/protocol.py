@@ -56,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     address = group = ""
+    used_in = -1
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +30,8 @@ class EventEncoder:
     """Of the key: within what, beside their types, the ids of its events are unique."""
     scope: EventScope | None = None
     """What the key may send, where that is not everything."""
-    bots: BotDetector = field(default_factory=BotDetector)
+    bots: BotDetector | None = None
+    """Made for the first event that has a user agent."""
 
     def encode(
         self,
@@ -49,6 +50,7 @@ class EventEncoder:
             self.scope.check(event_type, timestamp, self.received_at)
         agent = user_agent or (self.user_agent if self.is_browser else "")
         if agent and isinstance(agent, str) and isinstance(event_type, str):
+            self.bots = self.bots or BotDetector()
             event_type = self.bots.mark_type(event_type, agent)
         if self.user_id_secret and isinstance(user_id, str) and user_id:
             user_id = self.pseudonymise(check_user_id(user_id))
