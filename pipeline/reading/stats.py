@@ -73,7 +73,7 @@ _VALUE_DAYS = with_ledger(
 
 
 MOST_TYPES_OF_USER = 1_000
-"""Whoever sends a user's events may invent their types."""
+"""A bound on what a read returns: the sender of an event chooses its type freely."""
 
 
 def keep_largest(

@@ -1,4 +1,4 @@
-"""Files and directories closed to other users, whatever the umask, and whoever was there first."""
+"""Files and directories closed to other users under any umask, also where they existed before."""
 
 from __future__ import annotations
 
