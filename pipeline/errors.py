@@ -36,6 +36,7 @@
     │   command line
     ├── AlreadyRunning            another `analytics up` runs on the data directory
     ├── ImportStopped             an import did not reach its end
+    ├── NotCompared               an audit could not be made
     ├── NotCounted                the example events were sent, and no worker counted them
     ├── NotReady                  a started process does not get ready
     ├── RejectedLine              a line of a file is not an event
@@ -160,6 +161,10 @@ class AlreadyRunning(PipelineError):
 
 class ImportStopped(PipelineError):
     """An import did not reach its end; the message says how far it came and how to go on."""
+
+
+class NotCompared(PipelineError):
+    """An audit could not be made; the message says why. Nothing is known to differ."""
 
 
 class NotCounted(PipelineError):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import redis
     from sqlalchemy import Engine
 
+FAILED_STATUS = 1
+SERVER_AWAY_STATUS = 3
+
 
 class Server(StrEnum):
     """A server that the pipeline needs, as messages name it."""
@@ -119,6 +122,12 @@ def is_server_away(error: BaseException) -> bool:
         if isinstance(one, ServerUnavailable) or (found and found.fault is Fault.AWAY):
             return True
     return False
+
+
+def find_exit_status(error: BaseException) -> int:
+    """The exit status of a process that this error ends: a server that does not answer has one of
+    its own, since the same may succeed later."""
+    return SERVER_AWAY_STATUS if is_server_away(error) else FAILED_STATUS
 
 
 def walk_causes(error: BaseException) -> Iterator[BaseException]:

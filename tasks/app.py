@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import signals
 
@@ -28,6 +28,7 @@ from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.postgres.engine import check_postgres
 from pipeline.producer import rabbitmq
 from pipeline.redis.client import check_redis
+from pipeline.server_errors import find_exit_status
 from pipeline.services import Services, connect, connect_counters
 from tasks.transport import bounded_compression, transport
 from tasks.worker import stopping
@@ -36,13 +37,19 @@ from tasks.worker.checked_task import CheckedTask
 logger = logging.getLogger(__name__)
 
 
+def end_process(error: PipelineError) -> NoReturn:
+    """End this process with the error's line on standard error, and its exit status."""
+    sys.stderr.write(f"analytics: {error}\n")
+    raise SystemExit(find_exit_status(error)) from error
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process; a wrong one ends it with its name."""
     try:
         return config_settings.load()
     except InvalidConfiguration as error:
-        raise SystemExit(f"analytics: {error}") from error
+        end_process(error)
 
 
 def redis_url() -> str:
@@ -51,7 +58,7 @@ def redis_url() -> str:
     try:
         return server_addresses.find_redis_url(settings().redis_url, settings().data_dir)
     except PipelineError as error:
-        raise SystemExit(f"analytics: {error}") from error
+        end_process(error)
 
 
 def postgres_url() -> str:
@@ -60,7 +67,7 @@ def postgres_url() -> str:
     try:
         return server_addresses.find_postgres_url(settings().postgres_url, settings().data_dir)
     except PipelineError as error:
-        raise SystemExit(f"analytics: {error}") from error
+        end_process(error)
 
 
 def broker_url() -> str | None:
@@ -129,7 +136,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
         if queues & {FLUSH_QUEUE, MAINTENANCE_QUEUE}:
             check_postgres(services().engine)
     except PipelineError as error:
-        raise SystemExit(f"analytics: {error}") from error
+        end_process(error)
     if doubt is not None:  # the log is not set up yet
         signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
     if queues == {EVENTS_QUEUE}:

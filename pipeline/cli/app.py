@@ -30,13 +30,16 @@ from pipeline.cli.commands import (
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain
 from pipeline.cli.output import warn
-from pipeline.server_errors import is_server_away
+from pipeline.errors import NotCompared
+from pipeline.server_errors import FAILED_STATUS, find_exit_status
 
-SERVER_AWAY = 3
+NOT_COMPARED = 4
+FAULT = 70
 INTERRUPTED = 130
 EXIT_STATUSES = (
-    "0 done; 1 not done, or done and something was found (`audit`: counts differ); 2 written "
-    "wrongly; 3 a server does not answer, so try again; 130 stopped by Ctrl-C."
+    "0 done; 1 not done (`audit`: counts differ); 2 written wrongly; 3 a server does not answer, "
+    "so try again; 4 `audit` compared nothing, for another reason; 70 a fault of this program; 130 "
+    "stopped by Ctrl-C. docs/exit-statuses.md has those of each command."
 )
 
 app = typer.Typer(
@@ -105,14 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         line = explain(error)
         if line is None:
-            raise
+            sys.excepthook(*sys.exc_info())
+            sys.exit(FAULT)
         warn(line)
         try:
             sys.stdout.flush()
         except OSError:  # the line says so already; Python would repeat it and exit with 120
             _drop_output()
-        sys.exit(SERVER_AWAY if is_server_away(error) else 1)
+        sys.exit(_find_status(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _find_status(error: Exception) -> int:
+    status = find_exit_status(error)
+    is_answer = status == FAILED_STATUS and isinstance(error, NotCompared)
+    return NOT_COMPARED if is_answer else status
 
 
 def _drop_output() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import server_addresses
-from pipeline.errors import InvalidConfiguration
+from pipeline.errors import InvalidConfiguration, ServerUnavailable
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -42,7 +42,7 @@ def read_user_id_secret() -> str:
 def find_redis_url(settings: Settings) -> str:
     """The URL of the settings, else that of the private server, which must run.
 
-    Raises `InvalidConfiguration`.
+    Raises `InvalidConfiguration`, or `ServerUnavailable` when the private servers are stopped.
     """
     url = server_addresses.find_redis_url(settings.redis_url, settings.data_dir)
     if settings.redis_url is None:
@@ -53,7 +53,7 @@ def find_redis_url(settings: Settings) -> str:
 def find_postgres_url(settings: Settings) -> str:
     """The URL of the settings, else that of the private server, which must run.
 
-    Raises `InvalidConfiguration`.
+    Raises `InvalidConfiguration`, or `ServerUnavailable` when the private servers are stopped.
     """
     url = server_addresses.find_postgres_url(settings.postgres_url, settings.data_dir)
     if settings.postgres_url is None:
@@ -142,7 +142,7 @@ def _check_private_servers_run(data_dir: Path) -> None:
     try:
         os.kill(addresses.pid, 0)
     except ProcessLookupError:
-        raise InvalidConfiguration(
+        raise ServerUnavailable(
             f"the private servers of {data_dir.absolute()} are not running: start `analytics up` "
             "there, or set ANALYTICS_REDIS_URL and ANALYTICS_POSTGRES_URL to use others"
         ) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.context import open_services
+from pipeline.cli.errors import explain
 from pipeline.cli.options import First, Json, Last, read_days
 from pipeline.cli.output import print_json, print_table, say, warn
 from pipeline.days import list_days, today
+from pipeline.errors import NotCompared
 
 if TYPE_CHECKING:
     from pipeline.upkeep.audit import Difference
@@ -49,10 +53,10 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
     """Compare the archive with the counters, by event type and hour.
 
     Changes nothing. Without days, the last seven. Exit status 1 when something differs, 3
-    when a server does not answer.
+    when a server does not answer, 4 when nothing could be compared for another reason.
     """
     days = read_days(first, last) or (today() - timedelta(days=_AUDITED_DAYS - 1), today())
-    with open_services() as services:
+    with _explain_failure(), open_services() as services:
         found = services.audit(*days)
     if as_json:
         print_json({"differences": [_to_object(one) for one in found]})
@@ -119,6 +123,18 @@ def prune(dry_run: DryRun = False, as_json: Json = False) -> None:
     print_table("Dropped" if not dry_run else "To be dropped", ["partition"], zip(dropped))
     for name in found.busy:
         warn(f"{name} is being read and stays for now; run `analytics prune` again")
+
+
+@contextmanager
+def _explain_failure() -> Iterator[None]:
+    """Have what keeps an audit from being made end with another status than what it found."""
+    try:
+        yield
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        raise NotCompared(line) from error
 
 
 def _format_time(one: Difference) -> str:

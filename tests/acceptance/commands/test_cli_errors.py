@@ -168,7 +168,7 @@ def test_private_servers_that_were_stopped_are_named(
 
     code, err = error(capsys, "status")
 
-    assert code == 1
+    assert code == 3
     assert f"the private servers of {empty_data_dir} are not running: start `analytics up`" in err
 
 
