@@ -1,12 +1,20 @@
-"""Segment's client libraries, unchanged, as processes that send events to our collector."""
+"""Client libraries of others, unchanged, as processes that send events to our collector.
+
+Those for Python that the lock does not name are installed on first use, each with what it needs in
+a directory of its own beside the packages of this Python: some cannot live with each other. Those
+for Node and browsers are installed there together.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,44 +23,106 @@ import pytest
 from tests.helpers.support import environment_without_settings
 
 HERE = Path(__file__).parent
+_INSTALLED = Path(sys.prefix) / "client-libraries"
 _NODE = HERE / "node"
 _NODE_SINCE = 20
 
 Send = Callable[..., subprocess.Popen[str]]
 
 
-def python_client(*arguments: str) -> subprocess.Popen[str]:
-    """segment-analytics-python, which the lock names."""
-    return _start([sys.executable, str(HERE / "send.py"), *arguments])
+@dataclass(frozen=True)
+class Sender:
+    """A script that sends events with a library: its path below this folder, its first arguments,
+    and the lock in `python/` that names the library, None where the lock of the tests does."""
+
+    script: str
+    arguments: tuple[str, ...] = ()
+    lock: str | None = None
+
+    def install(self) -> None:
+        """Install the library. Skips, or fails where CI is set, when something is missing."""
+        if self.script.endswith(".mjs"):
+            install_for_node()
+        elif self.lock:
+            install_for_python(self.lock)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Run the script with these arguments behind its own."""
+        arguments = *self.arguments, *arguments
+        if self.script.endswith(".mjs"):
+            script = install_for_node() / Path(self.script).name
+            return _start([_need_node(), str(script), *arguments])
+        command = [str(HERE / self.script), *arguments]
+        if self.lock is None:
+            return _start([sys.executable, *command])
+        # With what its lock names and nothing else.
+        path = install_for_python(self.lock)
+        return _start([sys.executable, "-S", *command], {"PYTHONPATH": str(path)})
 
 
-def node_client(*arguments: str) -> subprocess.Popen[str]:
-    """@segment/analytics-node, installed on first use beside the packages of this Python."""
-    node, npm = _need("node", "nodejs"), _need("npm", "npm")
+python_client: Send = Sender("python/segment_under_kills.py").start
+node_client: Send = Sender("node/segment_under_kills.mjs").start
+
+
+def install_for_node() -> Path:
+    """The directory that holds `node_modules` and the scripts of `node/`."""
+    _need_node()
+    npm = _need("npm", "npm")
+
+    def install(directory: Path) -> list[str]:
+        for path in _NODE.iterdir():
+            shutil.copy(path, directory)
+        return [npm, "--prefix", str(directory), "ci", "--no-progress"]
+
+    return _install_once("node", sorted(_NODE.iterdir()), install)
+
+
+def install_for_python(lock: str) -> Path:
+    """The directory that holds what a lock of `python/` names."""
+    path = HERE / "python" / lock
+    options = ["-qq", "--no-compile", "--require-hashes", "--no-deps", "-r", str(path)]
+
+    def install(directory: Path) -> list[str]:
+        return [sys.executable, "-m", "pip", "install", "--target", str(directory), *options]
+
+    return _install_once(path.stem, [path], install)
+
+
+def _install_once(name: str, inputs: Sequence[Path], install: Callable[[Path], list[str]]) -> Path:
+    """The directory in which `install` has put what the inputs name; it prepares an empty one, and
+    returns the command that fills it."""
+    wanted = sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    directory, stamp = _INSTALLED / name, _INSTALLED / f"{name}.stamp"
+    with _alone(name):
+        if stamp.exists() and stamp.read_text() == wanted:
+            return directory
+        stamp.unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        done = subprocess.run(
+            install(directory), cwd=directory, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            _without(f"the libraries of {name} cannot be installed: {done.stderr[-500:]}")
+        stamp.write_text(wanted)
+    return directory
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """While no other process of the tests installs the same."""
+    _INSTALLED.mkdir(exist_ok=True)
+    with (_INSTALLED / f"{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _need_node() -> str:
+    node = _need("node", "nodejs")
     version = subprocess.check_output([node, "--version"], text=True).strip()
     if int(version.removeprefix("v").partition(".")[0]) < _NODE_SINCE:
         pytest.skip(f"Node {version} is too old for the client, which needs {_NODE_SINCE} or later")
-    directory = Path(sys.prefix) / "segment-node"
-    _install(npm, directory)
-    shutil.copy(_NODE / "send.mjs", directory)
-    return _start([node, str(directory / "send.mjs"), *arguments])
-
-
-def _install(npm: str, directory: Path) -> None:
-    names = ("package.json", "package-lock.json", ".npmrc")
-    wanted = sha256(b"".join((_NODE / name).read_bytes() for name in names)).hexdigest()
-    stamp = directory / "installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    directory.mkdir(exist_ok=True)
-    for name in names:
-        shutil.copy(_NODE / name, directory)
-    done = subprocess.run(
-        [npm, "ci", "--no-progress"], cwd=directory, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        _without(f"npm cannot install @segment/analytics-node: {done.stderr[-500:]}")
-    stamp.write_text(wanted)
+    return node
 
 
 def _need(program: str, package: str) -> str:
@@ -67,11 +137,10 @@ def _without(reason: str) -> None:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
-def _start(command: list[str]) -> subprocess.Popen[str]:
-    environment: Mapping[str, str] = environment_without_settings()
+def _start(command: list[str], more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
-        env=environment,
+        env=environment_without_settings() | dict(more or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

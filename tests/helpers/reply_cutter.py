@@ -37,7 +37,11 @@ class ReplyCutter:
         with contextlib.suppress(OSError):  # closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._server_port))
+                except ConnectionError:  # it is down
+                    client.close()
+                    continue
                 link = _Link(self, client, server)
                 for run in (link.requests, link.answers):
                     threading.Thread(target=run, daemon=True).start()

@@ -1,5 +1,5 @@
 // Sends events with Segment's client for Node, as an application does:
-// node send.mjs HOST WRITE_KEY NUMBER
+// node segment_under_kills.mjs HOST WRITE_KEY NUMBER
 import { setTimeout as sleep } from "node:timers/promises";
 import { Analytics } from "@segment/analytics-node";
 

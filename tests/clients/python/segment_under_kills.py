@@ -1,5 +1,5 @@
 """Sends events with Segment's client for Python, as an application does:
-`python send.py HOST WRITE_KEY NUMBER [gzip]`."""
+`python segment_under_kills.py HOST WRITE_KEY NUMBER [gzip]`."""
 
 from __future__ import annotations
 

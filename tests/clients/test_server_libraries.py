@@ -1,0 +1,78 @@
+"""Client libraries for servers, unchanged, pointed here, through an outage: every event counts
+once, with its user, its properties and its time."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from pipeline.access.key_store import AccessKeyStore
+from pipeline.services import Services
+from tests.clients.libraries import Sender
+from tests.clients.sent import LONG_AGO, OUTAGE_S, Sent, read_events
+from tests.helpers.reply_cutter import ReplyCutter
+from tests.helpers.support import Workers, eventually
+from tests.helpers.web_process import WebProcess, wait_until_consumed
+
+ORDERS, USERS = 120, 10
+COUNT_BY = json.dumps({"order_paid": ["library"]})
+
+_ON_PYTHON, _ON_NODE = "python/like_segment.py", "node/like_segment.mjs"
+OF_SEGMENT = {
+    "analytics-python": Sender(_ON_PYTHON, ("analytics",), "segment_1.lock"),
+    "segment-analytics-python": Sender(_ON_PYTHON, ("segment.analytics",)),
+    "rudder-sdk-python": Sender(_ON_PYTHON, ("rudderstack.analytics",), "rudder.lock"),
+    "analytics-node": Sender(_ON_NODE, ("@segment/analytics-node",)),
+    "rudder-sdk-node": Sender(_ON_NODE, ("@rudderstack/rudder-sdk-node",)),
+}
+LATE_S = {
+    # Says again when it first sent a batch: the time that it waited is added to its events'.
+    "rudder-sdk-node": 30
+}
+
+
+def expect_of(library: str) -> Sent:
+    others = dict.fromkeys(("page_view", "screen_view", "identify", "group", "alias"), 1)
+    return Sent(library, ORDERS, USERS, others, LATE_S.get(library, 2))
+
+
+@pytest.mark.timeout(240)  # the libraries are installed when they are first used
+def test_every_event_of_every_library_counts_once_through_an_outage(
+    workers: Workers, services: Services, subtests: pytest.Subtests
+) -> None:
+    installed: list[Sent] = []
+    for library, sender in OF_SEGMENT.items():
+        with subtests.test("is installed", library=library):
+            sender.install()
+            installed.append(expect_of(library))
+    workers.start("events", COUNT_BY=COUNT_BY)
+    web = WebProcess(workers).start()
+    key = AccessKeyStore(services.redis, services.keys).create("write", "server")[1]
+    arguments = str(ORDERS), LONG_AGO.isoformat()
+    running, ways = {}, [ReplyCutter(web.port) for _ in installed]
+    for way, sent in zip(ways, installed, strict=True):
+        way.lose_the_answer_to(b"POST ")
+        origin = f"http://127.0.0.1:{way.port}"
+        start = OF_SEGMENT[sent.library].start
+        running[sent.library] = start(origin, key, sent.library, *arguments)
+
+    eventually(lambda: all(way.cut for way in ways))
+    eventually(lambda: all(sent.count(services) for sent in installed))
+    web.kill()
+    time.sleep(OUTAGE_S)
+    web.start()
+
+    for library, process in running.items():
+        with subtests.test("ends without an error", library=library):
+            said, _ = process.communicate(timeout=100)
+            assert process.returncode == 0, said
+    wait_until_consumed(services)
+    found = read_events(services)
+    for sent in installed:
+        with subtests.test("is counted", library=sent.library):
+            sent.check_counts(services)
+        with subtests.test("is logged", library=sent.library):
+            sent.check_events(found[sent.library])
+    assert services.status()["books"]["duplicate"] >= len(installed)
