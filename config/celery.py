@@ -9,24 +9,8 @@ from kombu import Exchange, Queue
 from config.schedule import beat_schedule
 from config.settings import Settings
 from pipeline import urls
-from pipeline.contract import (
-    ARCHIVE_EVENTS,
-    EVENTS_QUEUE,
-    FLUSH_COUNTERS,
-    FLUSH_QUEUE,
-    MAINTENANCE_QUEUE,
-    TRACK_EVENT,
-    TRACK_EVENTS,
-)
-
-ROUTES = {
-    TRACK_EVENT: {"queue": EVENTS_QUEUE},
-    TRACK_EVENTS: {"queue": EVENTS_QUEUE},
-    FLUSH_COUNTERS: {"queue": FLUSH_QUEUE},
-    ARCHIVE_EVENTS: {"queue": FLUSH_QUEUE},
-    # All other tasks of ours are maintenance, which is also the default queue.
-    "analytics.*": {"queue": MAINTENANCE_QUEUE},
-}
+from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, TRACK_EVENT, TRACK_EVENTS
+from pipeline.installation import Queues, exchanges_of, queues_of
 
 # Messages an event worker may hold unacknowledged. Celery has one prefetch setting for all
 # workers, and its command line always passes that on, so an event worker's consumer raises its
@@ -51,6 +35,8 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
         **_broker(address),
         "broker_transport_options": _transport_options(settings, address),
         **_MESSAGES,
+        **_queue_options(queues_of(settings.prefix)),
+        **exchanges_of(settings.prefix),
         **_TASKS,
         **_WORKERS,
         **_BEAT,
@@ -88,6 +74,8 @@ def _transport_options(settings: Settings, address: urls.RedisAddress) -> dict[s
         # Where our transport puts messages that nobody can read, and counts them.
         "dead_letters_key": f"{settings.prefix}dead",
         "totals_key": f"{settings.prefix}totals",
+        # Events fill Redis, so those it refuses when it is full.
+        "refused_when_full": queues_of(settings.prefix).events,
         # Without these a server that vanishes without closing its connections (a failover, a
         # firewall) is waited for without end. The longest blocking command takes one second.
         "socket_timeout": _SOCKET_TIMEOUT_S,
@@ -102,6 +90,25 @@ def _transport_options(settings: Settings, address: urls.RedisAddress) -> dict[s
     return options
 
 
+def _queue_options(queues: Queues) -> dict[str, Any]:
+    return {
+        # The nameless exchange leads straight to the queue of the routing key: no binding tables
+        # in Redis, and nothing that has to be declared before the first publish.
+        "task_queues": [Queue(name, exchange=Exchange(""), routing_key=name) for name in queues],
+        "task_default_queue": queues.maintenance,
+        "task_default_exchange": "",
+        "task_default_routing_key": queues.maintenance,
+        "task_routes": {
+            TRACK_EVENT: {"queue": queues.events},
+            TRACK_EVENTS: {"queue": queues.events},
+            FLUSH_COUNTERS: {"queue": queues.flush},
+            ARCHIVE_EVENTS: {"queue": queues.flush},
+            # All other tasks of ours are maintenance, which is also the default queue.
+            "analytics.*": {"queue": queues.maintenance},
+        },
+    }
+
+
 _MESSAGES: dict[str, Any] = {
     # JSON only: unpickling a message runs code that its sender chose.
     "accept_content": ["json"],
@@ -109,16 +116,6 @@ _MESSAGES: dict[str, Any] = {
     "event_serializer": "json",
     "enable_utc": True,
     "timezone": "UTC",
-    # The nameless exchange leads straight to the queue of the routing key: no binding tables in
-    # Redis, and nothing that has to be declared before the first publish.
-    "task_queues": [
-        Queue(name, exchange=Exchange(""), routing_key=name)
-        for name in (EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE)
-    ],
-    "task_default_queue": MAINTENANCE_QUEUE,
-    "task_default_exchange": "",
-    "task_default_routing_key": MAINTENANCE_QUEUE,
-    "task_routes": ROUTES,
     # A misspelt queue after -Q is an error, not a worker that waits for nothing.
     "task_create_missing_queues": False,
 }

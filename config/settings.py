@@ -6,7 +6,6 @@ The environment variable of a setting is its name in capitals after `ANALYTICS_`
 from __future__ import annotations
 
 import logging
-import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -33,8 +32,8 @@ from config.description import (
 )
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
+from pipeline.installation import DEFAULT_PREFIX, check_prefix
 
-_KEY_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*:")
 _SECRET_CHARACTERS = 16
 
 logger = logging.getLogger(__name__)
@@ -65,7 +64,8 @@ class Settings(BaseSettings):
         description="Directory of the private servers' data and addresses",
     )
     prefix: str = Field(
-        default="analytics:", max_length=64, description="What every Redis key of ours begins with"
+        default=DEFAULT_PREFIX,
+        description="What every Redis key of ours begins with, and, without its colon, every queue",
     )
     count_by: Annotated[dict[str, list[str]], NoDecode] = Field(
         default_factory=dict,
@@ -245,14 +245,7 @@ class Settings(BaseSettings):
     @field_validator("prefix")
     @classmethod
     def _check_prefix(cls, value: str) -> str:
-        # Braces would choose a cluster slot, percent and colon would confuse the key parser, and
-        # *, ? and [ are patterns to the repair's SCAN.
-        if not _KEY_PREFIX.fullmatch(value):
-            raise ValueError(
-                "must end with ':' and consist of letters, digits, '_', '.', '-' and ':', "
-                "such as 'analytics:'"
-            )
-        return value
+        return check_prefix(value)
 
     @field_validator("count_by", mode="before")
     @classmethod

@@ -22,6 +22,10 @@ PRUNE = "analytics.prune"
 EVENTS_QUEUE = "analytics.events"
 FLUSH_QUEUE = "analytics.flush"
 MAINTENANCE_QUEUE = "analytics.maintenance"
+"""The queues of the default installation; `pipeline.installation` has those of any other."""
+
+PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""kombu's Redis transport keeps a list for each of four priorities of a queue."""
 
 PLAIN_USER_IDS = "analytics_plain_user_ids"
 """Header of messages whose user ids are an application's own: a worker with a secret makes

@@ -11,7 +11,6 @@ from typing import Any
 import redis
 from sqlalchemy import Engine
 
-from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.errors import ServerUnavailable
@@ -23,6 +22,7 @@ from pipeline.event_log.streams import EventLog
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store, newest_claim
+from pipeline.installation import queues_of
 from pipeline.options import PipelineOptions
 from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
@@ -200,7 +200,8 @@ class Services:
             from pipeline.producer import rabbitmq
 
             # What workers hold of its messages RabbitMQ shows in its own tools only.
-            depth = rabbitmq.queue_depth(self.broker_url, EVENTS_QUEUE)
+            queue = queues_of(self.keys.prefix).events
+            depth = rabbitmq.queue_depth(self.broker_url, queue)
             status |= {"queue_depth": depth, "unacknowledged": None}
         return status
 

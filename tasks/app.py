@@ -16,17 +16,13 @@ from config.options import pipeline_options
 from config.settings import Settings
 from pipeline import server_addresses
 from pipeline.celery_app import OwnCelery
-from pipeline.contract import (
-    EVENTS_QUEUE,
-    FLUSH_QUEUE,
-    MAINTENANCE_QUEUE,
-    TRACK_EVENT,
-    TRACK_EVENTS,
-)
+from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
+from pipeline.installation import queues_of
 from pipeline.postgres.engine import check_postgres
 from pipeline.producer import rabbitmq
+from pipeline.redis import installations
 from pipeline.redis.client import check_redis
 from pipeline.server_errors import find_exit_status
 from pipeline.services import Services, connect, connect_counters
@@ -126,20 +122,35 @@ def _log_expected_failure(sender: Any, exception: Exception, **_: Any) -> None:
         logger.log(level, "%s: %s", sender.name, exception)
 
 
+@signals.celeryd_init.connect
+def _check_queues(options: dict[str, Any], **_: Any) -> None:
+    """Refuse a queue that this installation does not have, such as one of another's."""
+    chosen, prefix = options.get("queues") or (), settings().prefix
+    for name in chosen.split(",") if isinstance(chosen, str) else chosen:
+        if name not in app.amqp.queues:
+            raise SystemExit(
+                f"analytics: there is no queue {name} for a worker of ANALYTICS_PREFIX={prefix}: "
+                f"it has {', '.join(queues_of(prefix))}; name one of these after -Q, or run "
+                "`analytics worker events` or `analytics worker flush`"
+            )
+
+
 @signals.worker_init.connect
 def _check_servers(sender: Any, **_: Any) -> None:
     """Start only on servers that keep what they acknowledge; set how many messages the worker may
     hold."""
     queues = set(sender.app.amqp.queues.consume_from)
+    ours = queues_of(settings().prefix)
     try:
         doubt = check_redis(counters().client, settings().appendfsync)
-        if queues & {FLUSH_QUEUE, MAINTENANCE_QUEUE}:
+        installations.enter(counters().client, settings().prefix)
+        if queues & {ours.flush, ours.maintenance}:
             check_postgres(services().engine)
     except PipelineError as error:
         end_process(error)
     if doubt is not None:  # the log is not set up yet
         signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
-    if queues == {EVENTS_QUEUE}:
+    if queues <= {ours.events, EVENTS_QUEUE}:
         sender.prefetch_multiplier = EVENTS_PREFETCH if broker_url() is None else RABBITMQ_PREFETCH
         stopping.end_in_time(sender)
     if broker_url() is not None:

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 from pipeline.celery_app import OwnCelery
-from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration
 from pipeline.producer import rabbitmq
@@ -50,8 +49,8 @@ def _celery_options() -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
         "task_default_exchange": "",
-        "task_default_queue": EVENTS_QUEUE,
-        "task_default_routing_key": EVENTS_QUEUE,
+        "task_default_queue": settings.events_queue,
+        "task_default_routing_key": settings.events_queue,
         # Pauses of a second at most, so the number of tries bounds the time.
         "task_publish_retry_policy": {
             "max_retries": int(settings.publish_timeout_s) + 3,
@@ -64,7 +63,7 @@ def _celery_options() -> dict[str, Any]:
 
 def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
     if settings.broker_url is not None:
-        options = rabbitmq.celery_options(settings.broker_url, [EVENTS_QUEUE])
+        options = rabbitmq.celery_options(settings.broker_url, [settings.events_queue])
         # `publish_confirmed` tries again, and knows for how long.
         options["broker_transport_options"]["max_retries"] = 0
         return options
@@ -99,7 +98,8 @@ def no_results() -> Any:
 @cache
 def envelope(task: str, pid: int) -> Envelope:
     """The envelope of a task's messages; the pid is part of it, as their origin."""
-    return Envelope(app, task, EVENTS_QUEUE, current_settings().headers())
+    settings = current_settings()
+    return Envelope(app, task, settings.events_queue, settings.headers())
 
 
 @cache
@@ -122,7 +122,7 @@ def new_publisher(producer_id: str | None = None, reply_within_s: float = 30) ->
     settings = current_settings()
     client = redis_client(settings.redis_address(), reply_within_s)
     check_durability()
-    return Publisher(client, Keys(settings.prefix), EVENTS_QUEUE, producer_id)
+    return Publisher(client, Keys(settings.prefix), settings.events_queue, producer_id)
 
 
 def check_durability() -> None:

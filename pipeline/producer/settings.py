@@ -13,6 +13,7 @@ from typing import Any
 from pipeline import server_addresses
 from pipeline.contract import PLAIN_USER_IDS
 from pipeline.errors import InvalidConfiguration
+from pipeline.installation import DEFAULT_PREFIX, check_prefix, queues_of
 from pipeline.options import CounterOptions
 
 
@@ -24,10 +25,17 @@ class ProducerSettings(CounterOptions):
     broker_url: str | None = field(default=None, repr=False)
     data_dir: Path = Path(".analytics")
     publish_timeout_s: float = 30
-    prefix: str = "analytics:"
+    prefix: str = DEFAULT_PREFIX
     plain_user_ids: bool = True
     """Whether user ids are the application's own, and none a pseudonym made before."""
     appendfsync: str = "always"
+
+    def __post_init__(self) -> None:
+        # Workers refuse such a prefix, so what is sent under it would never be counted.
+        try:
+            check_prefix(self.prefix)
+        except ValueError as error:
+            raise InvalidConfiguration(f"prefix={self.prefix!r}: {error}") from error
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
@@ -38,7 +46,7 @@ class ProducerSettings(CounterOptions):
             "broker_url": str,
             "data_dir": Path,
             "publish_timeout_s": float,
-            "prefix": str,
+            "prefix": check_prefix,
             "appendfsync": str,
             "count_by": json.loads,
             "values_cap": int,
@@ -57,6 +65,11 @@ class ProducerSettings(CounterOptions):
                 except ValueError as error:
                     raise InvalidConfiguration(f"{variable}={text}: {error}; correct it") from error
         return cls(**found)
+
+    @property
+    def events_queue(self) -> str:
+        """The queue that events are sent to."""
+        return queues_of(self.prefix).events
 
     def headers(self) -> dict[str, Any]:
         """What messages say in their headers besides what Celery does."""

@@ -9,14 +9,13 @@ from typing import Any
 
 import redis
 
-from pipeline.contract import EVENTS_QUEUE, TAG_PREFIX
+from pipeline.contract import PRIORITY_SUFFIXES, TAG_PREFIX
 from pipeline.counting.batch import OUTCOMES
+from pipeline.installation import queues_of
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 
 _STATUS = Script("pipeline.reading.status")
-_PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-"""kombu's Redis transport keeps a list for each of four priorities of a queue."""
 MOST_TYPES = 1_000
 _FIELDS = ("published", "consumed", *OUTCOMES)
 
@@ -36,7 +35,7 @@ class RedisStatus:
 def read_status(client: redis.Redis, keys: Keys) -> RedisStatus:
     """Read the status. Raises redis.RedisError."""
     names = [keys.unacked, keys.pending_flush, keys.batches, keys.totals]
-    names += [EVENTS_QUEUE + suffix for suffix in _PRIORITY_SUFFIXES]
+    names += [queues_of(keys.prefix).events + suffix for suffix in PRIORITY_SUFFIXES]
     waiting, unacked, pending, open_batches, found = _STATUS.run(client, keys=names)
     totals = dict(zip(found[::2], found[1::2], strict=True))
     return RedisStatus(

@@ -21,6 +21,7 @@ it counts.
 | `events:{n}`                              | stream     | permanent; entries until archived |
 | `events:sizes`                            | hash       | permanent: what the streams hold  |
 | `totals`                                  | hash       | permanent: the books              |
+| `inner`                                   | set        | permanent: see `installations.py` |
 | `access`                                  | hash       | permanent: write keys, read tokens |
 | `producer:{id}`                            | string     | 1 day                             |
 | `forgotten`                               | hash       | permanent; entries 30 days        |
@@ -43,6 +44,16 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import unquote
+
+KINDS = frozenset(
+    {
+        *("access", "batches", "counter", "dead", "dim", "events", "flush_requested", "forgotten"),
+        *("gap", "inflight", "inner", "limit", "pending_flush", "producer", "salt", "seen"),
+        *("totals", "types", "unacked", "unacked_index", "unacked_mutex", "user", "values"),
+        "workers",
+    }
+)
+"""What can follow the prefix in a key of ours, up to the next colon."""
 
 _RESERVED = re.compile(r"[:%{}\s]")
 
@@ -129,6 +140,7 @@ class Keys:
         self.pending_flush = f"{prefix}pending_flush"
         self.batches = f"{prefix}batches"
         self.totals = f"{prefix}totals"
+        self.inner = f"{prefix}inner"
         self.dead = f"{prefix}dead"
         self.access = f"{prefix}access"
         self.salt = f"{prefix}salt"

@@ -8,12 +8,10 @@ from typing import Any
 import redis
 from celery import bootsteps
 
-from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE
+from pipeline.installation import queues_of
 from pipeline.upkeep import heartbeats
 from pipeline.upkeep.heartbeats import WorkerKind
 from tasks.app import counters
-
-_WORKER_KINDS: dict[str, WorkerKind] = {EVENTS_QUEUE: "events", FLUSH_QUEUE: "flush"}
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +28,10 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """Beat now and from now on."""
-        queues = [queue.name for queue in consumer.task_consumer.queues]
-        kinds = [_WORKER_KINDS[name] for name in queues if name in _WORKER_KINDS]
+        queues = {queue.name for queue in consumer.task_consumer.queues}
+        ours = queues_of(counters().keys.prefix)
+        kinds_of: dict[str, WorkerKind] = {ours.events: "events", ours.flush: "flush"}
+        kinds = [kind for name, kind in kinds_of.items() if name in queues]
         beat(kinds, consumer.hostname)
         self._timer = consumer.timer.call_repeatedly(
             heartbeats.EVERY_S, beat, (kinds, consumer.hostname)

@@ -11,36 +11,15 @@ import redis
 from celery import bootsteps
 from celery.worker import state
 
-from pipeline.contract import EVENTS_QUEUE, FLUSH_COUNTERS, FLUSH_QUEUE, TRACK_EVENT, TRACK_EVENTS
-from pipeline.redis.scripts import Script
-from tasks.app import counters
+from pipeline.contract import EVENTS_QUEUE
+from tasks.app import broker_url, counters
+from tasks.consumer.adoption import Adoption, warn_of_shared_queue
 from tasks.consumer.batch_consumer import BatchConsumer
 
 TASK_EVENTS_PER_S = 10
-CELERYS_DEFAULT_QUEUE = "celery"
-_ADOPT = Script("tasks.consumer.adopt")
-_ADOPTED_AT_ONCE = 500
 _ADOPT_EVERY_S = 1.0
 
 logger = logging.getLogger(__name__)
-
-
-def adopt() -> None:
-    """Fetch our tasks from Celery's default queue, where a stock client sends what it has no route
-    for."""
-    routes = [
-        (TRACK_EVENT, EVENTS_QUEUE),
-        (TRACK_EVENTS, EVENTS_QUEUE),
-        (FLUSH_COUNTERS, FLUSH_QUEUE),
-    ]
-    try:
-        _ADOPT.run(
-            counters().client,
-            keys=[CELERYS_DEFAULT_QUEUE],
-            args=[_ADOPTED_AT_ONCE, *[part for route in routes for part in route]],
-        )
-    except redis.RedisError as error:
-        logger.debug("the default queue could not be looked at: %s", error)
 
 
 class EventsStep(bootsteps.StartStopStep):
@@ -60,11 +39,15 @@ class EventsStep(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Count what the last connection left, then take messages."""
         self._batches.count_held()
-        channel = consumer.task_consumer.channel
+        channel, prefix = consumer.task_consumer.channel, counters().keys.prefix
+        takes_all = any(queue.name == EVENTS_QUEUE for queue in consumer.task_consumer.queues)
         if hasattr(channel, "raw_handler"):
             channel.raw_handler = self._batches.handle
             channel.raw_idle = self._batches.finish
-            self._adoption = consumer.timer.call_repeatedly(_ADOPT_EVERY_S, adopt)
+            adoption = Adoption(counters().client, prefix, takes_all=takes_all)
+            self._adoption = consumer.timer.call_repeatedly(_ADOPT_EVERY_S, adoption.run)
+        elif (broker := broker_url()) is not None and not takes_all:
+            warn_of_shared_queue(broker, prefix)
 
     def stop(self, consumer: Any) -> None:
         """Take no more; what is held stays for the next connection, and in Redis."""

@@ -17,14 +17,10 @@ from kombu.utils.json import dumps
 from redis.client import Pipeline
 from redis.commands.core import Script as RedisScript
 
-from pipeline.contract import EVENTS_QUEUE
 from pipeline.redis.scripts import Script
 
 _PUSH = Script("tasks.transport.push")
 _BIND = Script("tasks.transport.bind")
-
-REFUSED = frozenset({EVENTS_QUEUE})
-"""Queues that take nothing while Redis is full."""
 
 MOST_WAITING = 1_000
 """Any other queue takes messages past the limit up to this length: a flush that nobody carries out

@@ -39,6 +39,7 @@ from redis.commands.core import Script as RedisScript
 from redis.exceptions import NoScriptError, OutOfMemoryError
 from redis.retry import Retry
 
+from pipeline.contract import EVENTS_QUEUE
 from pipeline.redis.scripts import Script
 from tasks.transport import full_redis, poison
 from tasks.transport.unacknowledged import MAX_BYTES, SERVER_ERRORS, QoS
@@ -50,7 +51,7 @@ _DELIVERY_SLICE_S = 0.05
 
 _LOOK, _FETCH, _PING, _REST, _BRPOP = "LOOK", "FETCH", "PING", "REST", "BRPOP"
 
-_OWN_OPTIONS = ("dead_letters_key", "totals_key")
+_OWN_OPTIONS = ("dead_letters_key", "totals_key", "refused_when_full")
 
 Fetched = tuple[str, bytes]
 """A message as it was taken: its delivery tag and its text."""
@@ -75,6 +76,8 @@ class Channel(redis.Channel):
     from_transport_options = (*redis.Channel.from_transport_options, *_OWN_OPTIONS)
     dead_letters_key = "analytics:dead"
     totals_key = "analytics:totals"
+    refused_when_full = EVENTS_QUEUE
+    """The queue that takes nothing while Redis is full."""
     raw_handler: RawHandler | None = None
     raw_idle: Callable[[], None] | None = None
     """Called when no more messages are at hand, for what the handler has left unfinished."""
@@ -117,7 +120,7 @@ class Channel(redis.Channel):
         try:
             super()._put(queue, message, **kwargs)
         except OutOfMemoryError:
-            if queue in full_redis.REFUSED:
+            if queue == self.refused_when_full:
                 raise
             full_redis.push(self, queue, message)
 

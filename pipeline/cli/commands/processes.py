@@ -13,6 +13,7 @@ import typer
 
 from pipeline.cli.context import load_celery_app, load_settings
 from pipeline.errors import InvalidConfiguration
+from pipeline.installation import queues_of
 from pipeline.system.launcher import end_with_parent
 
 ParentPid = Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")]
@@ -41,21 +42,29 @@ def worker(
         str | None,
         typer.Option(help="The worker's name, which must differ from others on this machine."),
     ] = None,
+    shared_queue: Annotated[
+        bool,
+        typer.Option(
+            "--shared-queue",
+            help="Take also what waits in the default installation's queue, as this one's.",
+        ),
+    ] = False,
     parent_pid: ParentPid = None,
 ) -> None:
     """Run a Celery worker until it is stopped.
 
     The same as `celery -A tasks worker -Q analytics.events -P solo`, of which as many may run as
     there are cores or machines, and as `celery -A tasks worker -Q
-    analytics.flush,analytics.maintenance`.
+    analytics.flush,analytics.maintenance`. With another ANALYTICS_PREFIX, as shop:, the queues are
+    shop.events and so on.
     """
-    from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
-
+    queues = queues_of(load_settings().prefix)
     if kind is WorkerKind.events:
-        options = ["-Q", EVENTS_QUEUE, "-P", "solo"]
+        names = _join_shared_queue(queues.events) if shared_queue else queues.events
+        options = ["-Q", names, "-P", "solo"]
     else:
         # Two, so that maintenance does not hold up a flush.
-        options = ["-Q", f"{FLUSH_QUEUE},{MAINTENANCE_QUEUE}", "-c", "2"]
+        options = ["-Q", f"{queues.flush},{queues.maintenance}", "-c", "2"]
     # Workers need not know of each other, and start a second sooner without asking (mingle).
     options += ["--without-gossip", "--without-mingle", "-n", f"{name or kind.value}@%h"]
     _run("worker", options, parent_pid)
@@ -93,6 +102,21 @@ def flower(
             "ANALYTICS_FLOWER_PORT=0 turns Flower off; give --port to run it"
         )
     _run("flower", [f"--address={host}", f"--port={chosen}"], parent_pid, level=False)
+
+
+def _join_shared_queue(own: str) -> str:
+    """Both queues for -Q: before names carried the prefix, every installation used that one."""
+    from kombu import Queue
+
+    from pipeline.contract import EVENTS_QUEUE
+
+    queues = load_celery_app().amqp.queues
+    if EVENTS_QUEUE in queues:
+        return own
+    like = queues[own]
+    shared = Queue(EVENTS_QUEUE, like.exchange, EVENTS_QUEUE, queue_arguments=like.queue_arguments)
+    queues.add(shared)
+    return f"{own},{EVENTS_QUEUE}"
 
 
 def _run(
