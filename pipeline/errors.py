@@ -26,6 +26,7 @@
     │   ├── InternalFault         500, a fault of the web server: pipeline.web.errors
     │   ├── InvalidParameter      422, a parameter cannot be used: pipeline.web.errors
     │   ├── MethodNotAllowed      405, the route takes another method: pipeline.web.errors
+    │   ├── NotServed             404, nothing is taken by this path: pipeline.web.errors
     │   ├── OriginNotAllowed      403, the key is not for pages of this origin: pipeline.web.errors
     │   ├── TooLarge              413, the body or its events exceed a limit: pipeline.web.errors
     │   ├── TooManyRequests       429, a rate limit is reached: pipeline.web.errors

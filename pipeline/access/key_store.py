@@ -142,6 +142,10 @@ class AccessKeyStore:
         """Whether a page of this origin may use any of the write keys, as last read."""
         return origin in self._origins or "*" in self._origins
 
+    def names_origin(self, origin: str) -> bool:
+        """Whether a write key names this very origin, and not only any, as last read."""
+        return origin in self._origins
+
     def _by_id(self) -> dict[str, AccessKey]:
         return self._copy[0]
 

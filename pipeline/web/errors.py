@@ -63,6 +63,13 @@ class OriginNotAllowed(RequestRefused):
         super().__init__(403, "origin_not_allowed", message)
 
 
+class NotServed(RequestRefused):
+    """Nothing is taken by this path."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(404, "not_found", message)
+
+
 class MethodNotAllowed(RequestRefused):
     """The route takes another method: `method`, or OPTIONS."""
 

@@ -23,11 +23,14 @@ from pipeline.web.server.server import create_config
 from tests.helpers.support import eventually
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
+_SEGMENT_BATCH = {"batch": [{"type": "track", "event": "sale"}]}
+_POSTHOG_BATCH = {"batch": [{"event": "sale"}]}
 BODIES: dict[str, object] = {
     **{f"/v1/{call}": {"event": "sale"} for call in CALLS},
     **{f"/v1/{call[0]}": {"event": "sale"} for call in CALLS},
-    "/v1/batch": {"batch": [{"type": "track", "event": "sale"}]},
-    "/v1/import": {"batch": [{"type": "track", "event": "sale"}]},
+    **dict.fromkeys(("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch"), _SEGMENT_BATCH),
+    **dict.fromkeys(("/batch", "/i/v0/ai/batch"), _POSTHOG_BATCH),
+    **{path: {"event": "sale"} for path in ("/capture", "/e", "/i/v0/e")},
     "/api/event": {"name": "pageview", "url": "https://a.example/"},
     "/track": {"event_type": "sale"},
     "/click": {},

@@ -11,8 +11,9 @@ from starlette.types import Receive
 from pipeline.errors import ClientGone
 from pipeline.web.errors import RequestRefused, TooLarge
 
-_GZIP = 16 + zlib.MAX_WBITS
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _UNPACKED = frozenset({b"", b"identity"})
+_PACKED = frozenset({b"gzip", b"x-gzip", b"deflate"})
 _MOST_MEMBERS = 64
 """Files packed one after the other in a gzip body, each of which costs as much as kilobytes."""
 
@@ -39,17 +40,20 @@ async def read_body(receive: Receive, max_bytes: int, take: Callable[[int], obje
 
 
 def unpack_body(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
-    """The body without its Content-Encoding; gzip is unpacked no further than to `max_bytes`.
+    """The body without its Content-Encoding; gzip, and deflate, which is zlib's format, are
+    unpacked no further than to `max_bytes`.
 
     Raises `RequestRefused` when more is in it, when it is damaged, or for another encoding.
     """
     encoding = encoding.strip().lower()
     if encoding in _UNPACKED:
         return body
-    if encoding in (b"gzip", b"x-gzip"):
+    if encoding in _PACKED:
         return _unpack_gzip(body, max_bytes)
     shown = encoding[:50].decode("latin-1")
-    raise RequestRefused(415, "unknown_encoding", f"Content-Encoding {shown}: use gzip, or none")
+    raise RequestRefused(
+        415, "unknown_encoding", f"Content-Encoding {shown}: use gzip, deflate, or none"
+    )
 
 
 def _unpack_gzip(body: bytes, max_bytes: int) -> bytes:
@@ -62,7 +66,7 @@ def _unpack_gzip(body: bytes, max_bytes: int) -> bytes:
                 raise RequestRefused(
                     400, "damaged_gzip", f"more than {_MOST_MEMBERS} gzip members; pack it as one"
                 )
-            member = zlib.decompressobj(_GZIP)
+            member = zlib.decompressobj(_GZIP_OR_ZLIB)
             parts.append(member.decompress(body, max_bytes - size + 1))
             size += len(parts[-1])
             if size > max_bytes:

@@ -2,8 +2,9 @@
 
 A request passes, in this order: the address's rate limit, the access key and its rate, the declared
 size; its body is read (size, memory, timeout) and unpacked, the parser with the key's scope, the
-key's rate limit, the publisher. Only Segment's formats may carry the key in the body: until it is
-found, before any event is decoded, the request lives on the small budget of its address.
+key's rate limit, the publisher. Segment's and PostHog's formats may carry the key in the body:
+until it is found, before any event is decoded, the request lives on the small budget of its
+address.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class EventFormat:
     error_content: Callable[[RequestRefused], object] = error_content
 
 
+_WITHOUT_EVENTS = EventFormat(lambda _body, _encoder: ParsedEvents(), method="GET")
+"""Of a request that asks for something else."""
+
+
 class Collector:
     """Everything behind the collector's routes. One for each event loop."""
 
@@ -111,7 +116,7 @@ class Collector:
                     held.check(head.declared_bytes)
                     take = held.take if key else partial(self._take_unproven, head.address, held)
                     body = await read_body(receive, event_format.max_bytes, take)
-                    head.is_body_read = True
+                    head.note_body(body)
                 with limit:
                     if key is None:
                         key, body = await self._find_key(head, body, event_format)
@@ -123,6 +128,13 @@ class Collector:
             raise Unavailable(
                 "the events could not be accepted in time; send them again under the same ids"
             ) from error
+
+    async def check(self, head: RequestHead) -> None:
+        """Raise `RequestRefused` unless the head names a valid key that its page may use."""
+        try:
+            await self._check_head(head, _WITHOUT_EVENTS)
+        except ServerUnavailable as error:
+            raise Unavailable("the keys cannot be looked up; try again") from error
 
     async def _check_head(self, head: RequestHead, event_format: EventFormat) -> AccessKey | None:
         """The key that the head names, all checked that can be without the body; None where only
@@ -212,8 +224,8 @@ class Collector:
             key = await self._access_keys.check_async("write", presented)
         if key is None:
             raise Unauthorised(
-                "a valid write key is needed: as user name of HTTP Basic, as bearer token, or as "
-                "the parameter key; `analytics keys create write` makes one"
+                "a valid write key is needed: as user name of HTTP Basic, as bearer token, as the "
+                "parameter key, or in the path as /k/KEY/…; `analytics keys create write` makes one"
             )
         check_origin(key, head)
         return key
@@ -221,6 +233,10 @@ class Collector:
     def allows_origin(self, origin: str) -> bool:
         """Whether a page of this origin may use any write key, and so read responses."""
         return bool(origin) and self._access_keys.allows_origin(origin)
+
+    def names_origin(self, origin: str) -> bool:
+        """Whether a write key names this very origin, and not only any."""
+        return self._access_keys.names_origin(origin)
 
     async def refresh_keys(self) -> None:
         """Have the write keys in memory, at no cost while they are. Raises `ServerUnavailable`."""

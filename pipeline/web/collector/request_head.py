@@ -19,9 +19,11 @@ from pipeline.web.collector.formats.event_scope import find_event_scope
 
 _READ = frozenset(
     {
+        b"access-control-request-headers",
         b"authorization",
         b"content-encoding",
         b"content-length",
+        b"host",
         b"origin",
         b"referer",
         b"sec-fetch-mode",
@@ -31,6 +33,9 @@ _READ = frozenset(
 )
 LONGEST_KEY = 200
 """Characters of an access key, at most; ours have 60."""
+PATH_KEY = "analytics.key"
+"""Where an ASGI scope has the access key that stood in the path."""
+_GZIP_MAGIC = b"\x1f\x8b"
 _LONGEST_AUTHORIZATION = 400
 _LONGEST_ADDRESS = 100
 """A proxy that is believed may pass on any text."""
@@ -47,6 +52,8 @@ class RequestHead:
     address: str
     encoding: bytes
     """The Content-Encoding of the body, "" for none."""
+    path_key: str = ""
+    """The access key in the path, "" for none."""
     is_body_read: bool = False
 
     @classmethod
@@ -60,6 +67,7 @@ class RequestHead:
             headers=headers,
             address=mask_address(client[0][:_LONGEST_ADDRESS]) if client else "",
             encoding=headers.get(b"content-encoding", b""),
+            path_key=scope.get(PATH_KEY, ""),
         )
 
     @property
@@ -93,13 +101,22 @@ class RequestHead:
             find_event_scope(key),
         )
 
+    def note_body(self, body: bytes) -> None:
+        """The body has been read. One that begins like a gzip file is one: no JSON does, and some
+        clients say so nowhere, or in a parameter of their own."""
+        self.is_body_read = True
+        if not self.encoding and body[:2] == _GZIP_MAGIC:
+            self.encoding = b"gzip"
+
     def find_key(self) -> str:
-        """The access key beside the body: the user name of HTTP Basic, a bearer token, or the
-        parameter `key`; "" when there is none."""
+        """The access key beside the body: that in the path, the user name of HTTP Basic, a bearer
+        token, or the parameter `key` or `writeKey`; "" when there is none."""
+        if self.path_key:
+            return self.path_key
         given = self.headers.get(b"authorization")
         if given is not None:
             return _parse_authorization(given) if len(given) <= _LONGEST_AUTHORIZATION else "no key"
-        if b"key=" in self.query:
+        if self.query and b"key=" in self.query.lower():
             return _parse_query_key(self.query)
         return ""
 
@@ -124,4 +141,5 @@ def _parse_query_key(query: bytes) -> str:
         found = parse_qs(query.decode("latin-1"), max_num_fields=_MOST_PARAMETERS)
     except ValueError:
         return "no key"
-    return found.get("key", [""])[-1][: LONGEST_KEY + 1]
+    given = found.get("key") or found.get("writeKey") or [""]
+    return given[-1][: LONGEST_KEY + 1]

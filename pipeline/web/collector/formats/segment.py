@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -33,6 +35,28 @@ _STEP_BYTES = 64 * 1024
 """Calls, and bytes of them, that are decoded in one step."""
 
 
+class Batch(Protocol):
+    """A batch as it is decoded: of calls, or of what is not decoded yet."""
+
+    @property
+    def batch(self) -> Sequence[Any]: ...
+
+    @property
+    def sent_at(self) -> Time: ...
+
+
+class BatchShape(NamedTuple):
+    """How the batches of one kind of client are decoded, and the events in them encoded."""
+
+    decode_batch: Callable[[bytes], Batch]
+    decode_raw_batch: Callable[[bytes], Batch]
+    """Leaves the events as `msgspec.Raw`, each for `decode_event`."""
+    decode_event: Callable[[msgspec.Raw], Any]
+    encode_event: Callable[[Any, timedelta | None, EventEncoder], bytes]
+    names: Mapping[str, str]
+    """Of our fields, in the client's words."""
+
+
 class _Batch(msgspec.Struct, rename="camel", gc=False):
     batch: list[Call]
     sent_at: Time = None
@@ -55,9 +79,23 @@ _decode_batch = msgspec.json.Decoder(_Batch, float_hook=float).decode
 _decode_raw_batch = msgspec.json.Decoder(_RawBatch).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
 
-# How an event's fields are called in a call.
-_NAMES = {"event_type": "event", "user_id": "userId", "event_id": "messageId"}
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+def _encode_typed(call: Call, shift: timedelta | None, encoder: EventEncoder) -> bytes:
+    if call.type not in _KNOWN:
+        known = ", ".join(CALLS)
+        raise InvalidEvent("type", call.type, f"must be one of: {known}")
+    return encode_call(call, call.type, shift, encoder)
+
+
+_SEGMENT = BatchShape(
+    _decode_batch,
+    _decode_raw_batch,
+    _decode_call,
+    _encode_typed,
+    {"event_type": "event", "user_id": "userId", "event_id": "messageId"},
+)
 
 
 def parse_call(call_type: str, body: bytes, encoder: EventEncoder) -> ParsedEvents:
@@ -70,7 +108,7 @@ def parse_call(call_type: str, body: bytes, encoder: EventEncoder) -> ParsedEven
         shift = measure_clock_error(call.sent_at, encoder)
         event = encode_call(call, call_type, shift, encoder)
     except Exception as error:
-        field, reason = _explain(error)
+        field, reason = explain(error, _SEGMENT.names)
         raise EventRefused(reason, field or None) from None
     return ParsedEvents([event])
 
@@ -83,22 +121,23 @@ def parse_batch(body: bytes, encoder: EventEncoder) -> ParsedEvents:
     return next(found for found in parse_batch_in_steps(body, encoder) if found is not None)
 
 
-def parse_batch_in_steps(body: bytes, encoder: EventEncoder) -> ParsingSteps:
+def parse_batch_in_steps(
+    body: bytes, encoder: EventEncoder, shape: BatchShape = _SEGMENT
+) -> ParsingSteps:
     """`parse_batch`, in steps of some milliseconds at most."""
     try:
         if len(body) <= MAX_EVENT_BYTES:
-            found = _decode_batch(body)
-            yield from _encode_batch(found.batch, found, encoder)
+            yield from _encode_batch(shape.decode_batch(body), encoder, shape)
             return
     except (msgspec.ValidationError, RecursionError):
         pass  # which of them it is, is found out below
     except ValueError as error:
-        raise _refuse_batch(error) from None
+        raise _refuse_batch(error, shape) from None
     try:
-        raw = _decode_raw_batch(body)
+        raw = shape.decode_raw_batch(body)
     except (ValueError, RecursionError) as error:
-        raise _refuse_batch(error) from None
-    yield from _encode_batch(raw.batch, raw, encoder)
+        raise _refuse_batch(error, shape) from None
+    yield from _encode_batch(raw, encoder, shape)
 
 
 def find_write_key(body: bytes) -> str:
@@ -109,14 +148,13 @@ def find_write_key(body: bytes) -> str:
         return ""
 
 
-def _refuse_batch(error: Exception) -> RequestRefused:
-    field, reason = _explain(error)
+def _refuse_batch(error: Exception, shape: BatchShape) -> RequestRefused:
+    field, reason = explain(error, shape.names)
     return RequestRefused(400, "invalid_batch", reason, field=field or None)
 
 
-def _encode_batch(
-    items: Sequence[Call | msgspec.Raw], whole: _Batch | _RawBatch, encoder: EventEncoder
-) -> ParsingSteps:
+def _encode_batch(whole: Batch, encoder: EventEncoder, shape: BatchShape) -> ParsingSteps:
+    items = whole.batch
     parsed = ParsedEvents()
     if len(items) > MAX_EVENTS_PER_MESSAGE:
         raise TooLarge.for_count(len(items), MAX_EVENTS_PER_MESSAGE)
@@ -127,43 +165,41 @@ def _encode_batch(
     try:
         shift = measure_clock_error(whole.sent_at, encoder)
     except InvalidEvent as error:
-        raise _refuse_batch(error) from None
+        raise _refuse_batch(error, shape) from None
     for first in range(0, len(items), _STEP_CALLS):
         if first:
             yield None
         step_bytes = 0
         for index, item in enumerate(items[first : first + _STEP_CALLS], first):
             try:
-                if isinstance(item, Call):
-                    call = item
-                else:
+                if isinstance(item, msgspec.Raw):
                     step_bytes += len(memoryview(item))
                     if step_bytes > _STEP_BYTES:
                         step_bytes = 0
                         yield None
-                    call = _decode_item(item)
-                if call.type not in _KNOWN:
-                    known = ", ".join(CALLS)
-                    raise InvalidEvent("type", call.type, f"must be one of: {known}")
-                parsed.events.append(encode_call(call, call.type, shift, encoder))
+                    item = _decode_item(item, shape)
+                parsed.events.append(shape.encode_event(item, shift, encoder))
             except Exception as error:
-                parsed.rejected.append(RejectedEvent(index, *_explain(error)))
+                parsed.rejected.append(RejectedEvent(index, *explain(error, shape.names)))
     yield parsed
 
 
-def _decode_item(item: msgspec.Raw) -> Call:
+def _decode_item(item: msgspec.Raw, shape: BatchShape) -> Any:
     size = len(memoryview(item))
     if size > MAX_EVENT_BYTES:
         reason = f"takes {size} bytes; at most {MAX_EVENT_BYTES} are allowed"
         raise InvalidEvent("", "…", reason)
-    return _decode_call(item)
+    return shape.decode_event(item)
 
 
-def _explain(error: Exception) -> tuple[str, str]:
-    """The field, in Segment's words, and the reason, of what went wrong with a call."""
+def explain(error: Exception, names: Mapping[str, str]) -> tuple[str, str]:
+    """The field, in the client's words, and the reason, of what went wrong with an event.
+
+    Raises any other error than a client's again.
+    """
     if isinstance(error, InvalidEvent):
         first, dot, rest = error.field.partition(".")
-        return (_NAMES.get(first, first) + dot + rest)[:_LONGEST_FIELD], error.reason
+        return (names.get(first, first) + dot + rest)[:_LONGEST_FIELD], error.reason
     if isinstance(error, RecursionError):
         return "", "is nested too deeply; flatten it"
     if isinstance(error, ValueError):  # msgspec's among them, and what is no UTF-8

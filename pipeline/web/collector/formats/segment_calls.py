@@ -37,6 +37,7 @@ class Context(msgspec.Struct, rename="camel", gc=False):
 
     user_agent: Any = None
     page: Any = None
+    traits: Any = None
 
 
 class Call(msgspec.Struct, rename="camel", gc=False):
@@ -55,6 +56,8 @@ class Call(msgspec.Struct, rename="camel", gc=False):
     traits: dict[str, Any] | None = None
     context: Context | None = None
     timestamp: Time = None
+    original_timestamp: Time = None
+    """RudderStack's name for `timestamp`."""
     sent_at: Time = None
     write_key: str | None = None
 
@@ -69,26 +72,32 @@ def measure_clock_error(sent_at: Time, encoder: EventEncoder) -> timedelta | Non
     return None if at is None else encoder.received_at - at
 
 
+def correct_clock(at: datetime, shift: timedelta) -> datetime:
+    """The time by our clock. Raises `InvalidEvent`."""
+    try:
+        return at + shift
+    except OverflowError as error:
+        raise InvalidEvent("timestamp", at, "is no time; check when it was sent") from error
+
+
 def encode_call(
     call: Call, call_type: str, shift: timedelta | None, encoder: EventEncoder
 ) -> bytes:
     """The event of a call as JSON; `shift` corrects the clock. Raises `InvalidEvent`."""
-    at = convert_to_utc(call.timestamp, "timestamp")
+    given = call.original_timestamp if call.timestamp is None else call.timestamp
+    at = convert_to_utc(given, "timestamp")
     if at is not None and shift is not None:
-        try:
-            at += shift
-        except OverflowError as error:
-            raise InvalidEvent("timestamp", call.timestamp, "is no time; check sentAt") from error
+        at = correct_clock(at, shift)
     context = call.context or _NO_CONTEXT
     event_type = call.event if call_type == "track" else _EVENT_TYPES.get(call_type, call_type)
     if event_type is None:
         raise InvalidEvent("event", None, "is required; name what happened")
     return encoder.encode(
         event_type,
-        _to_text(call.user_id) or _to_text(call.anonymous_id) or None,
+        to_text(call.user_id) or to_text(call.anonymous_id) or None,
         _collect_properties(call, call_type, context, encoder),
         at,
-        _to_text(call.message_id) or None,
+        to_text(call.message_id) or None,
         context.user_agent,
     )
 
@@ -98,10 +107,14 @@ def _collect_properties(
 ) -> dict[str, Any] | None:
     if call_type in _WITH_TRAITS:
         properties = call.traits or {}
+        if call_type == "identify" and isinstance(context.traits, dict):
+            # Where RudderStack's libraries have them. Elsewhere they are those of the user too, and
+            # not the event's.
+            properties = context.traits | properties
         if call_type == "group" and call.group_id is not None:
             properties.setdefault("group_id", call.group_id)
         if call_type == "alias" and call.previous_id is not None:
-            properties["previous_id"] = encoder.pseudonymise(_to_text(call.previous_id))
+            properties["previous_id"] = encoder.pseudonymise(to_text(call.previous_id))
         return properties or None
     properties = call.properties or {}
     if call_type != "track":
@@ -116,7 +129,8 @@ def _collect_properties(
     return properties or None
 
 
-def _to_text(given: Id) -> str:
+def to_text(given: Id) -> str:
+    """An id as text, "" for none."""
     if given is None or isinstance(given, str):
         return given or ""
     return str(given)

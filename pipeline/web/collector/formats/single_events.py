@@ -17,7 +17,7 @@ from pipeline.web.errors import EventRefused, RequestRefused
 _decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 _MAX_PARAMETERS = 100
 _LONGEST_TEXT = 1_000
-_PARAMETERS = frozenset({*FIELDS, "key"})
+_PARAMETERS = frozenset({*FIELDS, "key", "writeKey"})
 # What Plausible's script calls them is short.
 _SHORT = {"name": "n", "url": "u", "domain": "d", "referrer": "r", "props": "p"}
 
