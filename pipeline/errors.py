@@ -3,13 +3,16 @@
     PipelineError
     ├── InvalidEvent              an event breaks a rule of the wire contract (also a ValueError)
     ├── InvalidConfiguration      a setting, URL, server version or server option is wrong
-    ├── ServerUnavailable         Redis, Postgres or RabbitMQ does not answer
+    ├── ServerUnavailable         Redis, Postgres or RabbitMQ does not answer, or not now
     ├── RedisWentBack             Redis shows an older state than Postgres has stored from it
     ├── EmbeddedServerFailed      a private server could not be started or kept
     │
     │   producer
     ├── EventsNotAccepted         a tracker's events wait in its buffer (also a TimeoutError)
     ├── PublishUnconfirmed        the broker did not confirm a message: pipeline.producer.publisher
+    │
+    │   flushing
+    ├── BatchesLeft               a flush leaves batches that could not be stored
     │
     │   upkeep
     ├── CannotRebuild             the archive does not have all events of a day
@@ -84,8 +87,8 @@ class InvalidConfiguration(PipelineError):
 
 
 class ServerUnavailable(PipelineError):
-    """Redis, Postgres or RabbitMQ does not answer; nothing was changed, try again when it is
-    back."""
+    """Redis, Postgres or RabbitMQ does not answer, or cannot do what it is asked now (Postgres is
+    read-only, is full, is in the way of itself); try again when it can."""
 
 
 class RedisWentBack(PipelineError):
@@ -113,6 +116,22 @@ class EventsNotAccepted(PipelineError, TimeoutError):
             "and call flush() or close() again"
         )
         self.events = events
+
+
+# flushing
+
+
+class BatchesLeft(PipelineError):
+    """A flush leaves `batches` that Postgres would not store: they are kept in Redis, counted by
+    every read, and tried again by every flush. `stored` counters were stored beside them."""
+
+    def __init__(self, batches: int, reason: str, stored: int) -> None:
+        super().__init__(
+            f"{batches} {'batch' if batches == 1 else 'batches'} of counters could not be stored "
+            f"({reason}): correct that in Postgres and flush again; nothing is lost, reads count "
+            f"them from Redis, and every flush tries them again. {stored} counters were stored"
+        )
+        self.batches, self.stored = batches, stored
 
 
 # upkeep

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
-from pipeline.errors import ServerUnavailable
+from pipeline.errors import BatchesLeft, ServerUnavailable
 from pipeline.event.pseudonyms import is_pseudonym as has_pseudonym_form
 from pipeline.event.pseudonyms import list_forms
 from pipeline.event_log.archive import KEPT_DAYS, Archive
@@ -65,10 +65,16 @@ class Services:
     def flush(self) -> int:
         """Store every pending counter; returns how many were stored. See `pipeline.flushing`.
 
-        This and the other methods raise `ServerUnavailable` when Redis or Postgres does not answer.
+        Raises `BatchesLeft` when some could not be. This and the other methods raise
+        `ServerUnavailable` when Redis or Postgres does not answer.
         """
         with self._reported():
             return flush(self.claims, self.store, self.options.flush_batch_size)
+
+    def _flush_most(self) -> None:
+        """Flush for what is exact without, and only does better when little is left in Redis."""
+        with suppress(BatchesLeft):
+            self.flush()
 
     def archive_events(self) -> int:
         """Archive what waits in the event log; returns how many events. See
@@ -99,7 +105,7 @@ class Services:
 
     def remove_types(self, types: Collection[str], today: date) -> Removal:
         """Fold junk event types into `__other__`; totals stay. See `TypeRemover.remove`."""
-        self.flush()
+        self._flush_most()
         self.archive_events()
         with self._reported():
             return self._type_remover().remove(types, today)
@@ -117,7 +123,7 @@ class Services:
     ) -> list[Rebuilt]:
         """Make the counters of closed days anew from the archive, each in a transaction; see
         `pipeline.upkeep.rebuild`. When one of them cannot be rebuilt, none is."""
-        self.flush()
+        self._flush_most()
         self.archive_events()
         rebuilder = Rebuilder(self.counters, self.event_log, self.engine)
         with self._reported():

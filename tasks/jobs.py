@@ -22,7 +22,7 @@ from pipeline.contract import (
     TRACK_EVENT,
     TRACK_EVENTS,
 )
-from pipeline.errors import RedisWentBack, ServerUnavailable, TooMuchWaiting
+from pipeline.errors import BatchesLeft, RedisWentBack, ServerUnavailable, TooMuchWaiting
 from tasks.app import app, services
 from tasks.consumer.applying import count_task
 from tasks.consumer.arguments import read_event, read_events
@@ -47,9 +47,9 @@ def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
 # -- from Redis to Postgres: by beat, by hand, or when many counters are pending --
 
 
-@app.task(name=FLUSH_COUNTERS, shared=False, throws=(ServerUnavailable, RedisWentBack))
+@app.task(name=FLUSH_COUNTERS, shared=False, throws=(ServerUnavailable, RedisWentBack, BatchesLeft))
 def flush_counters() -> int:
-    """Store every pending counter; returns how many."""
+    """Store every pending counter; returns how many. Fails when a batch is left behind."""
     return services().flush()
 
 

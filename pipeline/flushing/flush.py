@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from threading import Lock
 
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.errors import BatchesLeft
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.pace import Pace, requests_read
-from pipeline.flushing.store import Store
-from pipeline.postgres.refusals import read_sqlstate
+from pipeline.flushing.store import PartitionsMissing, Store
+from pipeline.postgres.refusals import is_about_server, is_about_timing
 from pipeline.redis.client import server_time_s
 
 LANES = 2
 """While Postgres stores one lane's batch, the other claims its next."""
 _WORTH_LANES = 20_000
+_LOCK_TIMEOUT_S = 30.0
 _LEFT_OVER_LOCK_TIMEOUT_S = 5.0
 _NO_PATIENCE_S = 0.1
 
@@ -35,10 +38,10 @@ def flush(claims: Claims, store: Store, batch_size: int) -> int:
     `batch_size` counters are stored in a transaction. Raises sqlalchemy.exc.OperationalError when
     Postgres is away and redis.RedisError when Redis is: what was claimed stays in the journal, is
     read from there, and the next flush stores it. Raises `RedisWentBack` when Redis is older than
-    what is stored.
+    what is stored, and at the end `BatchesLeft` when a batch of an earlier flush is still left.
     """
     began_s = server_time_s(claims.client)
-    stored = store_left_over(claims, store)
+    stored, left = store_left_over(claims, store)
     pending = claims.pending()
     lanes = LANES if pending > _WORTH_LANES else 1
     # Traffic goes on, so twice what was pending is taken before the flush lets it be.
@@ -49,6 +52,8 @@ def flush(claims: Claims, store: Store, batch_size: int) -> int:
         running = [pool.submit(lane) for _ in range(lanes)]
     stored += sum(one.result() for one in running)
     claims.note_flush(began_s)
+    if left:
+        stored += _store_again(claims, store, left, stored)
     if stored:
         logger.info("flushed %d counters", stored)
     return stored
@@ -62,40 +67,87 @@ def store_pending(
     stored = 0
     pending = True
     while pending and budget > 0:
-        with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
-            batch = claims.claim_batch(batch_size, transaction.newest_claim(), pace)
+        try:
+            with store.transaction() as transaction:  # first: while Postgres is away none is taken
+                batch = claims.claim_batch(batch_size, transaction.newest_claim(), pace)
+                if batch.number:
+                    stored += transaction.save(batch, turn, needs_partitions=True)
+        except PartitionsMissing:
+            stored += store_claimed(claims, store, batch.batch_id, turn=turn)
+        else:
             if batch.number:
-                stored += transaction.save(batch, turn)
-        if batch.number:
-            claims.settle(batch.batch_id)
+                claims.settle(batch.batch_id)
         pending = batch.pending > 0
         budget -= batch_size
     return stored
 
 
-def store_left_over(claims: Claims, store: Store) -> int:
+def store_left_over(claims: Claims, store: Store) -> tuple[int, dict[str, DBAPIError]]:
     """Store and settle the batches that a flush has claimed but not settled; returns the counters
-    stored.
+    stored, and the batches that are left, with the reason.
 
     A batch that another flush is storing at this moment, or that cannot be stored, is left for the
-    next time: it holds up no other, and reads go on counting it. Raises `RedisWentBack` before it
-    stores anything from a Redis that is older than the ledger.
+    next time: it holds up no other, and reads go on counting it. What would be the same for every
+    batch, such as a full disk, is raised. Raises `RedisWentBack` before it stores anything from a
+    Redis that is older than the ledger.
     """
-    stored = 0
+    stored, left = 0, dict[str, DBAPIError]()
     patience_s = _LEFT_OVER_LOCK_TIMEOUT_S
     for batch_id in claims.open_batches():
         try:
-            with store.transaction(patience_s) as transaction:
-                # An older Redis may show a batch whose entry the ledger has lost to pruning.
-                claims.guard(transaction.newest_claim())
-                claim = claims.take_over(batch_id)
-                if claim.number:
-                    stored += transaction.save(claim)
+            stored += store_claimed(claims, store, batch_id, patience_s)
         except DBAPIError as error:
-            if error.connection_invalidated or not read_sqlstate(error):
+            if is_about_server(error):
                 raise
             patience_s = _NO_PATIENCE_S  # one stalled flush may hold many batches
             logger.warning("batch %s is set aside, the next flush tries again: %s", batch_id, error)
-        else:
-            claims.settle(batch_id)
+            left[batch_id] = error
+    return stored, left
+
+
+def store_claimed(
+    claims: Claims,
+    store: Store,
+    batch_id: str,
+    lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    turn: AbstractContextManager[object] | None = None,
+) -> int:
+    """Store and settle a batch of the journal, with partitions of its own where it deserves them;
+    returns the counters stored. May be repeated and raced."""
+    for needs_partitions in (True, False):
+        try:
+            stored = 0
+            with store.transaction(lock_timeout_s) as transaction:
+                # An older Redis may show a batch whose entry the ledger has lost to pruning.
+                claims.guard(transaction.newest_claim())
+                # From the journal even where it is known: since the claim a user may have been
+                # erased from it.
+                claim = claims.take_over(batch_id)
+                if claim.number:
+                    stored = transaction.save(claim, turn, needs_partitions=needs_partitions)
+            break
+        except PartitionsMissing as missing:
+            store.make_partitions(missing)
+    claims.settle(batch_id)
+    return stored
+
+
+def _store_again(
+    claims: Claims, store: Store, left: dict[str, DBAPIError], stored_before: int
+) -> int:
+    """Try once more what was in the way of another transaction; returns the counters stored. Raises
+    `BatchesLeft` for the batches that are still left and that no other flush has stored."""
+    stored = 0
+    for batch_id, error in left.items():
+        if is_about_timing(error):
+            try:
+                stored += store_claimed(claims, store, batch_id, _NO_PATIENCE_S)
+            except DBAPIError as again:
+                if is_about_server(again):
+                    raise
+                left[batch_id] = again
+    still_left = [one for one in claims.open_batches() if one in left]
+    if still_left:
+        reason = str(left[still_left[0]].orig).partition("\n")[0]
+        raise BatchesLeft(len(still_left), reason, stored_before + stored)
     return stored

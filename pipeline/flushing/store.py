@@ -61,6 +61,16 @@ class Refused:
     reason: str
 
 
+class PartitionsMissing(Exception):
+    """A batch has rows of months that deserve partitions and have none. They are made by a
+    connection that has no transaction open: a flush that held one and waited for a second would
+    wait for ever where a pool of Postgres connections has no more than there are flushes."""
+
+    def __init__(self, missing: Mapping[Table, Sequence[partitions.Partition]]) -> None:
+        super().__init__(missing)
+        self.missing = missing
+
+
 UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
 _PRUNED_AT_ONCE = 1_000
 
@@ -80,6 +90,11 @@ class Store:
         """
         with begin_transfer(self.engine, lock_timeout_s) as connection:
             yield FlushTransaction(connection, self)
+
+    def make_partitions(self, missing: PartitionsMissing) -> None:
+        """Make what is missing, or some of it; rows of the rest go to the default partition."""
+        for table, wanted in missing.missing.items():
+            partitions.make_missing(self.engine, table, wanted)
 
     def prune_batches(
         self, stored_before: datetime, listed: Callable[[Sequence[str]], set[str]]
@@ -112,25 +127,41 @@ class FlushTransaction:
         """The (epoch, number) of the newest claim in the ledger; (0, 0) while it is empty."""
         return newest_claim(self.connection)
 
-    def save(self, claim: Claim, turn: AbstractContextManager[object] | None = None) -> int:
+    def save(
+        self,
+        claim: Claim,
+        turn: AbstractContextManager[object] | None = None,
+        *,
+        needs_partitions: bool = False,
+    ) -> int:
         """Enter the batch in the ledger and add its counts; returns how many counters. Writes
         counts during its `turn` only.
 
         Does nothing when the ledger holds the batch. Raises `RedisWentBack` when another batch has
-        its number. A counter that Postgres refuses becomes a dead letter, in the same transaction.
+        its number, and `PartitionsMissing`, with nothing written, when it `needs_partitions` of its
+        own. A counter that Postgres refuses becomes a dead letter, in the same transaction.
         """
+        by_table, refused = rows_of(claim.counts, self.store.keys)
+        if needs_partitions:
+            self._check_partitions(by_table)
         if not self._enter(claim):
             return 0
-        by_table, refused = rows_of(claim.counts, self.store.keys)
-        for table in PARTITIONED_BY_MONTH:
-            days = Counter(by_table[table.name][0])
-            partitions.ensure_months(self.store.engine, table, days, today())
         with turn or nullcontext():
             for table in COUNTER_TABLES:
                 refused += self._add(table, by_table[table.name])
         if refused:
             self._bury(refused)
         return len(claim.counts) - len(refused)
+
+    def _check_partitions(self, by_table: Mapping[str, Columns]) -> None:
+        missing = {
+            table: partitions.find_missing_months(
+                self.connection, table, Counter(by_table[table.name][0]), today()
+            )
+            for table in PARTITIONED_BY_MONTH
+        }
+        if any(missing.values()):
+            raise PartitionsMissing(missing)
 
     def _enter(self, claim: Claim) -> bool:
         """Enter the batch in the ledger; returns whether it was new.

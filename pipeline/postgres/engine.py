@@ -9,19 +9,26 @@ from contextlib import suppress
 from typing import Any, cast
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
 from pipeline.postgres import schema
+from pipeline.postgres.refusals import STALE_SESSION
 from pipeline.server_errors import report_errors
 
 OLDEST_POSTGRES = 15
 _CONNECT_TIMEOUT_S = 5
 _IDLE_S = 0.02
 _Connection = psycopg.Connection[tuple[Any, ...]]
+# Our statements have one good plan each, but for a prepared one Postgres would make a new plan
+# every time, which takes it longer than to answer.
+_SET_UP = (
+    "SELECT CASE WHEN pg_backend_pid() = %s THEN "
+    "set_config('plan_cache_mode', 'force_generic_plan', false) END"
+)
 
 
 def postgres_engine(url: str) -> Engine:
@@ -40,7 +47,8 @@ def postgres_engine(url: str) -> Engine:
             max_overflow=10,
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "analytics"},
         )
-        event.listen(engine, "connect", _plan_once)
+        event.listen(engine, "connect", _set_up_session)
+        event.listen(engine, "handle_error", _drop_stale)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _check_idle)
         return engine
@@ -51,11 +59,36 @@ def postgres_engine(url: str) -> Engine:
         ) from error
 
 
-def _plan_once(connection: Any, _: ConnectionPoolEntry) -> None:
-    """Our statements have one good plan each, but for a prepared one Postgres would make a new plan
-    every time, which takes it longer than to answer."""
-    connection.execute("SET plan_cache_mode = force_generic_plan")
+def _set_up_session(connection: Any, _: ConnectionPoolEntry) -> None:
+    """Find out whether this is a session of Postgres, or one of a pooler such as pgbouncer, which
+    may give every transaction to another process of Postgres: then what lasts longer than a
+    transaction, prepared statements above all, is not used. A pooler announces a process id that it
+    has made up."""
+    with connection.cursor() as cursor:
+        [(is_own,)] = cursor.execute(_SET_UP, [connection.info.backend_pid]).fetchall()
     connection.commit()
+    if is_own is None:
+        connection.prepare_threshold = None
+
+
+def _drop_stale(context: ExceptionContext) -> None:
+    """Have every connection made anew after an error that says that this one is of no more use."""
+    if getattr(context.original_exception, "sqlstate", None) in STALE_SESSION:
+        context.is_disconnect = True
+        if context.engine is not None:
+            context.engine.dispose()  # and Readers let go of theirs
+
+
+def refuse_read_only(connection: Connection) -> DBAPIError:
+    """The error to raise in a transaction that cannot write, as a statement would meet it; nothing
+    uses its connection again, nor the others of the pool: after a failover they all may lead to
+    what was the primary."""
+    error = psycopg.errors.ReadOnlySqlTransaction("transactions are read-only there")
+    connection.invalidate(error)
+    connection.engine.dispose()
+    refused = DBAPIError.instance("BEGIN", None, error, psycopg.Error, connection_invalidated=True)
+    assert isinstance(refused, DBAPIError)
+    return refused
 
 
 def _note_use(_: Any, record: ConnectionPoolEntry) -> None:
@@ -97,8 +130,8 @@ class Reader:
                 connection, is_new = self._lend()
                 try:
                     rows = connection.execute(statement, values).fetchall()
-                except psycopg.Error:
-                    was_cut = connection.broken
+                except psycopg.Error as error:
+                    was_cut = connection.broken or error.sqlstate in STALE_SESSION
                     connection.close()
                     if is_new or not was_cut:
                         raise

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
+from pipeline.postgres.engine import refuse_read_only
+
 _HOLD = "hashtext('analytics:hold')"
 _HOLD_TRANSFERS = text(f"SELECT pg_advisory_xact_lock({_HOLD})")
 _SHARE = f"SELECT pg_advisory_xact_lock_shared({_HOLD})"
@@ -22,7 +24,8 @@ _BEGIN_TRANSFER = text(
     "set_config('synchronous_commit', 'on', true), "
     "set_config('idle_in_transaction_session_timeout', '60s', true), "
     "set_config('statement_timeout', '120s', true), "
-    "set_config('lock_timeout', :lock_timeout, true)"
+    "set_config('lock_timeout', :lock_timeout, true), "
+    "current_setting('transaction_read_only')"
 )
 
 
@@ -41,11 +44,13 @@ def hold_transfers(engine: Engine) -> Iterator[Connection]:
 def begin_transfer(engine: Engine, lock_timeout_s: float = 30) -> Iterator[Connection]:
     """Open a transaction that shares the hold, commits synchronously and does not wait for ever.
 
-    Raises sqlalchemy.exc.OperationalError when Postgres is away, before anything is taken from
-    Redis.
+    Raises sqlalchemy.exc.DBAPIError when Postgres is away or read-only, before anything is taken
+    from Redis.
     """
     with engine.begin() as connection:
-        connection.execute(_BEGIN_TRANSFER, {"lock_timeout": f"{lock_timeout_s}s"})
+        began = connection.execute(_BEGIN_TRANSFER, {"lock_timeout": f"{lock_timeout_s}s"})
+        if began.one()[-1] == "on":
+            raise refuse_read_only(connection)
         yield connection
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -59,12 +59,34 @@ def ensure_months(engine: Engine, table: Table, days: RowsByDay, today: date) ->
     Other rows share the default partition. So do those of a partition that cannot be made now,
     because a long read of the table is in the way, and of one that could not be made before.
     """
+    with engine.connect() as connection:
+        missing = find_missing_months(connection, table, days, today)
+    make_missing(engine, table, missing)
+
+
+def find_missing_months(
+    connection: Connection, table: Table, days: RowsByDay, today: date
+) -> list[Partition]:
+    """The partitions that `ensure_months` would make, those of most rows first."""
     months = Counter[Partition]()
     for written, rows in days.items():
         day = date.fromisoformat(written)
         if _months_between(day, today) < OWN_MONTHS:
             months[_of_month(table, begin_month(day))] += rows
-    _ensure(engine, table, months)
+    return _find_missing(connection, table, months) if months else []
+
+
+def make_missing(engine: Engine, table: Table, missing: Sequence[Partition]) -> None:
+    """Make the first few of these partitions, each in a transaction of its own. May be repeated and
+    raced; to be called while the caller has no transaction open, since a pool may have one
+    connection only."""
+    try:
+        for partition in missing[:_MADE_AT_ONCE]:
+            _make(engine, table, partition)
+    except DBAPIError as error:
+        if read_sqlstate(error) not in _NOT_NOW:
+            raise
+        logger.warning("some rows go to the default partition of %s: %s", table.name, error.orig)
 
 
 def ensure_days(engine: Engine, table: Table, days: RowsByDay, today: date) -> None:
@@ -75,7 +97,10 @@ def ensure_days(engine: Engine, table: Table, days: RowsByDay, today: date) -> N
         day = date.fromisoformat(written)
         if (today - day).days < OWN_DAYS:
             own[_of_day(table, day)] = rows
-    _ensure(engine, table, own)
+    if own:
+        with engine.connect() as connection:
+            missing = _find_missing(connection, table, own)
+        make_missing(engine, table, missing)
 
 
 def make_ahead(engine: Engine, today: date, months: int) -> None:
@@ -160,24 +185,15 @@ def _months_between(earlier: date, later: date) -> int:
     return 12 * (later.year - earlier.year) + later.month - earlier.month
 
 
-def _ensure(engine: Engine, table: Table, rows: Counter[Partition]) -> None:
-    """Make those of the partitions that are missing, which hold most rows first."""
-    if not rows:
-        return
-    with engine.connect() as connection:
-        present = _present(connection, table)
-        missing = [
-            one
-            for one, _ in rows.most_common()
-            if one.name not in present and not _shares_default(connection, table, one)
-        ]
-    try:
-        for partition in missing[:_MADE_AT_ONCE]:
-            _make(engine, table, partition)
-    except DBAPIError as error:
-        if read_sqlstate(error) not in _NOT_NOW:
-            raise
-        logger.warning("some rows go to the default partition of %s: %s", table.name, error.orig)
+def _find_missing(
+    connection: Connection, table: Table, rows: Counter[Partition]
+) -> list[Partition]:
+    present = _present(connection, table)
+    return [
+        one
+        for one, _ in rows.most_common()
+        if one.name not in present and not _shares_default(connection, table, one)
+    ]
 
 
 def _make_ahead(engine: Engine, table: Table, partitions: Iterable[Partition], today: date) -> None:
