@@ -8,6 +8,7 @@ code for this.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack, 
 
 if TYPE_CHECKING:
     import redis
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
 
 FAILED_STATUS = 1
 SERVER_AWAY_STATUS = 3
@@ -36,6 +37,16 @@ class Fault(Enum):
     """What is wrong with a server."""
 
     AWAY = auto()
+    READ_ONLY = auto()
+    """It is a standby, or is set to refuse changes."""
+    FULL = auto()
+    """It has no disk space, no memory or no connection left."""
+    BUSY = auto()
+    """Something else was in the way, or took too long."""
+    NO_TRANSACTIONS = auto()
+    """A pooler gives each statement to another session."""
+    NO_STARTUP_OPTIONS = auto()
+    """A pooler refuses an option of the connection."""
     NO_ACCESS = auto()
     """It refuses the user or the password, or has no such database or user."""
     NO_PERMISSION = auto()
@@ -47,6 +58,35 @@ class Fault(Enum):
     """It does not do what it was asked."""
     FAILED = auto()
     """The library that speaks to it gave up."""
+
+
+_PASSING = (Fault.AWAY, Fault.READ_ONLY, Fault.FULL, Fault.BUSY)
+"""The same may succeed later."""
+_BY_SQLSTATE = {
+    "25006": Fault.READ_ONLY,
+    "53": Fault.FULL,
+    "40": Fault.BUSY,
+    "55P03": Fault.BUSY,
+    "57014": Fault.BUSY,
+    "08": Fault.AWAY,
+    "25P": Fault.AWAY,
+    "57P": Fault.AWAY,
+    "28": Fault.NO_ACCESS,
+    "3D": Fault.NO_ACCESS,
+    "42P01": Fault.NO_TABLES,
+    "42703": Fault.OLD_TABLES,
+}
+"""By the beginning of the SQLSTATE."""
+_BY_TEXT = (
+    (Fault.NO_TRANSACTIONS, ("statement pooling mode",)),
+    (Fault.NO_STARTUP_OPTIONS, ("unsupported startup parameter",)),
+    (Fault.FULL, ("too many clients", "too many connections", "connection slots are reserved")),
+    (Fault.FULL, ("no more connections allowed",)),
+    (Fault.READ_ONLY, ("session is read-only", "server is in hot standby mode")),
+    (Fault.NO_ACCESS, ("password", "authentication", "does not exist", "no such database")),
+    (Fault.NO_ACCESS, ("no such user", "no pg_hba.conf entry")),
+)
+"""For a connection that is refused, which comes without an SQLSTATE."""
 
 
 class Diagnosis(NamedTuple):
@@ -89,6 +129,18 @@ _WORDS_WITH_ADDRESS = {
     "correct ANALYTICS_POSTGRES_URL",
     (Server.POSTGRES, Fault.NO_ACCESS): "Postgres at {place} refuses the connection ({reason}): "
     "correct ANALYTICS_POSTGRES_URL",
+    (Server.POSTGRES, Fault.READ_ONLY): "Postgres at {place} takes no changes ({reason}): it is a "
+    "standby, or default_transaction_read_only is on. Have ANALYTICS_POSTGRES_URL lead to the "
+    "primary; what is counted waits in Redis, and the next try connects anew",
+    (Server.POSTGRES, Fault.FULL): "Postgres at {place} has no room ({reason}): give it disk "
+    "space, memory or connections; what is counted waits in Redis, and is stored then",
+    (Server.POSTGRES, Fault.BUSY): "Postgres at {place} was not free in time ({reason}): try "
+    "again; pg_stat_activity shows what is in the way",
+    (Server.POSTGRES, Fault.NO_TRANSACTIONS): "the pooler at {place} gives every statement to "
+    "another session ({reason}): set its pool_mode to transaction or session",
+    (Server.POSTGRES, Fault.NO_STARTUP_OPTIONS): "the pooler at {place} refuses an option of the "
+    "connection ({reason}): take it out of ANALYTICS_POSTGRES_URL and set it in Postgres (ALTER "
+    "ROLE … SET …), or name it in the pooler's ignore_startup_parameters",
     (Server.POSTGRES, Fault.NO_TABLES): "the database at {place} lacks our tables ({reason}): "
     "run `analytics migrate`",
 }
@@ -116,10 +168,11 @@ def find_server(error: BaseException) -> Server | None:
 
 
 def is_server_away(error: BaseException) -> bool:
-    """Whether this is about a server that does not answer: the same may succeed later."""
+    """Whether this is about a server that does not answer, or not now: the same may succeed
+    later."""
     for one in walk_causes(error):
         found = diagnose(one)
-        if isinstance(one, ServerUnavailable) or (found and found.fault is Fault.AWAY):
+        if isinstance(one, ServerUnavailable) or (found and found.fault in _PASSING):
             return True
     return False
 
@@ -156,8 +209,7 @@ def report_errors(
             place = f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
             reported = _with_address(found, place, at.get("db"))
         elif found is not None and found.server is Server.POSTGRES and postgres is not None:
-            url = postgres.url
-            reported = _with_address(found, f"{url.host}:{url.port or 5432}", url.database)
+            reported = _with_address(found, _name_place(postgres.url), postgres.url.database)
         if reported is None:
             raise
         raise reported from error
@@ -169,7 +221,20 @@ def _with_address(found: Diagnosis, place: str, database: object) -> PipelineErr
         return None
     reason = found.reason.strip().partition("\n")[0].strip()
     text = words.format(place=place, database=database, reason=reason)
-    return (ServerUnavailable if found.fault is Fault.AWAY else InvalidConfiguration)(text)
+    return (ServerUnavailable if found.fault in _PASSING else InvalidConfiguration)(text)
+
+
+def _name_place(url: URL) -> str:
+    """Where the Postgres of a URL of SQLAlchemy is: one host, several, a service, or what libpq
+    takes where none is named."""
+    several = url.query.get("host")
+    if several is not None:
+        return several if isinstance(several, str) else ",".join(several)
+    if url.host is None:
+        named = url.query.get("service")
+        return f"service {named}" if named else os.environ.get("PGHOST", "the default address")
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return host if host.startswith("/") else f"{host}:{url.port or 5432}"
 
 
 def diagnose(error: BaseException) -> Diagnosis | None:
@@ -207,19 +272,17 @@ def _diagnose_postgres(error: BaseException) -> Diagnosis | None:
 
 
 def _find_fault(error: Exception) -> Fault:
-    """A connection that is refused comes without an SQLSTATE, so its text says why."""
-    psycopg = sys.modules["psycopg"]
-    if isinstance(error, psycopg.errors.UndefinedTable):
-        return Fault.NO_TABLES
-    if isinstance(error, psycopg.errors.UndefinedColumn):
-        return Fault.OLD_TABLES
-    if isinstance(error, psycopg.errors.InvalidPassword | psycopg.errors.InvalidCatalogName):
-        return Fault.NO_ACCESS
-    if not isinstance(error, psycopg.OperationalError):
-        return Fault.REFUSED
-    text = str(error)
-    refused = any(said in text for said in ("password", "authentication", "does not exist"))
-    return Fault.NO_ACCESS if refused else Fault.AWAY
+    state: str = getattr(error, "sqlstate", None) or ""
+    text = str(error) if not state or state == "08P01" else ""
+    if isinstance(error, sys.modules["psycopg"].OperationalError):
+        for fault, said in _BY_TEXT:
+            if any(one in text for one in said):
+                return fault
+        other = Fault.AWAY
+    else:
+        other = Fault.REFUSED
+    found = (fault for start, fault in _BY_SQLSTATE.items() if state.startswith(start))
+    return next(found, other)
 
 
 def _diagnose_broker(error: BaseException) -> Diagnosis | None:

@@ -122,13 +122,17 @@ class Claims:
         return [name.decode() for name in cast("list[bytes]", found)]
 
     def oldest_pending_s(self) -> int:
-        """Seconds that a counter may have waited for a flush, at most; 0 when none is pending."""
+        """Seconds that a counter may have waited for a flush, or since it was claimed for a batch
+        that is not settled; 0 when there is neither."""
         pipeline = self.client.pipeline(transaction=False)
         pipeline.time()
         pipeline.scard(self.keys.pending_flush)
         pipeline.hget(self.keys.totals, "pending_since_s")
-        (now_s, _), pending, since_s = pipeline.execute()
-        return max(0, now_s - int(since_s)) if pending and since_s else 0
+        pipeline.zrevrangebyscore(self.keys.batches, 0, "-inf", 0, 1, withscores=True)
+        (now_s, _), pending, since_s, open_ = pipeline.execute()
+        began_s = [int(since_s)] if pending and since_s else []
+        began_s += [int(-score) // 1000 for _, score in open_]
+        return max(0, now_s - min(began_s, default=now_s))
 
     def note_flush(self, began_s: int) -> None:
         """Note that what is pending now came after `began_s` (Redis's clock)."""

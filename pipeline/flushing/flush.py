@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from functools import partial
 from threading import Lock
 
@@ -18,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.errors import BatchesLeft
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.pace import Pace, requests_read
-from pipeline.flushing.store import PartitionsMissing, Store
+from pipeline.flushing.store import Store, Turn
 from pipeline.postgres.refusals import is_about_server, is_about_timing
 from pipeline.redis.client import server_time_s
 
@@ -67,16 +66,16 @@ def store_pending(
     stored = 0
     pending = True
     while pending and budget > 0:
-        try:
-            with store.transaction() as transaction:  # first: while Postgres is away none is taken
-                batch = claims.claim_batch(batch_size, transaction.newest_claim(), pace)
-                if batch.number:
-                    stored += transaction.save(batch, turn, needs_partitions=True)
-        except PartitionsMissing:
-            stored += store_claimed(claims, store, batch.batch_id, turn=turn)
-        else:
+        saved: int | None = 0
+        with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
+            batch = claims.claim_batch(batch_size, transaction.newest_claim(), pace)
             if batch.number:
-                claims.settle(batch.batch_id)
+                saved = transaction.save(batch, turn, as_is=False)
+        if saved is None:
+            stored += store_claimed(claims, store, batch.batch_id, turn=turn)
+        elif batch.number:
+            claims.settle(batch.batch_id)
+            stored += saved
         pending = batch.pending > 0
         budget -= batch_size
     return stored
@@ -110,26 +109,24 @@ def store_claimed(
     store: Store,
     batch_id: str,
     lock_timeout_s: float = _LOCK_TIMEOUT_S,
-    turn: AbstractContextManager[object] | None = None,
+    turn: Turn | None = None,
 ) -> int:
-    """Store and settle a batch of the journal, with partitions of its own where it deserves them;
-    returns the counters stored. May be repeated and raced."""
-    for needs_partitions in (True, False):
-        try:
-            stored = 0
-            with store.transaction(lock_timeout_s) as transaction:
-                # An older Redis may show a batch whose entry the ledger has lost to pruning.
-                claims.guard(transaction.newest_claim())
-                # From the journal even where it is known: since the claim a user may have been
-                # erased from it.
-                claim = claims.take_over(batch_id)
-                if claim.number:
-                    stored = transaction.save(claim, turn, needs_partitions=needs_partitions)
+    """Store and settle a batch of the journal, its partitions made first; returns the counters
+    stored. May be repeated and raced."""
+    saved: int | None = 0
+    for as_is in (False, True):
+        with store.transaction(lock_timeout_s) as transaction:
+            # An older Redis may show a batch whose entry the ledger has lost to pruning.
+            claims.guard(transaction.newest_claim())
+            # Read again: since it was claimed a user may have been erased from it.
+            claim = claims.take_over(batch_id)
+            if claim.number:
+                saved = transaction.save(claim, turn, as_is=as_is)
+        if saved is not None:
             break
-        except PartitionsMissing as missing:
-            store.make_partitions(missing)
+        store.make_partitions(claim)
     claims.settle(batch_id)
-    return stored
+    return saved or 0
 
 
 def _store_again(

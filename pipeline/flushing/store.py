@@ -46,6 +46,7 @@ from pipeline.redis.keys import (
     hour_text,
 )
 
+Turn = AbstractContextManager[object]
 Columns = Sequence[list[str]]
 """Rows of a table: the columns of its primary key in their order, then the counts."""
 
@@ -59,16 +60,6 @@ class Refused:
     counter: str
     count: int
     reason: str
-
-
-class PartitionsMissing(Exception):
-    """A batch has rows of months that deserve partitions and have none. They are made by a
-    connection that has no transaction open: a flush that held one and waited for a second would
-    wait for ever where a pool of Postgres connections has no more than there are flushes."""
-
-    def __init__(self, missing: Mapping[Table, Sequence[partitions.Partition]]) -> None:
-        super().__init__(missing)
-        self.missing = missing
 
 
 UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
@@ -91,10 +82,15 @@ class Store:
         with begin_transfer(self.engine, lock_timeout_s) as connection:
             yield FlushTransaction(connection, self)
 
-    def make_partitions(self, missing: PartitionsMissing) -> None:
-        """Make what is missing, or some of it; rows of the rest go to the default partition."""
-        for table, wanted in missing.missing.items():
-            partitions.make_missing(self.engine, table, wanted)
+    def make_partitions(self, claim: Claim) -> None:
+        """Make the partitions that a batch deserves, or some of them; rows of the rest go to the
+        default partition. To be called with no transaction open: a flush that held one connection
+        and waited for a second would wait for ever where there are as many flushes as connections.
+        """
+        by_table, _ = rows_of(claim.counts, self.keys)
+        for table in PARTITIONED_BY_MONTH:
+            days = Counter(by_table[table.name][0])
+            partitions.ensure_months(self.engine, table, days, today())
 
     def prune_batches(
         self, stored_before: datetime, listed: Callable[[Sequence[str]], set[str]]
@@ -127,23 +123,18 @@ class FlushTransaction:
         """The (epoch, number) of the newest claim in the ledger; (0, 0) while it is empty."""
         return newest_claim(self.connection)
 
-    def save(
-        self,
-        claim: Claim,
-        turn: AbstractContextManager[object] | None = None,
-        *,
-        needs_partitions: bool = False,
-    ) -> int:
+    def save(self, claim: Claim, turn: Turn | None = None, *, as_is: bool = True) -> int | None:
         """Enter the batch in the ledger and add its counts; returns how many counters. Writes
         counts during its `turn` only.
 
         Does nothing when the ledger holds the batch. Raises `RedisWentBack` when another batch has
-        its number, and `PartitionsMissing`, with nothing written, when it `needs_partitions` of its
-        own. A counter that Postgres refuses becomes a dead letter, in the same transaction.
+        its number. A counter that Postgres refuses becomes a dead letter, in the same transaction.
+        Writes nothing and returns None when partitions are to be made first, unless stored `as_is`.
         """
         by_table, refused = rows_of(claim.counts, self.store.keys)
-        if needs_partitions:
-            self._check_partitions(by_table)
+        days = {table: by_table[table.name][0] for table in PARTITIONED_BY_MONTH}
+        if not as_is and partitions.misses_months(self.connection, days, today()):
+            return None
         if not self._enter(claim):
             return 0
         with turn or nullcontext():
@@ -152,16 +143,6 @@ class FlushTransaction:
         if refused:
             self._bury(refused)
         return len(claim.counts) - len(refused)
-
-    def _check_partitions(self, by_table: Mapping[str, Columns]) -> None:
-        missing = {
-            table: partitions.find_missing_months(
-                self.connection, table, Counter(by_table[table.name][0]), today()
-            )
-            for table in PARTITIONED_BY_MONTH
-        }
-        if any(missing.values()):
-            raise PartitionsMissing(missing)
 
     def _enter(self, claim: Claim) -> bool:
         """Enter the batch in the ledger; returns whether it was new.

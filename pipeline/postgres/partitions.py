@@ -60,14 +60,21 @@ def ensure_months(engine: Engine, table: Table, days: RowsByDay, today: date) ->
     because a long read of the table is in the way, and of one that could not be made before.
     """
     with engine.connect() as connection:
-        missing = find_missing_months(connection, table, days, today)
-    make_missing(engine, table, missing)
+        missing = _find_missing_months(connection, table, days, today)
+    _make_missing(engine, table, missing)
 
 
-def find_missing_months(
+def misses_months(connection: Connection, days: Mapping[Table, Iterable[str]], today: date) -> bool:
+    """Whether `ensure_months` would make a partition of a table for rows of these days."""
+    return any(
+        _find_missing_months(connection, table, Counter(of_table), today)
+        for table, of_table in days.items()
+    )
+
+
+def _find_missing_months(
     connection: Connection, table: Table, days: RowsByDay, today: date
 ) -> list[Partition]:
-    """The partitions that `ensure_months` would make, those of most rows first."""
     months = Counter[Partition]()
     for written, rows in days.items():
         day = date.fromisoformat(written)
@@ -76,7 +83,7 @@ def find_missing_months(
     return _find_missing(connection, table, months) if months else []
 
 
-def make_missing(engine: Engine, table: Table, missing: Sequence[Partition]) -> None:
+def _make_missing(engine: Engine, table: Table, missing: Sequence[Partition]) -> None:
     """Make the first few of these partitions, each in a transaction of its own. May be repeated and
     raced; to be called while the caller has no transaction open, since a pool may have one
     connection only."""
@@ -100,7 +107,7 @@ def ensure_days(engine: Engine, table: Table, days: RowsByDay, today: date) -> N
     if own:
         with engine.connect() as connection:
             missing = _find_missing(connection, table, own)
-        make_missing(engine, table, missing)
+        _make_missing(engine, table, missing)
 
 
 def make_ahead(engine: Engine, today: date, months: int) -> None:

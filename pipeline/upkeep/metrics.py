@@ -48,7 +48,7 @@ STATUS_METRICS = (
     StatusMetric("pending_counters", "counters not yet stored in Postgres", ("pending_counters",)),
     StatusMetric(
         "oldest_pending_seconds",
-        "how long a counter may have waited to be stored, at most",
+        "how long a counter may have waited to be stored, at most, batches left behind included",
         ("oldest_pending_s",),
     ),
     StatusMetric("inflight_batches", "batches claimed and not settled", ("inflight_batches",)),

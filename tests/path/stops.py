@@ -16,8 +16,9 @@ from typing import Any
 
 from sqlalchemy import text
 
+from pipeline.days import today
 from pipeline.embedded import PrivateServers
-from pipeline.postgres import schema
+from pipeline.postgres import partitions, schema
 from pipeline.postgres.engine import postgres_engine
 from tests.helpers.processes import run_python
 from tests.helpers.support import environment_without_settings, eventually
@@ -75,6 +76,7 @@ def follow_event(directory: Path, **programs: Any) -> list[Stop]:
         }
         engine = postgres_engine(servers.postgres_url)
         schema.migrate(engine)
+        partitions.make_ahead(engine, today(), 0)  # as beat does every day
         with _running("events", directory, environment):
             _run("caller", directory, environment)
         _run("flush", directory, environment)
