@@ -132,7 +132,7 @@ class Claims:
         (now_s, _), pending, since_s, open_ = pipeline.execute()
         began_s = [int(since_s)] if pending and since_s else []
         began_s += [int(-score) // 1000 for _, score in open_]
-        return max(0, now_s - min(began_s, default=now_s))
+        return max(0, int(now_s) - min(began_s, default=int(now_s)))
 
     def note_flush(self, began_s: int) -> None:
         """Note that what is pending now came after `began_s` (Redis's clock)."""
