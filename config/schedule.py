@@ -6,10 +6,6 @@ from typing import Any
 
 from pipeline import contract
 
-# A request that no worker took for so long is dropped, so that a stop of days leaves a short
-# queue. An hour at least: with less, clocks that differ between machines would drop every one.
-_SHORTEST_EXPIRY_S = 3_600.0
-
 
 def intervals_s(flush_interval_s: float) -> dict[str, float]:
     """Task name -> seconds between two runs."""
@@ -26,12 +22,9 @@ def intervals_s(flush_interval_s: float) -> dict[str, float]:
 
 
 def beat_schedule(flush_interval_s: float) -> dict[str, dict[str, Any]]:
-    """The table in Celery's form; the queues come from the routes."""
+    """The table in Celery's form; the queues come from the routes. Requests do not expire: however
+    long workers are away, one of each waits for them (`pipeline.lanes`)."""
     return {
-        task: {
-            "task": task,
-            "schedule": interval_s,
-            "options": {"expires": max(_SHORTEST_EXPIRY_S, 2 * interval_s)},
-        }
+        task: {"task": task, "schedule": interval_s}
         for task, interval_s in intervals_s(flush_interval_s).items()
     }

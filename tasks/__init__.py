@@ -9,6 +9,7 @@ from pipeline.producer.celery_tasks import track_event, track_events
 from tasks.app import app
 from tasks.consumer.heartbeat import HeartbeatStep
 from tasks.consumer.step import EventsStep
+from tasks.consumer.visibility import VisibilityStep
 from tasks.jobs import (
     archive_events,
     audit,
@@ -19,7 +20,7 @@ from tasks.jobs import (
     repair_counters,
 )
 
-app.steps["consumer"].update((EventsStep, HeartbeatStep))
+app.steps["consumer"].update((EventsStep, HeartbeatStep, VisibilityStep))
 
 __all__ = [
     "app",

@@ -7,7 +7,8 @@ import sys
 from functools import cache
 from typing import Any, NoReturn
 
-from celery import signals
+from celery import concurrency, signals
+from celery.concurrency.solo import TaskPool
 
 from config import logging as log_setup
 from config import settings as config_settings
@@ -150,6 +151,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
         end_process(error)
     if doubt is not None:  # the log is not set up yet
         signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
+    _give_lanes_processes(sender, queues)
     if queues <= {ours.events, EVENTS_QUEUE}:
         sender.prefetch_multiplier = EVENTS_PREFETCH if broker_url() is None else RABBITMQ_PREFETCH
         stopping.end_in_time(sender)
@@ -159,6 +161,17 @@ def _check_servers(sender: Any, **_: Any) -> None:
         for task in (TRACK_EVENT, TRACK_EVENTS):
             sender.app.tasks[task].send_events = False
     _forget_connections()
+
+
+def _give_lanes_processes(worker: Any, queues: set[str]) -> None:
+    """Have a process for each lane whose requests a worker takes, whatever `-c` says: no run waits
+    for one of another lane."""
+    ours = queues_of(settings().prefix)
+    lanes = 2 * (ours.flush in queues) + (ours.maintenance in queues)
+    if concurrency.get_implementation(worker.pool_cls) is not TaskPool and isinstance(
+        worker.concurrency, int
+    ):
+        worker.concurrency = max(worker.concurrency, lanes)
 
 
 @signals.worker_process_init.connect

@@ -2,6 +2,7 @@
 how often.
 
 A repeat of a task, and two runs at once, are exact: what counts, flushes or archives is idempotent.
+All but the events have lanes, so that no more runs are made than serve (`tasks/lane_task.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline.errors import BatchesLeft, RedisWentBack, ServerUnavailable, TooMu
 from tasks.app import app, services
 from tasks.consumer.applying import count_task
 from tasks.consumer.arguments import read_event, read_events
+from tasks.lane_task import LaneTask
 from tasks.worker.audit_report import report_audit
 from tasks.worker.event_request import EventRequest
 
@@ -47,13 +49,18 @@ def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
 # -- from Redis to Postgres: by beat, by hand, or when many counters are pending --
 
 
-@app.task(name=FLUSH_COUNTERS, shared=False, throws=(ServerUnavailable, RedisWentBack, BatchesLeft))
+@app.task(
+    name=FLUSH_COUNTERS,
+    base=LaneTask,
+    shared=False,
+    throws=(ServerUnavailable, RedisWentBack, BatchesLeft),
+)
 def flush_counters() -> int:
     """Store every pending counter; returns how many. Fails when a batch is left behind."""
     return services().flush()
 
 
-@app.task(name=ARCHIVE_EVENTS, shared=False, throws=(ServerUnavailable,))
+@app.task(name=ARCHIVE_EVENTS, base=LaneTask, shared=False, throws=(ServerUnavailable,))
 def archive_events() -> int:
     """Archive what waits in the event log; returns how many events."""
     return services().archive_events()
@@ -62,31 +69,31 @@ def archive_events() -> int:
 # -- maintenance --
 
 
-@app.task(name=MOVE_DEAD_LETTERS, shared=False, throws=(ServerUnavailable,))
+@app.task(name=MOVE_DEAD_LETTERS, base=LaneTask, shared=False, throws=(ServerUnavailable,))
 def move_dead_letters() -> int:
     """Move dead letters from Redis to Postgres; returns how many."""
     return services().move_dead_letters()
 
 
-@app.task(name=REPAIR_COUNTERS, shared=False, throws=(ServerUnavailable,))
+@app.task(name=REPAIR_COUNTERS, base=LaneTask, shared=False, throws=(ServerUnavailable,))
 def repair_counters() -> int:
     """Make counters pending again whose names are not; returns how many, normally 0."""
     return services().repair_counters()
 
 
-@app.task(name=MAINTAIN, shared=False, throws=(ServerUnavailable,))
+@app.task(name=MAINTAIN, base=LaneTask, shared=False, throws=(ServerUnavailable,))
 def maintain() -> None:
     """Make partitions ahead of need; prune old ledger entries."""
     services().maintain(datetime.now(UTC))
 
 
-@app.task(name=AUDIT, shared=False, throws=(ServerUnavailable, TooMuchWaiting))
+@app.task(name=AUDIT, base=LaneTask, shared=False, throws=(ServerUnavailable, TooMuchWaiting))
 def audit() -> int:
     """Compare archive and counters of the last days; returns how many hours and days differ."""
     return report_audit(services(), datetime.now(UTC).date())
 
 
-@app.task(name=PRUNE, shared=False, throws=(ServerUnavailable,))
+@app.task(name=PRUNE, base=LaneTask, shared=False, throws=(ServerUnavailable,))
 def prune() -> int:
     """Drop partitions that are older than the settings say; returns how many."""
     return len(services().prune(datetime.now(UTC).date()).dropped)

@@ -114,6 +114,7 @@ def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
         # The event log is a stream for each partition, empty when all is archived.
         *(keys.events(partition) for partition in range(MAX_LOG_PARTITIONS)),
         keys.events_sizes,
+        keys.requests,
         keys.unacked,
         keys.unacked_index,
         # A queue goes with its last message; kombu's bindings are a handful, one a queue.

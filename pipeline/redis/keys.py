@@ -27,6 +27,8 @@ it counts.
 | `forgotten`                               | hash       | permanent; entries 30 days        |
 | `workers`                                 | sorted set | an hour after the last heartbeat  |
 | `flush_requested`                         | string     | a few seconds                     |
+| `lane:{lane}`                             | hash       | 15 seconds, while a run goes on   |
+| `requests`                                | hash       | permanent: runs asked for and made |
 | `limit:…`                                 | string     | 20 seconds: what was sent of late |
 | `salt`                                    | string     | 1 day: hashes addresses in `limit` |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
@@ -48,7 +50,8 @@ from urllib.parse import unquote
 KINDS = frozenset(
     {
         *("access", "batches", "counter", "dead", "dim", "events", "flush_requested", "forgotten"),
-        *("gap", "inflight", "inner", "limit", "pending_flush", "producer", "salt", "seen"),
+        *("gap", "inflight", "inner", "lane", "limit", "pending_flush", "producer", "requests"),
+        *("salt", "seen"),
         *("totals", "types", "unacked", "unacked_index", "unacked_mutex", "user", "values"),
         "workers",
     }
@@ -150,6 +153,7 @@ class Keys:
         self.workers = f"{prefix}workers"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"
+        self.requests = f"{prefix}requests"
         self.unacked = f"{prefix}unacked"
         self.unacked_index = f"{prefix}unacked_index"
         self.inflight = f"{prefix}inflight:"
@@ -187,6 +191,10 @@ class Keys:
     def types(self, day: str) -> str:
         """The set of event types admitted to a day, kept for the cap on their number."""
         return f"{self.prefix}types:{day}"
+
+    def lane(self, name: str) -> str:
+        """The run under way in a lane."""
+        return f"{self.prefix}lane:{name}"
 
     def producer(self, producer_id: str) -> str:
         """The last publish number taken from a producer."""

@@ -1,4 +1,4 @@
-"""Workers say in Redis that they live, for `/readyz`."""
+"""Workers say in Redis that they live, for `/readyz`, and see to what is wanted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 import redis
 from celery import bootsteps
+from kombu.exceptions import OperationalError
 
 from pipeline.installation import queues_of
 from pipeline.upkeep import heartbeats
 from pipeline.upkeep.heartbeats import WorkerKind
 from tasks.app import counters
+from tasks.lane_task import send_overdue
 
 logger = logging.getLogger(__name__)
 
@@ -52,5 +54,7 @@ def beat(kinds: list[WorkerKind], name: str) -> None:
         for kind in kinds:
             heartbeats.beat(client, keys, kind, name)
         heartbeats.share_ids(client, keys, counters().half_window_s)
-    except redis.RedisError as error:
+        if "flush" in kinds:
+            send_overdue()
+    except (redis.RedisError, OperationalError) as error:
         logger.debug("no heartbeat: %s", error)

@@ -57,6 +57,14 @@ class QoS(redis.QoS):
         """Remember a message that the fetch script has entered in Redis already."""
         virtual.QoS.append(self, message, delivery_tag)
 
+    def list_delivered(self) -> list[str]:
+        """Delivery tags of the messages that Celery has and has not acknowledged. Other threads may
+        ask."""
+        # One call of C, in which no other thread can change it.
+        held = self._delivered.copy()
+        done = self._dirty.copy()
+        return [tag for tag, message in held.items() if message is not None and tag not in done]
+
     def _remove_from_indices(self, delivery_tag: str, pipe: Any = None) -> Any:
         # A full Redis refuses whatever is said inside MULTI, acknowledgements too. Without it the
         # two may be cut apart, so the hash is first: a sweep removes the rest of that.

@@ -63,8 +63,8 @@ def worker(
         names = _join_shared_queue(queues.events) if shared_queue else queues.events
         options = ["-Q", names, "-P", "solo"]
     else:
-        # Two, so that maintenance does not hold up a flush.
-        options = ["-Q", f"{queues.flush},{queues.maintenance}", "-c", "2"]
+        # Flushes, the archive and maintenance have a process each.
+        options = ["-Q", f"{queues.flush},{queues.maintenance}", "-c", "3"]
     # Workers need not know of each other, and start a second sooner without asking (mingle).
     options += ["--without-gossip", "--without-mingle", "-n", f"{name or kind.value}@%h"]
     _run("worker", options, parent_pid)

@@ -130,12 +130,9 @@ def test_every_scheduled_task_runs_under_its_own_name() -> None:
     assert all(name == entry["task"] for name, entry in schedule.items())
 
 
-@pytest.mark.parametrize("flush_interval_s", [0.1, 300, 86_400])
-def test_a_scheduled_request_outlives_clocks_that_differ_by_an_hour(
-    flush_interval_s: float,
-) -> None:
-    for entry in beat_schedule(flush_interval_s).values():
-        assert entry["options"]["expires"] >= max(3_600, 2 * entry["schedule"])
+def test_a_scheduled_request_waits_for_a_worker_however_long() -> None:
+    # One of each waits, so none needs to expire; clocks may differ by hours.
+    assert not any("options" in entry for entry in beat_schedule(300).values())
 
 
 def test_beat_schedules_nothing_but_our_tasks_and_writes_no_file(

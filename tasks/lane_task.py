@@ -1,0 +1,160 @@
+"""Tasks of which one run is under way, and one more wanted at most: see `pipeline.lanes`.
+
+A request with options that ask for more than a run (arguments, a time, callbacks) goes its own way,
+as with any Celery task.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import redis
+from kombu.exceptions import OperationalError
+
+from pipeline.contract import PRIORITY_SUFFIXES
+from pipeline.lanes.lanes import LANE_S, NO_NUMBER, Lanes, Run
+from tasks.app import app, broker_url, counters
+from tasks.worker.checked_task import CheckedTask
+
+_NUMBER_HEADER = "analytics_request"
+_SENDING_OPTIONS = {"producer", "connection", "retry", "retry_policy", "confirm_timeout"}
+"""Options that say how a message is sent, and nothing about its task."""
+_BEATS_HEADERS = {"celery_beat_task"}
+_EXTEND_EVERY_S = LANE_S / 3
+_LONGEST_S = 900.0
+"""After so long another run may begin beside: a server that stands still must not hold all."""
+_CONFIRM_TIMEOUT_S = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+def lanes() -> Lanes:
+    """The lanes of this installation."""
+    return Lanes(counters().client, counters().keys)
+
+
+class LaneTask(CheckedTask):
+    """A task without arguments, for which a run from now on is all that a request asks for."""
+
+    abstract = True
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Send a request, as any task's; a plain one that does as well as one on its way is not
+        sent, and the id returned is that of no message."""
+        headers = options.pop("headers", None) or {}
+        is_plain = not (args or kwargs or more or set(options) - _SENDING_OPTIONS)
+        is_plain &= set(headers) <= _BEATS_HEADERS
+        if headers:
+            options["headers"] = headers
+        if not is_plain or self.app.conf.task_always_eager:
+            return super().apply_async(args, kwargs, *more, **options)
+        return self._send_unless_waiting(options)
+
+    def send_wanted(self) -> None:
+        """Send a request for what is wanted. One try, and not for long: RabbitMQ that is short of
+        memory confirms nothing. Workers look again after some seconds."""
+        options = {"retry": False, "confirm_timeout": _CONFIRM_TIMEOUT_S}
+        try:
+            self._send_unless_waiting(options, ask_again_s=0)
+        except (redis.RedisError, OperationalError) as error:
+            logger.warning("could not ask for %s, tried again soon: %s", self.name, error)
+
+    def _send_unless_waiting(self, options: dict[str, Any], **asking: float) -> Any:
+        queue = self.app.amqp.router.route({}, self.name)["queue"].name
+        try:
+            number = lanes().ask(self.name, None if broker_url() else queue, **asking)
+        except redis.RedisError as error:
+            logger.debug("%s is sent without a number: %s", self.name, error)
+            return super().apply_async(**options)
+        if number is None:
+            return self.AsyncResult(str(uuid4()))
+        headers = {**options.pop("headers", {}), _NUMBER_HEADER: number}
+        return super().apply_async(**options, headers=headers)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run in the task's lane; a request that another run serves is done at once, with the
+        result None."""
+        request = self.request
+        if request.called_directly or request.is_eager or _wants_more(request):
+            return self.run(*args, **kwargs)
+        try:
+            run = self._begin()
+        except redis.RedisError:  # the task says what is wrong, if it still is
+            return self.run(*args, **kwargs)
+        return None if run is None else self._run_in_lane(run)
+
+    def _begin(self) -> Run | None:
+        request = self.request
+        queue = (request.delivery_info or {}).get("routing_key")
+        lists = [queue + suffix for suffix in PRIORITY_SUFFIXES] if queue else []
+        number = request.get(_NUMBER_HEADER)
+        run = lanes().begin(
+            self.name,
+            request.id,
+            number if isinstance(number, int) else NO_NUMBER,
+            () if broker_url() else lists,
+        )
+        if run is None:
+            logger.debug("%s: another run serves this request", self.name)
+        elif run.joined:
+            logger.info("%s: one run for %d more requests", self.name, run.joined)
+        return run
+
+    def _run_in_lane(self, run: Run) -> Any:
+        is_done = False
+        try:
+            with _extended(run):
+                found = self.run()
+            is_done = True
+        finally:
+            _end(run, is_done=is_done)
+        return found
+
+
+def send_overdue() -> None:
+    """Send requests for what is wanted while nothing runs in its lane. Raises redis.RedisError."""
+    for task in lanes().find_overdue():
+        app.tasks[task].apply_async(retry=False, confirm_timeout=_CONFIRM_TIMEOUT_S)
+
+
+def _end(run: Run, *, is_done: bool) -> None:
+    try:
+        wanted = lanes().end(run, is_done=is_done)
+    except redis.RedisError as error:
+        logger.warning("the lane of %s is free in some seconds: %s", run.task, error)
+        return
+    for task in wanted:
+        app.tasks[task].send_wanted()
+
+
+def _wants_more(request: Any) -> bool:
+    more = (request.args, request.kwargs, request.callbacks, request.errbacks)
+    return any(more) or any((request.chain, request.chord, request.group))
+
+
+@contextmanager
+def _extended(run: Run) -> Iterator[None]:
+    """Extend the run's lane, from a thread, until the block ends."""
+    is_over = threading.Event()
+    threading.Thread(target=_extend_until, args=(is_over, run), daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def _extend_until(is_over: threading.Event, run: Run) -> None:
+    until_s = time.monotonic() + _LONGEST_S
+    extend: Callable[[Run], bool] = lanes().extend
+    while not is_over.wait(_EXTEND_EVERY_S) and time.monotonic() < until_s:
+        try:
+            if not extend(run):
+                return
+        except redis.RedisError as error:
+            logger.debug("the lane of %s is not extended: %s", run.task, error)
