@@ -3,8 +3,9 @@ are too many.
 
 One timer checks all connections, so a request pays for no timer of its own. For a new client the
 connection that has been without a request for longest ends, which under an attack is the
-attacker's, and otherwise an idle one whose client opens another. Only an address that reopens what
-was ended faster than honest clients could is turned away itself, at the cost of an accept.
+attacker's, and otherwise an idle one whose client opens another. What an address reopens faster
+than honest clients could is answered in turn, so that all others are answered at once; an address
+that goes on like this is turned away itself, at the cost of an accept.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pipeline.web.addresses import mask_address
 from pipeline.web.server.turnover import Turnover
 
 _CHECK_INTERVAL_S = 0.5
+_TURN_INTERVAL_S = 0.005
+"""Between two connections that wait for their turn."""
 _CONSIDERED = 64
 """The oldest connections among which one that is not being answered is sought."""
 MOST_READ_BYTES = 64 * 1024
@@ -61,6 +64,8 @@ class Connection(Protocol):
     """What it is counted under: set by `Connections.add`."""
     used_in: int
     """The interval of the checks in which it was used last; -1 before that."""
+    waits: bool
+    """Whether its first request is to wait until `take_turn`: set by `Connections.add`."""
 
     def is_served(self) -> bool:
         """Whether a request is all there and its answer is on the way to a client that reads."""
@@ -70,6 +75,9 @@ class Connection(Protocol):
 
     def check(self, now_s: float) -> int:
         """Enforce the limits in time; returns the bytes held for it."""
+
+    def take_turn(self) -> None:
+        """Answer its first request now, or when it comes."""
 
     def abort(self) -> None:
         """End it now, whatever waits to be sent."""
@@ -94,19 +102,21 @@ class Connections:
         self.buffer = memoryview(bytearray(MOST_READ_BYTES))
         """What is read of a connection, until its protocol has seen it."""
         self._timer: asyncio.TimerHandle | None = None
+        self._waiting: dict[Connection, None] = {}
+        self._gives_turns = False
 
     def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
         """A client has connected; False when it is to be turned away."""
         group = connection.group = self._find_group(connection.address)
         of_address = self._by_address.get(group, {})
-        if len(of_address) >= self._most_of_address:
-            if self._is_too_fast(group, loop):
-                return False
-            self._end_oldest(of_address, loop)
-        if len(self._all) >= self.limits.connections:
-            if self._is_too_fast(group, loop):
-                return False
-            self._end_oldest(self._all, loop)
+        for among, most in (
+            (of_address, self._most_of_address),
+            (self._all, self.limits.connections),
+        ):
+            if len(among) >= most:
+                if not self._admit(connection, loop):
+                    return False
+                self._end_oldest(among, loop)
         self._all[connection] = None
         if group:
             self._by_address.setdefault(group, {})[connection] = None
@@ -133,6 +143,8 @@ class Connections:
         if connection not in self._all:
             return
         del self._all[connection]
+        if connection.waits:
+            self._stop_waiting(connection)
         if connection.group:
             of_address = self._by_address[connection.group]
             del of_address[connection]
@@ -172,9 +184,34 @@ class Connections:
             return ""
         return "" if any(written in one for one in self._proxies) else mask_address(address)
 
-    def _is_too_fast(self, group: str, loop: asyncio.AbstractEventLoop) -> bool:
-        turnover = self._turnovers.get(group)
-        return turnover is not None and turnover.is_too_fast(loop.time())
+    def _admit(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether another may end for a connection; it waits for its turn where its address is
+        fast."""
+        turnover = self._turnovers.get(connection.group)
+        if turnover is None or not turnover.is_fast(loop.time()):
+            return True
+        if turnover.is_too_fast(loop.time()):
+            return False
+        if not connection.waits:
+            connection.waits = True
+            self._waiting[connection] = None
+            if not self._gives_turns:
+                self._gives_turns = True
+                loop.call_later(_TURN_INTERVAL_S, self._give_turn, loop)
+        return True
+
+    def _give_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        first = next(iter(self._waiting), None)
+        if first is not None:
+            self._stop_waiting(first)
+            first.take_turn()
+            loop.call_later(_TURN_INTERVAL_S, self._give_turn, loop)
+        else:
+            self._gives_turns = False
+
+    def _stop_waiting(self, connection: Connection) -> None:
+        connection.waits = False
+        self._waiting.pop(connection, None)
 
     def _end_oldest(
         self, connections: Iterable[Connection], loop: asyncio.AbstractEventLoop

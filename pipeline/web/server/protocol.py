@@ -57,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     address = group = ""
     used_in = -1
+    waits = False
 
     def __init__(
         self,
@@ -150,6 +151,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The client has taken most of what waited to be sent."""
         super().resume_writing()
+        self.take_turn()
+
+    def take_turn(self) -> None:
+        """Answer what was held back."""
         if self._held_back is not None and not self.transport.is_closing():
             cycle, app = self._held_back
             self._held_back = None
@@ -199,8 +204,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self.flow.write_paused:
-            # No answer is made for a client that has not taken the one before.
+        if self.flow.write_paused or self.waits:
+            # No answer is made for a client that has not taken the one before, or before its turn.
             self._held_back = cycle, app
             self.flow.pause_reading()
             return
@@ -212,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def is_served(self) -> bool:
         """Whether a request is all there and its answer is on the way to a client that reads."""
         is_answering = self._find_stage() is _Stage.ANSWER and not self.is_in_body
-        return is_answering and not self.flow.write_paused
+        return is_answering and self._held_back is None and not self.flow.write_paused
 
     def is_idle(self) -> bool:
         """Whether all its requests are answered, and no other has begun."""
