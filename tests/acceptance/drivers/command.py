@@ -85,9 +85,15 @@ class Analytics:
                 patch.setenv(f"ANALYTICS_{name}", value)
             patch.setenv("ANALYTICS_DATA_DIR", "put back afterwards")
             main([*arguments, "--json", "--data-dir", str(self.data_dir)])
-        assert ended.value.code == 0, err.getvalue()
+        assert ended.value.code == 0, err.getvalue() + self.said_last()
         assert out.getvalue().count("\n") == 1
         return json.loads(out.getvalue())
+
+    def said_last(self) -> str:
+        """The last lines of every process of `analytics up`: why a command failed."""
+        logs = [*self.directory.glob("up.out"), *sorted(self.data_dir.glob("**/*.log"))]
+        tails = {log.name: log.read_text(errors="replace").splitlines()[-8:] for log in logs}
+        return "".join(f"\n== {name}\n" + "\n".join(lines) for name, lines in tails.items())
 
     def books(self, event_type: str) -> dict[str, int]:
         """What became of the events of a type, by the books."""
