@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
@@ -19,6 +20,8 @@ from tests.helpers.web_process import lately
 # A browser without a window calls itself HeadlessChrome, and is counted as a bot. Said of the whole
 # browser and not of a page, since it holds too for what is sent when the page is gone.
 PERSON = "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0.0.0"
+
+_MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript"}
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -40,10 +43,12 @@ def need_chromium() -> str:
 
 
 class Site:
-    """Answers every path with the same page, as a single-page application does."""
+    """Answers every path with the same page, as a single-page application does, but those that
+    begin with a name in `directories`: with the files that lie there."""
 
     def __init__(self) -> None:
         self.html = ""
+        self.directories: dict[str, Path] = {}
         self.policy = ""
         """The Content-Security-Policy, if any."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -61,12 +66,22 @@ class Site:
             thread.join()
             self._server.server_close()
 
+    def find(self, path: str) -> tuple[bytes, str]:
+        """What a path is answered with, and its media type."""
+        for prefix, directory in self.directories.items():
+            if path.startswith(prefix):
+                file = directory / path.partition("?")[0].removeprefix(prefix)
+                # A module that is meant for a bundler imports others without it.
+                file = file if file.suffix else file.with_suffix(".js")
+                return file.read_bytes(), _MEDIA_TYPES[file.suffix]
+        return self.html.encode(), _MEDIA_TYPES[".html"]
+
     def _handler(site) -> type[BaseHTTPRequestHandler]:  # noqa: N805
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = site.html.encode()
+                body, media_type = site.find(self.path)
                 self.send_response(200)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Type", f"{media_type}; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
                 if site.policy:
                     self.send_header("Content-Security-Policy", site.policy)

@@ -27,15 +27,21 @@ OF_SEGMENT = {
     "analytics-node": Sender(_ON_NODE, ("@segment/analytics-node",)),
     "rudder-sdk-node": Sender(_ON_NODE, ("@rudderstack/rudder-sdk-node",)),
 }
-LATE_S = {
-    # Says again when it first sent a batch: the time that it waited is added to its events'.
-    "rudder-sdk-node": 30
+OF_POSTHOG = {
+    "posthog": Sender("python/posthog_client.py", (), "posthog.lock"),
+    "posthog-node": Sender("node/posthog.mjs"),
 }
+LIBRARIES = OF_SEGMENT | OF_POSTHOG
+# With a batch that they send again, these say when they sent it first: the time that it waited is
+# added to that of its events.
+LATE_S = {"rudder-sdk-node": 40, "posthog-node": 40}
 
 
 def expect_of(library: str) -> Sent:
-    others = dict.fromkeys(("page_view", "screen_view", "identify", "group", "alias"), 1)
-    return Sent(library, ORDERS, USERS, others, LATE_S.get(library, 2))
+    others = dict.fromkeys(("page_view", "identify", "group", "alias"), 1)
+    if library in OF_SEGMENT:
+        others["screen_view"] = 1
+    return Sent(library, ORDERS, USERS, others, LATE_S.get(library, 5))
 
 
 @pytest.mark.timeout(240)  # the libraries are installed when they are first used
@@ -43,7 +49,7 @@ def test_every_event_of_every_library_counts_once_through_an_outage(
     workers: Workers, services: Services, subtests: pytest.Subtests
 ) -> None:
     installed: list[Sent] = []
-    for library, sender in OF_SEGMENT.items():
+    for library, sender in LIBRARIES.items():
         with subtests.test("is installed", library=library):
             sender.install()
             installed.append(expect_of(library))
@@ -55,7 +61,7 @@ def test_every_event_of_every_library_counts_once_through_an_outage(
     for way, sent in zip(ways, installed, strict=True):
         way.lose_the_answer_to(b"POST ")
         origin = f"http://127.0.0.1:{way.port}"
-        start = OF_SEGMENT[sent.library].start
+        start = LIBRARIES[sent.library].start
         running[sent.library] = start(origin, key, sent.library, *arguments)
 
     eventually(lambda: all(way.cut for way in ways))
