@@ -83,4 +83,65 @@ def _cut(text: str) -> set[str]:
     return {text[at : at + _PIECE] for at in range(len(text) - _PIECE + 1)}
 
 
-BOTS = BotPatterns(known["pattern"] for known in CRAWLER_USER_AGENTS_DATA)
+OF_PEOPLE = frozenset({"okhttp", "HttpUrlConnection", r"AP3A\.240617\.008", "MetaIAB Facebook"})
+"""Patterns that are no bot's: what apps for Android send with, a build of Android 15 that millions
+of phones have, and what people see Facebook's links in."""
+OF_APPS = frozenset(
+    {
+        "WhatsApp",
+        "Viber",
+        "Sogou",
+        "coccoc",
+        "Fluid",
+        "Hatena",
+        "Goodreads",
+        "Blackboard",
+        "CapitalOneShopping",
+        "Disqus",
+        "Feedly",
+        "inoreader",
+        "NewsBlur",
+        "Podimo",
+        "Mastodon",
+        "NextCloud",
+        r"008\/",
+        r"Asana\/",
+        r"Bluesky\/",
+        r"Code\/1\.",
+        r"Grammarly\/",
+        r"Instapaper\/",
+        r"Klaviyo\/",
+        r"Notion\/",
+        r"Overcast\/",
+        r"PayPal\/",
+        r"PocketCasts\/",
+        r"Trae\/",
+        r"Tumblr\/",
+        r"upday\/",
+    }
+)
+"""Patterns that are the name of an app: in the agent of a browser it is the app's own browser, in
+which a person looks at a page; alone it is what fetches a preview."""
+_BROWSER = re.compile(
+    r"(?!.*(?:https?://|compatible;))"
+    r"Mozilla/5(?:\.0)? \((?:Linux|Android|iPhone|iPad|iPod|Windows|Macintosh|X11)\b"
+    r".*?\) (?:AppleWebKit|Gecko)/"
+)
+_PHONE = re.compile(r"(\(Linux;[^()]*?Android[^;()]*;(?: ?[a-z]{2}(?:[-_]\w{2,4})?;)?)[^;()]*")
+"""Of an agent of Android: what comes before the name of the phone and its build, and these."""
+
+
+def is_bot(user_agent: str) -> bool:
+    """Whether a bot has this user agent, rather than a person in a browser or in an app.
+
+    The name of a phone is no bot's, whatever it is called.
+    """
+    text = _PHONE.sub(r"\1", user_agent, count=1)
+    if BOTS.match(text):
+        return True
+    return any(name in text for name in _APPS) and _BROWSER.match(text) is None
+
+
+_PATTERNS = [known["pattern"] for known in CRAWLER_USER_AGENTS_DATA]
+_APPS = [find_needed_text(pattern) for pattern in _PATTERNS if pattern in OF_APPS]
+BOTS = BotPatterns(pattern for pattern in _PATTERNS if pattern not in OF_APPS | OF_PEOPLE)
