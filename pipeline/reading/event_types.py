@@ -94,9 +94,11 @@ class TypeReader:
         with self._engine.connect() as connection:
             types = {*live, *connection.execute(_LARGEST, {"most": limit}).scalars()}
             how_many = connection.execute(_HOW_MANY, {"live": list(live)}).scalar_one()
-            before, now, unstored = self._count(sorted(types), live, today)
-            total = before + now
-            largest = nlargest(limit, types, key=lambda name: (total[name], name))
+        # With no connection in hand, since this takes one.
+        before, now, unstored = self._count(sorted(types), live, today)
+        total = before + now
+        largest = nlargest(limit, types, key=lambda name: (total[name], name))
+        with self._engine.connect() as connection:
             found = connection.execute(_DAYS, {"event_types": largest})
             days = {row[0]: {row[1], row[2]} for row in found}
         return [

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
+from time import sleep
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from pipeline.counting.apply import Counters
 from pipeline.counting.log_entries import FULL, OFF
@@ -20,7 +23,8 @@ from pipeline.days import bound_days
 from pipeline.event.model import Event
 from pipeline.event_log.streams import EventLog
 from pipeline.postgres.locks import hold_transfers
-from pipeline.postgres.tables import events
+from pipeline.postgres.refusals import read_sqlstate
+from pipeline.postgres.tables import events, pruned
 from pipeline.reading.type_counters import find_type_counters
 from pipeline.redis.keys import DailyCounter, Keys
 from pipeline.upkeep.retention import read_pruned_before
@@ -29,6 +33,10 @@ from pipeline.upkeep.snapshot import Snapshot
 MOST_DIFFERENCES = 100_000
 _DAYS_AT_ONCE = 50
 """Days of event types that one script reads, with 73 counters each."""
+_LOCKED = "55P03"
+_LOOK_AGAIN_S = 0.2
+_EXCLUDE_AUDITS = text(f"LOCK TABLE {pruned.name} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
+"""Takes no snapshot, and stands in the way of nothing but another audit."""
 _CREATE_UNSTORED = text(
     "CREATE TEMPORARY TABLE unstored (event_type TEXT, day DATE, hour INTEGER, "
     "counted BIGINT, logged BIGINT, gap BIGINT) ON COMMIT DROP"
@@ -98,8 +106,7 @@ def audit(
     Days whose raw events were pruned are left out. A flush and the archive wait for the moment in
     which the counters are read.
     """
-    snapshot = engine.connect().execution_options(isolation_level="REPEATABLE READ")
-    with snapshot:
+    with _open_snapshot(engine) as snapshot:
         with hold_transfers(engine):
             first = max(first, find_first_kept_day(snapshot))
             if first > last:
@@ -111,6 +118,27 @@ def audit(
         values = {"first": first, "last": last, "begin": begin, "end": end}
         found = snapshot.execute(_COMPARE, values | {"most": MOST_DIFFERENCES})
         return [Difference(*row) for row in found]
+
+
+@contextmanager
+def _open_snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction that sees what Postgres has at its first SELECT.
+
+    An audit needs two connections, and a pooler may have no more. So it waits for the second with
+    nothing in hand that others wait for, and for another audit with no connection.
+    """
+    while True:
+        with engine.connect() as connection:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            try:
+                connection.execute(_EXCLUDE_AUDITS)
+            except DBAPIError as error:
+                if read_sqlstate(error) != _LOCKED:
+                    raise
+            else:
+                yield connection
+                return
+        sleep(_LOOK_AGAIN_S)
 
 
 def find_first_kept_day(connection: Connection) -> date:
