@@ -160,6 +160,11 @@ class Settings(BaseSettings):
         le=600,
         description="Seconds for which a publish is tried before it raises",
     )
+    enabled: bool = Field(
+        default=True,
+        description="Whether events are sent. 0, for tests of applications: they are checked and "
+        "dropped, and no worker starts",
+    )
     event_workers: int = Field(
         default=1, ge=1, le=256, description="Event workers that `analytics up` starts"
     )
@@ -311,6 +316,15 @@ class Settings(BaseSettings):
                 f"{PREFIX}FLUSH_INTERVAL_S ({self.flush_interval_s:g})"
             )
         return self
+
+    def require_enabled(self, what: str) -> None:
+        """Raise `InvalidConfiguration` where sending is turned off, for what would then lose
+        events."""
+        if not self.enabled:
+            raise InvalidConfiguration(
+                f"{PREFIX}ENABLED=0 is for the tests of applications, whose events it drops: "
+                f"{what} would count none; unset it, or set it to 1"
+            )
 
 
 @cache

@@ -126,6 +126,7 @@ def _log_expected_failure(sender: Any, exception: Exception, **_: Any) -> None:
 @signals.celeryd_init.connect
 def _check_queues(options: dict[str, Any], **_: Any) -> None:
     """Refuse a queue that this installation does not have, such as one of another's."""
+    _require_enabled("a worker")
     chosen, prefix = options.get("queues") or (), settings().prefix
     for name in chosen.split(",") if isinstance(chosen, str) else chosen:
         if name not in app.amqp.queues:
@@ -134,6 +135,18 @@ def _check_queues(options: dict[str, Any], **_: Any) -> None:
                 f"it has {', '.join(queues_of(prefix))}; name one of these after -Q, or run "
                 "`analytics worker events` or `analytics worker flush`"
             )
+
+
+@signals.beat_init.connect
+def _check_beat(**_: Any) -> None:
+    _require_enabled("beat")
+
+
+def _require_enabled(what: str) -> None:
+    try:
+        settings().require_enabled(what)
+    except InvalidConfiguration as error:
+        raise SystemExit(f"analytics: {error}") from error
 
 
 @signals.worker_init.connect

@@ -92,6 +92,7 @@ def configure_producer() -> None:
     from pipeline.server_errors import report_errors
 
     settings = load_settings()
+    settings.require_enabled("this command")
     url = find_redis_url(settings)
     with redis_client(url) as client, report_errors(redis=client):
         client.ping()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +16,7 @@ from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration
 from pipeline.producer import rabbitmq
 from pipeline.producer.publisher import Envelope, Publisher
-from pipeline.producer.settings import ProducerSettings, current_settings, use_settings
+from pipeline.producer.settings import ProducerSettings, choose_settings, current_settings
 from pipeline.redis.client import redis_client
 from pipeline.redis.durability import warn_in_background
 from pipeline.redis.keys import Keys
@@ -28,7 +27,7 @@ _CHECKED_WITHIN_S = 5
 def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> None:
     """Use these settings, or those in use with `changes`, from the next event on; nothing is
     connected yet."""
-    use_settings(replace(settings or current_settings(), **changes))
+    choose_settings(settings, changes)
     counters.cache_clear()
     idle_publishers.cache_clear()
     envelope.cache_clear()

@@ -29,7 +29,7 @@ from pipeline.contract import (
 from pipeline.counting.batch import Delivery
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event
-from pipeline.producer import rabbitmq
+from pipeline.producer import rabbitmq, withheld
 from pipeline.producer.app import (
     app,
     counters,
@@ -49,8 +49,9 @@ CheckedArguments = tuple[tuple[Any, ...], dict[str, Any], int]
 
 def may_publish_by_script() -> bool:
     """Whether our script may publish: to Redis, and with no listener who may change the message."""
+    settings = current_settings()
     listened_to = signals.before_task_publish.receivers or signals.after_task_publish.receivers
-    return current_settings().broker_url is None and not listened_to
+    return settings.broker_url is None and settings.enabled and not listened_to
 
 
 class _CheckedTask(Task):
@@ -61,6 +62,10 @@ class _CheckedTask(Task):
     def check_arguments(self, *args: Any, **kwargs: Any) -> CheckedArguments:
         """Returns what to send. Raises `InvalidEvent`, or TypeError as a call with wrong arguments
         does."""
+        raise NotImplementedError
+
+    def read_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Event]:
+        """The events that checked arguments hold."""
         raise NotImplementedError
 
     def apply_async(
@@ -79,12 +84,24 @@ class _CheckedTask(Task):
         args, kwargs, events = self.check_arguments(*(args or ()), **(kwargs or {}))
         if options:
             options = {name: value for name, value in options.items() if value is not None}
+        is_usual = options.keys() <= _FAST_OPTIONS and may_publish_by_script()
+        if is_usual and not current_app.conf.task_always_eager:
+            return self._publish_by_script(args, kwargs, events, **options)
+        return self._do_the_unusual(args, kwargs, options)
+
+    def _do_the_unusual(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> AsyncResult:
+        """Not send at all, count here, or publish in another way than by script."""
+        settings = current_settings()
+        if not settings.enabled:
+            withheld.put(self.read_arguments(args, kwargs))
+            task_id = str(options.get("task_id") or uuid4())
+            return AsyncResult(task_id, backend=no_results(), app=app)
         if current_app.conf.task_always_eager:
             return self._run_here(args, kwargs, options)
-        if current_settings().broker_url is not None and "retry_policy" not in options:
+        if settings.broker_url is not None and "retry_policy" not in options:
             return self._publish_confirmed(args, kwargs, **options)
-        if options.keys() <= _FAST_OPTIONS and may_publish_by_script():
-            return self._publish_by_script(args, kwargs, events, **options)
         return self._publish_by_celery(args, kwargs, options)
 
     def _run_here(
@@ -161,6 +178,9 @@ class _TrackEvent(_CheckedTask):
         fields = event.to_dict()
         return (fields.pop("event_type"),), fields, 1
 
+    def read_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Event]:
+        return [Event.create(*args, **kwargs, now=datetime.now(UTC))]
+
 
 class _TrackEvents(_CheckedTask):
     abstract = True
@@ -168,6 +188,9 @@ class _TrackEvents(_CheckedTask):
     def check_arguments(self, events: Sequence[Mapping[str, Any]]) -> CheckedArguments:
         checked = check_events(events)
         return ([event.to_wire() for event in checked],), {}, len(checked)
+
+    def read_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Event]:
+        return [Event.from_wire(fields, now=datetime.now(UTC)) for fields in args[0]]
 
 
 def check_events(events: object) -> list[Event]:
@@ -235,6 +258,9 @@ def track_events(self: Task, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _count_here(events: Sequence[Event], task_id: str | None) -> None:
-    plain = current_settings().plain_user_ids
-    delivery = Delivery(events, task_id=task_id, plain_user_ids=plain)
+    settings = current_settings()
+    if not settings.enabled:
+        withheld.put(events)
+        return
+    delivery = Delivery(events, task_id=task_id, plain_user_ids=settings.plain_user_ids)
     counters().apply([delivery], datetime.now(UTC))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class ProducerSettings(CounterOptions):
     plain_user_ids: bool = True
     """Whether user ids are the application's own, and none a pseudonym made before."""
     appendfsync: str = "always"
+    enabled: bool = True
+    """Whether events are sent at all. Where not, they are checked and dropped."""
 
     def __post_init__(self) -> None:
         # Workers refuse such a prefix, so what is sent under it would never be counted.
@@ -54,6 +56,7 @@ class ProducerSettings(CounterOptions):
             "dedup_window_s": int,
             "counter_ttl_s": int,
             "user_id_secret": str,
+            "enabled": read_switch,
         }
         found: dict[str, Any] = {}
         for name, convert in read.items():
@@ -81,16 +84,35 @@ class ProducerSettings(CounterOptions):
 
 
 _chosen: ProducerSettings | None = None
+_withholding = 0
+_SWITCH = dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True)
+_SWITCH |= dict.fromkeys(("0", "false", "f", "no", "n", "off"), False)
 
 
 @cache
 def current_settings() -> ProducerSettings:
     """The settings in use. Raises `InvalidConfiguration` where the environment cannot be read."""
-    return _chosen or ProducerSettings.from_environment()
+    settings = _chosen or ProducerSettings.from_environment()
+    return replace(settings, enabled=False) if _withholding else settings
 
 
-def use_settings(settings: ProducerSettings) -> None:
-    """Have `current_settings` return these."""
+def choose_settings(settings: ProducerSettings | None, changes: Mapping[str, Any]) -> None:
+    """Have `current_settings` return these, or those in use, with changes."""
     global _chosen  # noqa: PLW0603 - one producer a process, as Celery has one app
-    _chosen = settings
+    _chosen = replace(settings or _chosen or ProducerSettings.from_environment(), **changes)
     current_settings.cache_clear()
+
+
+def withhold(blocks: int) -> None:
+    """Have `enabled` be off, whatever is chosen, while so many blocks ask for it."""
+    global _withholding  # noqa: PLW0603 - as above
+    _withholding = blocks
+    current_settings.cache_clear()
+
+
+def read_switch(text: str) -> bool:
+    """What a variable says that turns something on or off. Raises ValueError."""
+    try:
+        return _SWITCH[text.strip().lower()]
+    except KeyError:
+        raise ValueError("is neither on nor off: give 1 or 0") from None

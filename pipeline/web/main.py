@@ -41,6 +41,7 @@ def create_dependencies(settings: Settings, redis_url: str, postgres_url: str) -
     producer to publish to them."""
     from config.options import pipeline_options
 
+    settings.require_enabled("the web server")
     broker_url = server_addresses.reveal_url(settings.broker_url)
     configure(
         redis_url=redis_url,

@@ -51,6 +51,7 @@ def up(
     from pipeline.cli.local.supervisor import Supervisor
 
     settings = load_settings()
+    settings.require_enabled("the workers")
     supervisor = Supervisor(settings, _report)
     number = signal.SIGTERM
     _report("Starting servers and workers …")

@@ -6,11 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 from kombu.exceptions import OperationalError
 
+from pipeline.event.model import Event
+from pipeline.producer import withheld
 from pipeline.producer.sender import TRY_S, Sender
+from pipeline.producer.settings import current_settings
 from pipeline.producer.tracking import process_hooks
 from pipeline.producer.tracking.buffer import Buffer, Limits
 
@@ -55,6 +60,14 @@ class BackgroundSender:
         was_closed = self.buffer.is_closed
         self._begin()
         self.buffer.is_closed = was_closed
+
+    def withhold(self, event: bytes) -> bool:
+        """Whether sending is turned off and the buffer is open; the event is then recorded or
+        dropped here, and no thread needed. Asked while there is none."""
+        if current_settings().enabled or self.buffer.is_closed:
+            return False
+        withheld.put([Event.from_wire(msgspec.json.decode(event), now=datetime.now(UTC))])
+        return True
 
     def is_settled(self, target: int) -> bool:
         """Whether so many events have left the buffer, or no thread will send more."""

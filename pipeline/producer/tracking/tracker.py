@@ -81,6 +81,8 @@ class Tracker:
         """
         event = encode_event(event_type, user_id, properties, timestamp, event_id)
         buffer = self.background.buffer
+        if not buffer.has_sender and self.background.withhold(event):
+            return
         if not buffer.put_at_once(event):
             buffer.put(event)
 
@@ -91,7 +93,9 @@ class Tracker:
         """
         count = 0
         for count, fields in enumerate(events, start=1):
-            self.background.buffer.put(_encode_fields(fields, count - 1))
+            event = _encode_fields(fields, count - 1)
+            if not self.background.withhold(event):
+                self.background.buffer.put(event)
         self.flush()
         return count
 
