@@ -40,7 +40,7 @@ reach another key and every counter's name parses back to exactly what made it.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from binascii import b2a_base64
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -72,15 +72,22 @@ def escape(segment: str) -> str:
     return _RESERVED.sub(_percent, segment)
 
 
+# It takes less memory than an id and names no user; no collision of 120 bits is to be expected.
 def digest_id(*parts: str) -> str:
-    """120 bits in 20 characters in place of an event's, a task's or an erased user's id: it takes
-    less memory, names no user, and no collision is to be expected. NUL is in no part."""
-    return b64encode(blake2b("\0".join(parts).encode(), digest_size=15).digest()).decode()
+    """20 characters in place of an event's, a task's or an erased user's id; no part has a NUL."""
+    digest = blake2b("\0".join(parts).encode(), digest_size=15).digest()
+    return b2a_base64(digest, newline=False).decode()
 
 
 def hour_text(at: datetime) -> str:
-    """`YYYY-MM-DD:HH` of a UTC time; strftime would not pad the years before 1000."""
-    return at.isoformat(":", "hours")[:13]
+    """`YYYY-MM-DD:HH` of a UTC time."""
+    return _hour_text(at.date(), at.hour)
+
+
+# Made anew for each event, it would be a third of the time that adding up takes.
+@lru_cache(maxsize=4_096)
+def _hour_text(day: date, hour: int) -> str:
+    return f"{day.isoformat()}:{hour:02}"  # strftime would not pad the years before 1000
 
 
 def _percent(match: re.Match[str]) -> str:
