@@ -32,4 +32,5 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
         events_retention_days=settings.events_retention_days,
         counters_retention_days=settings.counters_retention_days,
         appendfsync=settings.appendfsync,
+        postgres_schema=settings.postgres_schema,
     )

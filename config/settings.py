@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         description="Postgres for the stored counts: postgresql://USER:PASSWORD@HOST:5432/NAME. "
         "Unset: a private server started by `analytics up`",
     )
+    postgres_schema: str | None = Field(
+        default=None,
+        description="Schema of our tables in Postgres, which `analytics migrate` makes if it can. "
+        "Unset: where the user's search_path leads",
+    )
     data_dir: Path = Field(
         default=Path(".analytics"),
         description="Directory of the private servers' data and addresses",
@@ -233,6 +238,13 @@ class Settings(BaseSettings):
         if value is None:
             return None
         return SecretStr(urls.normalise_postgres_url(value.get_secret_value()))
+
+    @field_validator("postgres_schema")
+    @classmethod
+    def _check_schema(cls, value: str | None) -> str | None:
+        if value is not None:
+            values.check_schema(value)
+        return value
 
     @field_validator("data_dir")
     @classmethod

@@ -22,6 +22,8 @@ _SERVICE_NAME = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _LONGEST_SHOWN = 80
+_SCHEMA = re.compile(r"[^\W\d][\w$ -]*")
+_LONGEST_SCHEMA_BYTES = 63
 
 
 def is_service_variable(name: str, value: str) -> bool:
@@ -68,6 +70,18 @@ def decode_networks(value: object) -> list[str]:
         except ValueError as error:
             raise ValueError(f"must be {_NETWORKS}; {f'{error}'[:200]}") from None
     return networks
+
+
+def check_schema(name: str) -> None:
+    """Raise ValueError unless this can be the schema of our tables: as Postgres keeps the name,
+    without quotes. What would need an escape inside a text of SQL is refused."""
+    if not _SCHEMA.fullmatch(name) or len(name.encode()) > _LONGEST_SCHEMA_BYTES:
+        raise ValueError(
+            "must be the name of a schema without quotes, such as analytics: letters, digits, '_', "
+            f"'-', '$' and spaces, a letter or '_' first, at most {_LONGEST_SCHEMA_BYTES} bytes"
+        )
+    if name.startswith("pg_") or name == "information_schema":
+        raise ValueError("is a schema of Postgres itself; name another, such as analytics")
 
 
 def show(given: str) -> str:

@@ -56,3 +56,5 @@ class PipelineOptions:
     counters_retention_days: int
     appendfsync: str = "always"
     """What Redis must do with its append-only file."""
+    postgres_schema: str | None = None
+    """Schema of the tables; None: where `search_path` leads."""

@@ -26,6 +26,7 @@ from pipeline.installation import queues_of
 from pipeline.options import PipelineOptions
 from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
+from pipeline.postgres.fitness import report_misfit
 from pipeline.reading.event_types import TypeReader, TypeSummary
 from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
@@ -66,7 +67,8 @@ class Services:
         """Store every pending counter; returns how many were stored. See `pipeline.flushing`.
 
         Raises `BatchesLeft` when some could not be. This and the other methods raise
-        `ServerUnavailable` when Redis or Postgres does not answer.
+        `ServerUnavailable` when Redis or Postgres does not answer, and `InvalidConfiguration` when
+        its tables are of another version or not ours.
         """
         with self._reported():
             return flush(self.claims, self.store, self.options.flush_batch_size)
@@ -228,7 +230,10 @@ class Services:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        with report_errors(redis=self.redis, postgres=self.engine):
+        with (
+            report_errors(redis=self.redis, postgres=self.engine),
+            report_misfit(self.engine),
+        ):
             yield
 
     def close(self) -> None:
@@ -254,7 +259,8 @@ def connect(
     Raises `InvalidConfiguration` when a URL is wrong.
     """
     counters = connect_counters(options, redis_url)
-    client, engine, keys = counters.client, postgres_engine(postgres_url), counters.keys
+    engine = postgres_engine(postgres_url, options.postgres_schema)
+    client, keys = counters.client, counters.keys
     count_by, unstored = options.counters.count_by, UnstoredCounts(client, keys)
     return Services(
         options=options,

@@ -21,7 +21,7 @@ from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.installation import queues_of
-from pipeline.postgres.engine import check_postgres
+from pipeline.postgres.fitness import check_postgres
 from pipeline.producer import rabbitmq
 from pipeline.redis import installations
 from pipeline.redis.client import check_redis
@@ -159,7 +159,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
         doubt = check_redis(counters().client, settings().appendfsync)
         installations.enter(counters().client, settings().prefix)
         if queues & {ours.flush, ours.maintenance}:
-            check_postgres(services().engine)
+            check_postgres(services().engine, writes=True)
     except PipelineError as error:
         end_process(error)
     if doubt is not None:  # the log is not set up yet

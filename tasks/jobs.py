@@ -23,13 +23,23 @@ from pipeline.contract import (
     TRACK_EVENT,
     TRACK_EVENTS,
 )
-from pipeline.errors import BatchesLeft, RedisWentBack, ServerUnavailable, TooMuchWaiting
+from pipeline.errors import (
+    BatchesLeft,
+    InvalidConfiguration,
+    RedisWentBack,
+    ServerUnavailable,
+    TooMuchWaiting,
+)
 from tasks.app import app, services
 from tasks.consumer.applying import count_task
 from tasks.consumer.arguments import read_event, read_events
 from tasks.lane_task import LaneTask
 from tasks.worker.audit_report import report_audit
 from tasks.worker.event_request import EventRequest
+
+UNFIT_SERVERS = (ServerUnavailable, InvalidConfiguration)
+"""What a server's standstill or an upgrade under way gives: a line in the log, and the next run is
+a new try."""
 
 # -- events: what comes this way, and not through the batch consumer, is unusual --
 
@@ -53,14 +63,14 @@ def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
     name=FLUSH_COUNTERS,
     base=LaneTask,
     shared=False,
-    throws=(ServerUnavailable, RedisWentBack, BatchesLeft),
+    throws=(*UNFIT_SERVERS, RedisWentBack, BatchesLeft),
 )
 def flush_counters() -> int:
     """Store every pending counter; returns how many. Fails when a batch is left behind."""
     return services().flush()
 
 
-@app.task(name=ARCHIVE_EVENTS, base=LaneTask, shared=False, throws=(ServerUnavailable,))
+@app.task(name=ARCHIVE_EVENTS, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
 def archive_events() -> int:
     """Archive what waits in the event log; returns how many events."""
     return services().archive_events()
@@ -69,31 +79,31 @@ def archive_events() -> int:
 # -- maintenance --
 
 
-@app.task(name=MOVE_DEAD_LETTERS, base=LaneTask, shared=False, throws=(ServerUnavailable,))
+@app.task(name=MOVE_DEAD_LETTERS, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
 def move_dead_letters() -> int:
     """Move dead letters from Redis to Postgres; returns how many."""
     return services().move_dead_letters()
 
 
-@app.task(name=REPAIR_COUNTERS, base=LaneTask, shared=False, throws=(ServerUnavailable,))
+@app.task(name=REPAIR_COUNTERS, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
 def repair_counters() -> int:
     """Make counters pending again whose names are not; returns how many, normally 0."""
     return services().repair_counters()
 
 
-@app.task(name=MAINTAIN, base=LaneTask, shared=False, throws=(ServerUnavailable,))
+@app.task(name=MAINTAIN, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
 def maintain() -> None:
     """Make partitions ahead of need; prune old ledger entries."""
     services().maintain(datetime.now(UTC))
 
 
-@app.task(name=AUDIT, base=LaneTask, shared=False, throws=(ServerUnavailable, TooMuchWaiting))
+@app.task(name=AUDIT, base=LaneTask, shared=False, throws=(*UNFIT_SERVERS, TooMuchWaiting))
 def audit() -> int:
     """Compare archive and counters of the last days; returns how many hours and days differ."""
     return report_audit(services(), datetime.now(UTC).date())
 
 
-@app.task(name=PRUNE, base=LaneTask, shared=False, throws=(ServerUnavailable,))
+@app.task(name=PRUNE, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
 def prune() -> int:
     """Drop partitions that are older than the settings say; returns how many."""
     return len(services().prune(datetime.now(UTC).date()).dropped)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,9 +105,13 @@ def configure_producer() -> None:
 
 
 @contextmanager
-def open_services() -> Iterator[Services]:
-    """The services of the pipeline; no connection is opened before one of them is used."""
+def open_services(*, postgres_may_be_away: bool = False) -> Iterator[Services]:
+    """The services of the pipeline, on tables that are those of this version.
+
+    Raises `InvalidConfiguration` where they are not, and `ServerUnavailable`.
+    """
     from config.options import pipeline_options
+    from pipeline.postgres.fitness import check_postgres
     from pipeline.services import connect
 
     settings = load_settings()
@@ -118,6 +122,8 @@ def open_services() -> Iterator[Services]:
         find_broker_url(settings),
     )
     try:
+        with suppress(ServerUnavailable) if postgres_may_be_away else nullcontext():
+            check_postgres(services.engine)
         yield services
     finally:
         services.close()

@@ -26,17 +26,18 @@ from pipeline.event_log.copying import copy_events, copy_text
 from pipeline.event_log.streams import Entry
 from pipeline.options import CountBy
 from pipeline.postgres import partitions
+from pipeline.postgres.fitness import check_tables
 from pipeline.postgres.locks import begin_transfer
 from pipeline.postgres.tables import dead_letters, events
 
 _ENTER_ENTRIES = text(
-    "INSERT INTO archived_entries (name, partition, entry_id, events, archived_at) "
+    "INSERT INTO schema$.archived_entries (name, partition, entry_id, events, archived_at) "
     "SELECT n, p, i, e, clock_timestamp() FROM unnest(CAST(:names AS UUID[]), "
     "CAST(:partitions AS INTEGER[]), CAST(:entry_ids AS TEXT[]), CAST(:events AS INTEGER[])) "
     "AS entry (n, p, i, e) ORDER BY n ON CONFLICT DO NOTHING RETURNING name"
 )
 _PRUNE_ENTRIES = text(
-    "DELETE FROM archived_entries WHERE archived_at < :before AND partition = :partition "
+    "DELETE FROM schema$.archived_entries WHERE archived_at < :before AND partition = :partition "
     "AND CAST(split_part(entry_id, '-', 1) AS BIGINT) < :oldest"
 )
 KEPT_DAYS = 14
@@ -75,6 +76,11 @@ class Archive:
         Postgres is away."""
         with begin_transfer(self.engine):
             pass
+
+    def check_tables(self) -> None:
+        """Raise `InvalidConfiguration` when what Postgres refuses is the fault of its tables."""
+        with self.engine.connect() as connection:
+            check_tables(connection)
 
     def store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:
         """Store the events of the entries that the ledger does not hold; returns how many, and the

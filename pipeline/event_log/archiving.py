@@ -117,6 +117,7 @@ class _Consumer:
         except DBAPIError as error:
             if not blames_row(error):
                 raise
+            self._archive.check_tables()
             stored, unreadable = self._store_one_by_one(entries)
         for entry, reason in unreadable:
             self._set_aside(entry, reason)

@@ -10,8 +10,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.counting.log_entries import RawEvents
+from pipeline.postgres.names import place_tables
 
-COPY_EVENTS = "COPY events (event_type, timestamp, user_id, properties, event_id) FROM STDIN"
+COPY_EVENTS = (
+    "COPY schema$.events (event_type, timestamp, user_id, properties, event_id) FROM STDIN"
+)
 _SPECIAL = re.compile(r"[\\\n\r\t]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _NULL = r"\N"
@@ -22,14 +25,15 @@ def copy_events(connection: Connection, texts: Iterable[str]) -> None:
     statements."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
+    statement = place_tables(COPY_EVENTS, connection)
     try:
-        with driver.cursor() as cursor, cursor.copy(COPY_EVENTS) as copy:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for text in texts:
                 copy.write(text)
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
-        raise DBAPIError.instance(COPY_EVENTS, None, error, psycopg.Error) from error
+        raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
 
 
 def copy_text(events: RawEvents) -> str:

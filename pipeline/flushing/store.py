@@ -20,6 +20,7 @@ from pipeline.days import today
 from pipeline.errors import RedisWentBack
 from pipeline.flushing.claims import Claim
 from pipeline.postgres import partitions
+from pipeline.postgres.fitness import check_tables
 from pipeline.postgres.locks import begin_transfer
 from pipeline.postgres.refusals import blames_row
 from pipeline.postgres.tables import (
@@ -183,6 +184,7 @@ class FlushTransaction:
         return self._add(table, first) + self._add(table, second)
 
     def _bury(self, refused: Sequence[Refused]) -> None:
+        check_tables(self.connection)  # whose fault it may be
         self.connection.execute(
             INSERT_DEAD_COUNTERS,
             {

@@ -9,15 +9,14 @@ from contextlib import suppress
 from typing import Any, cast
 
 import psycopg
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
-from pipeline.postgres import schema
+from pipeline.postgres.names import place_tables, use_schema
 from pipeline.postgres.refusals import STALE_SESSION
-from pipeline.server_errors import report_errors
 
 OLDEST_POSTGRES = 15
 _CONNECT_TIMEOUT_S = 5
@@ -31,9 +30,9 @@ _SET_UP = (
 )
 
 
-def postgres_engine(url: str) -> Engine:
-    """An engine whose connections are checked before use. Opens none. Raises `InvalidConfiguration`
-    on a wrong URL."""
+def postgres_engine(url: str, schema: str | None = None) -> Engine:
+    """An engine whose connections are checked before use, for our tables in `schema` (None: where
+    `search_path` leads). Opens none. Raises `InvalidConfiguration` on a wrong URL."""
     try:
         try:
             address = make_url(url)
@@ -45,8 +44,14 @@ def postgres_engine(url: str) -> Engine:
             address.set(drivername="postgresql+psycopg"),
             pool_size=5,
             max_overflow=10,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "analytics"},
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                "application_name": "analytics",
+                "client_encoding": "UTF8",
+            },
         )
+        use_schema(engine, schema)
+        event.listen(engine, "connect", _check_database, insert=True)
         event.listen(engine, "connect", _set_up_session)
         event.listen(engine, "handle_error", _drop_stale)
         event.listen(engine, "checkin", _note_use)
@@ -57,6 +62,28 @@ def postgres_engine(url: str) -> Engine:
             f"the Postgres URL {urls.mask_url(url)} is wrong ({error}): "
             "use postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from error
+
+
+def _check_database(connection: Any, _: ConnectionPoolEntry) -> None:
+    """Refuse a server that is too old, and a database that cannot hold every text. Both come with
+    the connection: nothing is asked, and nothing that may be sent before is misread."""
+    number, encoding = (
+        connection.info.server_version,
+        connection.info.parameter_status("server_encoding"),
+    )
+    database = connection.info.dbname
+    if number // 10_000 < OLDEST_POSTGRES:
+        connection.close()
+        raise InvalidConfiguration(
+            f"Postgres {number // 10_000} is too old: {OLDEST_POSTGRES} is the oldest that works"
+        )
+    if encoding not in (None, "UTF8"):
+        connection.close()
+        raise InvalidConfiguration(
+            f"the database {database} has the encoding {encoding}, in which not every text can be "
+            "kept: make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and name it "
+            "in ANALYTICS_POSTGRES_URL"
+        )
 
 
 def _set_up_session(connection: Any, _: ConnectionPoolEntry) -> None:
@@ -125,6 +152,7 @@ class Reader:
 
         Raises what SQLAlchemy would, such as sqlalchemy.exc.OperationalError when Postgres is away.
         """
+        statement = place_tables(statement, self._engine)
         try:
             while True:
                 connection, is_new = self._lend()
@@ -154,21 +182,3 @@ class Reader:
         pooled.detach()
         connection.autocommit = True
         return connection, True
-
-
-def check_postgres(engine: Engine) -> None:
-    """Refuse a Postgres that is too old or not migrated. Raises `InvalidConfiguration` or
-    `ServerUnavailable`."""
-    with report_errors(postgres=engine), engine.connect() as connection:
-        number = int(connection.execute(text("SHOW server_version_num")).scalar_one())
-        version = schema.current_version(connection)
-    if number // 10_000 < OLDEST_POSTGRES:
-        raise InvalidConfiguration(
-            f"Postgres {number // 10_000} is too old: {OLDEST_POSTGRES} is the oldest that works"
-        )
-    if version != schema.newest_version():
-        found = f"at version {version}" if version else "not set up"
-        raise InvalidConfiguration(
-            f"the database is {found}, this program needs {schema.newest_version()}: "
-            "run `analytics migrate`"
-        )

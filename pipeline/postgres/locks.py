@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from pipeline.postgres.engine import refuse_read_only
 
-_HOLD = "hashtext('analytics:hold')"
+_HOLD = "hashtext('schema$.analytics:hold')"
 _HOLD_TRANSFERS = text(f"SELECT pg_advisory_xact_lock({_HOLD})")
 _SHARE = f"SELECT pg_advisory_xact_lock_shared({_HOLD})"
 _SHARE_HOLD = text(_SHARE)

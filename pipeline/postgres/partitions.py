@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -28,14 +29,17 @@ OWN_MONTHS = 24
 _MADE_AT_ONCE = 8
 """Partitions that one batch has made, at a twentieth of a second each; those with most rows."""
 _LOCK_TIMEOUT = "5s"
-_NOT_NOW = ("55P03", "23514")
-"""SQLSTATE: lock timeout; the default partition has got rows of that time meanwhile."""
+_NOT_NOW = ("55P03", "23514", "42501", "42P07")
+"""SQLSTATE: lock timeout; the default partition has got rows of that time meanwhile; the user may
+not make a table, or does not own the partitioned one; another program has one of that name."""
 
 _DELETED_AT_ONCE = 10_000
 _LARGE_BYTES = 64 * 1024 * 1024
 """Size of a default partition that Postgres reads in a tenth of a second."""
 _RULED_OUT = "analytics_ruled_out"
 """A constraint of the default partition while a partition is made ahead."""
+
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('schema$.analytics:partitions'))")
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +91,9 @@ def _make_missing(engine: Engine, table: Table, missing: Sequence[Partition]) ->
     """Make the first few of these partitions, each in a transaction of its own. May be repeated and
     raced; to be called while the caller has no transaction open, since a pool may have one
     connection only."""
-    try:
+    with _tolerate(table):
         for partition in missing[:_MADE_AT_ONCE]:
             _make(engine, table, partition)
-    except DBAPIError as error:
-        if read_sqlstate(error) not in _NOT_NOW:
-            raise
-        logger.warning("some rows go to the default partition of %s: %s", table.name, error.orig)
 
 
 def ensure_days(engine: Engine, table: Table, days: RowsByDay, today: date) -> None:
@@ -145,13 +145,12 @@ def drop(engine: Engine, table: Table, partition: Partition) -> None:
         _lock(connection)
         if partition.name not in _present(connection, table):
             return
-        connection.execute(text(f"ALTER TABLE {table.name} DETACH PARTITION {partition.name}"))
-        connection.execute(text(f"DROP TABLE {partition.name}"))
+        _drop(connection, table, partition.name)
 
 
 def holds_older(engine: Engine, table: Table, before: date) -> bool:
     """Whether the default partition holds rows from before that day."""
-    old = f"SELECT 1 FROM {table.name}_default WHERE {_is_older(table, before)} LIMIT 1"
+    old = f"SELECT 1 FROM {_ours(table)}_default WHERE {_is_older(table, before)} LIMIT 1"
     with engine.connect() as connection:
         return connection.execute(text(old)).first() is not None
 
@@ -166,14 +165,17 @@ def prune_default(engine: Engine, table: Table, before: date) -> None:
     name, old = f"{table.name}_default", _is_older(table, before)
     with engine.begin() as connection:
         _lock(connection)
-        young = text(f"SELECT 1 FROM {name} WHERE NOT ({old}) LIMIT 1")
+        young = text(f"SELECT 1 FROM schema$.{name} WHERE NOT ({old}) LIMIT 1")
         if connection.execute(young).first() is None:
-            connection.execute(text(f"ALTER TABLE {table.name} DETACH PARTITION {name}"))
-            connection.execute(text(f"DROP TABLE {name}"))
-            connection.execute(text(f"CREATE TABLE {name} PARTITION OF {table.name} DEFAULT"))
+            _drop(connection, table, name)
+            again = f"CREATE TABLE schema$.{name} PARTITION OF {_ours(table)} DEFAULT"
+            connection.execute(text(again))
             return
-    page = f"SELECT ctid FROM {name} WHERE {old} LIMIT {_DELETED_AT_ONCE} FOR UPDATE SKIP LOCKED"
-    delete = text(f"DELETE FROM {name} WHERE ctid = ANY(ARRAY({page}))")
+    page = (
+        f"SELECT ctid FROM schema$.{name} WHERE {old} LIMIT {_DELETED_AT_ONCE} "
+        "FOR UPDATE SKIP LOCKED"
+    )
+    delete = text(f"DELETE FROM schema$.{name} WHERE ctid = ANY(ARRAY({page}))")
     deleted = 1
     while deleted:
         with engine.begin() as connection:
@@ -203,22 +205,34 @@ def _find_missing(
     ]
 
 
+@contextmanager
+def _tolerate(table: Table) -> Iterator[None]:
+    """Go on without a partition that cannot be made now: its rows share the default one."""
+    try:
+        yield
+    except DBAPIError as error:
+        if read_sqlstate(error) not in _NOT_NOW:
+            raise
+        logger.warning("some rows go to the default partition of %s: %s", table.name, error.orig)
+
+
 def _make_ahead(engine: Engine, table: Table, partitions: Iterable[Partition], today: date) -> None:
     with engine.connect() as connection:
         present = _present(connection, table)
-        size = text(f"SELECT pg_relation_size('{table.name}_default')")
+        size = text(f"SELECT pg_relation_size('{_ours(table)}_default')")
         is_large = connection.execute(size).scalar_one() > _LARGE_BYTES
     for partition in partitions:
         if partition.name not in present:
-            if is_large and partition.first > today + timedelta(days=2):
-                _rule_out(engine, table, partition)
-            _make(engine, table, partition)
+            with _tolerate(table):
+                if is_large and partition.first > today + timedelta(days=2):
+                    _rule_out(engine, table, partition)
+                _make(engine, table, partition)
 
 
 def _rule_out(engine: Engine, table: Table, partition: Partition) -> None:
     """Have Postgres make sure that the default partition has no rows of a time for which none can
     come yet. Attaching would do that too, and hold up all that reads or adds old rows meanwhile."""
-    name = f"{table.name}_default"
+    name = f"{_ours(table)}_default"
     outside = f"{_key(table)} IS NULL OR NOT ({_is_inside(table, partition)})"
     with engine.begin() as connection:
         _lock(connection)
@@ -233,24 +247,23 @@ def _rule_out(engine: Engine, table: Table, partition: Partition) -> None:
 def _shares_default(connection: Connection, table: Table, partition: Partition) -> bool:
     """Whether the default partition holds rows of that time: then it keeps all of them."""
     inside = _is_inside(table, partition)
-    found = connection.execute(text(f"SELECT 1 FROM {table.name}_default WHERE {inside} LIMIT 1"))
+    found = connection.execute(text(f"SELECT 1 FROM {_ours(table)}_default WHERE {inside} LIMIT 1"))
     return found.first() is not None
 
 
 def _present(connection: Connection, table: Table) -> set[str]:
     found = connection.execute(
         text(
-            "SELECT inhrelid::regclass::text FROM pg_inherits "
-            "WHERE inhparent = CAST(:t AS regclass)"
-        ),
-        {"t": table.name},
+            "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+            f"WHERE inhparent = CAST('{_ours(table)}' AS regclass)"
+        )
     )
     return {str(name) for name in found.scalars()}
 
 
 def _lock(connection: Connection) -> None:
     connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('analytics:partitions'))"))
+    connection.execute(_ONE_AT_A_TIME)
 
 
 def _make(engine: Engine, table: Table, partition: Partition) -> None:
@@ -265,19 +278,29 @@ def _make(engine: Engine, table: Table, partition: Partition) -> None:
             return
         connection.execute(
             text(
-                f"CREATE TABLE {partition.name} "
-                f"(LIKE {table.name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+                f"CREATE TABLE schema$.{partition.name} "
+                f"(LIKE {_ours(table)} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
             )
         )
         connection.execute(
             text(
-                f"ALTER TABLE {table.name} ATTACH PARTITION {partition.name} "
+                f"ALTER TABLE {_ours(table)} ATTACH PARTITION schema$.{partition.name} "
                 f"FOR VALUES FROM ('{first}') TO ('{end}')"
             )
         )
         connection.execute(
-            text(f"ALTER TABLE {table.name}_default DROP CONSTRAINT IF EXISTS {_RULED_OUT}")
+            text(f"ALTER TABLE {_ours(table)}_default DROP CONSTRAINT IF EXISTS {_RULED_OUT}")
         )
+
+
+def _drop(connection: Connection, table: Table, name: str) -> None:
+    connection.execute(text(f"ALTER TABLE {_ours(table)} DETACH PARTITION schema$.{name}"))
+    connection.execute(text(f"DROP TABLE schema$.{name}"))
+
+
+def _ours(table: Table) -> str:
+    """The table's name, to stand in a text of SQL."""
+    return f"schema$.{table.name}"
 
 
 def _bound(table: Table, day: date) -> str:

@@ -149,7 +149,7 @@ PARTITIONED_BY_MONTH = (user_daily, dimension_daily)
 PARTITIONED_BY_DAY = (events,)
 
 
-_POSTGRES = postgresql.dialect()  # type: ignore[no-untyped-call]
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def key_columns(table: Table) -> list[str]:
@@ -165,25 +165,25 @@ def additive_upsert(table: Table) -> TextClause:
     fast, and three statements).
     """
     keys = key_columns(table)
-    types = {name: table.c[name].type.compile(_POSTGRES) for name in keys} | {"count": "BIGINT"}
+    types = {name: table.c[name].type.compile(DIALECT) for name in keys} | {"count": "BIGINT"}
     columns = ", ".join(
         f"CAST(string_to_array(CAST(:{name} AS TEXT), CAST(:separator AS TEXT)) AS {kind}[])"
         for name, kind in types.items()
     )
     return text(
-        f"INSERT INTO {table.name} ({', '.join(types)}) SELECT * FROM unnest({columns}) "
+        f"INSERT INTO schema$.{table.name} ({', '.join(types)}) SELECT * FROM unnest({columns}) "
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE "
         f"SET count = {table.name}.count + excluded.count, updated_at = now()"
     )
 
 
 ENTER_BATCH = text(
-    "INSERT INTO flush_batches (batch_id, epoch, claim, rows, stored_at) "
+    "INSERT INTO schema$.flush_batches (batch_id, epoch, claim, rows, stored_at) "
     "VALUES (:batch_id, :epoch, :claim, :rows, clock_timestamp()) ON CONFLICT DO NOTHING"
 )
 
 INSERT_DEAD_COUNTERS = text(
-    "INSERT INTO dead_letters (id, kind, body, reason, created_at) "
+    "INSERT INTO schema$.dead_letters (id, kind, body, reason, created_at) "
     "SELECT gen_random_uuid()::text, 'counter', b, r, clock_timestamp() "
     "FROM unnest(CAST(:bodies AS BYTEA[]), CAST(:reasons AS TEXT[])) AS letter (b, r)"
 )

@@ -34,15 +34,15 @@ _COUNTS = with_ledger(
     .group_by(daily.c.event_type, _IS_TODAY)
 )
 _LARGEST = text(
-    "SELECT event_type FROM analytics_daily GROUP BY event_type "
+    "SELECT event_type FROM schema$.analytics_daily GROUP BY event_type "
     "ORDER BY sum(count) DESC, event_type LIMIT :most"
 )
 _HOW_MANY = text(
-    "SELECT count(*) FROM (SELECT event_type FROM analytics_daily "
+    "SELECT count(*) FROM (SELECT event_type FROM schema$.analytics_daily "
     "UNION SELECT unnest(CAST(:live AS TEXT[]))) AS every"
 )
 _DAYS = text(
-    "SELECT event_type, min(date), max(date) FROM analytics_daily "
+    "SELECT event_type, min(date), max(date) FROM schema$.analytics_daily "
     "WHERE event_type = ANY(CAST(:event_types AS TEXT[])) GROUP BY event_type"
 )
 

@@ -21,6 +21,7 @@ from sqlalchemy import CompoundSelect, Engine, Select, bindparam, null, select, 
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from pipeline.postgres.engine import Reader
+from pipeline.postgres.names import MARK
 from pipeline.postgres.tables import flush_batches
 from pipeline.redis.keys import Keys, key_text
 from pipeline.redis.scripts import Script
@@ -43,7 +44,10 @@ def with_ledger(rows: Select[Any]) -> str:
         tuple_(batch.epoch, batch.claim) > tuple_(bindparam("epoch"), bindparam("claim"))
     )
     both: CompoundSelect[Any] = union_all(rows.add_columns(null(), null()), batches)
-    return str(both.compile(dialect=_DIALECT))
+    marked = both.compile(
+        dialect=_DIALECT, schema_translate_map={None: MARK}, render_schema_translate=True
+    )
+    return str(marked)
 
 
 Counts = Counter[str]

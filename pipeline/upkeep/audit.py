@@ -50,13 +50,13 @@ _COMPARE = text(
     """
     WITH of_hours AS (
         SELECT event_type, timezone('UTC', hour) AS at, count AS counted, 0 AS logged, 0 AS gap
-        FROM analytics_hourly WHERE hour >= :begin AND hour < :end
+        FROM schema$.analytics_hourly WHERE hour >= :begin AND hour < :end
         UNION ALL
         SELECT event_type, timezone('UTC', hour), 0, 0, count
-        FROM event_log_gaps WHERE hour >= :begin AND hour < :end
+        FROM schema$.event_log_gaps WHERE hour >= :begin AND hour < :end
         UNION ALL
         SELECT event_type, date_trunc('hour', timezone('UTC', timestamp)), 0, count(*), 0
-        FROM events WHERE timestamp >= :begin AND timestamp < :end GROUP BY 1, 2
+        FROM schema$.events WHERE timestamp >= :begin AND timestamp < :end GROUP BY 1, 2
     ), noted AS (
         SELECT event_type, CAST(at AS DATE) AS day, CAST(extract(hour FROM at) AS INTEGER) AS hour,
             counted, logged, gap FROM of_hours
@@ -64,7 +64,7 @@ _COMPARE = text(
         SELECT event_type, CAST(at AS DATE), NULL, 0, logged, gap FROM of_hours
         UNION ALL
         SELECT event_type, date, NULL, count, 0, 0
-        FROM analytics_daily WHERE date BETWEEN :first AND :last
+        FROM schema$.analytics_daily WHERE date BETWEEN :first AND :last
         UNION ALL
         SELECT * FROM unstored
     )
@@ -143,7 +143,7 @@ def _open_snapshot(engine: Engine) -> Iterator[Connection]:
 
 def find_first_kept_day(connection: Connection) -> date:
     """The first day of which the archive has all. Until the transaction ends, no day is pruned."""
-    connection.execute(text("LOCK TABLE events IN ACCESS SHARE MODE"))
+    connection.execute(text("LOCK TABLE schema$.events IN ACCESS SHARE MODE"))
     return read_pruned_before(connection, events) or date.min
 
 

@@ -39,14 +39,14 @@ _LETTERS_AT_ONCE = 500
 _MOST_ROUNDS = 20
 _IDS_AT_ONCE = 5_000
 _ANONYMISE = text(
-    "UPDATE events SET user_id = NULL, event_id = NULL, properties = ("
+    "UPDATE schema$.events SET user_id = NULL, event_id = NULL, properties = ("
     "SELECT json_object_agg(one.key, one.value) FROM json_each(events.properties) AS one "
     "WHERE one.key = ANY(CAST(CAST(:counted AS JSON) ->> events.event_type AS TEXT[]))) "
     "WHERE user_id = :user_id"
 )
 _STORED_IDS = text(
-    "SELECT user_id FROM analytics_user_daily UNION "
-    "SELECT user_id FROM events WHERE user_id IS NOT NULL"
+    "SELECT user_id FROM schema$.analytics_user_daily UNION "
+    "SELECT user_id FROM schema$.events WHERE user_id IS NOT NULL"
 )
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.postgres import schema
+from pipeline.postgres import fitness
 from pipeline.services import Services
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, measure_silence_s
 from pipeline.web.dependencies import WebDependencies
@@ -62,7 +62,7 @@ def create_health_routes(dependencies: WebDependencies) -> list[Route]:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {"version": version("analytics-pipeline"), "schema": schema.newest_version()}
+    return {"version": version("analytics-pipeline"), "schema": fitness.NEWEST_VERSION}
 
 
 class _Readiness:
@@ -115,7 +115,7 @@ class _Readiness:
 
     def _check_postgres(self) -> Checks:
         with self._services.engine.connect() as connection:
-            found = schema.current_version(connection)
-        if found == schema.newest_version():
+            found = fitness.current_version(connection)
+        if found == fitness.NEWEST_VERSION:
             return {"postgres": OK, "migrations": OK}
         return {"postgres": OK, "migrations": "not at this version; run `analytics migrate`"}

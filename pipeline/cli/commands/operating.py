@@ -80,7 +80,7 @@ def status(as_json: Json = False) -> None:
     The books are the running totals of events: published, consumed, counted, duplicate, dead,
     forgotten.
     """
-    with open_services() as services:
+    with open_services(postgres_may_be_away=True) as services:
         state = services.status()
     answering = sorted(ping_nodes(load_celery_app(), _PING_TIMEOUT_S))
     # Beat answers too, but works on nothing.
@@ -131,7 +131,7 @@ def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> 
 
     from pipeline.upkeep.metrics import make_registry
 
-    with open_services() as services:
+    with open_services(postgres_may_be_away=True) as services:
         found = make_registry(services.status)
         if once:
             typer.echo(generate_latest(found).decode(), nl=False)
@@ -176,7 +176,8 @@ def migrate(as_json: Json = False) -> None:
     from pipeline.postgres.engine import postgres_engine
     from pipeline.postgres.schema import migrate as migrate_schema
 
-    engine = postgres_engine(find_postgres_url(load_settings()))
+    settings = load_settings()
+    engine = postgres_engine(find_postgres_url(settings), settings.postgres_schema)
     try:
         version = migrate_schema(engine)
     finally:

@@ -53,24 +53,25 @@ def lock_data_dir(data_dir: Path) -> FileLock:
 
 
 def prepare_servers(
-    redis_url: str, postgres_url: str, appendfsync: str, report: Callable[[str], None]
+    redis_url: str, postgres_url: str, settings: Settings, report: Callable[[str], None]
 ) -> None:
     """Refuse servers that each worker would refuse in its log; bring the tables up to date.
 
     `report` is given a line on what Redis does not say of itself.
     """
-    from pipeline.postgres.engine import check_postgres, postgres_engine
+    from pipeline.postgres.engine import postgres_engine
+    from pipeline.postgres.fitness import check_postgres
     from pipeline.postgres.schema import migrate
     from pipeline.redis.client import check_redis, redis_client
 
     with redis_client(redis_url) as client:
-        doubt = check_redis(client, appendfsync)
+        doubt = check_redis(client, settings.appendfsync)
     if doubt is not None:
         report(f"redis: {doubt}")
-    engine = postgres_engine(postgres_url)
+    engine = postgres_engine(postgres_url, settings.postgres_schema)
     try:
         migrate(engine)
-        check_postgres(engine)
+        check_postgres(engine, writes=True)
     finally:
         engine.dispose()
 

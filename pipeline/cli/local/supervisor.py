@@ -66,7 +66,7 @@ class Supervisor:
         self._servers = start_private_servers(settings)
         self._lock = lock_data_dir(settings.data_dir.absolute())
         urls = context.find_redis_url(settings), context.find_postgres_url(settings)
-        prepare_servers(*urls, settings.appendfsync, self._report)
+        prepare_servers(*urls, settings, self._report)
         for plan in plan_processes(settings, *urls, self._report):
             self._processes.append(SupervisedProcess(plan))
             self._processes[-1].start()

@@ -2,12 +2,13 @@
 
 from alembic import context
 
+from pipeline.postgres.fitness import VERSION_TABLE
 from pipeline.postgres.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    version_table="analytics_schema_version",
+    version_table=VERSION_TABLE,
 )
 with context.begin_transaction():
     context.run_migrations()

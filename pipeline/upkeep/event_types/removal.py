@@ -56,8 +56,8 @@ _SCANNED_AT_ONCE = 10_000
 _ENTRIES_AT_ONCE = 16
 
 _FOLD = (
-    "WITH gone AS (DELETE FROM {table} WHERE event_type = ANY(CAST(:types AS TEXT[])) "
-    "RETURNING {keys}, count) INSERT INTO {table} (event_type, {keys}, count) "
+    "WITH gone AS (DELETE FROM schema$.{table} WHERE event_type = ANY(CAST(:types AS TEXT[])) "
+    "RETURNING {keys}, count) INSERT INTO schema$.{table} (event_type, {keys}, count) "
     f"SELECT '{OTHER}', {{keys}}, CAST(sum(count) AS BIGINT) FROM gone GROUP BY {{keys}} "
     "ON CONFLICT (event_type, {keys}) DO UPDATE "
     "SET count = {table}.count + excluded.count, updated_at = now()"
@@ -69,15 +69,15 @@ _FOLDED_TABLES = {
     "event_log_gaps": "reason, hour",
 }
 _SUM = text(
-    "SELECT CAST(COALESCE(sum(count), 0) AS BIGINT) FROM analytics_daily "
+    "SELECT CAST(COALESCE(sum(count), 0) AS BIGINT) FROM schema$.analytics_daily "
     "WHERE event_type = ANY(CAST(:types AS TEXT[]))"
 )
 _DROP_VALUES = text(
-    "DELETE FROM analytics_dimension_daily WHERE event_type = ANY(CAST(:types AS TEXT[]))"
+    "DELETE FROM schema$.analytics_dimension_daily WHERE event_type = ANY(CAST(:types AS TEXT[]))"
 )
 # As text, so that no number or escape in the properties changes.
 _RENAME = text(
-    "UPDATE events SET event_type = :other, properties = CAST("
+    "UPDATE schema$.events SET event_type = :other, properties = CAST("
     "'{' || to_json(CAST(:original AS TEXT)) || ':' || to_json(event_type) || "
     "CASE WHEN CAST(properties AS TEXT) ~ '^\\s*[{]\\s*[^}\\s]' "
     "THEN ',' || regexp_replace(CAST(properties AS TEXT), '^\\s*[{]', '') ELSE '}' END AS JSON) "

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from pipeline.errors import InvalidConfiguration, RedisWentBack, ServerUnavailable
+from pipeline.postgres.fitness import report_misfit
 from pipeline.redis.client import RETRY_LATER
 from pipeline.server_errors import find_server, report_errors
 from pipeline.web.api.shared_threads import SharedThreads
@@ -89,7 +90,10 @@ class ThreadPools:
 
     def _run_reported(self, work: Callable[[], _Result]) -> _Result:
         try:
-            with report_errors(redis=self._client, postgres=self._engine):
+            with (
+                report_errors(redis=self._client, postgres=self._engine),
+                report_misfit(self._engine),
+            ):
                 return work()
         except (ServerUnavailable, InvalidConfiguration, RedisWentBack) as error:
             # The log gets addresses and remedies, which clients must not have.

@@ -1,4 +1,4 @@
-"""The exit status of every command: what a script may build on, as docs/exit-statuses.md says."""
+"""The exit status of every command, for scripts to build on, as docs/operating/ has it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers.support import (
     execute,
 )
 
-PAGE = (ROOT / "docs" / "exit-statuses.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "operating" / "exit-statuses.md").read_text(encoding="utf-8")
 ARGUMENTS = {
     "accept-redis-state": "",
     "archive": "",

@@ -26,6 +26,7 @@ from pipeline.event_log import archive
 from pipeline.event_log.archive import Archive
 from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import EventLog
+from pipeline.postgres.engine import postgres_engine
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
 from tests.acceptance.drivers.moments import Stop, kill, parser_of
@@ -79,7 +80,7 @@ def main() -> None:
 def run(options: argparse.Namespace) -> int:
     """Archive; returns how many events."""
     client = redis_client(options.redis_url)
-    engine = sqlalchemy.create_engine(options.postgres_url)
+    engine = postgres_engine(options.postgres_url)
     # Entries of the dead are taken over at once.
     how = ArchiveOptions(options.events_at_once, entries_at_once=4, idle_s=0)
     archived = archive_entries(EventLog(client, Keys()), Archive(engine), how)

@@ -22,6 +22,7 @@ from pipeline.flushing import store
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store
+from pipeline.postgres.engine import postgres_engine
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
 from tests.acceptance.drivers.moments import Stop, kill, parser_of
@@ -78,7 +79,7 @@ def main() -> None:
         sabotaged._enter = lambda _self, _claim: True
     install(Stop(options.at, options.nth, kill if options.then == "kill" else pause))
     keys, client = Keys(), redis_client(options.redis_url)
-    engine = sqlalchemy.create_engine(options.postgres_url)
+    engine = postgres_engine(options.postgres_url)
     print(flush(Claims(client, keys), Store(engine, keys), options.batch_size), flush=True)
     client.close()
     engine.dispose()

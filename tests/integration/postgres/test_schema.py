@@ -19,6 +19,7 @@ from sqlalchemy import Engine, inspect, text
 from pipeline.days import begin_next_month
 from pipeline.postgres import partitions, schema
 from pipeline.postgres.engine import postgres_engine
+from pipeline.postgres.fitness import VERSION_TABLE, current_version
 from pipeline.postgres.tables import PARTITIONED_BY_DAY, PARTITIONED_BY_MONTH, metadata, user_daily
 from pipeline.services import Services
 from tests.helpers.aging import grow_older
@@ -46,7 +47,7 @@ def engine(empty_postgres_url: str) -> Iterator[Engine]:
 def differences(engine: Engine) -> list[Any]:
     def ours(name: str | None, kind: str, _: object) -> bool:
         is_table = kind == "table" and name is not None
-        return not (is_table and (_PARTITION.search(name) or name == schema.VERSION_TABLE))
+        return not (is_table and (_PARTITION.search(name) or name == VERSION_TABLE))
 
     options = {"include_name": ours, "compare_type": True, "compare_server_default": True}
     with engine.connect() as connection:
@@ -145,9 +146,9 @@ def test_the_schema_can_be_taken_down_and_built_again(engine: Engine) -> None:
     schema.migrate(engine)
     partitions.make_ahead(engine, date(2025, 3, 14), 1)
     downgrade(engine, "base")
-    assert inspect(engine).get_table_names() == [schema.VERSION_TABLE]
+    assert inspect(engine).get_table_names() == [VERSION_TABLE]
     with engine.connect() as connection:
-        assert schema.current_version(connection) is None
+        assert current_version(connection) is None
     schema.migrate(engine)
     assert differences(engine) == []
 

@@ -13,7 +13,8 @@ from sqlalchemy import make_url, text
 from pipeline.embedded import PrivateServers
 from pipeline.errors import InvalidConfiguration, PipelineError, ServerUnavailable
 from pipeline.postgres import engine, schema
-from pipeline.postgres.engine import check_postgres, postgres_engine
+from pipeline.postgres.engine import postgres_engine
+from pipeline.postgres.fitness import VERSION_TABLE, check_postgres
 from pipeline.redis import client
 from pipeline.redis.client import check_redis, redis_client
 from pipeline.services import Services, connect
@@ -190,7 +191,7 @@ def test_a_postgres_that_is_not_set_up_is_said(empty_postgres_url: str) -> None:
 
 
 def test_a_postgres_at_another_version_is_said(services: Services, postgres_url: str) -> None:
-    execute(services, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0000'")
+    execute(services, f"UPDATE {VERSION_TABLE} SET version_num = '0000'")
     message = refusal(InvalidConfiguration, lambda: check_database(postgres_url))
     assert message.startswith("the database is at version 0000, this program needs")
 

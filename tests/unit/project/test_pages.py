@@ -14,7 +14,7 @@ from pipeline.cli.app import app
 from pipeline.upkeep.metrics import PREFIX, STATUS_METRICS, UP
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "SECURITY.md"])
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "SECURITY.md"])
 
 
 @pytest.fixture(params=PAGES, ids=lambda page: page.name)
