@@ -1,16 +1,15 @@
 """Where our tables are: in the schema that the settings name, else where `search_path` leads.
 
-Texts of SQL write `schema$.` before each table of ours, and the engine puts the schema's name, or
-nothing, in its place. Statements made of SQLAlchemy's constructs get the name by
+Texts of SQL write `schema$.` before each table of ours, and the engine's compiler puts the schema's
+name, or nothing, in its place. Statements made of SQLAlchemy's constructs get the name by
 `schema_translate_map`. So it stands in every statement, and no session has to be set up: behind
 pgbouncer the next transaction may run in another.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
+from sqlalchemy.dialects.postgresql.psycopg import PGCompiler_psycopg
 
 MARK = "schema$"
 """Stands for the schema in texts of SQL, before a dot."""
@@ -34,13 +33,16 @@ def place_tables(statement: str, owner: Engine | Connection) -> str:
 
 
 def use_schema(engine: Engine, schema: str | None) -> None:
-    """Have every statement of the engine name tables of ours in this schema."""
+    """Have every statement of the engine name tables of ours in this schema. Texts get it when they
+    are compiled, which SQLAlchemy does once for each."""
     qualifier = _qualify(schema)
 
-    def place(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> tuple[str, Any]:
-        return statement.replace(f"{MARK}.", qualifier), parameters
+    class Compiler(PGCompiler_psycopg):
+        def post_process_text(self, text: str) -> str:
+            placed = text.replace(f"{MARK}.", qualifier)
+            return str(super().post_process_text(placed))  # type: ignore[no-untyped-call]
 
-    event.listen(engine, "before_cursor_execute", place, retval=True)
+    engine.dialect.statement_compiler = Compiler
     if schema is not None:
         engine.update_execution_options(schema_translate_map={None: schema})
 
