@@ -58,9 +58,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         now: datetime,
     ) -> Event:
         """Check the fields and return the event, stamped with `now` when it brings no timestamp.
-
-        Raises `InvalidEvent` naming the first field that breaks a rule.
-        """
+        Raises `InvalidEvent` naming the first field that breaks a rule."""
         if not _is_usual(event_type, MAX_EVENT_TYPE_CHARACTERS):
             event_type = rules.check_event_type(event_type)
         if user_id is not None and not _is_usual(user_id, MAX_USER_ID_CHARACTERS):
@@ -218,7 +216,9 @@ def _is_past(timestamp: object) -> bool:
 
 def _is_usual(text: object, longest: int) -> TypeGuard[str]:
     """Whether this is text without any character that a rule could be about."""
-    return type(text) is str and 0 < len(text) <= longest and text.isprintable()
+    if type(text) is not str or not 0 < len(text) <= longest or not text.isprintable():
+        return False
+    return " " not in text or text == text.strip(" ")
 
 
 def _check_properties(properties: object) -> dict[str, Any]:

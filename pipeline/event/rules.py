@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from pipeline.contract import (
-    CONTROL_OR_SURROGATE,
     MAX_AHEAD,
     MAX_EVENT_ID_CHARACTERS,
     MAX_EVENT_TYPE_CHARACTERS,
@@ -22,38 +19,38 @@ from pipeline.contract import (
     MAX_PROPERTIES_DEPTH,
     MAX_SOURCE_CHARACTERS,
     MAX_USER_ID_CHARACTERS,
-    NUL_OR_SURROGATE,
 )
 from pipeline.errors import InvalidEvent
+from pipeline.event import names, plain_values
+from pipeline.event.times import read_time, read_unix_time
 
-
-def _check_text(field: str, value: object, longest: int, forbidden: re.Pattern[str]) -> str:
-    if not isinstance(value, str):
-        raise InvalidEvent(field, value, "must be text; convert it with str()")
-    if not 1 <= len(value) <= longest:
-        raise InvalidEvent(
-            field, value, f"must have 1 to {longest} characters; this has {len(value)}"
-        )
-    bad = forbidden.search(value)
-    if bad:
-        raise InvalidEvent(field, value, f"must not contain {bad.group()!a}; remove the character")
-    # An enumeration's member is text too, but formats as its name: count it under its value.
-    return str.__str__(value)
+_CONTROL = re.compile("[\x00-\x1f]")
+"""What the name of a property is cleaned of: JSON escapes these, so they are found at a glance."""
 
 
 def check_event_type(value: object) -> str:
-    """The event type. Raises `InvalidEvent`."""
-    return _check_text("event_type", value, MAX_EVENT_TYPE_CHARACTERS, CONTROL_OR_SURROGATE)
+    """The event type, cleaned. Raises `InvalidEvent`."""
+    text = names.clean_name(names.read_name("event_type", value))
+    return _check_length("event_type", text, MAX_EVENT_TYPE_CHARACTERS)
 
 
 def check_user_id(value: object) -> str:
-    """The user id. Raises `InvalidEvent`."""
-    return _check_text("user_id", value, MAX_USER_ID_CHARACTERS, NUL_OR_SURROGATE)
+    """The user id, cleaned; a whole number as text. Raises `InvalidEvent`."""
+    text = names.clean_name(names.read_id("user_id", value))
+    return _check_length("user_id", text, MAX_USER_ID_CHARACTERS)
 
 
 def check_event_id(value: object) -> str:
-    """The event id. Raises `InvalidEvent`."""
-    return _check_text("event_id", value, MAX_EVENT_ID_CHARACTERS, NUL_OR_SURROGATE)
+    """The event id; a whole number as text. Raises `InvalidEvent`."""
+    text = names.clean_id(names.read_id("event_id", value))
+    return _check_length("event_id", text, MAX_EVENT_ID_CHARACTERS)
+
+
+def _check_length(field: str, text: str, longest: int) -> str:
+    if not 1 <= len(text) <= longest:
+        reason = f"must have 1 to {longest} characters; this has {len(text)}"
+        raise InvalidEvent(field, text, reason)
+    return text
 
 
 def check_source(value: object) -> str:
@@ -86,16 +83,15 @@ def _to_datetime(value: object) -> datetime:
     if isinstance(value, datetime):
         return value
     if isinstance(value, str):
+        at = read_time(str(value))
+        if at is not None:
+            return at
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            pass
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return datetime.fromtimestamp(value, UTC)
+            return read_unix_time(float(value) if isinstance(value, Decimal) else value)
         except (OverflowError, OSError, ValueError) as error:
             raise InvalidEvent(
-                "timestamp", value, "is no Unix time in seconds; milliseconds divide by 1000"
+                "timestamp", value, "is no Unix time in seconds or milliseconds; correct it"
             ) from error
     raise InvalidEvent(
         "timestamp", value, "must be an aware datetime, ISO 8601 text with a zone, or Unix seconds"
@@ -104,23 +100,7 @@ def _to_datetime(value: object) -> datetime:
 
 def check_properties(value: object) -> dict[str, Any]:
     """The properties as plain values of JSON. Raises `InvalidEvent`."""
-    if not isinstance(value, Mapping):
-        raise InvalidEvent("properties", value, "must be an object of names and values")
-    try:
-        plain: dict[str, Any] = msgspec.to_builtins(
-            dict(value), str_keys=True, enc_hook=_to_builtin
-        )
-        encoded = msgspec.json.encode(plain)
-    except UnicodeEncodeError as error:
-        raise InvalidEvent(
-            "properties", value, "contains a lone surrogate; send valid Unicode"
-        ) from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidEvent(
-            "properties", value, f"is not JSON: {error}; use plain values"
-        ) from error
-    except RecursionError as error:
-        raise _nested_too_deeply() from error
+    plain, encoded = plain_values.to_json(value)
     if len(encoded) > MAX_PROPERTIES_BYTES:
         raise InvalidEvent(
             "properties",
@@ -128,28 +108,26 @@ def check_properties(value: object) -> dict[str, Any]:
             f"takes {len(encoded)} bytes as JSON; at most {MAX_PROPERTIES_BYTES} are allowed",
         )
     if not _are_sound(plain):
-        _check_values("properties", plain, MAX_PROPERTIES_DEPTH)
+        plain = _clean_values("properties", plain, MAX_PROPERTIES_DEPTH)
     return plain
 
 
 def _are_sound(plain: dict[str, Any]) -> bool:
-    """Whether `_check_values` finds nothing: it takes ten times as long, to say where it is."""
+    """Whether `_clean_values` changes nothing: it takes ten times as long, to say where it is."""
     containers: list[Any] = [plain]
     for _ in range(MAX_PROPERTIES_DEPTH):
         inner: list[Any] = []
         for container in containers:
             items = container
             if type(container) is dict:
-                if "\x00" in "".join(container):
+                if _CONTROL.search("".join(container)):
                     return False
                 items = container.values()
             for item in items:
                 kind = type(item)
                 if kind in _CONTAINERS:
                     inner.append(item)
-                elif (kind is float and not math.isfinite(item)) or (
-                    kind is str and "\x00" in item
-                ):
+                elif kind is float and not math.isfinite(item):
                     return False
         if not inner:
             return True
@@ -165,33 +143,24 @@ def _nested_too_deeply() -> InvalidEvent:
     return InvalidEvent("properties", "…", reason)
 
 
-def _to_builtin(value: object) -> str | int | float:
-    """A value of a subclass, such as a template's safe string, as what it is in JSON."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
-
-
-def _check_values(field: str, value: object, levels: int) -> None:
-    """Refuse what JSON or Postgres cannot hold: NUL characters, NaN and infinities; and nesting
-    beyond `levels`."""
-    if isinstance(value, str):
-        if "\x00" in value:
-            raise InvalidEvent(field, value, "contains a NUL character; remove it")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidEvent(field, value, "is not a finite number; send null or text")
-    elif isinstance(value, dict | list | tuple):
+def _clean_values(field: str, value: Any, levels: int) -> Any:
+    """The value with the names of its properties cleaned; NaN, infinities and nesting beyond
+    `levels` are refused. Text stays as it is, NUL included."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidEvent(field, value, "is not a finite number; send null or text")
+    if isinstance(value, dict | list | tuple):
         if levels == 0:
             raise _nested_too_deeply()
         if isinstance(value, dict):
-            for name, item in value.items():
-                _check_values(field, name, levels)
-                _check_values(f"{field}.{name}", item, levels - 1)
-        else:
-            for position, item in enumerate(value):
-                _check_values(f"{field}[{position}]", item, levels - 1)
+            # Where two names become one, the one that was clean has the say.
+            ordered = sorted(value.items(), key=lambda item: bool(_CONTROL.search(item[0])))
+            found: dict[str, Any] = {}
+            for name, item in ordered:
+                clean = names.clean_name(name) if _CONTROL.search(name) else name
+                found.setdefault(clean, _clean_values(f"{field}.{clean}", item, levels - 1))
+            return found
+        return [
+            _clean_values(f"{field}[{position}]", item, levels - 1)
+            for position, item in enumerate(value)
+        ]
+    return value

@@ -54,7 +54,7 @@ def test_a_bad_event_is_set_apart_as_it_came_and_the_others_are_kept(bad: object
 
 def test_a_bad_event_is_booked_under_the_type_that_it_names() -> None:
     bad = [{"event_type": "a", "timestamp": "never"}, {"event_type": "a", "color": "red"}]
-    nameless = [{"event_type": ""}, {"event_type": 7}, {"event_type": "a\x00"}, {}, "a", None]
+    nameless = [{"event_type": ""}, {"event_type": 7}, {"event_type": "\x00"}, {}, "a", None]
     _, message = prepared(read_delivery([*bad, *nameless, {"event_type": "a"}], NOW, tag="1"))
     assert message["books"] == {
         "consumed": 9,

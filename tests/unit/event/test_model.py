@@ -8,6 +8,7 @@ import json
 import math
 import types
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -117,31 +118,19 @@ def test_a_text_may_be_as_long_as_the_contract_says_and_no_longer(
 
 @pytest.mark.parametrize("field", ["event_type", "user_id", "event_id"])
 @pytest.mark.parametrize(
-    "value", [0, 1.5, True, b"bytes", ["a"], {"a": 1}, date(2025, 1, 1), ""], ids=ascii
+    "value",
+    [1.5, 2.0, True, Decimal(1), b"bytes", ["a"], {"a": 1}, date(2025, 1, 1), ""],
+    ids=ascii,
 )
-def test_a_text_field_takes_text_alone(field: str, value: object) -> None:
+def test_a_name_or_an_id_is_no_fraction_no_boolean_and_no_container(
+    field: str, value: object
+) -> None:
     refused(field, **{"event_type": "a", field: value})
-
-
-@pytest.mark.parametrize("field", ["event_type", "user_id", "event_id"])
-@pytest.mark.parametrize("character", ["\x00", "\ud800"], ids=ascii)
-def test_no_text_contains_nul_or_a_lone_surrogate(field: str, character: str) -> None:
-    error = refused(field, **{"event_type": "a", field: f"a{character}b"})
-    assert ascii(character) in error.reason
-
-
-@pytest.mark.parametrize(
-    "character", ["\x01", "\t", "\n", "\x1f", "\x7f", "\x80", "\x9f"], ids=ascii
-)
-def test_an_event_type_has_no_control_characters_but_an_id_may(character: str) -> None:
-    refused("event_type", f"a{character}b")
-    event = create(user_id=character, event_id=character)
-    assert (event.user_id, event.event_id) == (character, character)
 
 
 @pytest.mark.parametrize(
     "text",
-    [" ", "a b", "a:b", "100%", "{a}", "\N{PARTY POPPER}", "\u0645\u200f", "\xa0", "__other__"],
+    ["a b", "a:b", "100%", "{a}", "\N{PARTY POPPER}", "\u0645\u200f", "\xa0", "__other__"],
 )
 def test_all_other_text_is_allowed_as_it_is(text: str) -> None:
     event = create(text, user_id=text, event_id=text)
@@ -173,7 +162,7 @@ def test_the_size_of_properties_is_that_of_their_utf_8() -> None:
     refused("properties", properties={"a": "語" * (MAX_PROPERTIES_BYTES // 3)})
 
 
-@pytest.mark.parametrize("value", ["text", b"bytes", 1, True, [], [["a", 1]], ("a",)], ids=ascii)
+@pytest.mark.parametrize("value", ["text", b"bytes", 1, True, [["a", 1]], ("a",), [{}]], ids=ascii)
 def test_properties_are_an_object(value: object) -> None:
     refused("properties", properties=value)
 
@@ -207,12 +196,6 @@ def test_properties_hold_whatever_json_can(value: Any, kept: dict[str, Any]) -> 
         ({"a": math.inf}, "properties.a"),
         ({"a": [1, {"b": -math.inf}]}, "properties.a[1].b"),
         ({"a": (math.nan,)}, "properties.a[0]"),
-        ({"a": "x\x00y"}, "properties.a"),
-        ({"a": {"b": ["x\x00"]}}, "properties.a.b[0]"),
-        ({"a\x00": 1}, "properties"),
-        ({"a": {"b\x00": 1}}, "properties.a"),
-        ({"a": "\ud800"}, "properties"),
-        ({"a": {"\udfff": 1}}, "properties"),
         ({"a": 1j}, "properties"),
         ({(1, 2): 1}, "properties"),
         ({None: 1}, "properties"),
@@ -262,8 +245,15 @@ def test_a_change_to_the_callers_properties_does_not_reach_the_event() -> None:
         "2025-03-14T16:09:26+01:00",
         "20250314T150926Z",
         "2025-W11-5T15:09:26Z",
+        "2025-03-14 15:09:26 +0000 UTC",
+        "2025-03-14 08:09:26 -0700",
+        "2025-03-14T15:09:26.0000000z",
+        "Fri, 14 Mar 2025 15:09:26 GMT",
         1741964966,
         1741964966.0,
+        1741964966_000,
+        "1741964966000000",
+        Decimal(1741964966),
     ],
     ids=str,
 )
@@ -304,10 +294,8 @@ def test_what_is_no_time_is_refused(value: object) -> None:
     refused("timestamp", timestamp=value)
 
 
-@pytest.mark.parametrize(
-    "value", [1741964966_000, 10**20, -(10**20), 10**400, 1e300, math.inf, math.nan], ids=ascii
-)
-def test_a_number_that_is_no_unix_time_in_seconds_is_refused(value: object) -> None:
+@pytest.mark.parametrize("value", [-(10**20), 10**400, 1e300, math.inf, math.nan], ids=ascii)
+def test_a_number_that_is_no_unix_time_is_refused(value: object) -> None:
     assert "milliseconds" in refused("timestamp", timestamp=value).reason
 
 

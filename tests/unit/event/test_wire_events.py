@@ -166,13 +166,12 @@ def test_fields_given_as_a_mapping_end_where_the_long_way_does(fields: Any) -> N
     ("fields", "field", "value"),
     [
         ({"event_type": ""}, "event_type", ""),
-        ({"event_type": "a", "user_id": 7}, "user_id", 7),
+        ({"event_type": "a", "user_id": 7.5}, "user_id", 7.5),
         ({"event_type": "a", "properties": [1]}, "properties", [1]),
         ({"event_type": "a", "properties": {"a": [math.inf]}}, "properties.a[0]", math.inf),
-        ({"event_type": "a", "properties": {"a": "\x00"}}, "properties.a", "\x00"),
         ({"event_type": "a", "properties": {"a": nested(100)}}, "properties", "…"),
         ({"event_type": "a", "timestamp": "yesterday"}, "timestamp", "yesterday"),
-        ({"event_type": "a", "event_id": "\x00"}, "event_id", "\x00"),
+        ({"event_type": "a", "event_id": True}, "event_id", True),
     ],
     ids=str,
 )
