@@ -19,6 +19,8 @@ from pipeline.redis.keys import Keys, hour_text
 
 MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"
+_MARK = "\uffff"
+"""Begins what stands for NUL, and for itself: a character that Unicode keeps free for such use."""
 OTHER = "__other__"
 VALUES_LIFETIME = timedelta(days=2)
 _OWN_VALUES = timedelta(days=1_100)
@@ -92,12 +94,20 @@ def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
     if found is None:
         return None
     text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
-    return text if len(text) <= MAX_VALUE_CHARACTERS else cut_value(text)
+    return text if len(text) <= MAX_VALUE_CHARACTERS and text.isprintable() else encode_value(text)
 
 
-def cut_value(text: str) -> str:
-    """The value as it is counted: cut and marked when it is too long."""
-    return text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + CUT_MARK
+def encode_value(text: str) -> str:
+    """The value as it is counted: cut and marked when it is too long, and with a mark in place of
+    NUL, which neither a name in Redis nor text in Postgres may hold."""
+    if len(text) > MAX_VALUE_CHARACTERS:
+        text = text[:MAX_VALUE_CHARACTERS] + CUT_MARK
+    return text.replace(_MARK, f"{_MARK}1").replace("\x00", f"{_MARK}0")
+
+
+def decode_value(counted: str) -> str:
+    """The value that is counted as this."""
+    return counted.replace(f"{_MARK}0", "\x00").replace(f"{_MARK}1", _MARK)
 
 
 def _capped_with(day: str, now: datetime) -> str:

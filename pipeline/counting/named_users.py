@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from pipeline.event.names import clean_name
+
 _DEEPEST = 110
 _decode = msgspec.json.Decoder().decode
 
@@ -28,8 +30,7 @@ def names_as_text(body: bytes, user_id: str) -> bool:
 
 def _walk(found: object, depth: int) -> Iterator[str]:
     if isinstance(found, dict):
-        if isinstance(user_id := found.get("user_id"), str):
-            yield user_id
+        yield from _list_forms(found.get("user_id"))
         wrapped = found.get("body")
         if isinstance(wrapped, str) and depth == 0:  # the broker's message
             yield from _walk(_decode(_unwrap(wrapped)), depth + 1)
@@ -37,13 +38,22 @@ def _walk(found: object, depth: int) -> Iterator[str]:
         inner = list(found.values())
     elif isinstance(found, list):
         inner = found
-        if len(found) > 1 and isinstance(found[0], str) and isinstance(found[1], str):
-            yield found[1]  # positional arguments: [event_type, user_id, …]
+        if len(found) > 1 and isinstance(found[0], str):
+            yield from _list_forms(found[1])  # positional arguments: [event_type, user_id, …]
     else:
         return
     if depth < _DEEPEST:
         for one in inner:
             yield from _walk(one, depth + 1)
+
+
+def _list_forms(user_id: object) -> Iterator[str]:
+    """The id as it is and as it is counted: cleaned, and as text."""
+    if isinstance(user_id, str):
+        yield user_id
+        yield clean_name(user_id)
+    elif isinstance(user_id, int) and not isinstance(user_id, bool):
+        yield str(user_id)
 
 
 def _find_arguments(body: bytes) -> bytes:

@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from pipeline.event.names import clean_name
 from pipeline.event.rules import check_user_id
 
 _PSEUDONYM = re.compile("[0-9a-f]{64}")
@@ -45,9 +46,11 @@ def complete_pseudonym(secret: str, user_id: str, *, is_plain: bool = False) -> 
 
 
 def list_forms(secret: str, user_id: str) -> tuple[str, ...]:
-    """The forms under which a user may be stored: the id as given, and its pseudonym where there is
-    a secret. What was stored before the secret was set has the first."""
-    return tuple(dict.fromkeys((user_id, pseudonym(secret, user_id))))
+    """The forms under which a user may be stored: the id as given and as it is cleaned, and the
+    pseudonym where there is a secret. What was stored before the secret was set has the first."""
+    clean = clean_name(user_id) or user_id
+    forms = dict.fromkeys((user_id, clean, pseudonym(secret, clean)))
+    return tuple(form for form in forms if "\x00" not in form)
 
 
 def pseudonymise_fields(secret: str, fields: dict[str, Any]) -> dict[str, Any]:

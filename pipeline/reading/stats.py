@@ -23,7 +23,7 @@ from sqlalchemy import (
     select,
 )
 
-from pipeline.counting.increments import cut_value
+from pipeline.counting.increments import decode_value, encode_value
 from pipeline.days import list_days
 from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
@@ -167,7 +167,7 @@ class Stats:
         self, event_type: str, property_name: str, value: str, first: date, last: date
     ) -> list[tuple[date, int]]:
         """The same for every day of the range, zeros included."""
-        value = cut_value(value)
+        value = encode_value(value)
 
         def name(day: date) -> str:
             return self._keys.value(event_type, property_name, value, f"{day}")
@@ -256,7 +256,8 @@ class Stats:
         ) as connection:
             rows = connection.execute(ranking).all()
             as_of = connection.execute(select(func.max(flush_batches.c.stored_at))).scalar_one()
-        return Ranking([(row[0], int(row[1])) for row in rows], as_of)
+        read = str if of == "user" else decode_value
+        return Ranking([(read(row[0]), int(row[1])) for row in rows], as_of)
 
     def _by_day(self, event_type: str, first: date, last: date) -> list[tuple[date, int]]:
         def name(day: date) -> str:

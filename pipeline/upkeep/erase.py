@@ -38,11 +38,21 @@ _DROPPED_AT_ONCE = 500
 _LETTERS_AT_ONCE = 500
 _MOST_ROUNDS = 20
 _IDS_AT_ONCE = 5_000
+_HAS_NUL = r"(position('\u0000' IN CAST(properties AS TEXT)) > 0)"
 _ANONYMISE = text(
     "UPDATE schema$.events SET user_id = NULL, event_id = NULL, properties = ("
     "SELECT json_object_agg(one.key, one.value) FROM json_each(events.properties) AS one "
     "WHERE one.key = ANY(CAST(CAST(:counted AS JSON) ->> events.event_type AS TEXT[]))) "
-    "WHERE user_id = :user_id"
+    # Postgres takes no string with a NUL apart: see `_anonymise_with_nul`.
+    f"WHERE user_id = :user_id AND (properties IS NULL OR NOT {_HAS_NUL})"
+)
+_FIND_WITH_NUL = text(
+    "SELECT tableoid, ctid, event_type, CAST(properties AS TEXT) AS properties FROM events "
+    f"WHERE user_id = :user_id AND {_HAS_NUL}"
+)
+_ANONYMISE_ONE = text(
+    "UPDATE events SET user_id = NULL, event_id = NULL, properties = CAST(:kept AS JSON) "
+    "WHERE tableoid = :table AND ctid = CAST(:row AS TID) AND user_id = :user_id"
 )
 _STORED_IDS = text(
     "SELECT user_id FROM schema$.analytics_user_daily UNION "
@@ -121,6 +131,7 @@ def erase_user(counters: Counters, engine: Engine, user: SoughtUser, asked_by: s
             stored += connection.execute(named).rowcount
             values = {"user_id": form, "counted": _arrays(counters)}
             events += connection.execute(_ANONYMISE, values).rowcount
+            events += _anonymise_with_nul(counters, connection, form)
         letters = _drop_letters(counters, connection, user)
     erased_at = datetime.fromtimestamp(at_ms / 1000, UTC)
     erasure = Erasure(erased_at, live, stored, events, letters)
@@ -136,6 +147,24 @@ def erase_user(counters: Counters, engine: Engine, user: SoughtUser, asked_by: s
         erasure.dead_letters,
     )
     return erasure
+
+
+def _anonymise_with_nul(counters: Counters, connection: Connection, user_id: str) -> int:
+    """Anonymise the archived events of which a property holds a NUL; returns how many."""
+    found = connection.execute(_FIND_WITH_NUL, {"user_id": user_id}).all()
+    for row in found:
+        counted = counters.options.count_by.get(row.event_type, ())
+        kept = erased_users.keep_counted(row.properties.encode(), counted).decode()
+        connection.execute(
+            _ANONYMISE_ONE,
+            {
+                "kept": None if kept == "null" else kept,
+                "table": row.tableoid,
+                "row": row.ctid,
+                "user_id": user_id,
+            },
+        )
+    return len(found)
 
 
 def _drop_counters(counters: Counters, user_id: str) -> tuple[int, int]:

@@ -63,7 +63,7 @@ ValueInPath = Annotated[
     str,
     BeforeValidator(_decode_segment),
     # Percent-encoded still within the 64 KiB that a request's head may have.
-    StringConstraints(min_length=1, max_length=3_000, pattern=_NO_NUL),
+    StringConstraints(min_length=1, max_length=3_000),
 ]
 
 

@@ -76,5 +76,6 @@ def _escape_formula(cell: object) -> object:
     """
     if not isinstance(cell, str):
         return cell
+    cell = cell.replace("\x00", "\N{SYMBOL FOR NULL}")  # many programs read no further than a NUL
     escaped = _FORMULA.sub(r"\1'\2", cell)
     return f"'{cell}" if escaped == cell and cell.startswith(("\t", "\r", "\n")) else escaped

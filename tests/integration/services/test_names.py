@@ -27,6 +27,7 @@ from tests.helpers.support import TODAY, count_events, event, rows
         "NULL",
         "__other__",
         "#claim",
+        "\uffff0\uffff1",
     ],
     ids=ascii,
 )
@@ -44,3 +45,17 @@ def test_any_name_is_counted_flushed_and_read_back_as_it_is(
         services.flush()
     assert rows(services, "analytics_user_daily")[0][1:] in ((name, name, 1), ("other", name, 1))
     assert stats.top(name, "user").top == stats.top(name, "p").top == [(name, 1)]
+
+
+def test_a_nul_in_a_value_is_counted_flushed_and_read_back_as_it_is(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(count_by={"a": ["p"]})
+    value, other = "\x00x\uffff\x00", "\uffff0x\uffff\uffff0"
+    count_events(services, *[event("a", properties={"p": text}) for text in (value, value, other)])
+    for _ in ("live", "stored"):
+        assert services.stats.property_count("a", "p", value, TODAY, TODAY) == 2
+        assert services.stats.property_count("a", "p", other, TODAY, TODAY) == 1
+        services.flush()
+    assert services.stats.top("a", "p").top == [(value, 2), (other, 1)]
+    assert services.status()["dead_letters"] == 0

@@ -18,6 +18,7 @@ from pipeline.counting.batch import BadEvent, Delivery
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event
 from pipeline.event_log.archiving import ArchiveOptions, archive_entries
+from pipeline.event_log.queries import EventFilter, read_newest
 from pipeline.event_log.streams import GROUP
 from pipeline.redis.client import server_time_s
 from pipeline.redis.keys import Keys
@@ -225,7 +226,27 @@ def test_dead_letters_of_the_user_are_dropped_wherever_they_are(
     assert traces(services, client, ANN) == []
 
 
-@pytest.mark.parametrize("user_id", ["", "a\x00b", "x" * 257])
+def test_an_event_with_a_nul_in_a_value_is_erased_like_any_other(
+    services: Services, client: redis.Redis
+) -> None:
+    kept = {"path": "/\x00a", "email": "a\x00@b.example", "\\u0000": "\\u0000"}
+    count_events(services, event(user_id=ANN, properties=kept), event(user_id=ANN))
+    count_events(services, event(user_id="bob", properties=kept))
+    services.flush()
+    services.archive_events()
+
+    assert services.erase_user(f"{ANN}\n").events == 2
+
+    assert traces(services, client, ANN) == []
+    archived = {
+        one.user_id: one.properties for one in read_newest(services.engine, EventFilter(), 9)
+    }
+    assert archived["bob"] == kept
+    assert services.stats.property_count("page_view", "path", "/\x00a", *DAYS) == 2
+    assert agree(services)
+
+
+@pytest.mark.parametrize("user_id", ["", " \x00", "x" * 257])
 def test_what_can_be_no_id_is_refused(services: Services, user_id: str) -> None:
     with pytest.raises(InvalidEvent, match="user_id"):
         services.erase_user(user_id)
