@@ -14,13 +14,14 @@ from pipeline.web.collector.cross_origin import CrossOriginAnswers, describe_bod
 from pipeline.web.collector.formats.parsed_events import RejectedEvent
 from pipeline.web.collector.request_head import RequestHead
 from pipeline.web.errors import BodyTooSlow, InternalFault, MethodNotAllowed, RequestRefused
-from pipeline.web.headers import NO_STORE, encode_headers
+from pipeline.web.headers import NO_SNIFFING, NO_STORE, encode_headers
 from pipeline.web.responses import encode_json
 
 _KEPT_OPEN_BYTES = 64 * 1024
 """A connection is closed when a larger body than this is refused unread."""
 _MOST_LISTED = 100
 """Rejected events that a response lists: it is not to be far larger than its request."""
+_LONGEST_ERROR = 500
 _NO_STORE = encode_headers(NO_STORE)
 
 logger = logging.getLogger(__name__)
@@ -51,8 +52,7 @@ class Endpoint:
             await self._refuse(head, send, refused)
         except Exception:
             logger.exception("a request ended in a fault")
-            fault = InternalFault()
-            await self._answers.send_error(head, send, fault, event_format.error_content(fault))
+            await self._send_error(head, send, InternalFault())
         else:
             headers, body = self._headers, event_format.body
             if parsed.rejected:
@@ -65,6 +65,16 @@ class Endpoint:
         is_unread = head.has_body and not head.is_body_read and not isinstance(refused, BodyTooSlow)
         if is_unread and not 0 < head.declared_bytes <= _KEPT_OPEN_BYTES:
             refused.headers.setdefault("Connection", "close")
+        await self._send_error(head, send, refused)
+
+    async def _send_error(self, head: RequestHead, send: Send, refused: RequestRefused) -> None:
+        if self._format.method == "GET" == head.method:
+            # An image that cannot be shown is a hole in the page: what is wrong is in a header.
+            said = ascii(f"{refused.code}: {refused.message}")[1:-1][:_LONGEST_ERROR].encode()
+            headers = [*self._headers, (b"x-analytics-error", said)]
+            headers += encode_headers(NO_SNIFFING | refused.headers)
+            await self._answers.send(head, send, refused.status, headers, self._format.body)
+            return
         await self._answers.send_error(head, send, refused, self._format.error_content(refused))
 
 

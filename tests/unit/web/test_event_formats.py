@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -119,9 +120,9 @@ def test_what_is_wrong_in_a_batch_is_told_by_place_field_and_reason() -> None:
         "no object",
         {"type": "track", "event": "e", "timestamp": "yesterday"},
         {"type": "track", "event": "e", "userId": {"a": 1}},
-        {"type": "track", "event": "e\x00"},
+        {"type": "track", "event": "\x00"},
         {"type": "track", "event": "e", "messageId": "m" * 101},
-        {"type": "track", "event": "e", "properties": {"a": {"b": "\x00"}}},
+        {"type": "track", "event": "e", "properties": {"a": {"b": math.nan}}},
         {"type": "track", "event": "e", "properties": {"text": "x" * 33_000}},
         good,
     )
@@ -157,27 +158,29 @@ def test_a_batch_without_anything_good_is_refused_with_the_first_reason() -> Non
         b'{"batch": 5}',
         b'{"batch": []}',
         b'{"batch": [1',
+        b'{"batch": [{"type":"track","event":"e"}]} {}',
         b"\xff\xfe",
         DEEP,
     ],
 )
 def test_a_body_that_is_no_batch_is_refused(body: bytes) -> None:
     with pytest.raises(RequestRefused) as caught:
-        segment.parse_batch(body, encoder())
+        segment.parse_batch(body, encoder()).check()
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"event":"e","properties":{"a":"\\ud800"}}',
-        b'{"event":"e","properties":{"a":"\xff"}}',
+        b'{"event":"e","properties":{"a":"\\ud8"}}',
         b'{"event":"e","properties":{"a":1e999}}',
-        b'{"event":"e","properties":{"a":"\\u0000"}}',
-        b'{"event":"e","properties":{"\\u0000":1}}',
+        b'{"event":"e","properties":{"a":NaN}}',
+        b'{"event":"e","properties":{"a":' + b"9" * 5_000 + b"}}",
+        b'{"event":"e","properties":[1]}',
+        b'{"event":"e","userId":true}',
         b'{"event":"e","timestamp":"9999-12-31T23:59:59-12:00"}',
         b'{"event":"e","timestamp":1e300}',
-        b'{"event":"e","timestamp":"2026-01-01T00:00:00Z","sentAt":"0001-01-01T00:00:00Z"}',
+        b'{"event":"e","timestamp":"yesterday"}',
         b'{"event":"' + b"e" * 201 + b'"}',
         b'{"event":""}',
         b'{"event":null}',
@@ -305,7 +308,7 @@ def test_the_short_names_of_plausibles_script_are_understood() -> None:
         ({"url": "https://x.example"}, "name"),
         ({"name": "pageview"}, "url"),
         ({"name": "pageview", "url": "https://x.example", "props": [1]}, "props"),
-        ({"name": "a\x00", "url": "https://x.example"}, "name"),
+        ({"name": "\x00", "url": "https://x.example"}, "name"),
         ({"name": "a", "url": "https://x.example", "user_id": "u" * 257}, "user_id"),
     ],
 )
@@ -353,12 +356,3 @@ def test_a_pixel_has_the_fields_as_parameters_and_the_page_that_shows_it() -> No
     assert found["event_type"] == "page_view"
     assert (found["user_id"], found["event_id"]) == ("u1", "m1")
     assert found["properties"] == {"campaign": "spring sale", "path": "/a", "host": "x.example"}
-
-
-@pytest.mark.parametrize(
-    "query", [b"a=%ff", b"&".join(b"p%d=1" % n for n in range(101)), b"event_type=", b"a=\xff"]
-)
-def test_a_query_that_cannot_be_read_is_refused(query: bytes) -> None:
-    with pytest.raises(RequestRefused) as caught:
-        single_events.parse_pixel(query, encoder())
-    assert caught.value.status == 400

@@ -55,6 +55,7 @@ def test_a_text_without_bound_is_neither_taken_apart_nor_remembered() -> None:
     assert request_head._parse_authorization.cache_info().currsize == known
 
 
-def test_a_query_of_many_parameters_has_no_key() -> None:
+def test_a_key_behind_many_parameters_is_not_found() -> None:
+    assert head(b"key=wk_1_x" + b"&a=b" * 10_000).find_key() == "wk_1_x"
     assert head(b"key=wk_1_x&a=b").find_key() == "wk_1_x"
-    assert head(b"a=b&" * 10_000 + b"key=wk_1_x").find_key() == "no key"
+    assert head(b"a=b&" * 10_000 + b"key=wk_1_x").find_key() == ""

@@ -9,8 +9,10 @@ from typing import Any
 
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import encode_event
+from pipeline.event.names import clean_name
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.event.rules import check_user_id
+from pipeline.event.times import read_unix_time
 from pipeline.web.collector.formats.bots import BotDetector
 from pipeline.web.collector.formats.event_scope import EventScope
 
@@ -52,9 +54,16 @@ class EventEncoder:
         if agent and isinstance(agent, str) and isinstance(event_type, str):
             self.bots = self.bots or BotDetector()
             event_type = self.bots.mark_type(event_type, agent)
-        if self.user_id_secret and isinstance(user_id, str) and user_id:
-            user_id = self.pseudonymise(check_user_id(user_id))
+        if user_id is not None and (
+            self.user_id_secret or type(user_id) is not str or user_id < "!"
+        ):
+            user_id = self._find_user(user_id)
         return encode_event(event_type, user_id, properties, timestamp, event_id, self.source)
+
+    def _find_user(self, user_id: object) -> object:
+        if isinstance(user_id, str) and not clean_name(user_id):
+            return None  # an event without a user is better than none
+        return self.pseudonymise(check_user_id(user_id)) if self.user_id_secret else user_id
 
     def pseudonymise(self, user_id: str) -> str:
         """The pseudonym of a user id; the id itself where no secret is set."""
@@ -67,7 +76,7 @@ def convert_to_utc(timestamp: datetime | float | None, field_name: str) -> datet
         return None
     try:
         if not isinstance(timestamp, datetime):
-            return datetime.fromtimestamp(timestamp, UTC)
+            return read_unix_time(timestamp)
         if timestamp.tzinfo is UTC:
             return timestamp
         if timestamp.tzinfo is None:

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,14 +24,22 @@ import msgspec
 from pipeline.errors import InvalidEvent
 from pipeline.web.collector.formats.event_encoder import EventEncoder, convert_to_utc
 from pipeline.web.collector.formats.parsed_events import ParsedEvents, ParsingSteps
-from pipeline.web.collector.formats.segment import BatchShape, explain, parse_batch_in_steps
+from pipeline.web.collector.formats.segment import (
+    BatchShape,
+    explain,
+    parse_batch_in_steps,
+    read_event,
+)
 from pipeline.web.collector.formats.segment_calls import (
     Id,
+    Properties,
     Time,
+    check_object,
     correct_clock,
-    measure_clock_error,
+    find_sent_at,
     to_text,
 )
+from pipeline.web.collector.formats.tolerant import find_any_key
 from pipeline.web.errors import EventRefused
 
 _EVENT_TYPES = {
@@ -54,21 +62,21 @@ class _Event(msgspec.Struct, rename={"set_": "$set", "set_once": "$set_once"}, g
     event: str | None = None
     uuid: Id = None
     distinct_id: Id = None
-    properties: dict[str, Any] | None = None
-    set_: dict[str, Any] | None = None
-    set_once: dict[str, Any] | None = None
+    properties: Properties = None
+    set_: Properties = None
+    set_once: Properties = None
     timestamp: Time = None
-    sent_at: Time = None
+    sent_at: Any = None
 
 
 class _Batch(msgspec.Struct, gc=False):
     batch: list[_Event]
-    sent_at: Time = None
+    sent_at: Any = None
 
 
 class _RawBatch(msgspec.Struct, gc=False):
     batch: list[msgspec.Raw]
-    sent_at: Time = None
+    sent_at: Any = None
 
 
 class _Outline(msgspec.Struct):
@@ -103,7 +111,9 @@ def parse_events(body: bytes, encoder: EventEncoder) -> ParsedEvents | ParsingSt
         if _decode_outline(body).batch is None:
             return _parse_alone(body, encoder)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass  # what is wrong with it, a batch says
+        # What is wrong with it is found out below.
+        if b'"batch"' not in body:
+            return _parse_alone(body, encoder)
     return parse_batch_in_steps(body, encoder, _POSTHOG)
 
 
@@ -113,29 +123,29 @@ def find_api_key(body: bytes) -> str:
     try:
         found = _decode_key(body)
     except (ValueError, RecursionError):
-        return ""
+        return find_any_key(body, "api_key", "token")
     inner = found.properties or _KeyProperties()
     return found.api_key or found.token or inner.token or inner.api_key or ""
 
 
 def _parse_alone(body: bytes, encoder: EventEncoder) -> ParsedEvents:
     try:
-        event = _decode_event(body)
-        encoded = _encode_event(event, measure_clock_error(event.sent_at, encoder), encoder)
+        event = read_event(body, _POSTHOG)
+        encoded = _encode_event(event, find_sent_at(event.sent_at), encoder)
     except Exception as error:
         field, reason = explain(error, _POSTHOG.names)
         raise EventRefused(reason, field or None) from None
     return ParsedEvents([encoded])
 
 
-def _encode_event(event: _Event, shift: timedelta | None, encoder: EventEncoder) -> bytes:
+def _encode_event(event: _Event, sent_at: datetime | None, encoder: EventEncoder) -> bytes:
     if event.event is None:
         raise InvalidEvent("event_type", None, "is required; name what happened")
-    given = event.properties or {}
+    given = check_object("properties", event.properties or {})
     event_type = _EVENT_TYPES.get(event.event, event.event)
     at = convert_to_utc(event.timestamp, "timestamp")
-    if at is not None and shift is not None and not given.get("$ignore_sent_at"):
-        at = correct_clock(at, shift)
+    if at is not None and sent_at is not None and not given.get("$ignore_sent_at"):
+        at = correct_clock(at, sent_at, encoder)
     user_id = to_text(event.distinct_id) or given.get("distinct_id")
     agent = next((given[name] for name in _USER_AGENTS if name in given), None)
     return encoder.encode(
@@ -192,6 +202,7 @@ _POSTHOG = BatchShape(
     msgspec.json.Decoder(_Batch, float_hook=float).decode,
     msgspec.json.Decoder(_RawBatch).decode,
     _decode_event,
+    _Event,
     _encode_event,
     {"event_type": "event", "user_id": "distinct_id", "event_id": "uuid"},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -21,10 +21,11 @@ from pipeline.web.collector.formats.parsed_events import (
 from pipeline.web.collector.formats.segment_calls import (
     CALLS,
     Call,
-    Time,
+    convert_fields,
     encode_call,
-    measure_clock_error,
+    find_sent_at,
 )
+from pipeline.web.collector.formats.tolerant import find_any_key, load_tolerant, split_batch
 from pipeline.web.errors import EventRefused, RequestRefused, TooLarge
 
 _KNOWN = frozenset(CALLS)
@@ -42,7 +43,7 @@ class Batch(Protocol):
     def batch(self) -> Sequence[Any]: ...
 
     @property
-    def sent_at(self) -> Time: ...
+    def sent_at(self) -> Any: ...
 
 
 class BatchShape(NamedTuple):
@@ -51,22 +52,23 @@ class BatchShape(NamedTuple):
     decode_batch: Callable[[bytes], Batch]
     decode_raw_batch: Callable[[bytes], Batch]
     """Leaves the events as `msgspec.Raw`, each for `decode_event`."""
-    decode_event: Callable[[msgspec.Raw], Any]
-    encode_event: Callable[[Any, timedelta | None, EventEncoder], bytes]
+    decode_event: Callable[[msgspec.Raw | bytes], Any]
+    event_type: type[msgspec.Struct]
+    """What `decode_event` gives."""
+    encode_event: Callable[[Any, datetime | None, EventEncoder], bytes]
+    """Takes the event, and when it was sent by the client's clock."""
     names: Mapping[str, str]
     """Of our fields, in the client's words."""
 
 
 class _Batch(msgspec.Struct, rename="camel", gc=False):
     batch: list[Call]
-    sent_at: Time = None
-    write_key: str | None = None
+    sent_at: Any = None
 
 
 class _RawBatch(msgspec.Struct, rename="camel", gc=False):
     batch: list[msgspec.Raw]
-    sent_at: Time = None
-    write_key: str | None = None
+    sent_at: Any = None
 
 
 class _Key(msgspec.Struct, rename="camel"):
@@ -82,17 +84,18 @@ _decode_key = msgspec.json.Decoder(_Key).decode
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
-def _encode_typed(call: Call, shift: timedelta | None, encoder: EventEncoder) -> bytes:
+def _encode_typed(call: Call, sent_at: datetime | None, encoder: EventEncoder) -> bytes:
     if call.type not in _KNOWN:
         known = ", ".join(CALLS)
         raise InvalidEvent("type", call.type, f"must be one of: {known}")
-    return encode_call(call, call.type, shift, encoder)
+    return encode_call(call, call.type, sent_at, encoder)
 
 
 _SEGMENT = BatchShape(
     _decode_batch,
     _decode_raw_batch,
     _decode_call,
+    Call,
     _encode_typed,
     {"event_type": "event", "user_id": "userId", "event_id": "messageId"},
 )
@@ -104,9 +107,8 @@ def parse_call(call_type: str, body: bytes, encoder: EventEncoder) -> ParsedEven
     Raises `EventRefused` when the body is no call, or its event is wrong.
     """
     try:
-        call = _decode_call(body)
-        shift = measure_clock_error(call.sent_at, encoder)
-        event = encode_call(call, call_type, shift, encoder)
+        call = read_event(body, _SEGMENT)
+        event = encode_call(call, call_type, find_sent_at(call.sent_at), encoder)
     except Exception as error:
         field, reason = explain(error, _SEGMENT.names)
         raise EventRefused(reason, field or None) from None
@@ -129,15 +131,30 @@ def parse_batch_in_steps(
         if len(body) <= MAX_EVENT_BYTES:
             yield from _encode_batch(shape.decode_batch(body), encoder, shape)
             return
-    except (msgspec.ValidationError, RecursionError):
+    except (ValueError, RecursionError):
         pass  # which of them it is, is found out below
-    except ValueError as error:
-        raise _refuse_batch(error, shape) from None
     try:
         raw = shape.decode_raw_batch(body)
     except (ValueError, RecursionError) as error:
-        raise _refuse_batch(error, shape) from None
+        yield from _parse_split(body, error, encoder, shape)
+        return
     yield from _encode_batch(raw, encoder, shape)
+
+
+def _parse_split(
+    body: bytes, error: Exception, encoder: EventEncoder, shape: BatchShape
+) -> ParsingSteps:
+    """The events of a batch that cannot be decoded as a whole because of some of them."""
+    found = None
+    try:
+        for found in split_batch(body, MAX_EVENTS_PER_MESSAGE):
+            if found is None:
+                yield None
+    except ValueError:
+        raise _refuse_batch(error, shape) from None
+    if found is None or not found.is_found:
+        raise _refuse_batch(error, shape)
+    yield from _encode_batch(found, encoder, shape)
 
 
 def find_write_key(body: bytes) -> str:
@@ -145,7 +162,7 @@ def find_write_key(body: bytes) -> str:
     try:
         return _decode_key(body).write_key
     except (ValueError, RecursionError):
-        return ""
+        return find_any_key(body, "writeKey")
 
 
 def _refuse_batch(error: Exception, shape: BatchShape) -> RequestRefused:
@@ -162,34 +179,52 @@ def _encode_batch(whole: Batch, encoder: EventEncoder, shape: BatchShape) -> Par
         raise RequestRefused(
             400, "invalid_batch", "has no events; send at least one", field="batch"
         )
-    try:
-        shift = measure_clock_error(whole.sent_at, encoder)
-    except InvalidEvent as error:
-        raise _refuse_batch(error, shape) from None
+    sent_at = find_sent_at(whole.sent_at)
     for first in range(0, len(items), _STEP_CALLS):
         if first:
             yield None
         step_bytes = 0
         for index, item in enumerate(items[first : first + _STEP_CALLS], first):
             try:
-                if isinstance(item, msgspec.Raw):
+                if isinstance(item, msgspec.Raw | bytes):
                     step_bytes += len(memoryview(item))
                     if step_bytes > _STEP_BYTES:
                         step_bytes = 0
                         yield None
                     item = _decode_item(item, shape)
-                parsed.events.append(shape.encode_event(item, shift, encoder))
+                parsed.events.append(shape.encode_event(item, sent_at, encoder))
             except Exception as error:
                 parsed.rejected.append(RejectedEvent(index, *explain(error, shape.names)))
     yield parsed
 
 
-def _decode_item(item: msgspec.Raw, shape: BatchShape) -> Any:
+def _decode_item(item: msgspec.Raw | bytes, shape: BatchShape) -> Any:
     size = len(memoryview(item))
     if size > MAX_EVENT_BYTES:
         reason = f"takes {size} bytes; at most {MAX_EVENT_BYTES} are allowed"
         raise InvalidEvent("", "…", reason)
-    return shape.decode_event(item)
+    return read_event(item, shape)
+
+
+def read_event(raw: msgspec.Raw | bytes, shape: BatchShape) -> Any:
+    """An event, mended where the usual decoder refuses it. Raises its error where that is no
+    use."""
+    try:
+        return shape.decode_event(raw)
+    except RecursionError:
+        raise
+    except ValueError as error:
+        return _mend_event(raw, error, shape)
+
+
+def _mend_event(raw: msgspec.Raw | bytes, error: ValueError, shape: BatchShape) -> Any:
+    try:
+        found = load_tolerant(memoryview(raw))
+    except ValueError:
+        raise error from None
+    if not isinstance(found, dict):
+        raise error
+    return convert_fields(found, shape.event_type)
 
 
 def explain(error: Exception, names: Mapping[str, str]) -> tuple[str, str]:

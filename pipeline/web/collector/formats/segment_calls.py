@@ -16,20 +16,27 @@ event id, and `context.userAgent` says whether a bot did it.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from pipeline.errors import InvalidEvent
+from pipeline.event.names import clean_name
+from pipeline.event.times import read_time
 from pipeline.web.collector.formats.event_encoder import EventEncoder, convert_to_utc
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 _WITH_TRAITS = frozenset({"identify", "group", "alias"})
 _EVENT_TYPES = {"page": "page_view", "screen": "screen_view"}
 _LONGEST_PATH = 1_000
+_PLAUSIBLE = timedelta(days=366)
+"""How wrong a client's clock may be."""
+_TIMES = ("timestamp", "originalTimestamp")
 
 Id = str | int | float | None
 Time = float | datetime | None
+# PHP writes an object without members as an empty array.
+Properties = dict[str, Any] | list[Any] | None
 
 
 class Context(msgspec.Struct, rename="camel", gc=False):
@@ -52,28 +59,56 @@ class Call(msgspec.Struct, rename="camel", gc=False):
     group_id: Id = None
     name: str | None = None
     category: str | None = None
-    properties: dict[str, Any] | None = None
-    traits: dict[str, Any] | None = None
-    context: Context | None = None
+    properties: Properties = None
+    traits: Properties = None
+    context: Context | list[Any] | None = None
     timestamp: Time = None
     original_timestamp: Time = None
     """RudderStack's name for `timestamp`."""
-    sent_at: Time = None
-    write_key: str | None = None
+    sent_at: Any = None
 
 
 _NO_CONTEXT = Context()
 
 
-def measure_clock_error(sent_at: Time, encoder: EventEncoder) -> timedelta | None:
-    """How far the client's clock is behind: between sending and receiving hardly any time passes.
-    None when `sentAt` is absent. Raises `InvalidEvent`."""
-    at = convert_to_utc(sent_at, "sentAt")
-    return None if at is None else encoder.received_at - at
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def correct_clock(at: datetime, shift: timedelta) -> datetime:
-    """The time by our clock. Raises `InvalidEvent`."""
+def convert_fields(fields: dict[str, Any], kind: type[_T]) -> _T:
+    """The call of a kind that these fields describe, its times in whatever form. Raises
+    `InvalidEvent` and msgspec.ValidationError."""
+    names = {field.encode_name for field in msgspec.structs.fields(kind)}
+    known = {name: value for name, value in fields.items() if name in names}
+    for name in _TIMES:
+        if isinstance(text := known.get(name), str):
+            known[name] = read_time(text)
+            if known[name] is None:
+                raise InvalidEvent("timestamp", text, "is no time; send ISO 8601 text")
+    return msgspec.convert(known, kind)
+
+
+def find_sent_at(given: object) -> datetime | None:
+    """When the client says that it sent a request; None where that cannot be read."""
+    try:
+        if isinstance(given, str):
+            return convert_to_utc(read_time(given), "sentAt")
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            return convert_to_utc(given, "sentAt")
+    except InvalidEvent:
+        pass
+    return None
+
+
+def correct_clock(at: datetime, sent_at: datetime, encoder: EventEncoder) -> datetime:
+    """The time by our clock: between sending and receiving hardly any time passes. Raises
+    `InvalidEvent`.
+
+    A `sentAt` that is years away says nothing about the client's clock, unless the event is of the
+    same years: then both are by a clock that was never set.
+    """
+    shift = encoder.received_at - sent_at
+    if abs(shift) > _PLAUSIBLE and abs(sent_at - at) > _PLAUSIBLE:
+        return at
     try:
         return at + shift
     except OverflowError as error:
@@ -81,20 +116,20 @@ def correct_clock(at: datetime, shift: timedelta) -> datetime:
 
 
 def encode_call(
-    call: Call, call_type: str, shift: timedelta | None, encoder: EventEncoder
+    call: Call, call_type: str, sent_at: datetime | None, encoder: EventEncoder
 ) -> bytes:
-    """The event of a call as JSON; `shift` corrects the clock. Raises `InvalidEvent`."""
+    """The event of a call as JSON; `sent_at` corrects the client's clock. Raises `InvalidEvent`."""
     given = call.original_timestamp if call.timestamp is None else call.timestamp
     at = convert_to_utc(given, "timestamp")
-    if at is not None and shift is not None:
-        at = correct_clock(at, shift)
-    context = call.context or _NO_CONTEXT
+    if at is not None and sent_at is not None:
+        at = correct_clock(at, sent_at, encoder)
+    context = call.context if isinstance(call.context, Context) else _NO_CONTEXT
     event_type = call.event if call_type == "track" else _EVENT_TYPES.get(call_type, call_type)
     if event_type is None:
         raise InvalidEvent("event", None, "is required; name what happened")
     return encoder.encode(
         event_type,
-        to_text(call.user_id) or to_text(call.anonymous_id) or None,
+        _find_user(call),
         _collect_properties(call, call_type, context, encoder),
         at,
         to_text(call.message_id) or None,
@@ -106,7 +141,7 @@ def _collect_properties(
     call: Call, call_type: str, context: Context, encoder: EventEncoder
 ) -> dict[str, Any] | None:
     if call_type in _WITH_TRAITS:
-        properties = call.traits or {}
+        properties = check_object("traits", call.traits or {})
         if call_type == "identify" and isinstance(context.traits, dict):
             # Where RudderStack's libraries have them. Elsewhere they are those of the user too, and
             # not the event's.
@@ -116,7 +151,7 @@ def _collect_properties(
         if call_type == "alias" and call.previous_id is not None:
             properties["previous_id"] = encoder.pseudonymise(to_text(call.previous_id))
         return properties or None
-    properties = call.properties or {}
+    properties = check_object("properties", call.properties or {})
     if call_type != "track":
         if call.name:
             properties.setdefault("name", call.name)
@@ -127,6 +162,20 @@ def _collect_properties(
         if isinstance(path, str):
             properties["path"] = path[:_LONGEST_PATH]
     return properties or None
+
+
+def _find_user(call: Call) -> str | None:
+    user_id = to_text(call.user_id)
+    if user_id < "!" and not clean_name(user_id):  # nothing, or nothing that can be seen
+        return to_text(call.anonymous_id) or None
+    return user_id
+
+
+def check_object(field: str, given: dict[str, Any] | list[Any]) -> dict[str, Any]:
+    """What must be an object. Raises `InvalidEvent`."""
+    if isinstance(given, list):
+        raise InvalidEvent(field, given, "must be an object of names and values")
+    return given
 
 
 def to_text(given: Id) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -11,6 +12,8 @@ from pipeline.errors import InvalidEvent
 from pipeline.event.model import FIELDS
 from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.parsed_events import ParsedEvents
+from pipeline.web.collector.formats.query_text import parse_query, read_query_time
+from pipeline.web.collector.formats.tolerant import load_tolerant
 from pipeline.web.errors import EventRefused, RequestRefused
 
 # Python's own floats: msgspec takes nine microseconds for each 1e308.
@@ -62,7 +65,9 @@ def parse_plausible(body: bytes, encoder: EventEncoder) -> ParsedEvents:
     if not isinstance(url, str) or not url:
         raise _refuse("url", "is required; send the address of the page")
     if isinstance(props, str):  # so do older scripts
-        props = _parse_object(props.encode(errors="surrogatepass"))
+        props = _parse_object(props.encode(errors="replace"), or_empty=True)
+    if props == []:  # PHP's empty object
+        props = None
     if props is not None and not isinstance(props, dict):
         raise _refuse("props", "must be an object of names and values")
     properties = dict(props or {})
@@ -89,22 +94,9 @@ def parse_pixel(query: bytes, encoder: EventEncoder) -> ParsedEvents:
     """A pixel's: the fields of an event as parameters, `page_view` unless it says otherwise; every
     other parameter is a property, and the page that shows the pixel gives `path`.
 
-    Raises `RequestRefused`.
+    Raises `EventRefused`.
     """
-    try:
-        found = parse_qsl(
-            query.decode("ascii"),
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=_MAX_PARAMETERS,
-        )
-    except ValueError as error:
-        raise RequestRefused(
-            400,
-            "invalid_query",
-            f"the query cannot be read ({error}): at most {_MAX_PARAMETERS} parameters, in "
-            "percent-encoded UTF-8",
-        ) from None
+    found = parse_query(query, _MAX_PARAMETERS)
     given = {name: value for name, value in found if name in _PARAMETERS}
     properties: dict[str, Any] = {name: value for name, value in found if name not in _PARAMETERS}
     for name, value in _split_address(encoder.referrer).items():
@@ -112,10 +104,10 @@ def parse_pixel(query: bytes, encoder: EventEncoder) -> ParsedEvents:
             properties.setdefault(name, value[:_LONGEST_TEXT])
     try:
         event = encoder.encode(
-            given.get("event_type", "page_view"),
+            given.get("event_type") or "page_view",
             given.get("user_id") or None,
             properties or None,
-            given.get("timestamp") or None,
+            read_query_time(given.get("timestamp", ""), encoder.received_at),
             given.get("event_id") or None,
             encoder.user_agent,
         )
@@ -124,12 +116,20 @@ def parse_pixel(query: bytes, encoder: EventEncoder) -> ParsedEvents:
     return ParsedEvents([event])
 
 
-def _parse_object(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes, *, or_empty: bool = False) -> dict[str, Any]:
+    """The object that a body is, mended where the usual decoder refuses it; `or_empty`: `null` and
+    PHP's empty array are one without members."""
     try:
         return _decode_object(body)
     except RecursionError:
         raise RequestRefused(400, "invalid_json", "is nested too deeply; flatten it") from None
     except ValueError as error:
+        with suppress(ValueError, RecursionError):
+            found = load_tolerant(body)
+            if isinstance(found, dict):
+                return found
+            if or_empty and not found:
+                return {}
         raise RequestRefused(
             400, "invalid_json", f"the body is no JSON object ({str(error)[:200]}); correct it"
         ) from None
