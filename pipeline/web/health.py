@@ -1,4 +1,8 @@
-"""Health: whether this process lives, whether it can serve, and which version it is.
+"""Health: whether this process lives, what it can serve, and which version it is.
+
+Collecting needs Redis, and RabbitMQ where that is the broker; reading needs Redis and Postgres. So
+a probe that keeps requests away asks for its half: `/readyz?for=collecting` or `?for=reading`.
+`/readyz` alone says whether the whole pipeline works, for people and alarms.
 
 No token is needed, so a response says which part is missing and no more. Each has a timeout, and
 however often clients ask, the servers are checked once a second.
@@ -20,17 +24,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pipeline.errors import PipelineError
+from pipeline.installation import queues_of
 from pipeline.postgres import fitness
 from pipeline.services import Services
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, measure_silence_s
 from pipeline.web.dependencies import WebDependencies
-from pipeline.web.errors import RETRY_AFTER_S
+from pipeline.web.errors import RETRY_AFTER_S, InvalidParameter
 from pipeline.web.headers import NO_STORE
-from pipeline.web.responses import json_response
+from pipeline.web.responses import error_response, json_response
 
 OK = "ok"
 CHECK_TIMEOUT_S = 2.0
 _CHECK_INTERVAL_S = 1.0
+
+_NEEDED: dict[str | None, tuple[str, ...]] = {
+    None: (),  # everything
+    "collecting": ("redis", "broker"),
+    "reading": ("redis", "postgres", "migrations"),
+}
 
 Checks = dict[str, str]
 logger = logging.getLogger(__name__)
@@ -43,8 +55,14 @@ def create_health_routes(dependencies: WebDependencies) -> list[Route]:
     async def livez(_: Request) -> Response:
         return json_response({"status": OK}, headers=NO_STORE)
 
-    async def readyz(_: Request) -> Response:
+    async def readyz(request: Request) -> Response:
+        purpose = request.query_params.get("for")
+        if purpose not in _NEEDED:
+            message = f"must be {' or '.join(filter(None, _NEEDED))}, or left out"
+            return error_response(InvalidParameter("for", message))
         checks = await readiness.check()
+        needed = _NEEDED[purpose] or checks
+        checks = {name: said for name, said in checks.items() if name in needed}
         if all(said == OK for said in checks.values()):
             return json_response({"status": OK, "checks": checks}, headers=NO_STORE)
         headers = {**NO_STORE, "Retry-After": str(RETRY_AFTER_S)}
@@ -73,11 +91,13 @@ class _Readiness:
         # Two each: what a stalled server holds must not keep the other checks waiting.
         self._of_redis = ThreadPoolExecutor(2, "redis-health")
         self._of_postgres = ThreadPoolExecutor(2, "postgres-health")
+        self._of_broker = ThreadPoolExecutor(2, "broker-health")
         self._checked_at_s = -_CHECK_INTERVAL_S
         self._newest: asyncio.Task[Checks] | None = None
 
     async def check(self) -> Checks:
-        """For Redis, Postgres, the migrations and the workers: `ok`, or what is wrong."""
+        """For Redis, Postgres, the migrations, the workers and, where it is the broker, RabbitMQ:
+        `ok`, or what is wrong."""
         now_s = time.monotonic()
         is_old = now_s - self._checked_at_s >= _CHECK_INTERVAL_S
         if self._newest is None or (is_old and self._newest.done()):
@@ -86,24 +106,30 @@ class _Readiness:
         return await asyncio.shield(self._newest)
 
     async def _check_servers(self) -> Checks:
-        of_redis, of_postgres = await asyncio.gather(
+        checks = [
             self._run_check(self._of_redis, self._check_redis, ("redis", "worker")),
             self._run_check(self._of_postgres, self._check_postgres, ("postgres", "migrations")),
-        )
-        return of_redis | of_postgres
+        ]
+        if self._services.broker_url is not None:
+            checks.append(self._run_check(self._of_broker, self._check_broker, ("broker",)))
+        found: Checks = {}
+        for one in await asyncio.gather(*checks):
+            found |= one
+        return found
 
     async def _run_check(
-        self, pool: ThreadPoolExecutor, check: Callable[[], Checks], names: tuple[str, str]
+        self, pool: ThreadPoolExecutor, check: Callable[[], Checks], names: tuple[str, ...]
     ) -> Checks:
-        server, other = names
+        server, *others = names
+        unknown = dict.fromkeys(others, "unknown")
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 return await asyncio.get_running_loop().run_in_executor(pool, check)
         except TimeoutError:
-            return {server: f"no answer within {CHECK_TIMEOUT_S:g} s", other: "unknown"}
-        except (redis.RedisError, SQLAlchemyError) as error:
+            return {server: f"no answer within {CHECK_TIMEOUT_S:g} s"} | unknown
+        except (redis.RedisError, SQLAlchemyError, PipelineError) as error:
             logger.warning("not ready: %s", error)
-            return {server: "does not answer", other: "unknown"}
+            return {server: "does not answer"} | unknown
 
     def _check_redis(self) -> Checks:
         silent = measure_silence_s(self._client, self._services.keys).get("events")
@@ -112,6 +138,15 @@ class _Readiness:
         else:
             seen = OK
         return {"redis": OK, "worker": seen}
+
+    def _check_broker(self) -> Checks:
+        from pipeline.producer import rabbitmq
+
+        assert self._services.broker_url is not None
+        rabbitmq.queue_depth(
+            self._services.broker_url, queues_of(self._services.keys.prefix).events
+        )
+        return {"broker": OK}
 
     def _check_postgres(self) -> Checks:
         with self._services.engine.connect() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 
@@ -123,3 +124,56 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
     assert checks[which] != "ok"
     assert all(checks[one] == "ok" for one in others)
     assert "127.0.0.1" not in response.text
+
+
+def test_without_postgres_and_workers_it_collects_and_without_workers_it_reads(
+    own_servers: PrivateServers,
+) -> None:
+    assert own_servers.redis_url is not None
+    options = pipeline_options(Settings())
+    services = connect(options, own_servers.redis_url, "postgresql://127.0.0.1:1/none")
+    configure(ProducerSettings(redis_url=own_servers.redis_url))
+    dependencies = make_dependencies(services, own_servers.redis_url)
+    with served(dependencies) as origin:
+        collecting = httpx.get(f"{origin}/readyz?for=collecting")
+        reading = httpx.get(f"{origin}/readyz?for=reading")
+        everything = httpx.get(f"{origin}/readyz")
+    services.close()
+    dependencies.redis.close()
+
+    assert (collecting.status_code, collecting.json()["checks"]) == (200, {"redis": "ok"})
+    assert reading.status_code == everything.status_code == 503
+    assert reading.json()["checks"] == {
+        "redis": "ok",
+        "postgres": "does not answer",
+        "migrations": "unknown",
+    }
+
+
+def test_reading_needs_no_event_worker(api: Api) -> None:
+    assert api.stranger.get("/readyz?for=reading").status_code == 200
+    assert api.stranger.get("/readyz?for=collecting").status_code == 200
+    assert api.stranger.get("/readyz").status_code == 503
+
+
+def test_with_rabbitmq_away_nothing_is_collected(services: Services, redis_url: str) -> None:
+    url = "amqp://analytics@127.0.0.1:1//"
+    dependencies = make_dependencies(dataclasses.replace(services, broker_url=url), redis_url)
+    with served(dependencies) as origin:
+        collecting = httpx.get(f"{origin}/readyz?for=collecting")
+        reading = httpx.get(f"{origin}/readyz?for=reading")
+    dependencies.redis.close()
+
+    assert collecting.status_code == 503
+    checks = collecting.json()["checks"]
+    assert checks.keys() == {"redis", "broker"}
+    assert checks["broker"] != checks["redis"] == "ok"
+    assert reading.status_code == 200
+
+
+@pytest.mark.parametrize("purpose", ["", "writing", "Collecting"])
+def test_a_probe_for_something_else_is_named(api: Api, purpose: str) -> None:
+    response = api.stranger.get("/readyz", params={"for": purpose})
+
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == "for"
