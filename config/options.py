@@ -31,6 +31,7 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
         partitions_ahead_months=settings.partitions_ahead_months,
         events_retention_days=settings.events_retention_days,
         counters_retention_days=settings.counters_retention_days,
+        flush_interval_s=settings.flush_interval_s,
         appendfsync=settings.appendfsync,
         postgres_schema=settings.postgres_schema,
     )

@@ -54,6 +54,7 @@ class PipelineOptions:
     partitions_ahead_months: int
     events_retention_days: int
     counters_retention_days: int
+    flush_interval_s: float = 300.0
     appendfsync: str = "always"
     """What Redis must do with its append-only file."""
     postgres_schema: str | None = None

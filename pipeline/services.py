@@ -11,6 +11,7 @@ from typing import Any
 import redis
 from sqlalchemy import Engine
 
+from pipeline.contract import PRIORITY_SUFFIXES
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.errors import BatchesLeft, ServerUnavailable
@@ -23,6 +24,7 @@ from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import Store, newest_claim
 from pipeline.installation import queues_of
+from pipeline.lanes.status import find_warnings, read_lanes
 from pipeline.options import PipelineOptions
 from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
@@ -205,13 +207,33 @@ class Services:
         except ServerUnavailable as error:
             status["postgres"] = str(error)
         if self.broker_url is not None:
+            # What workers hold of its messages RabbitMQ shows in its own tools only.
+            status |= {"queue_depth": self.queue_depth(), "unacknowledged": None}
+        return status
+
+    def queue_depth(self) -> int:
+        """How many messages wait in the events queue."""
+        queue = queues_of(self.keys.prefix).events
+        if self.broker_url is not None:
             from pipeline.producer import rabbitmq
 
-            # What workers hold of its messages RabbitMQ shows in its own tools only.
-            queue = queues_of(self.keys.prefix).events
-            depth = rabbitmq.queue_depth(self.broker_url, queue)
-            status |= {"queue_depth": depth, "unacknowledged": None}
-        return status
+            return rabbitmq.queue_depth(self.broker_url, queue)
+        with report_errors(redis=self.redis):
+            return sum(int(self.redis.llen(queue + suffix)) for suffix in PRIORITY_SUFFIXES)
+
+    def status_of_lanes(self) -> dict[str, Any]:
+        """How many requests for flushes, archive runs and maintenance wait, since when, and how far
+        behind each is (`lanes`), with a line for what falls behind (`warnings`); JSON-ready."""
+        with report_errors(redis=self.redis):
+            queues = queues_of(self.keys.prefix)
+            names = [] if self.broker_url else [queues.flush, queues.maintenance]
+            lists = [name + suffix for name in names for suffix in PRIORITY_SUFFIXES]
+            lanes = read_lanes(self.redis, self.keys, lists)
+            lanes["flush"]["behind_s"] = self.claims.oldest_pending_s()
+            lanes["archive"]["behind_s"] = self.event_log.read_status()["oldest_s"]
+            lanes["maintenance"]["behind_s"] = None
+        warnings = find_warnings(lanes, self.options.flush_interval_s)
+        return {"lanes": lanes, "warnings": warnings}
 
     def _status(self) -> dict[str, Any]:
         now = read_status(self.redis, self.keys)
@@ -223,6 +245,7 @@ class Services:
             "pending_counters": now.pending_counters,
             "oldest_pending_s": self.claims.oldest_pending_s(),
             "inflight_batches": now.inflight_batches,
+            **self.status_of_lanes(),
             "event_log": self.event_log.read_status(),
             "dead_letters": dead_letters.count_waiting(self.redis, self.keys),
             "books": now.books,

@@ -96,6 +96,13 @@ STATUS_METRICS = (
     _log("lag_entries", "lag", "entries that no consumer has got yet"),
     _log("oldest_seconds", "oldest_s", "age of the oldest entry not archived"),
 )
+LANE_METRICS = (
+    ("requests_waiting", "waiting", "requests for a run that wait, by lane"),
+    ("requests_waiting_seconds", "waiting_s", "how long the oldest of them has waited, by lane"),
+    ("run_seconds", "running_s", "how long the run under way takes so far, by lane; 0: none"),
+    ("behind_seconds", "behind_s", "how long counters or raw events have waited, by lane"),
+)
+WARNINGS = ("warnings", "lines of `analytics status` about what falls behind")
 UP = ("up", "1 when Redis and Postgres answer, else 0")
 CONSUMER_IDLE = ("event_log_consumer_idle_seconds", "how long a consumer of the log was idle")
 
@@ -125,7 +132,8 @@ class StatusCollector(Collector):
         )
         for one in status["event_log"]["consumers"]:
             idle.add_metric([str(one["partition"]), one["name"]], one["idle_s"])
-        return [*found, idle]
+        found.append(_family(*WARNINGS, len(status["warnings"])))
+        return [*found, *_families_of_lanes(status["lanes"]), idle]
 
 
 def make_registry(status: Callable[[], Status]) -> CollectorRegistry:
@@ -134,6 +142,15 @@ def make_registry(status: Callable[[], Status]) -> CollectorRegistry:
     found = CollectorRegistry(auto_describe=False)
     found.register(StatusCollector(status))
     return found
+
+
+def _families_of_lanes(lanes: Mapping[str, Status]) -> Iterable[Metric]:
+    for name, field, meaning in LANE_METRICS:
+        family = GaugeMetricFamily(PREFIX + name, meaning, labels=["lane"])
+        for lane, status in lanes.items():
+            if (value := status[field]) is not None or field == "running_s":
+                family.add_metric([lane], value or 0)
+        yield family
 
 
 def _family(name: str, meaning: str, value: float, metric_type: str = "gauge") -> Metric:

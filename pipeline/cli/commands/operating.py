@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from pipeline.cli.context import (
     ping_nodes,
 )
 from pipeline.cli.options import Json
-from pipeline.cli.output import print_json, print_table, say
+from pipeline.cli.output import print_json, print_table, say, warn
 from pipeline.errors import InvalidConfiguration
 
 _PING_TIMEOUT_S = 1.0
@@ -92,12 +92,14 @@ def status(as_json: Json = False) -> None:
     books = state.pop("books")
     log = state.pop("event_log")
     consumers = log.pop("consumers")
+    lanes, warnings = state.pop("lanes"), state.pop("warnings")
     by_type: dict[str, dict[str, int]] = books.pop("by_type", {})
     rows: list[tuple[str, object]] = [(_LABELS.get(name, name), state[name]) for name in state]
     rows.append(("Redis keeps what it acknowledges", doubt or "yes"))
     rows.append(("workers", ", ".join(workers) or "none answers"))
     rows.append(("beat", "answers" if len(answering) > len(workers) else "does not answer"))
     print_table("Status", ["what", "value"], rows)
+    _show_lanes(lanes)
     print_table(
         "Books", ["what", "number"], [(_LABELS.get(name, name), books[name]) for name in books]
     )
@@ -106,6 +108,19 @@ def status(as_json: Json = False) -> None:
         rows_of_consumers = [tuple(one.values()) for one in consumers]
         print_table("Its consumers", ["stream", "name", "entries", "idle s"], rows_of_consumers)
     _show_types(by_type, books["types"])
+    for line in warnings:
+        warn(line)
+
+
+def _show_lanes(lanes: dict[str, dict[str, Any]]) -> None:
+    """Who waits for a run, what runs, and how far behind it is."""
+    columns = ["lane", "requests waiting", "for s", "running for s", "last took s", "behind s"]
+    fields = ("waiting", "waiting_s", "running_s", "took_s", "behind_s")
+    rows = [
+        (name, *("-" if lane[field] is None else lane[field] for field in fields))
+        for name, lane in lanes.items()
+    ]
+    print_table("Flushes, archive, maintenance", columns, rows)
 
 
 def _show_types(by_type: dict[str, dict[str, int]], types: int) -> None:

@@ -27,6 +27,7 @@ from pipeline.web.api.routes.counts import create_count_routes
 from pipeline.web.api.routes.docs import create_docs_routes
 from pipeline.web.api.routes.events import create_event_route
 from pipeline.web.api.routes.live import create_live_route
+from pipeline.web.api.routes.status import create_status_route
 from pipeline.web.api.routes.users import create_erase_route, create_user_routes
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.dependencies import WebDependencies
@@ -85,6 +86,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_erase_route(threads, services),
         create_live_route(live, dependencies.access_keys),
         create_event_route(threads, services, secret),
+        create_status_route(threads, services),
     ]
 
 

@@ -160,6 +160,27 @@ class ForgottenAnswer(BaseModel):
     dead_letters: int = Field(ge=0, description="Dead letters of the user that were dropped")
 
 
+class LaneStatus(BaseModel):
+    """A lane: what asks for its runs, and how far behind they are."""
+
+    waiting: int | None = Field(ge=0, description="Requests that wait; null with RabbitMQ")
+    waiting_s: float = Field(ge=0, description="For how long the oldest of them has waited")
+    running_s: float | None = Field(ge=0, description="For how long a run is under way, if one is")
+    runs: int = Field(ge=0, description="Runs so far")
+    took_s: float = Field(ge=0, description="What the last run took")
+    behind_s: float | None = Field(
+        ge=0, description="For how long a counter or a raw event may have waited"
+    )
+
+
+class StatusAnswer(BaseModel):
+    """What waits, and what falls behind."""
+
+    events_waiting: int = Field(ge=0, description="Messages in the events queue")
+    lanes: dict[str, LaneStatus]
+    warnings: list[str] = Field(description="A line for what falls behind, with the remedy")
+
+
 def document_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that every route may answer, and those named, for OpenAPI."""
     meanings = {

@@ -15,7 +15,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.services import Services, connect
-from pipeline.upkeep.metrics import CONSUMER_IDLE, PREFIX, STATUS_METRICS, UP, make_registry
+from pipeline.upkeep.metrics import (
+    CONSUMER_IDLE,
+    LANE_METRICS,
+    PREFIX,
+    STATUS_METRICS,
+    UP,
+    WARNINGS,
+    make_registry,
+)
 from tests.conftest import MakeServices
 from tests.helpers.support import ROOT, count_events, environment_without_settings, event
 
@@ -35,7 +43,8 @@ def test_every_metric_is_told(services: Services) -> None:
     names = {
         f"{one.name}_total" if one.metric_type == "counter" else one.name for one in STATUS_METRICS
     }
-    assert scraped(services).keys() == {UP[0], *names}
+    names |= {UP[0], WARNINGS[0], *(name for name, *_ in LANE_METRICS)}
+    assert scraped(services).keys() == names
 
 
 def test_a_metric_shows_what_happened(make_services: MakeServices) -> None:

@@ -32,8 +32,11 @@ ROUTES = [
     ("GET", "/api/users/u1/counts"),
     ("GET", "/api/properties/path/x/counts?event_type=page_view"),
     ("GET", "/api/events"),
+    ("GET", "/api/status"),
 ]
-TABLES = [path for method, path in ROUTES if method == "GET" and "live" not in path]
+NO_TABLES = ("/api/stats/live", "/api/status")
+READ_ONE = {"redis": ("/api/stats/top", "/api/events"), "postgres": ("/api/status",)}
+TABLES = [path for method, path in ROUTES if method == "GET" and not path.startswith(NO_TABLES)]
 
 
 def error(response: httpx.Response) -> dict[str, str]:

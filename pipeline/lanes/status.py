@@ -1,0 +1,113 @@
+"""What the lanes show: how many requests wait and since when, what runs, and a line for what falls
+behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import redis
+
+from pipeline.lanes.lanes import LANE_TASKS
+from pipeline.redis.keys import Keys
+
+BEHIND_S = 120
+"""A lane that is further behind than its interval and this is falling behind."""
+ARCHIVE_INTERVAL_S = 60
+_LONG_RUN_S = 900
+_LOOKED_AT = 1_000
+_REMEDIES = {
+    "flush": "see whether a flush worker runs (`analytics worker flush`) and Postgres is fast "
+    "enough",
+    "archive": "see whether a flush worker runs (`analytics worker flush`) and Postgres is fast "
+    "enough; past ANALYTICS_EVENT_LOG_MAX_BYTES events are counted and not logged",
+    "maintenance": "see whether a flush worker runs (`analytics worker flush`)",
+}
+
+Status = dict[str, Any]
+
+
+def read_lanes(client: redis.Redis, keys: Keys, lists: Sequence[str]) -> dict[str, Status]:
+    """The lanes by name, JSON-ready: `waiting` requests, and for how long (`waiting_s`); for how
+    long a run is under way (`running_s`, else None); how many `runs` there were and how long the
+    last one took.
+
+    `lists` are those of the queues in Redis; without them `waiting` is None. Raises
+    redis.RedisError.
+    """
+    pipeline = client.pipeline(transaction=False)
+    pipeline.time()
+    pipeline.hgetall(keys.requests)
+    for lane in LANE_TASKS:
+        pipeline.hget(keys.lane(lane), "began_ms")
+    for name in lists:
+        pipeline.lrange(name, 0, _LOOKED_AT - 1)
+    (now_s, now_us), requests, *rest = pipeline.execute()
+    now_ms = now_s * 1000 + now_us // 1000
+    texts = [text for found in rest[len(LANE_TASKS) :] for text in found] if lists else None
+    return {
+        lane: _read_lane(tasks, _Requests(requests, now_ms), began_ms, texts)
+        for (lane, tasks), began_ms in zip(LANE_TASKS.items(), rest, strict=False)
+    }
+
+
+class _Requests:
+    """What is noted of the requests, and how long ago."""
+
+    def __init__(self, requests: Any, now_ms: int) -> None:
+        self._requests = cast("dict[bytes, bytes]", requests)
+        self._now_ms = now_ms
+
+    def number(self, task: str, field: str) -> int:
+        """A field of a task; 0 where nothing is noted. Of `wanted` the time alone."""
+        return int(self._requests.get(f"{task}:{field}".encode(), b"0").split()[0])
+
+    def age_s(self, since_ms: int) -> float:
+        """How long ago that was, in seconds."""
+        return round(max(0, self._now_ms - since_ms) / 1000, 1)
+
+    def waits_since_ms(self, task: str, waiting: int | None) -> int:
+        """Since when the oldest request waits, as far as it is known; 0 where none does."""
+        if wanted_ms := self.number(task, "wanted"):
+            return wanted_ms
+        is_asked = self.number(task, "asked") > self.number(task, "began")
+        return self.number(task, "asked_ms") if is_asked and waiting != 0 else 0
+
+
+def _read_lane(
+    tasks: Sequence[str], requests: _Requests, began_ms: bytes | None, texts: list[bytes] | None
+) -> Status:
+    waiting: dict[str, int | None] = {
+        task: None if texts is None else sum(task.encode() in text for text in texts)
+        for task in tasks
+    }
+    since_ms = [requests.waits_since_ms(task, number) for task, number in waiting.items()]
+    oldest_ms = min(filter(None, since_ms), default=0)
+    took_ms = [requests.number(task, "took_ms") for task in tasks]
+    return {
+        "waiting": None if texts is None else sum(number or 0 for number in waiting.values()),
+        "waiting_s": requests.age_s(oldest_ms) if oldest_ms else 0.0,
+        "running_s": None if began_ms is None else requests.age_s(int(began_ms)),
+        "runs": sum(requests.number(task, "runs") for task in tasks),
+        "took_s": max(took_ms) / 1000,
+    }
+
+
+def find_warnings(lanes: Mapping[str, Status], flush_interval_s: float) -> list[str]:
+    """A line for each lane that falls behind, with the remedy."""
+    intervals_s = {"flush": flush_interval_s, "archive": float(ARCHIVE_INTERVAL_S)}
+    return [
+        f"{lane} {what}: {_REMEDIES[lane]}"
+        for lane, status in lanes.items()
+        for what in _find_faults(status, intervals_s.get(lane))
+    ]
+
+
+def _find_faults(status: Status, interval_s: float | None) -> Iterator[str]:
+    behind_s, running_s = status.get("behind_s"), status["running_s"]
+    if interval_s is not None and behind_s is not None and behind_s > interval_s + BEHIND_S:
+        yield f"is {behind_s:.0f} s behind"
+    if running_s is None and status["waiting_s"] > BEHIND_S:
+        yield f"was asked for {status['waiting_s']:.0f} s ago and has not begun"
+    if running_s is not None and running_s > _LONG_RUN_S:
+        yield f"has been running for {running_s:.0f} s"

@@ -1,0 +1,89 @@
+"""What is shown of requests that wait, of runs, and of what falls behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, FLUSH_QUEUE
+from pipeline.lanes.lanes import Lanes
+from pipeline.lanes.status import find_warnings
+from pipeline.services import Services
+from pipeline.upkeep.metrics import make_registry
+from tests.helpers.support import count_events, event
+
+
+def lanes_of(services: Services) -> dict[str, Any]:
+    found: dict[str, Any] = services.status()["lanes"]
+    return found
+
+
+def test_nothing_waits_at_first(services: Services) -> None:
+    assert services.status_of_lanes()["warnings"] == []
+    assert {lane["waiting"] for lane in lanes_of(services).values()} == {0}
+    assert {lane["running_s"] for lane in lanes_of(services).values()} == {None}
+
+
+def test_requests_that_wait_are_shown_by_lane(services: Services, redis_url: str) -> None:
+    with Celery(broker=redis_url) as stock:
+        for task in (FLUSH_COUNTERS, FLUSH_COUNTERS, ARCHIVE_EVENTS):
+            stock.send_task(task, queue=FLUSH_QUEUE)
+    found = lanes_of(services)
+    assert [found[lane]["waiting"] for lane in ("flush", "archive", "maintenance")] == [2, 1, 0]
+
+
+def test_a_run_and_what_it_is_behind_are_shown(services: Services) -> None:
+    count_events(services, event())
+    services.redis.hincrby(services.keys.totals, "pending_since_s", -1_000)
+    lanes = Lanes(services.redis, services.keys)
+    run = lanes.begin(FLUSH_COUNTERS, "a")
+    assert run
+    lanes.begin(FLUSH_COUNTERS, "b")
+    found = services.status_of_lanes()
+    flush = found["lanes"]["flush"]
+    assert flush["running_s"] is not None
+    assert flush["behind_s"] >= 1_000
+    assert flush["runs"] == 1
+    assert [line.split(":")[0] for line in found["warnings"]] == [
+        f"flush is {flush['behind_s']:.0f} s behind"
+    ]
+    lanes.end(run, is_done=True)
+    services.flush()
+    assert services.status_of_lanes()["warnings"] == []
+
+
+STATUS: dict[str, Any] = {
+    "waiting": 1,
+    "waiting_s": 0.0,
+    "running_s": None,
+    "runs": 0,
+    "took_s": 0.0,
+    "behind_s": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("lane", "fields", "said"),
+    [
+        ("flush", {"behind_s": 419}, None),
+        ("flush", {"behind_s": 421}, "flush is 421 s behind"),
+        ("archive", {"behind_s": 206}, "archive is 206 s behind"),
+        ("archive", {"waiting_s": 130.0}, "archive was asked for 130 s ago and has not begun"),
+        ("archive", {"waiting_s": 130.0, "running_s": 131.0}, None),
+        ("maintenance", {"running_s": 1_000.0}, "maintenance has been running for 1000 s"),
+    ],
+)
+def test_a_line_says_what_falls_behind(lane: str, fields: Any, said: str | None) -> None:
+    found = find_warnings({lane: STATUS | fields}, 300)
+    assert [line.split(":")[0] for line in found] == ([] if said is None else [said])
+
+
+def test_metrics_have_the_lanes(services: Services) -> None:
+    registry = make_registry(services.status)
+    for lane in ("flush", "archive", "maintenance"):
+        assert registry.get_sample_value("analytics_requests_waiting", {"lane": lane}) == 0
+        assert registry.get_sample_value("analytics_run_seconds", {"lane": lane}) == 0
+    assert registry.get_sample_value("analytics_behind_seconds", {"lane": "archive"}) == 0
+    assert registry.get_sample_value("analytics_warnings") == 0
