@@ -25,7 +25,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipeline.errors import PipelineError
-from pipeline.installation import queues_of
 from pipeline.postgres import fitness
 from pipeline.services import Services
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, measure_silence_s
@@ -140,12 +139,7 @@ class _Readiness:
         return {"redis": OK, "worker": seen}
 
     def _check_broker(self) -> Checks:
-        from pipeline.producer import rabbitmq
-
-        assert self._services.broker_url is not None
-        rabbitmq.queue_depth(
-            self._services.broker_url, queues_of(self._services.keys.prefix).events
-        )
+        self._services.queue_depth()
         return {"broker": OK}
 
     def _check_postgres(self) -> Checks:
