@@ -11,7 +11,7 @@ import typer
 from config.description import name_variable
 from config.settings import Settings
 from pipeline.cli.app import app
-from pipeline.upkeep.metrics import PREFIX, STATUS_METRICS, UP
+from pipeline.upkeep.metrics import LANE_METRICS, PREFIX, STATUS_METRICS, UP, WARNINGS
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "SECURITY.md"])
@@ -42,7 +42,8 @@ def test_a_page_names_settings_that_exist(page: Path) -> None:
 
 
 def test_a_page_names_metrics_that_exist(page: Path) -> None:
-    known = {UP[0], *(one.name for one in STATUS_METRICS)}
+    known = {UP[0], WARNINGS[0], *(one.name for one in STATUS_METRICS)}
+    known |= {name for name, *_ in LANE_METRICS}
     known |= {f"{one.name}_total" for one in STATUS_METRICS}
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(rf"`{PREFIX}([a-z_]+)`", text))
