@@ -65,7 +65,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def site() -> Iterator[Site]:
     with Site().serving() as site:
-        site.directories = {"/lib/": install_for_node() / "node_modules", "/": HERE / "browser"}
+        site.directories["/lib/"] = install_for_node() / "node_modules"
+        site.directories["/pages/"] = HERE / "browser"
         yield site
 
 
@@ -104,7 +105,7 @@ def test_every_event_of_libraries_that_send_again_counts_once_through_an_outage(
         way.lose_the_answer_to(b"POST /")
         page, collector = SENDING_AGAIN[sent.library], f"http://127.0.0.1:{way.port}"
         query = {"name": sent.library, "collector": collector, "key": key}
-        pages.append(load(browser, f"{site.origin}/{page}", **query))
+        pages.append(load(browser, f"{site.origin}/pages/{page}", **query))
         long_ago_ms = LONG_AGO.timestamp() * 1000
         pages[-1].evaluate(SEND, [sent.library, ORDERS, EVERY_MS, long_ago_ms, PROPERTIES])
 
@@ -139,7 +140,7 @@ def test_every_event_of_libraries_that_send_once_is_counted(
 ) -> None:
     for library, page in SENDING_ONCE.items():
         query = {"name": library, "collector": web.origin, "key": key}
-        visited = load(browser, f"{site.origin}/{page}", **query)
+        visited = load(browser, f"{site.origin}/pages/{page}", **query)
         visited.evaluate(SEND_AT_ONCE, [library, AT_ONCE, PROPERTIES])
         visited.close()
         visited.context.close()
@@ -152,7 +153,7 @@ def test_every_event_of_libraries_that_send_once_is_counted(
     events = [event for found in read_events(services).values() for event in found]
     for library, page in SENDING_ONCE.items():
         with subtests.test("is counted", library=library):
-            check_at_once(library, f"/{page.partition('?')[0]}", events)
+            check_at_once(library, f"/pages/{page.partition('?')[0]}", events)
 
 
 def check_at_once(library: str, path: str, events: list[Event]) -> None:

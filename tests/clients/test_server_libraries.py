@@ -28,7 +28,8 @@ OF_SEGMENT = {
     "rudder-sdk-node": Sender(_ON_NODE, ("@rudderstack/rudder-sdk-node",)),
 }
 OF_POSTHOG = {
-    "posthog": Sender("python/posthog_client.py", (), "posthog.lock"),
+    "posthog": Sender("python/posthog_client.py", ("v0",), "posthog.lock"),
+    "posthog-v1": Sender("python/posthog_client.py", ("v1",), "posthog.lock"),
     "posthog-node": Sender("node/posthog.mjs"),
 }
 LIBRARIES = OF_SEGMENT | OF_POSTHOG

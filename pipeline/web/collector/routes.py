@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -129,7 +130,9 @@ def _create_posthog_formats() -> dict[str, EventFormat]:
         error_content=_posthog_error_content,
     )
     paths = ("/batch", "/capture", "/e", "/i/v0/e", "/i/v0/ai/batch")
-    return dict.fromkeys(paths, events)
+    # There each event may have a result of its own; without one it is taken.
+    newer = replace(events, body=b'{"results":{}}')
+    return dict.fromkeys(paths, events) | {"/i/v1/analytics/events": newer}
 
 
 def _segment_error_content(refused: RequestRefused) -> object:

@@ -1,5 +1,5 @@
 """Sends events with PostHog's library for Python, as an application does:
-`python posthog_client.py ORIGIN WRITE_KEY NAME NUMBER LONG_AGO`."""
+`python posthog_client.py CAPTURE_MODE ORIGIN WRITE_KEY NAME NUMBER LONG_AGO`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from posthog import Posthog
 def main() -> None:
     """Send so many events, each fifth of them of long ago and each second with an id of its own;
     then one of each other kind."""
-    origin, write_key, name, number, long_ago = sys.argv[1:]
+    capture_mode, origin, write_key, name, number, long_ago = sys.argv[1:]
     began = datetime.fromisoformat(long_ago)
     failed: list[str] = []
     client = Posthog(
         write_key,
         host=origin,
+        capture_mode=capture_mode,
         gzip=True,
         flush_at=10,
         flush_interval=0.1,

@@ -115,6 +115,19 @@ def event_source(web: WebServer) -> str:
     return web.key.split("_")[1]
 
 
+def test_posthogs_newer_batch_has_its_key_in_the_head_and_an_answer_for_each_event(
+    web: WebServer, client: redis.Redis
+) -> None:
+    event = {"event": "sale", "distinct_id": "u1", "uuid": "i1", "options": {}, "properties": {}}
+    body = {"batch": [event], "created_at": "2025-03-14T15:09:26+00:00"}
+    headers = {"Authorization": f"Bearer {web.key}"}
+    path = "/i/v1/analytics/events"
+    answer = web.send("POST", path, json.dumps(body).encode(), headers)
+    assert (answer.status, answer.json) == (200, {"results": {}})
+    [counted] = events(client)
+    assert (counted["user_id"], counted["event_id"]) == ("u1", "i1")
+
+
 @pytest.mark.parametrize("path", ["/batch", "/capture/", "/e/", "/i/v0/e/", "/i/v0/ai/batch/"])
 @pytest.mark.parametrize("alone", [True, False])
 def test_posthogs_events_come_alone_or_in_a_batch_by_every_path(

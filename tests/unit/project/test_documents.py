@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -35,3 +36,21 @@ def test_the_makefile_has_the_targets_that_the_readme_calls() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets
+
+
+def test_the_page_of_client_libraries_names_the_versions_that_the_tests_run() -> None:
+    page = (ROOT / "docs" / "client-libraries.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `.*", page, re.MULTILINE)
+    for name, version in find_tested_libraries().items():
+        assert any(f"`{name}`" in row and version in row for row in rows), (name, version)
+
+
+def find_tested_libraries() -> dict[str, str]:
+    """Each library that tests/clients sends with, and its version."""
+    clients = ROOT / "tests" / "clients"
+    found: dict[str, str] = json.loads((clients / "node/package.json").read_text())["dependencies"]
+    locks = [ROOT / "requirements.lock", *clients.glob("python/*.lock")]
+    names = "segment-analytics-python|analytics-python|rudder-sdk-python|posthog"
+    for lock in locks:
+        found |= dict(re.findall(rf"^({names})==(\S+)", lock.read_text(), re.MULTILINE))
+    return found
