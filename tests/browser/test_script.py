@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import BrowserContext, Playwright
+from playwright.sync_api import BrowserContext, Page, Playwright
 
 from pipeline.services import Services
 from tests.browser.site import PERSON, Site, counts, give_key, need_chromium, wait_until_taken
@@ -131,6 +132,70 @@ def test_a_page_that_comes_back_from_the_browsers_cache_is_viewed_again(
     eventually(lambda: counts(services) == {"page_view": 3, "time_on_page": 3}, 20)
     wait_until_consumed(services)
     assert counts(services) == {"page_view": 3, "time_on_page": 3}
+
+
+# Ways in which the script comes into a page
+
+WITH_KEY_IN_ADDRESS = {
+    "an element": '<script defer src="{script}?ver=6.5&key={key}#x"></script>',
+    "a tag manager": """<script>
+      const tag = document.createElement("script");
+      tag.async = true;
+      tag.src = "{script}?key={key}";
+      document.head.appendChild(tag);
+    </script>""",
+    "a module": '<script type="module" src="{script}?key={key}"></script>',
+    "text that an optimiser moved": """<script src="data:,x" data-src="{script}?key={key}"></script>
+    <script src="{script}?key={key}" type="text/delayed"></script>
+    <script type="module">
+      eval(await (await fetch(document.scripts[1].src)).text());
+    </script>""",
+    "a bundle": """<script type="module">
+      window.analytics = [["load", "{key}", new URL("{script}").origin]];
+      eval(await (await fetch("{script}")).text());
+    </script>""",
+}
+
+
+@pytest.mark.parametrize("element", WITH_KEY_IN_ADDRESS.values(), ids=WITH_KEY_IN_ADDRESS)
+def test_the_script_counts_however_it_comes_into_the_page(
+    web: WebProcess,
+    site: Site,
+    context: BrowserContext,
+    once_each: Callable[..., None],
+    element: str,
+) -> None:
+    line = next(line for line in site.html.splitlines() if line.startswith("<script"))
+    script, key = line.split('"')[1::2]
+    site.html = site.html.replace(line, element.replace("{script}", script).replace("{key}", key))
+    page = context.new_page()
+    page.goto(site.origin)
+    wait_until_taken_first(page)
+    page.click("button")
+    page.close()
+
+    once_each(page_view=1, time_on_page=1, add_to_cart=1)
+
+
+def wait_until_taken_first(page: Page) -> None:
+    """Wait until the script runs and the collector has taken the page view."""
+    page.wait_for_function("Boolean(window.analytics && window.analytics.track)")
+    wait_until_taken(page)
+
+
+def test_a_script_without_a_key_says_so_and_does_nothing(
+    web: WebProcess, site: Site, context: BrowserContext, once_each: Callable[..., None]
+) -> None:
+    site.html = re.sub(r' data-key="[^"]+"', "", site.html)
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"{site.origin}/?key=wk_1_2")
+    page.click("button")
+    page.close()
+
+    assert any("?key=wk_…" in text for text in said)
+    once_each()
 
 
 # What a page and its visitor may forbid

@@ -1,5 +1,9 @@
 // <script defer src="https://HOST/analytics.js" data-key="wk_…"></script>
 //
+// or, for tag managers that drop attributes, src="https://HOST/analytics.js?key=wk_…"; or, where the
+// script is put into a page without an element of its own, before it
+// window.analytics = [["load", "wk_…", "https://HOST"]].
+//
 // Counts page views, time on page and clicks on elements with data-track; analytics.track(name,
 // properties) counts anything else. No cookies and no identity: identify(userId) lasts as long as
 // the page. What the collector has not taken yet waits in localStorage, under an id by which it
@@ -22,14 +26,27 @@
   const PATIENCE = 15e3;
   const LONGEST_PAUSE = 3e5;
 
-  const script = document.currentScript;
-  const key = script && script.dataset.key;
   // Calls made before this script was there: [["track", "signup"], …].
   const early = window.analytics;
   const warn = (...about) => console.warn("analytics.js:", ...about);
-  if (!key) return warn("its script element needs data-key");
   if (early && early.track) return warn("included twice");
-  const url = new URL("v1/batch", script.src).href;
+  // Key and host are those of a call, of the element that runs, which is not known of a module or
+  // where an optimiser has moved the script, or of an element that looks like it.
+  const keyed = 'script[data-key^="wk_"],script[src*="key=wk_"]';
+  const { key, host } =
+    [
+      ...(Array.isArray(early) ? early : [])
+        .filter(([name]) => name == "load")
+        .map(([, key, host]) => ({ key, host })),
+      ...[document.currentScript, ...document.querySelectorAll(keyed)]
+        .filter(Boolean)
+        .map(({ dataset, src }) => ({
+          key: dataset.key || (src && new URL(src).searchParams.get("key")),
+          host: src,
+        })),
+    ].find((one) => one.key && one.host) || {};
+  if (!key) return warn("its script element needs data-key, or ?key=wk_… in its address");
+  const url = new URL("v1/batch", host).href;
   // One item an event, so that tabs cannot overwrite each other's.
   const prefix = `analytics ${url} `;
   const unwanted =
@@ -228,6 +245,7 @@
     identify: (id) => {
       user = id == null ? undefined : String(id);
     },
+    load() {},
     push: ([name, ...given]) => analytics[name](...given),
   });
   if (unwanted) stored().forEach((name) => storage((items) => items.removeItem(name)));
