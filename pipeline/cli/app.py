@@ -32,6 +32,7 @@ from pipeline.cli.errors import explain
 from pipeline.cli.output import warn
 from pipeline.errors import NotCompared
 from pipeline.server_errors import FAILED_STATUS, find_exit_status
+from pipeline.system import rooms
 
 NOT_COMPARED = 4
 FAULT = 70
@@ -93,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the `analytics` command and exit."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        rooms.use_rooms()
+        rooms.check_package()
         code = typer.main.get_command(app).main(
             _move_data_dir_first(given), prog_name="analytics", standalone_mode=False
         )

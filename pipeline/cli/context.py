@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import server_addresses
-from pipeline.errors import InvalidConfiguration, ServerUnavailable
+from pipeline.cli.output import warn
+from pipeline.errors import ServerUnavailable
+from pipeline.system import rooms
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -27,7 +28,7 @@ def use_data_dir(directory: Path) -> None:
 
 def load_settings() -> Settings:
     """The settings of the environment. Raises `InvalidConfiguration`."""
-    _check_ours("config")
+    rooms.check_room("config")
     from config import settings
 
     return settings.load()
@@ -69,7 +70,9 @@ def find_broker_url(settings: Settings) -> str | None:
 def load_celery_app() -> Any:
     """The Celery app with our tasks, for workers and for control commands."""
     find_redis_url(load_settings())
-    _check_ours("tasks")
+    rooms.check_room("tasks")
+    if (overwritten := rooms.warn_of_overwritten()) is not None:
+        warn(overwritten)
     from tasks.app import app
 
     return app
@@ -155,15 +158,3 @@ def _check_private_servers_run(data_dir: Path) -> None:
         ) from None
     except PermissionError:
         pass  # it runs, as another user
-
-
-def _check_ours(package: str) -> None:
-    """Applications have packages of these names too, and one on PYTHONPATH would be found first."""
-    found = importlib.util.find_spec(package)
-    ours = Path(__file__).parents[2] / package / "__init__.py"
-    if found is None or found.origin is None or Path(found.origin).resolve() != ours.resolve():
-        where = found.origin if found is not None else "nowhere"
-        raise InvalidConfiguration(
-            f"the package `{package}` of this project is hidden by another (found: {where}); "
-            "take its directory off PYTHONPATH, or start `analytics` from another directory"
-        )

@@ -18,6 +18,7 @@ from pipeline.errors import InvalidConfiguration
 from pipeline.producer.app import configure
 from pipeline.redis.client import redis_client
 from pipeline.services import connect
+from pipeline.system.rooms import use_rooms
 from pipeline.web.app import create_app
 from pipeline.web.dependencies import WebDependencies, WebOptions
 from pipeline.web.server.adoption import AdoptingApplication
@@ -66,6 +67,7 @@ def create_dependencies(settings: Settings, redis_url: str, postgres_url: str) -
 
 def app() -> AdoptingApplication:
     """The application for the settings of the environment, for `uvicorn --factory`."""
+    use_rooms()
     from config import settings
 
     loaded = settings.load()

@@ -248,7 +248,9 @@ def test_the_image_is_built_from_files_that_are_let_into_the_build() -> None:
         for line in (ROOT / ".dockerignore").read_text().splitlines()
         if line.startswith("!")
     }
-    assert let_in == {"pyproject.toml", "requirements.lock", "config", "pipeline", "tasks"}
+    assert let_in == {
+        *("pyproject.toml", "setup.py", "requirements.lock", "config", "pipeline", "tasks")
+    }
     assert all((ROOT / name).exists() for name in let_in)
 
 
