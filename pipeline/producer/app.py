@@ -102,8 +102,9 @@ def envelope(task: str, pid: int) -> Envelope:
 
 
 @cache
-def idle_publishers() -> deque[Publisher]:
-    """The publishers that no thread uses now: take one and put it back."""
+def idle_publishers(_pid: int) -> deque[Publisher]:
+    """The publishers that no thread of this process uses now: take one and put it back. A server
+    that forks in C, as uWSGI does, runs no hooks: the pid keeps its workers apart."""
     return deque()
 
 

@@ -124,14 +124,15 @@ class _CheckedTask(Task):
     ) -> AsyncResult:
         """Publish to Redis under the next number of a producer id that no other thread uses."""
         task_id = str(task_id or uuid4())
-        idle = idle_publishers()
+        pid = os.getpid()
+        idle = idle_publishers(pid)
         try:
             publisher = idle.pop()
         except IndexError:
             publisher = new_publisher()
         number = publisher.last_number = publisher.last_number + 1
         tag = f"{publisher.tag_prefix}{number}"
-        message = envelope(self.name, os.getpid()).message(task_id, tag, args, kwargs, repr(args))
+        message = envelope(self.name, pid).message(task_id, tag, args, kwargs, repr(args))
         timeout_s = current_settings().publish_timeout_s if retry else 0.0
         publisher.send(message, events, timeout_s, number)
         # Not reached when the publish is unconfirmed: its number must stay the publisher's last.

@@ -38,9 +38,8 @@ class AsyncTracker:
         """Put an event into the buffer, as `Tracker.track`."""
         event = encode_event(event_type, user_id, properties, timestamp, event_id)
         buffer = self._background.buffer
-        if not buffer.has_sender and self._background.withhold(event):
-            return
-        if not buffer.put_at_once(event):
+        if not (buffer.put_at_once(event) or self._background.withhold(event)):
+            self._background.start()
             await _wait_until(buffer, lambda: buffer.put_at_once(event))
 
     async def flush(self, timeout_s: float | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,11 @@ from pipeline.producer.tracking.buffer import Buffer, Limits
 
 _PAUSE_S = 0.1
 """Between two tries of a message that could not be sent."""
+
+_EVENTLET = (
+    "eventlet has patched this process after redis was imported, which then cannot connect: call "
+    "eventlet.monkey_patch() before anything else is imported"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +54,12 @@ class BackgroundSender:
         process_hooks.add(self)
 
     def _begin(self) -> None:
-        self.buffer = Buffer(self._limits, self._start, self._drops, self._on_drop)
+        self.buffer = Buffer(self._limits, self._drops, self._on_drop)
         self._seat = threading.Lock()
         self._seated = 0  # the thread that holds it
         self._sender: Sender | None = None
         self._give_up_at_s = 0.0
+        self._is_at_end = False
 
     def begin_in_child(self) -> None:
         """Begin with an empty buffer in a forked child, closed if this was: what the parent's holds
@@ -63,11 +70,52 @@ class BackgroundSender:
 
     def withhold(self, event: bytes) -> bool:
         """Whether sending is turned off and the buffer is open; the event is then recorded or
-        dropped here, and no thread needed. Asked while there is none."""
-        if current_settings().enabled or self.buffer.is_closed:
+        dropped here, and no thread needed."""
+        if current_settings().enabled or (self.buffer.is_closed and not self._is_at_end):
             return False
         withheld.put([Event.from_wire(msgspec.json.decode(event), now=datetime.now(UTC))])
         return True
+
+    def put(self, event: bytes) -> None:
+        """Put in an event that the buffer does not take at once; waits for room.
+
+        Raises RuntimeError after `close`, and the errors of `start`.
+        """
+        if self.withhold(event):
+            return
+        if self._is_at_end and threading.current_thread() is threading.main_thread():
+            self.buffer.put_late(event)
+            self.close(TRY_S)
+            return
+        self.start()
+        self.buffer.put(event)
+
+    def start(self) -> None:
+        """Have a thread send, where none does yet.
+
+        Raises RuntimeError after `close`, and `InvalidConfiguration` where nothing can be sent with
+        these settings, and so in the thread that tracks the first event.
+        """
+        if self.buffer.has_old_locks():
+            if "eventlet" in sys.modules:
+                logger.warning(_EVENTLET)
+            self._seat = threading.Lock()
+            self.buffer.make_locks()
+        with self.buffer.lock:
+            self.buffer.check_open()
+            if not self.buffer.has_sender:
+                self._open_sender()
+                threading.Thread(target=self._run, name="analytics-tracker", daemon=True).start()
+                self.buffer.has_sender = True
+                process_hooks.close_with_process()
+
+    def flush(self, timeout_s: float | None) -> None:
+        """Wait until all that was put in before is accepted: see `Tracker.flush`."""
+        buffer = self.buffer
+        with buffer.lock:
+            target = buffer.hurry()
+            buffer.wait_until(lambda: self.is_settled(target), timeout_s)
+            buffer.check_removed(target)
 
     def is_settled(self, target: int) -> bool:
         """Whether so many events have left the buffer, or no thread will send more."""
@@ -89,19 +137,17 @@ class BackgroundSender:
             buffer.wait_until(lambda: not self._is_sent_elsewhere(), timeout_s + TRY_S)
             buffer.check_removed(buffer.removed + buffer.waiting())
 
+    def close_at_end(self, timeout_s: float) -> None:
+        """Close with the process. What its main thread tracks after that, as functions of `atexit`
+        may, is sent at once. Raises `EventsNotAccepted`."""
+        is_first = not self.buffer.is_closed
+        try:
+            self.close(timeout_s)
+        finally:
+            self._is_at_end = self._is_at_end or is_first
+
     def _is_sent_elsewhere(self) -> bool:
         return self._seat.locked() and self._seated != threading.get_ident()
-
-    def _start(self) -> None:
-        """Start the thread. The buffer's lock is held.
-
-        Raises `InvalidConfiguration` where nothing can be sent with these settings, and so in the
-        thread that tracks the first event.
-        """
-        self._open_sender()
-        threading.Thread(target=self._run, name="analytics-tracker", daemon=True).start()
-        self.buffer.has_sender = True
-        process_hooks.close_with_child()
 
     def _open_sender(self) -> Sender:
         """Kept after a close that gave up, since it knows the number of the message it tried."""
@@ -117,12 +163,14 @@ class BackgroundSender:
     def _send_all(self) -> None:
         """Send until the buffer is closed, and all is sent or the time is up."""
         self._seated = threading.get_ident()
-        buffer = self.buffer
+        buffer, seat = self.buffer, self._seat
         is_away = False
         try:
             sender = self._open_sender()
             while not self._may_end(sender):
                 message = buffer.next_message(sender.due_in_s())
+                if self.buffer is not buffer:
+                    return  # a thread of gevent or eventlet, which goes on in a forked child
                 if not message:
                     sender.send_spooled()
                     continue
@@ -145,7 +193,7 @@ class BackgroundSender:
         finally:
             with buffer.lock:
                 buffer.has_sender = False
-                self._seat.release()
+                seat.release()
                 buffer.notify_progress()
 
     def _may_end(self, sender: Sender) -> bool:

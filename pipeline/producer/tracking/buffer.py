@@ -52,16 +52,12 @@ class Buffer:
     def __init__(
         self,
         limits: Limits,
-        start: Callable[[], None],
         drops: bool = False,
         on_drop: Callable[[int], None] | None = None,
     ) -> None:
-        """`start` is called before an event is put in while `has_sender` is not set; its error is
-        raised, and the event not put in. `drops`: what finds no room is dropped, and `on_drop` is
-        called with the number of events."""
-        self.lock = threading.RLock()
-        self.progress = threading.Condition(self.lock)
-        """Events have left the buffer, or it was closed."""
+        """`drops`: what finds no room is dropped, and `on_drop` is called with the number of
+        events."""
+        self.make_locks()
         self.has_sender = False
         """Whether a thread takes messages out."""
         self.is_closed = False
@@ -70,25 +66,38 @@ class Buffer:
         """Events that left the buffer, ever: accepted, or written to the spool."""
         self.wakes: dict[Callable[[], None], None] = {}
         """Called at the next progress."""
-        self._limits, self._start = limits, start
+        self._limits = limits
         self._drops, self._on_drop = drops, on_drop
-        self._work = threading.Condition(self.lock)  # for the thread that takes messages out
         self._events: deque[bytes] = deque()
         self._message: list[bytes] = []  # the oldest events, which are being sent
         self._bytes = 0  # of both
         self._hurry_up_to = 0  # how many events are to leave without waiting for others
         self._wake_at = 0  # how many events wake the thread
 
-    def put_at_once(self, event: bytes) -> bool:
-        """Put it in, or drop it where that was chosen; False when it has to wait for room.
+    def make_locks(self) -> None:
+        """Make the locks, or make them anew while no thread uses the buffer."""
+        self._locks_are_of = threading.Lock
+        self.lock = threading.RLock()
+        self.progress = threading.Condition(self.lock)
+        """Events have left the buffer, or it was closed."""
+        self._work = threading.Condition(self.lock)  # for the thread that takes messages out
 
-        Raises RuntimeError after `close`.
+    def has_old_locks(self) -> bool:
+        """Whether gevent or eventlet has replaced what `threading` has since the locks were made:
+        a thread of theirs that waits for one stops all others."""
+        return self._locks_are_of is not threading.Lock
+
+    def put_at_once(self, event: bytes) -> bool:
+        """Put it in, or drop it where that was chosen; False when it has to wait for room, or for a
+        thread that takes messages out.
+
+        Raises RuntimeError after `close`, while there is such a thread.
         """
         with self.lock:
-            if self._has_room():
+            if self.has_sender and self._has_room():
                 self._append(event)
                 return True
-            if not self._drops:
+            if not (self._drops and self.has_sender):
                 return False
             self.dropped += 1
         if self._on_drop is not None:
@@ -100,6 +109,16 @@ class Buffer:
         with self.lock:
             self.wait_until(self._has_room)
             self._append(event)
+
+    def put_late(self, event: bytes) -> None:
+        """Put it into the closed buffer."""
+        with self.lock:
+            self._append(event)
+
+    def check_open(self) -> None:
+        """Raises RuntimeError after `close`."""
+        if self.is_closed:
+            raise RuntimeError("the tracker is closed; make another")
 
     def waiting(self) -> int:
         """How many events are in the buffer."""
@@ -187,13 +206,10 @@ class Buffer:
             self._work.wait(seconds)
 
     def _has_room(self) -> bool:
-        if self.is_closed:
-            raise RuntimeError("the tracker is closed; make another")
+        self.check_open()
         return self.waiting() < self._limits.capacity and self._bytes < self._limits.capacity_bytes
 
     def _append(self, event: bytes) -> None:
-        if not self.has_sender:
-            self._start()
         self._events.append(event)
         self._bytes += len(event)
         if self._wake_at and self._fills_message(self._wake_at):

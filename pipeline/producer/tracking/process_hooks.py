@@ -1,7 +1,7 @@
 """What a process does for its trackers: closes them at its end, and empties them in a forked child.
 
-The end comes by `atexit`, by Celery's signal in its pool processes, or by multiprocessing's own
-list in its children.
+The end comes by `atexit`, by Celery's signal in its pool processes, by multiprocessing's own list
+in its children, or by a signal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 import weakref
 from multiprocessing.util import Finalize
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 from celery import signals
 
 from pipeline.errors import EventsNotAccepted
+from pipeline.producer.tracking import uwsgi_hooks
+from pipeline.producer.tracking.ending_signals import Endings
 
 _AT_EXIT_S = 10.0
 
@@ -27,8 +30,11 @@ logger = logging.getLogger(__name__)
 class Hooked(Protocol):
     """What is closed at the end of a process, and begins anew in a forked child."""
 
-    def close(self, timeout_s: float) -> None:
+    def close_at_end(self, timeout_s: float) -> None:
         """Send what is left. Raises `EventsNotAccepted`."""
+
+    def flush(self, timeout_s: float) -> None:
+        """Send what was put in before. Raises `EventsNotAccepted`."""
 
     def begin_in_child(self) -> None:
         """Forget threads and events, which are the parent's."""
@@ -43,11 +49,17 @@ _hooked: weakref.WeakSet[Hooked] = weakref.WeakSet()
 def add(hooked: Hooked) -> None:
     """Have it closed with the process, and begun anew in forked children, as long as it lives."""
     _hooked.add(hooked)
+    _endings.watch()
 
 
-def close_with_child() -> None:
-    """Have all closed at the end of this process if it is a child of multiprocessing, which ends
-    without `atexit`."""
+def close_with_process() -> None:
+    """Have all closed however this process ends; called when there is something to send.
+
+    A child of multiprocessing ends without `atexit`.
+    """
+    uwsgi_hooks.warn_of_what_is_not_sent()
+    uwsgi_hooks.call_after_fork(_begin_all)
+    _endings.watch(warns=True)
     if multiprocessing.parent_process() is not None:
         Finalize(None, _close_all, exitpriority=0)
 
@@ -55,19 +67,42 @@ def close_with_child() -> None:
 def _close_all(**_: Any) -> None:
     for hooked in list(_hooked):
         try:
-            hooked.close(_AT_EXIT_S)
+            hooked.close_at_end(_AT_EXIT_S)
         except EventsNotAccepted as error:
             logger.critical("the program ends: %s", error)
 
 
-def _begin_all() -> None:
+def _flush_all() -> None:
+    until_s = time.monotonic() + _AT_EXIT_S
+    for hooked in list(_hooked):
+        try:
+            hooked.flush(max(0.0, until_s - time.monotonic()))
+        except EventsNotAccepted as error:
+            logger.warning("the server ends: %s", error)
+
+
+def _before_fork() -> None:
+    no_fork.acquire()
+
+
+def _after_fork() -> None:
     no_fork.release()
+
+
+def _begin_all() -> None:
+    # Made anew, since a server written in C may have forked without taking it.
+    global no_fork  # noqa: PLW0603
+    no_fork = threading.RLock()
     for hooked in list(_hooked):
         hooked.begin_in_child()
 
 
+_endings = Endings(_close_all, _flush_all)
+_endings.watch()
 atexit.register(_close_all)
 signals.worker_process_shutdown.connect(_close_all)
 os.register_at_fork(
-    before=no_fork.acquire, after_in_parent=no_fork.release, after_in_child=_begin_all
+    before=_before_fork,
+    after_in_parent=_after_fork,
+    after_in_child=_begin_all,
 )

@@ -80,11 +80,9 @@ class Tracker:
         Raises `InvalidEvent`, and RuntimeError after `close`.
         """
         event = encode_event(event_type, user_id, properties, timestamp, event_id)
-        buffer = self.background.buffer
-        if not buffer.has_sender and self.background.withhold(event):
-            return
-        if not buffer.put_at_once(event):
-            buffer.put(event)
+        background = self.background
+        if not background.buffer.put_at_once(event):
+            background.put(event)
 
     def track_many(self, events: Iterable[Mapping[str, Any]]) -> int:
         """Put in all of these, waiting when the buffer is full, and `flush`; returns how many.
@@ -93,9 +91,7 @@ class Tracker:
         """
         count = 0
         for count, fields in enumerate(events, start=1):
-            event = _encode_fields(fields, count - 1)
-            if not self.background.withhold(event):
-                self.background.buffer.put(event)
+            self.background.put(_encode_fields(fields, count - 1))
         self.flush()
         return count
 
@@ -105,11 +101,7 @@ class Tracker:
         Without `timeout_s` for as long as it takes. Raises `EventsNotAccepted`; the events are kept
         and sent on.
         """
-        background, buffer = self.background, self.background.buffer
-        with buffer.lock:
-            target = buffer.hurry()
-            buffer.wait_until(lambda: background.is_settled(target), timeout_s)
-            buffer.check_removed(target)
+        self.background.flush(timeout_s)
 
     def close(self, timeout_s: float = 30) -> None:
         """Send what is in the buffer and end the thread. May be repeated.

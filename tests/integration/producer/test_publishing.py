@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,7 +49,7 @@ def test_the_books_count_the_events_of_a_message(client: redis.Redis) -> None:
 
 def test_a_publish_under_a_number_that_was_taken_is_not_taken_again(client: redis.Redis) -> None:
     track_event.delay("a")
-    [publisher] = producer.idle_publishers()
+    [publisher] = producer.idle_publishers(os.getpid())
     for _ in range(3):
         publisher.send("the same again", 1, 1)
     assert len(sent(client)) == 1

@@ -17,7 +17,7 @@ LONG_S = 3_600.0
 
 def buffer_of(limits: Limits, **options: object) -> Buffer:
     """A buffer that this test empties itself."""
-    buffer = Buffer(limits, start=lambda: None, **options)  # type: ignore[arg-type]
+    buffer = Buffer(limits, **options)  # type: ignore[arg-type]
     buffer.has_sender = True
     return buffer
 
@@ -147,20 +147,11 @@ def test_a_wake_is_called_once_and_only_where_the_condition_did_not_hold() -> No
 # Starting
 
 
-def test_the_sender_is_started_once_and_an_event_it_cannot_start_for_is_not_put_in() -> None:
-    started: list[int] = []
-
-    def start() -> None:
-        started.append(buffer.waiting())
-        if len(started) == 1:
-            raise OSError("no address")
-        buffer.has_sender = True
-
-    buffer = Buffer(Limits(), start)
-    with pytest.raises(OSError, match="no address"):
-        buffer.put_at_once(b"1")
+def test_an_event_for_which_no_thread_is_there_is_not_put_in() -> None:
+    buffer = Buffer(Limits())
+    assert not buffer.put_at_once(b"1")
+    buffer.has_sender = True
     put(buffer, b"2", b"3")
-    assert started == [0, 0]
     assert buffer.next_message(0) == [b"2", b"3"]
 
 
