@@ -9,6 +9,7 @@ code for this.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ _BY_SQLSTATE = {
     "42703": Fault.OLD_TABLES,
 }
 """By the beginning of the SQLSTATE."""
+_ATTEMPT = re.compile(r"\n- host: .*, hostaddr: (?:'[^']*'|None): (?:connection failed: )?(.*)")
 _BY_TEXT = (
     (Fault.NO_TRANSACTIONS, ("statement pooling mode",)),
     (Fault.NO_STARTUP_OPTIONS, ("unsupported startup parameter",)),
@@ -262,13 +264,18 @@ def _diagnose_postgres(error: BaseException) -> Diagnosis | None:
     psycopg, sqlalchemy = sys.modules.get("psycopg"), sys.modules.get("sqlalchemy.exc")
     original = getattr(error, "orig", error)  # SQLAlchemy wraps what the driver raised
     if psycopg is not None and isinstance(original, psycopg.Error):
-        reason = str(original) or type(original).__name__
+        reason = _list_attempts(str(original)) or type(original).__name__
         return Diagnosis(Server.POSTGRES, _find_fault(original), reason)
     if sqlalchemy is None or not isinstance(error, sqlalchemy.SQLAlchemyError):
         return None
     wrong_url = isinstance(error, sqlalchemy.ArgumentError)
     fault = Fault.WRONG_URL if wrong_url else Fault.FAILED
     return Diagnosis(Server.POSTGRES, fault, str(error))
+
+
+def _list_attempts(said: str) -> str:
+    """What psycopg says; of several hosts or addresses, what it says of each, on one line."""
+    return "; ".join(dict.fromkeys(_ATTEMPT.findall(said))) or said
 
 
 def _find_fault(error: Exception) -> Fault:

@@ -9,17 +9,17 @@ from contextlib import suppress
 from typing import Any, cast
 
 import psycopg
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
+from pipeline.postgres.address import complete_parameters, make_engine_url, read_address
 from pipeline.postgres.names import place_tables, use_schema
 from pipeline.postgres.refusals import STALE_SESSION
 
 OLDEST_POSTGRES = 15
-_CONNECT_TIMEOUT_S = 5
 _IDLE_S = 0.02
 _Connection = psycopg.Connection[tuple[Any, ...]]
 # Our statements have one good plan each, but for a prepared one Postgres would make a new plan
@@ -34,21 +34,12 @@ def postgres_engine(url: str, schema: str | None = None) -> Engine:
     """An engine whose connections are checked before use, for our tables in `schema` (None: where
     `search_path` leads). Opens none. Raises `InvalidConfiguration` on a wrong URL."""
     try:
-        try:
-            address = make_url(url)
-        except ValueError:  # which quotes what may be the password
-            raise ValueError("the port is not a number") from None
-        if address.get_backend_name() not in ("postgresql", "postgres"):
-            raise ValueError(f"{address.drivername} is another database")
+        given = read_address(url)
         engine = create_engine(
-            address.set(drivername="postgresql+psycopg"),
+            make_engine_url(given),
             pool_size=5,
             max_overflow=10,
-            connect_args={
-                "connect_timeout": _CONNECT_TIMEOUT_S,
-                "application_name": "analytics",
-                "client_encoding": "UTF8",
-            },
+            connect_args=complete_parameters(given),
         )
         use_schema(engine, schema)
         event.listen(engine, "connect", _check_database, insert=True)

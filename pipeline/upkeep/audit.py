@@ -24,7 +24,7 @@ from pipeline.event.model import Event
 from pipeline.event_log.streams import EventLog
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.refusals import read_sqlstate
-from pipeline.postgres.tables import events, pruned
+from pipeline.postgres.tables import events
 from pipeline.reading.type_counters import find_type_counters
 from pipeline.redis.keys import DailyCounter, Keys
 from pipeline.upkeep.retention import read_pruned_before
@@ -35,7 +35,7 @@ _DAYS_AT_ONCE = 50
 """Days of event types that one script reads, with 73 counters each."""
 _LOCKED = "55P03"
 _LOOK_AGAIN_S = 0.2
-_EXCLUDE_AUDITS = text(f"LOCK TABLE {pruned.name} IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
+_EXCLUDE_AUDITS = text("LOCK TABLE schema$.pruned IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
 """Takes no snapshot, and stands in the way of nothing but another audit."""
 _CREATE_UNSTORED = text(
     "CREATE TEMPORARY TABLE unstored (event_type TEXT, day DATE, hour INTEGER, "
