@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     )
     postgres_url: SecretStr | None = Field(
         default=None,
-        description="Postgres for the stored counts: postgresql://USER:PASSWORD@HOST:5432/NAME. "
-        "Unset: a private server started by `analytics up`",
+        description="Postgres for the stored counts: postgresql://USER:PASSWORD@HOST:5432/NAME, or "
+        "another address that libpq takes. Unset: a private server started by `analytics up`",
     )
     postgres_schema: str | None = Field(
         default=None,

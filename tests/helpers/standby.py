@@ -64,9 +64,7 @@ def standby(primary_url: str) -> Iterator[Standby]:
             user = "nobody"
             for path in (directory, data, *data.rglob("*")):
                 shutil.chown(path, user)
-        options = (
-            f"-c port={port} -c unix_socket_directories= -c listen_addresses=127.0.0.1".split()
-        )
+        options = f"-c port={port} -c unix_socket_directories= -c listen_addresses=127.0.0.1"
         with_us = ["setpriv", "--pdeathsig", "KILL", programs.binary("postgres")]
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(

@@ -15,7 +15,8 @@ from sqlalchemy import make_url, text
 from pipeline.embedded import PrivateServers
 from pipeline.errors import ServerUnavailable
 from pipeline.postgres import schema
-from pipeline.postgres.engine import check_postgres, postgres_engine
+from pipeline.postgres.engine import postgres_engine
+from pipeline.postgres.fitness import check_postgres
 from pipeline.services import Services, connect
 from tests.helpers.standby import standby
 from tests.helpers.support import TODAY, count_events, event, stored_total

@@ -16,7 +16,8 @@ from pipeline.errors import InvalidConfiguration
 from pipeline.event.model import Event
 from pipeline.event_log.queries import EventFilter, stream_events
 from pipeline.postgres import schema
-from pipeline.postgres.engine import Reader, check_postgres, postgres_engine
+from pipeline.postgres.engine import Reader, postgres_engine
+from pipeline.postgres.fitness import check_postgres
 from pipeline.services import Services, connect
 from tests.conftest import MakeServices
 from tests.helpers.pgbouncer import pgbouncer
