@@ -18,7 +18,7 @@ from pipeline.postgres import schema
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import check_postgres
 from pipeline.services import Services, connect
-from tests.helpers.standby import standby
+from tests.helpers.postgres.standby import standby
 from tests.helpers.support import TODAY, count_events, event, stored_total
 
 AWAY = "127.0.0.1:1"

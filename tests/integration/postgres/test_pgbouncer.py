@@ -20,7 +20,7 @@ from pipeline.postgres.engine import Reader, postgres_engine
 from pipeline.postgres.fitness import check_postgres
 from pipeline.services import Services, connect
 from tests.conftest import MakeServices
-from tests.helpers.pgbouncer import pgbouncer
+from tests.helpers.postgres.pgbouncer import pgbouncer
 from tests.helpers.support import TODAY, count_events, event, execute, stored_total
 
 POOLS = pytest.mark.parametrize("pool_size", [2, 3, 20])
