@@ -29,6 +29,7 @@ from pipeline.options import PipelineOptions
 from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import report_misfit
+from pipeline.reading.absence import Absence
 from pipeline.reading.event_types import TypeReader, TypeSummary
 from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
@@ -64,6 +65,12 @@ class Services:
     archive: Archive
     broker_url: str | None = field(default=None, repr=False)
     """RabbitMQ's; None where Redis is the broker."""
+
+    @property
+    def absence(self) -> Absence:
+        """Explains counts that are 0."""
+        count_by = self.options.counters.count_by
+        return Absence(self.redis, self.keys, self.engine, count_by)
 
     def flush(self) -> int:
         """Store every pending counter; returns how many were stored. See `pipeline.flushing`.

@@ -76,6 +76,8 @@ def events(  # noqa: PLR0913, PLR0917 - the options of the command
         if fresh:
             services.archive_events()
         found = queries.read_newest(services.engine, wanted, limit)
+        if not found:
+            warn(_explain_nothing(services, wanted))
     if as_json:
         print_json({"events": [event.to_dict() for event in found]})
         return
@@ -137,10 +139,26 @@ def export(  # noqa: PLR0913, PLR0917 - the options of the command
                 writer.write(some)
                 exported += len(some)
                 advanced(exported)
+        if not exported:
+            warn(_explain_nothing(services, wanted))
     if as_json and file != "-":
         print_json({"exported": exported})
     elif file != "-":
         say(f"Exported {exported:,} events to {one_line(file)}.")
+
+
+def _explain_nothing(services: Services, wanted: EventFilter) -> str:
+    """Why the archive has no such event, in a line."""
+    log = services.options.counters.event_log
+    kind = wanted.event_type
+    if log.types == "none" or (kind and log.types != "all" and kind not in log.types):
+        return "raw events of this type are not logged: see ANALYTICS_EVENT_LOG"
+    if kind is not None and not services.absence.is_known(kind):
+        return services.absence.explain_type(kind)
+    return (
+        "no such event is archived: the archive is as of its last run, which --fresh makes first; "
+        "types and users are compared as they were sent"
+    )
 
 
 def read_wanted(

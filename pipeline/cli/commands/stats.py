@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,7 +19,11 @@ from pipeline.cli.options import (
     read_day_or_days,
     read_days,
 )
-from pipeline.cli.output import print_json, print_table, say
+from pipeline.cli.output import print_json, print_table, say, warn
+from pipeline.days import today
+
+if TYPE_CHECKING:
+    from pipeline.services import Services
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -55,10 +59,12 @@ def count(
     beginning, end = read_day_or_days(day, first, last)
     with open_services() as services:
         counted = services.stats.count(event_type, beginning, end)
+        note = "" if counted else services.absence.explain_type(event_type)
     if as_json:
         print_json({"count": counted})
     else:
         print_table(_format_days(beginning, end), ["event type", "count"], [(event_type, counted)])
+    _explain(note)
 
 
 @commands.command(epilog="Example: analytics stats hourly page_view --date 2026-01-31")
@@ -71,11 +77,13 @@ def hourly(
     on = read_day("--date", day)
     with open_services() as services:
         counts = list(services.stats.hourly_counts(event_type, on))
+        note = "" if any(counts) else services.absence.explain_type(event_type)
     if as_json:
         print_json({"counts": counts})
     else:
         hours = [(f"{hour:02d}:00", counted) for hour, counted in enumerate(counts)]
         print_table(f"{event_type}, {on}", ["hour (UTC)", "count"], hours)
+    _explain(note)
 
 
 @commands.command(
@@ -96,11 +104,13 @@ def series(
     with open_services() as services:
         step: Literal["hour", "day"] = "hour" if by is By.hour else "day"
         points = services.stats.series(event_type, *days, step)
+        note = "" if any(n for _, n in points) else services.absence.explain_type(event_type)
     if as_json:
         print_json({"series": [{"at": at.isoformat(), "count": n} for at, n in points]})
     else:
         rows = [(_format_moment(at), n) for at, n in points]
         print_table(f"{event_type}, {_format_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
+    _explain(note)
 
 
 @commands.command(epilog="Example: analytics stats user u1 --from 2026-01-01 --to 2026-01-31")
@@ -117,6 +127,7 @@ def user(
     with open_services() as services:
         forms = services.list_user_forms(user_id)
         counts, more = keep_largest(services.stats.counts_of_user(forms, beginning, end))
+        _explain("" if counts else services.absence.explain_user(user_id))
     if as_json:
         listed = {
             event_type: {day.isoformat(): n for day, n in sorted(by_day.items())}
@@ -152,11 +163,13 @@ def property_(
     beginning, end = read_day_or_days(None, first, last)
     with open_services() as services:
         counted = services.stats.property_count(event_type, name, value, beginning, end)
+        note = "" if counted else services.absence.explain_property(event_type, name, today())
     if as_json:
         print_json({"count": counted})
     else:
         title = f"{event_type}, {_format_days(beginning, end)}"
         print_table(title, [name, "count"], [(value, counted)])
+    _explain(note)
 
 
 @commands.command(epilog="Example: analytics stats top page_view path --limit 20 --fresh")
@@ -180,6 +193,8 @@ def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
         if fresh:
             services.flush()
         ranking = services.stats.top(event_type, of, beginning, end, limit)
+        if not ranking.top:
+            _explain(_explain_ranking(services, event_type, of))
     as_of = ranking.as_of
     if as_json:
         listed = [{"value": value, "count": n} for value, n in ranking.top]
@@ -191,6 +206,18 @@ def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
         say("Nothing was flushed yet: add --fresh, or wait for the next flush.")
     else:
         say(f"As of the last flush, {as_of:%Y-%m-%d %H:%M:%S %Z}; --fresh flushes first.")
+
+
+def _explain_ranking(services: Services, event_type: str, of: str) -> str:
+    if of == "user":
+        return services.absence.explain_users(event_type)
+    return services.absence.explain_property(event_type, of, today())
+
+
+def _explain(note: str) -> None:
+    """Say why there is nothing, on standard error: with --json too, and beside the number."""
+    if note:
+        warn(note)
 
 
 def _format_days(first: date, last: date) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.context import open_services
 from pipeline.cli.options import Json
-from pipeline.cli.output import one_line, print_json, print_table, say
+from pipeline.cli.output import one_line, print_json, print_table, say, warn
 from pipeline.days import today
+
+if TYPE_CHECKING:
+    from pipeline.services import Services
+
+_EXPLAINED = 5
 
 commands = typer.Typer(rich_markup_mode=None)
 
@@ -79,6 +84,7 @@ def remove(
         _confirm(names)
     with open_services() as services:
         removal = services.remove_types(names, today())
+        notes = [] if removal.events or removal.archived else explain_types(services, names)
     if as_json:
         print_json({"events": removal.events, "archived": removal.archived})
     else:
@@ -86,6 +92,8 @@ def remove(
             f"{removal.events:,} events counted, and {removal.archived:,} archived, are part of "
             "__other__ now."
         )
+    for note in notes:
+        warn(note)
 
 
 @commands.command(epilog="Example: analytics types restore page_view")
@@ -93,10 +101,18 @@ def restore(names: Types, as_json: Json = False) -> None:
     """Count events of removed types under their own names again, from now on."""
     with open_services() as services:
         restored = services.restore_types(names, today())
+        notes = [] if restored else ["none of these types was removed in the last 30 days"]
     if as_json:
         print_json({"restored": restored})
     else:
         say(f"{restored:,} types are counted under their own names again.")
+    for note in notes:
+        warn(note)
+
+
+def explain_types(services: Services, names: list[str]) -> list[str]:
+    """Why nothing was found of these types, a line each; of the first few."""
+    return [services.absence.explain_type(name) for name in names[:_EXPLAINED]]
 
 
 def _confirm(names: list[str]) -> None:

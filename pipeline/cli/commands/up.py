@@ -39,7 +39,12 @@ def register(app: typer.Typer) -> None:
 
 def up(
     example: Annotated[
-        bool, typer.Option("--example", help="Send a few example events and print their counts.")
+        bool,
+        typer.Option(
+            "--example",
+            help="Send a few example events and print their counts; count their properties, and "
+            "path of page_view, unless ANALYTICS_COUNT_BY is set.",
+        ),
     ] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C.
@@ -48,8 +53,11 @@ def up(
     and Postgres are private servers in the data directory, unless ANALYTICS_REDIS_URL or
     ANALYTICS_POSTGRES_URL name others.
     """
+    from pipeline.cli.local.examples import count_properties
     from pipeline.cli.local.supervisor import Supervisor
 
+    if example:
+        count_properties()
     settings = load_settings()
     settings.require_enabled("the workers")
     supervisor = Supervisor(settings, _report)
@@ -154,9 +162,16 @@ def _explain_next_steps(settings: Settings) -> None:
         "Send an event of your own:  "
         f"{analytics} track page_view --user u1 -p path=/{where}\n"
         f"See its count:              {analytics} stats count page_view{where}\n"
+        f"{_explain_property(settings, analytics, where)}"
         f"See the queues:             {analytics} status{where}\n"
         "Ctrl-C stops all of this; what was counted is kept."
     )
+
+
+def _explain_property(settings: Settings, analytics: str, where: str) -> str:
+    if "path" not in settings.count_by.get("page_view", ()):
+        return ""
+    return f"Of its property:            {analytics} stats property page_view path /{where}\n"
 
 
 def _report(text: str) -> None:

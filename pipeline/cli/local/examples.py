@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +23,19 @@ _EXAMPLES = (
     ("example_product_click", "ada", {"product_id": "p-42"}),
     ("example_product_click", "grace", {"product_id": "p-7"}),
 )
+
+
+_COUNT_BY = {
+    "page_view": ["path"],  # of the first event that a reader of the README sends
+    "example_page_view": ["path"],
+    "example_product_click": ["product_id"],
+}
+
+
+def count_properties() -> None:
+    """Have the processes of a demonstration count the properties of its events, unless the
+    environment says which are counted."""
+    os.environ.setdefault("ANALYTICS_COUNT_BY", json.dumps(_COUNT_BY))
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,9 @@ class TopAnswer(BaseModel):
     of: str
     as_of: dt.datetime | None = Field(description="Of the last flush; null: there was none yet")
     top: list[Ranked]
+    counted: bool = Field(
+        True, description="false: values of this property are not counted; absent when they are"
+    )
 
 
 _MoreTypes = Annotated[

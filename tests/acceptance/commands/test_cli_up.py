@@ -31,7 +31,6 @@ from tests.helpers.support import ROOT, eventually
 pytestmark = pytest.mark.timeout(120)
 
 DAY = "2026-01-31"
-COUNT_BY = '{"page_view": ["path"]}'
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def analytics(tmp_path_factory: pytest.TempPathFactory, taken_port: int) -> Analytics:
-    settings = {"COUNT_BY": COUNT_BY, "FLOWER_PORT": str(taken_port), "FLUSH_INTERVAL_S": "3600"}
+    settings = {"FLOWER_PORT": str(taken_port), "FLUSH_INTERVAL_S": "3600"}
     return Analytics(tmp_path_factory.mktemp("a user's directory"), settings)
 
 
@@ -91,6 +90,17 @@ def test_it_shows_what_runs_where_and_the_counts_of_the_example_events(
     assert ["example_product_click", "2", "2"] in rows_of(said)
     assert f"port {taken_port} is taken" in said
     assert f"--data-dir {shlex.quote(str(analytics.data_dir))}" in said
+
+
+def test_the_first_example_of_the_readme_counts_its_property(up: Up, analytics: Analytics) -> None:
+    of_examples = analytics.json("stats", "property", "example_page_view", "path", "/")
+    assert of_examples == {"count": 2}
+    assert "stats property page_view path /" in up.said()
+
+    send(analytics, {"event_type": "page_view", "properties": {"path": "/pricing"}})
+    eventually(
+        lambda: analytics.json("stats", "property", "page_view", "path", "/pricing") == {"count": 1}
+    )
 
 
 def test_flower_is_where_it_says_behind_the_login_it_names(up: Up, analytics: Analytics) -> None:

@@ -3,7 +3,7 @@ the counts of one value."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
@@ -22,6 +22,9 @@ def create_breakdown_routes(stats: Stats, threads: ThreadPools, services: Servic
     """The routes, which read `stats`; `services` flushes where a fresh ranking is asked for."""
     router = APIRouter(tags=["counts"], responses=TABLE | document_errors(422))
 
+    def is_counted(event_type: str, name: str) -> bool:
+        return name in services.options.counters.count_by.get(event_type, ())
+
     @router.get("/stats/top", response_model=TopAnswer)
     async def top(request: Request, query: Annotated[TopQuery, Query()]) -> Response:
         """The users, or values of a property, with the most events, as of the last flush."""
@@ -30,12 +33,14 @@ def create_breakdown_routes(stats: Stats, threads: ThreadPools, services: Servic
 
         def read() -> Response:
             ranking = _rank(stats, query)
-            found = {
+            found: dict[str, Any] = {
                 "event_type": query.event_type,
                 "of": query.of,
                 "as_of": ranking.as_of,
                 "top": [{"value": value, "count": n} for value, n in ranking.top],
             }
+            if query.of != "user" and not is_counted(query.event_type, query.of):
+                found["counted"] = False
             table = CsvTable("top", ("value", "count"), ranking.top)
             return respond(request, found, table, REVALIDATE if query.fresh else CACHE_SHORTLY)
 
@@ -61,7 +66,7 @@ def create_breakdown_routes(stats: Stats, threads: ThreadPools, services: Servic
                 "to": last,
                 "count": sum(n for _, n in days),
                 "days": [{"date": day, "count": n} for day, n in days],
-                "counted": name in services.options.counters.count_by.get(event_type, ()),
+                "counted": is_counted(event_type, name),
             }
             return respond(request, found, CsvTable("values", ("date", "count"), days))
 

@@ -156,6 +156,13 @@ def test_the_period_before_is_as_many_months_where_the_range_is_months(
     assert found["count"] == sum(n for at, n in weeks.items() if at.month == 3)  # type: ignore[index]
 
 
+def test_a_ranking_of_a_property_that_is_not_counted_says_so(services: Services, api: Api) -> None:
+    count_events(services, *some(1, user_id="ann"))  # type: ignore[arg-type]
+    for of, said in (("plan", {"counted": False}), ("path", {}), ("user", {})):
+        found = get(api.reader, "/api/stats/top", event_type="page_view", of=of)
+        assert found == {"event_type": "page_view", "of": of, "as_of": None, "top": []} | said
+
+
 def test_a_ranking_is_as_of_the_last_flush_unless_a_fresh_one_is_asked_for(
     services: Services, api: Api
 ) -> None:
