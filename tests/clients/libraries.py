@@ -80,10 +80,12 @@ def install_for_node() -> Path:
 def install_for_python(lock: str) -> Path:
     """The directory that holds what a lock of `python/` names."""
     path = HERE / "python" / lock
-    options = ["-qq", "--no-compile", "--require-hashes", "--no-deps", "-r", str(path)]
+    # From wheels alone: nothing of it runs while it is installed.
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-compile", "--no-deps"]
+    locked = ["--only-binary", ":all:", "--require-hashes", "-r", str(path)]
 
     def install(directory: Path) -> list[str]:
-        return [sys.executable, "-m", "pip", "install", "--target", str(directory), *options]
+        return [*pip, "--target", str(directory), *locked]
 
     return _install_once(path.stem, [path], install)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -80,6 +81,54 @@ def test_the_settings_of_segments_libraries_send_their_events_here(web: WebServe
     assert (found["apiHost"], found["protocol"]) == ("127.0.0.1:8080/v1", "http")
     assert web.send("GET", "/v1/projects/wk_1_2/settings").status == 401
     assert web.send("GET", "/v1/projects//settings").status == 404
+
+
+# Libraries that do not run here: what they send, by the types and formats of their languages
+
+AT = datetime(2025, 3, 14, 10, 0, 0, 123000, UTC)
+SALE = {"event": "sale", "properties": {"total": 9}}
+OF_SEGMENT = SALE | {"type": "track", "messageId": "i1", "userId": "u1", "integrations": {}}
+OF_POSTHOG = SALE | {"type": "capture", "uuid": "i1", "distinct_id": "u1", "library": "posthog"}
+SENT = {
+    "analytics-go": ("/v1/batch", OF_SEGMENT | {"timestamp": "2025-03-14T10:00:00.123456789Z"}),
+    "analytics-java": ("/v1/import/", OF_SEGMENT | {"timestamp": "2025-03-14T10:00:00.123Z"}),
+    "analytics-php": ("/v1/batch", OF_SEGMENT | {"timestamp": "2025-03-14T11:00:00+01:00"}),
+    "analytics-ruby": ("/v1/import", OF_SEGMENT | {"timestamp": "2025-03-14T10:00:00.123+00:00"}),
+    "analytics-react-native": ("/v1/b", OF_SEGMENT | {"timestamp": "2025-03-14T10:00:00.123Z"}),
+    "posthog-go": (
+        "/i/v1/analytics/events",
+        OF_POSTHOG | {"timestamp": "2025-03-14T10:00:00.123456789Z", "options": {}},
+    ),
+    "posthog-php": ("/batch/", OF_POSTHOG | {"timestamp": "2025-03-14T10:00:00+00:00"}),
+    "posthog-ruby": ("/batch/", OF_POSTHOG | {"timestamp": "2025-03-14T10:00:00.123Z"}),
+}
+
+
+@pytest.mark.parametrize("library", list(SENT))
+def test_a_batch_of_a_library_in_another_language_counts_as_it_was_sent(
+    web: WebServer, client: redis.Redis, library: str
+) -> None:
+    path, event = SENT[library]
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    body: dict[str, Any] = {"batch": [event]}
+    headers = basic(web.key)
+    if library == "posthog-go":
+        body |= {"created_at": now}
+        headers = {"Authorization": f"Bearer {web.key}"}
+    elif "posthog" in library:
+        body, headers = body | {"api_key": web.key}, {}
+    else:
+        body |= {"sentAt": now}
+    if library == "analytics-react-native":
+        body, headers = body | {"writeKey": web.key}, {"Content-Type": "text/plain"}
+
+    assert web.send("POST", path, json.dumps(body).encode(), headers).status == 200
+
+    [counted] = events(client)
+    assert (counted["event_type"], counted["user_id"]) == ("sale", "u1")
+    assert (counted["event_id"], counted["properties"]) == ("i1", {"total": 9})
+    # Segment's is corrected by how long the request took.
+    assert abs(datetime.fromisoformat(counted["timestamp"]) - AT) < timedelta(seconds=10)
 
 
 # PostHog
