@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.event_log.archive import Archive, Unreadable
 from pipeline.event_log.streams import Entry, EventLog
-from pipeline.postgres.refusals import blames_row
+from pipeline.postgres.refusals import blames_row, is_about_server, is_about_timing
 
 logger = logging.getLogger(__name__)
 
@@ -113,17 +114,26 @@ class _Consumer:
         try:
             self._archive.wait_until_ready()
             entries = read()  # after that: while Postgres is away nothing is taken
-            stored, unreadable = self._archive.store(entries)
+            stored, unreadable = self._store(entries)
         except DBAPIError as error:
-            if not blames_row(error):
-                raise
-            self._archive.check_tables()
-            stored, unreadable = self._store_one_by_one(entries)
+            if entries and (is_about_server(error) or is_about_timing(error)):
+                with suppress(redis.RedisError):  # else they are found a minute later
+                    self._log.give_back(self._name, entries, self._options.idle_s)
+            raise
         for entry, reason in unreadable:
             self._set_aside(entry, reason)
         left = {entry.entry_id for entry, _ in unreadable}
         self._log.finish([one for one in entries if one.entry_id not in left])
         return len(entries), stored
+
+    def _store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:
+        try:
+            return self._archive.store(entries)
+        except DBAPIError as error:
+            if not blames_row(error):
+                raise
+            self._archive.check_tables()
+            return self._store_one_by_one(entries)
 
     def _store_one_by_one(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:
         """Store each entry in a transaction of its own: one that Postgres refuses holds up no

@@ -134,6 +134,23 @@ class EventLog:
         tries = {one["message_id"].decode(): one["times_delivered"] for one in pending}
         return [replace(one, tries=tries.get(one.entry_id, one.tries)) for one in entries]
 
+    def give_back(self, consumer: str, entries: Sequence[Entry], idle_s: float) -> None:
+        """Let `claim_stale` find at once what this consumer read and was not let store; that was no
+        try of the entries'. May be repeated."""
+        pipeline = self.client.pipeline(transaction=False)
+        for one in entries:
+            pipeline.xclaim(
+                self.streams[one.partition],
+                GROUP,
+                consumer,
+                min_idle_time=0,
+                message_ids=[one.entry_id],
+                idle=int(idle_s * 1000) + 1,
+                retrycount=max(0, one.tries - 1),
+                justid=True,
+            )
+        pipeline.execute()
+
     def finish(self, entries: Sequence[Entry]) -> None:
         """Acknowledge and delete entries of one stream that are archived, some hundred at a time:
         Redis does nothing else meanwhile."""
