@@ -29,6 +29,7 @@ from pipeline.options import PipelineOptions
 from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import report_misfit
+from pipeline.postgres.ownership import check_owner, use_prefix
 from pipeline.reading.absence import Absence
 from pipeline.reading.event_types import TypeReader, TypeSummary
 from pipeline.reading.exact import UnstoredCounts
@@ -191,6 +192,11 @@ class Services:
                 now - timedelta(days=KEPT_DAYS), self.event_log.find_oldest_ms()
             )
 
+    def check_owner(self) -> None:
+        """Raise `InvalidConfiguration` where Postgres has the counts of another installation."""
+        with self._reported(), self.engine.connect() as connection:
+            check_owner(connection)
+
     def accept_redis_state(self) -> int:
         """Go on from what Redis holds now although it is older than what is stored; returns the new
         epoch."""
@@ -290,6 +296,7 @@ def connect(
     """
     counters = connect_counters(options, redis_url)
     engine = postgres_engine(postgres_url, options.postgres_schema)
+    use_prefix(engine, options.prefix)
     client, keys = counters.client, counters.keys
     count_by, unstored = options.counters.count_by, UnstoredCounts(client, keys)
     return Services(

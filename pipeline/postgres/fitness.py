@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import InvalidConfiguration
 from pipeline.postgres.names import find_schema
+from pipeline.postgres.ownership import check_owner, claim_tables
 from pipeline.postgres.refusals import blames_table
 from pipeline.postgres.tables import DIALECT, metadata
 from pipeline.server_errors import report_errors, walk_causes
@@ -67,7 +68,8 @@ _IS_READ_ONLY = text(
 
 def check_postgres(engine: Engine, *, writes: bool = False) -> None:
     """Refuse a database that is not migrated, or to another version than ours, or whose tables are
-    not ours; with `writes` also one that this user may only read.
+    not ours; with `writes` also one that this user may only read, and tables without an
+    installation become this one's.
 
     Raises `InvalidConfiguration` or `ServerUnavailable`.
     """
@@ -76,6 +78,7 @@ def check_postgres(engine: Engine, *, writes: bool = False) -> None:
         if writes:
             check_writable(connection)
             _check_rights(connection)
+            claim_tables(connection)
 
 
 def check_tables(connection: Connection) -> None:
@@ -83,6 +86,7 @@ def check_tables(connection: Connection) -> None:
     blame a row for what may be the table's fault."""
     _check_version(connection)
     _check_columns(connection)
+    check_owner(connection)
 
 
 @contextmanager

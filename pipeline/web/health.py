@@ -24,8 +24,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InvalidConfiguration, PipelineError
 from pipeline.postgres import fitness
+from pipeline.postgres.ownership import check_owner
 from pipeline.services import Services
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, measure_silence_s
 from pipeline.web.dependencies import WebDependencies
@@ -145,6 +146,11 @@ class _Readiness:
     def _check_postgres(self) -> Checks:
         with self._services.engine.connect() as connection:
             found = fitness.current_version(connection)
+            try:
+                check_owner(connection)
+            except InvalidConfiguration as error:
+                logger.warning("not ready: %s", error)
+                return {"postgres": "holds another installation's counts", "migrations": "unknown"}
         if found == fitness.NEWEST_VERSION:
             return {"postgres": OK, "migrations": OK}
         return {"postgres": OK, "migrations": "not at this version; run `analytics migrate`"}

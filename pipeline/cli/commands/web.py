@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import context
-from pipeline.errors import InvalidConfiguration
+from pipeline.errors import InvalidConfiguration, ServerUnavailable
 from pipeline.system.launcher import end_with_parent
 
 
@@ -47,4 +47,12 @@ def web(
             f"the web server needs the package {error.name!r}: pip install analytics-pipeline[web]"
         ) from error
     urls = context.find_redis_url(settings), context.find_postgres_url(settings)
-    main.serve(main.create_dependencies(settings, *urls), host, chosen)
+    dependencies = main.create_dependencies(settings, *urls)
+    try:
+        dependencies.services.check_owner()
+    except ServerUnavailable:
+        pass  # events are taken all the same
+    except InvalidConfiguration:
+        dependencies.services.close()
+        raise
+    main.serve(dependencies, host, chosen)

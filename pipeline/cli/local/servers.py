@@ -61,6 +61,7 @@ def prepare_servers(
     """
     from pipeline.postgres.engine import postgres_engine
     from pipeline.postgres.fitness import check_postgres
+    from pipeline.postgres.ownership import use_prefix
     from pipeline.postgres.schema import migrate
     from pipeline.redis.client import check_redis, redis_client
 
@@ -69,6 +70,7 @@ def prepare_servers(
     if doubt is not None:
         report(f"redis: {doubt}")
     engine = postgres_engine(postgres_url, settings.postgres_schema)
+    use_prefix(engine, settings.prefix)
     try:
         migrate(engine)
         check_postgres(engine, writes=True)
