@@ -60,7 +60,9 @@ def read_id(field: str, value: object) -> str:
     if text is None and not isinstance(value, bool):
         text = _write_whole(field, value)
     if text is None:
-        raise InvalidEvent(field, value, "must be text or a whole number; convert it with str()")
+        raise InvalidEvent(
+            field, value, "must be text or a whole number; give the id itself, such as str(user.pk)"
+        )
     return text
 
 

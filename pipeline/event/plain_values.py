@@ -19,6 +19,8 @@ import msgspec
 from pipeline.errors import InvalidEvent
 from pipeline.event.names import find_lazy_text, mend_surrogates
 
+_SPELLED = {None: "null", True: "true", False: "false"}
+
 
 def to_json(value: object) -> tuple[dict[str, Any], bytes]:
     """Properties as plain values, and as JSON; an empty list, which is PHP's empty array, is an
@@ -44,8 +46,22 @@ def to_json(value: object) -> tuple[dict[str, Any], bytes]:
 
 
 def _to_plain(value: dict[Any, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(value, str_keys=True, enc_hook=_convert)
+    plain: dict[str, Any]
+    try:
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_convert)
+    except TypeError:  # it may be about names that JSON can write, and msgspec does not
+        plain = msgspec.to_builtins(_spell_names(value), str_keys=True, enc_hook=_convert)
     return plain
+
+
+def _spell_names(value: Any) -> Any:
+    """The value with names of properties that are None, True or False as the text of JSON."""
+    if isinstance(value, Mapping):
+        return {
+            _SPELLED[name] if name is None or isinstance(name, bool) else name: _spell_names(item)
+            for name, item in value.items()
+        }
+    return [_spell_names(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _convert(value: object) -> Any:  # noqa: PLR0911 - a table of types
@@ -68,6 +84,8 @@ def _convert(value: object) -> Any:  # noqa: PLR0911 - a table of types
         return str(value)
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, type(None)):  # a lazy object
+        return None
     if isinstance(value, Set | deque | list | tuple):
         return list(value)
     text = find_lazy_text(value)

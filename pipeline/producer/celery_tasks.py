@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from celery import Task, current_app, signals
@@ -168,10 +168,10 @@ class _TrackEvent(_CheckedTask):
     def check_arguments(
         self,
         event_type: str,
-        user_id: str | None = None,
+        user_id: str | int | UUID | None = None,
         properties: Mapping[str, Any] | None = None,
         timestamp: datetime | str | float | None = None,
-        event_id: str | None = None,
+        event_id: str | int | UUID | None = None,
     ) -> CheckedArguments:
         event = Event.create(
             event_type, user_id, properties, timestamp, event_id, now=datetime.now(UTC)
@@ -230,17 +230,18 @@ def check_events(events: object) -> list[Event]:
 def track_event(
     self: Task,
     event_type: str,
-    user_id: str | None = None,
+    user_id: str | int | UUID | None = None,
     properties: Mapping[str, Any] | None = None,
     timestamp: datetime | str | float | None = None,
-    event_id: str | None = None,
+    event_id: str | int | UUID | None = None,
 ) -> None:
     """Count one event.
 
-    `event_type`: text, 1 to 200 characters. `user_id`: text, up to 256 characters. `properties`: a
-    JSON object, up to 32 KiB. `timestamp`: an aware datetime, ISO 8601 text or Unix seconds; now
-    when absent. `event_id`: text, up to 100 characters; a second event of this type with the same
-    id within the window (24 h) is not counted. `.delay()` sends it to the workers; a direct call
+    `event_type`: text, 1 to 200 characters. `user_id`: text, up to 256 characters, or a whole
+    number. `properties`: a JSON object, up to 32 KiB. `timestamp`: an aware datetime, ISO 8601 text
+    or Unix time; now when absent. `event_id`: text, up to 100 characters, or a whole number; a
+    second event of this type with the same id within the window (24 h) is not counted. Other forms
+    that are taken: docs/what-is-accepted.md. `.delay()` sends it to the workers; a direct call
     counts it in this process. Raises `InvalidEvent`.
     """
     event = Event.create(

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 from pipeline.event.model import encode_event
 from pipeline.producer.tracking.buffer import Buffer
@@ -30,10 +31,10 @@ class AsyncTracker:
     async def track(
         self,
         event_type: str,
-        user_id: str | None = None,
+        user_id: str | int | UUID | None = None,
         properties: Mapping[str, Any] | None = None,
         timestamp: datetime | str | float | None = None,
-        event_id: str | None = None,
+        event_id: str | int | UUID | None = None,
     ) -> None:
         """Put an event into the buffer, as `Tracker.track`."""
         event = encode_event(event_type, user_id, properties, timestamp, event_id)

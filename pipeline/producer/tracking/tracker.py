@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import FIELDS, Event, encode_event
@@ -70,10 +71,10 @@ class Tracker:
     def track(
         self,
         event_type: str,
-        user_id: str | None = None,
+        user_id: str | int | UUID | None = None,
         properties: Mapping[str, Any] | None = None,
         timestamp: datetime | str | float | None = None,
-        event_id: str | None = None,
+        event_id: str | int | UUID | None = None,
     ) -> None:
         """Put an event into the buffer; the arguments are those of `track_event`.
 

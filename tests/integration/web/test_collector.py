@@ -11,9 +11,11 @@ from urllib.parse import urlencode
 import pytest
 import redis
 
+from pipeline.event_log.queries import EventFilter, read_newest
 from pipeline.services import Services
 from tests.helpers.support import Workers, arguments, counted_here, eventually, sent
-from tests.helpers.web_server import WebServer
+from tests.helpers.web_process import wait_until_consumed
+from tests.helpers.web_server import WebServer, basic
 
 TRACK = {"type": "track", "event": "sale", "userId": "u1"}
 
@@ -204,3 +206,79 @@ def test_an_address_is_stored_nowhere(make_web: Any, client: redis.Redis) -> Non
     assert len(stored) > 3
     assert not any(b"192.0.2.77" in dump or b"127.0.0.1" in dump for dump in stored)
     assert "192.0.2.77" not in json.dumps(events(client))
+
+
+# What is broken
+
+GOOD = b'{"type":"track","event":"good","messageId":"%d"}'
+BROKEN = {
+    b'"\\ud800"': True,
+    b'"caf\xe9"': True,
+    b"NaN": False,
+    b"Infinity": False,
+    b"7" * 5_000: False,
+    b'"\\q"': False,
+    b"[" * 2_000: False,
+}
+
+
+@pytest.mark.parametrize("where", ["head", "body", "packed"])
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/b", "/beacon/v1/batch", "/batch"])
+def test_one_broken_event_costs_no_other(
+    web: WebServer, client: redis.Redis, path: str, where: str
+) -> None:
+    before = 0
+    for value, is_mended in BROKEN.items():
+        odd = b'{"type":"track","event":"odd","properties":{"v":%b}}' % value
+        name = b"api_key" if path == "/batch" else b"writeKey"
+        key = b'"%b":"%b",' % (name, web.key.encode()) if where != "head" else b""
+        body = b'{%b"batch":[%b]}' % (key, b",".join([GOOD % 1, odd, GOOD % 2]))
+        headers = {} if where != "head" else basic(web.key)
+        if where == "packed":
+            body, headers = gzip.compress(body), {"Content-Encoding": "gzip"}
+        answer = web.send("POST", path, body, headers)
+        assert answer.status == 200, (value, answer.body)
+        rejected = [one["index"] for one in answer.json.get("rejected", [])]
+        assert rejected == ([] if is_mended else [1]), value
+        counted = ["good", "odd", "good"] if is_mended else ["good", "good"]
+        found = names(client)
+        assert found[before:] == counted, value
+        before = len(found)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("key={key}&v=%E9&timestamp=1700000000", 200),
+        ("key={key}&timestamp=2016-07-18T19:20:30+02:00", 200),
+        ("key={key}&event_type=&%u20AC=%&&==", 200),
+        ("key={key}&" + "&".join(f"p{n}=1" for n in range(300)), 200),
+        ("key={key}&event_type=" + "x" * 300, 400),
+        ("key=wrong", 401),
+        ("", 401),
+    ],
+)
+def test_a_pixel_is_always_an_image(
+    web: WebServer, client: redis.Redis, query: str, status: int
+) -> None:
+    answer = web.send("GET", "/pixel.gif?" + query.format(key=web.key))
+    assert answer.status == status
+    assert answer.headers["content-type"] == "image/gif"
+    assert answer.body.startswith(b"GIF89a")
+    assert ("x-analytics-error" in answer.headers) == (status != 200)
+    assert len(events(client)) == (status == 200)
+
+
+def test_values_with_nul_reach_the_archive_exactly(
+    web: WebServer, client: redis.Redis, services: Services, workers: Workers
+) -> None:
+    values = {"a": "x\x00y\x1b[31m\n", "b": ["\x00"], "c": "\\u0000"}
+    fields = {"event_type": "odd\x00 one\n", "user_id": 42, "properties": values}
+    assert web.post("/track", fields).status == 200
+    workers.start("events")
+    wait_until_consumed(services)
+    services.archive_events()
+    services.flush()
+    (event,) = read_newest(services.engine, EventFilter(), 9)
+    assert (event.event_type, event.user_id, event.properties) == ("odd one", "42", values)
+    assert services.status()["dead_letters"] == 0

@@ -165,6 +165,8 @@ def test_a_lazy_object_that_is_no_text_is_refused_by_name() -> None:
         ({"a": {"b": ["x\x00"]}}, {"a": {"b": ["x\x00"]}}),
         ({"a\x00": 1, " b\n": {"\x1fc\td ": 2}}, {"a": 1, "b": {"c d": 2}}),
         ({"a\x00": 1, "a": 2}, {"a": 2}),
+        ({None: 1, "a": [{True: 2}]}, {"null": 1, "a": [{"true": 2}]}),
+        ({"a": wrapt.ObjectProxy(None), "b": wrapt.ObjectProxy([1])}, {"a": None, "b": [1]}),
         ({" a ": 1}, {" a ": 1}),
         ({"a": "\ud800b", "\udfff": "\ud83d\ude00"}, {"a": "\ufffdb", "\ufffd": "\U0001f600"}),
         ({"day": date(2025, 1, 2), "at": time(1, 2)}, {"day": "2025-01-02", "at": "01:02:00"}),
