@@ -209,9 +209,19 @@ class WireEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 def _is_past(timestamp: object) -> bool:
     """Whether this is a time in UTC that is over."""
-    return (
-        type(timestamp) is datetime and timestamp.tzinfo is UTC and timestamp <= datetime.now(UTC)
-    )
+    if type(timestamp) is not datetime or timestamp.tzinfo is not UTC:
+        return False
+    return timestamp <= _past or timestamp <= _read_clock()
+
+
+# When the clock was read last: to read it for each of many past events takes a tenth of their time.
+_past = datetime.now(UTC)
+
+
+def _read_clock() -> datetime:
+    global _past  # noqa: PLW0603
+    _past = datetime.now(UTC)
+    return _past
 
 
 def _is_usual(text: object, longest: int) -> TypeGuard[str]:
@@ -239,10 +249,15 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def _is_harmless(encoded: bytes) -> bool:
-    """Whether no rule about properties can be broken by this JSON."""
+    """Whether no rule about properties can be broken by this JSON. (To look for a number, or to
+    find, takes bytes a fraction of what it takes to look for bytes.)"""
     return (
         len(encoded) <= MAX_PROPERTIES_BYTES
-        and b"\\" not in encoded  # which may be an escaped NUL
-        and b"null" not in encoded  # which may have been NaN
-        and encoded.count(b"{") + encoded.count(b"[") <= MAX_PROPERTIES_DEPTH
+        and _BACKSLASH not in encoded  # which may be an escaped NUL
+        and encoded.find(b"null") < 0  # which may have been NaN
+        and encoded.count(b"{") + (_BRACKET in encoded and encoded.count(b"["))
+        <= MAX_PROPERTIES_DEPTH
     )
+
+
+_BACKSLASH, _BRACKET = b"\\["

@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,12 +30,12 @@ from pipeline.web.collector.formats.segment import (
     read_event,
 )
 from pipeline.web.collector.formats.segment_calls import (
+    ClientClock,
     Id,
     Properties,
     Time,
     check_object,
-    correct_clock,
-    find_sent_at,
+    read_clock,
     to_text,
 )
 from pipeline.web.collector.formats.tolerant import find_any_key
@@ -131,21 +130,21 @@ def find_api_key(body: bytes) -> str:
 def _parse_alone(body: bytes, encoder: EventEncoder) -> ParsedEvents:
     try:
         event = read_event(body, _POSTHOG)
-        encoded = _encode_event(event, find_sent_at(event.sent_at), encoder)
+        encoded = _encode_event(event, read_clock(event.sent_at, encoder), encoder)
     except Exception as error:
         field, reason = explain(error, _POSTHOG.names)
         raise EventRefused(reason, field or None) from None
     return ParsedEvents([encoded])
 
 
-def _encode_event(event: _Event, sent_at: datetime | None, encoder: EventEncoder) -> bytes:
+def _encode_event(event: _Event, clock: ClientClock | None, encoder: EventEncoder) -> bytes:
     if event.event is None:
         raise InvalidEvent("event_type", None, "is required; name what happened")
     given = check_object("properties", event.properties or {})
     event_type = _EVENT_TYPES.get(event.event, event.event)
     at = convert_to_utc(event.timestamp, "timestamp")
-    if at is not None and sent_at is not None and not given.get("$ignore_sent_at"):
-        at = correct_clock(at, sent_at, encoder)
+    if at is not None and clock is not None and not given.get("$ignore_sent_at"):
+        at = clock.correct(at)
     user_id = to_text(event.distinct_id) or given.get("distinct_id")
     agent = next((given[name] for name in _USER_AGENTS if name in given), None)
     return encoder.encode(

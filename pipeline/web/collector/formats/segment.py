@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -21,9 +20,10 @@ from pipeline.web.collector.formats.parsed_events import (
 from pipeline.web.collector.formats.segment_calls import (
     CALLS,
     Call,
+    ClientClock,
     convert_fields,
     encode_call,
-    find_sent_at,
+    read_clock,
 )
 from pipeline.web.collector.formats.tolerant import find_any_key, load_tolerant, split_batch
 from pipeline.web.errors import EventRefused, RequestRefused, TooLarge
@@ -55,8 +55,7 @@ class BatchShape(NamedTuple):
     decode_event: Callable[[msgspec.Raw | bytes], Any]
     event_type: type[msgspec.Struct]
     """What `decode_event` gives."""
-    encode_event: Callable[[Any, datetime | None, EventEncoder], bytes]
-    """Takes the event, and when it was sent by the client's clock."""
+    encode_event: Callable[[Any, ClientClock | None, EventEncoder], bytes]
     names: Mapping[str, str]
     """Of our fields, in the client's words."""
 
@@ -84,11 +83,11 @@ _decode_key = msgspec.json.Decoder(_Key).decode
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`$")
 
 
-def _encode_typed(call: Call, sent_at: datetime | None, encoder: EventEncoder) -> bytes:
+def _encode_typed(call: Call, clock: ClientClock | None, encoder: EventEncoder) -> bytes:
     if call.type not in _KNOWN:
         known = ", ".join(CALLS)
         raise InvalidEvent("type", call.type, f"must be one of: {known}")
-    return encode_call(call, call.type, sent_at, encoder)
+    return encode_call(call, call.type, clock, encoder)
 
 
 _SEGMENT = BatchShape(
@@ -108,7 +107,7 @@ def parse_call(call_type: str, body: bytes, encoder: EventEncoder) -> ParsedEven
     """
     try:
         call = read_event(body, _SEGMENT)
-        event = encode_call(call, call_type, find_sent_at(call.sent_at), encoder)
+        event = encode_call(call, call_type, read_clock(call.sent_at, encoder), encoder)
     except Exception as error:
         field, reason = explain(error, _SEGMENT.names)
         raise EventRefused(reason, field or None) from None
@@ -179,20 +178,21 @@ def _encode_batch(whole: Batch, encoder: EventEncoder, shape: BatchShape) -> Par
         raise RequestRefused(
             400, "invalid_batch", "has no events; send at least one", field="batch"
         )
-    sent_at = find_sent_at(whole.sent_at)
+    clock = read_clock(whole.sent_at, encoder)
+    encode_event, event_type, add = shape.encode_event, shape.event_type, parsed.events.append
     for first in range(0, len(items), _STEP_CALLS):
         if first:
             yield None
         step_bytes = 0
         for index, item in enumerate(items[first : first + _STEP_CALLS], first):
             try:
-                if isinstance(item, msgspec.Raw | bytes):
+                if type(item) is not event_type:
                     step_bytes += len(memoryview(item))
                     if step_bytes > _STEP_BYTES:
                         step_bytes = 0
                         yield None
                     item = _decode_item(item, shape)
-                parsed.events.append(shape.encode_event(item, sent_at, encoder))
+                add(encode_event(item, clock, encoder))
             except Exception as error:
                 parsed.rejected.append(RejectedEvent(index, *explain(error, shape.names)))
     yield parsed

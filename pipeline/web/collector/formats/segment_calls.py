@@ -87,42 +87,49 @@ def convert_fields(fields: dict[str, Any], kind: type[_T]) -> _T:
     return msgspec.convert(known, kind)
 
 
-def find_sent_at(given: object) -> datetime | None:
-    """When the client says that it sent a request; None where that cannot be read."""
+class ClientClock:
+    """The clock of a client that says when it sent a request: between sending and receiving hardly
+    any time passes.
+
+    A `sentAt` that is years away says nothing about the clock, unless an event is of the same
+    years: then both are by a clock that was never set.
+    """
+
+    def __init__(self, sent_at: datetime, received_at: datetime) -> None:
+        self._sent_at, self._error = sent_at, received_at - sent_at
+        self._is_plausible = abs(self._error) <= _PLAUSIBLE
+
+    def correct(self, at: datetime) -> datetime:
+        """The time by our clock. Raises `InvalidEvent`."""
+        if not self._is_plausible and abs(self._sent_at - at) > _PLAUSIBLE:
+            return at
+        try:
+            return at + self._error
+        except OverflowError as error:
+            raise InvalidEvent("timestamp", at, "is no time; check when it was sent") from error
+
+
+def read_clock(sent_at: object, encoder: EventEncoder) -> ClientClock | None:
+    """The client's clock; None where `sent_at` cannot be read."""
+    at = None
     try:
-        if isinstance(given, str):
-            return convert_to_utc(read_time(given), "sentAt")
-        if isinstance(given, int | float) and not isinstance(given, bool):
-            return convert_to_utc(given, "sentAt")
+        if isinstance(sent_at, str):
+            at = convert_to_utc(read_time(sent_at), "sentAt")
+        elif isinstance(sent_at, int | float) and not isinstance(sent_at, bool):
+            at = convert_to_utc(sent_at, "sentAt")
     except InvalidEvent:
         pass
-    return None
-
-
-def correct_clock(at: datetime, sent_at: datetime, encoder: EventEncoder) -> datetime:
-    """The time by our clock: between sending and receiving hardly any time passes. Raises
-    `InvalidEvent`.
-
-    A `sentAt` that is years away says nothing about the client's clock, unless the event is of the
-    same years: then both are by a clock that was never set.
-    """
-    shift = encoder.received_at - sent_at
-    if abs(shift) > _PLAUSIBLE and abs(sent_at - at) > _PLAUSIBLE:
-        return at
-    try:
-        return at + shift
-    except OverflowError as error:
-        raise InvalidEvent("timestamp", at, "is no time; check when it was sent") from error
+    return None if at is None else ClientClock(at, encoder.received_at)
 
 
 def encode_call(
-    call: Call, call_type: str, sent_at: datetime | None, encoder: EventEncoder
+    call: Call, call_type: str, clock: ClientClock | None, encoder: EventEncoder
 ) -> bytes:
-    """The event of a call as JSON; `sent_at` corrects the client's clock. Raises `InvalidEvent`."""
+    """The event of a call as JSON. Raises `InvalidEvent`."""
     given = call.original_timestamp if call.timestamp is None else call.timestamp
     at = convert_to_utc(given, "timestamp")
-    if at is not None and sent_at is not None:
-        at = correct_clock(at, sent_at, encoder)
+    if at is not None and clock is not None:
+        at = clock.correct(at)
     context = call.context if isinstance(call.context, Context) else _NO_CONTEXT
     event_type = call.event if call_type == "track" else _EVENT_TYPES.get(call_type, call_type)
     if event_type is None:
