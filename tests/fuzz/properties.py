@@ -30,8 +30,9 @@ from pipeline.errors import InvalidConfiguration, UnreadableFile
 from pipeline.event.model import Event
 from pipeline.redis.keys import Keys
 from pipeline.services import connect
-from pipeline.web.collector.formats import segment, single_events
+from pipeline.web.collector.formats import plausible, posthog, segment, single_events
 from pipeline.web.collector.formats.event_encoder import EventEncoder
+from pipeline.web.collector.formats.parsed_events import ParsedEvents, ParsingSteps
 from pipeline.web.collector.request_head import RequestHead, mask_address
 from pipeline.web.errors import RequestRefused
 from tasks.consumer.messages import read_message
@@ -91,14 +92,21 @@ def check_message(raw: bytes) -> None:
         assert all(bad.reason for bad in read.delivery.bad)
 
 
+def _finish(parsed: ParsedEvents | ParsingSteps) -> ParsedEvents:
+    if isinstance(parsed, ParsedEvents):
+        return parsed
+    return next(found for found in parsed if found is not None)
+
+
 FORMATS: dict[str, Callable[[bytes, EventEncoder], Any]] = {
     "batch": segment.parse_batch,
     "track": lambda body, encoder: segment.parse_call("track", body, encoder),
     "page": lambda body, encoder: segment.parse_call("page", body, encoder),
     "alias": lambda body, encoder: segment.parse_call("alias", body, encoder),
     "plain": single_events.parse_plain,
-    "plausible": single_events.parse_plausible,
+    "plausible": plausible.parse_event,
     "pixel": single_events.parse_pixel,
+    "posthog": lambda body, encoder: _finish(posthog.parse_events(body, encoder)),
 }
 
 
@@ -112,6 +120,7 @@ def check_body(body: bytes, name: str, agent: str, secret: str) -> None:
     """A body is events that a worker takes, or is refused with its field and a remedy."""
     encoder = EventEncoder(secret, agent, is_browser=True, referrer=agent, received_at=NOW)
     segment.find_write_key(body)
+    posthog.find_api_key(body)
     try:
         parsed = FORMATS[name](body, encoder)
     except RequestRefused as refused:

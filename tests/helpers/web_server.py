@@ -29,7 +29,7 @@ BODIES: dict[str, object] = {
     **{f"/v1/{call}": {"event": "sale"} for call in CALLS},
     **{f"/v1/{call[0]}": {"event": "sale"} for call in CALLS},
     **dict.fromkeys(("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch"), _SEGMENT_BATCH),
-    **dict.fromkeys(("/batch", "/i/v0/ai/batch"), _POSTHOG_BATCH),
+    **dict.fromkeys(("/batch", "/i/v0/ai/batch", "/i/v1/analytics/events"), _POSTHOG_BATCH),
     **{path: {"event": "sale"} for path in ("/capture", "/e", "/i/v0/e")},
     "/api/event": {"name": "pageview", "url": "https://a.example/"},
     "/track": {"event_type": "sale"},

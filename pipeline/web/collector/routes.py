@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.web.collector.collector import Collector, EventFormat
 from pipeline.web.collector.cross_origin import CrossOriginAnswers
 from pipeline.web.collector.endpoint import Endpoint
-from pipeline.web.collector.formats import posthog, segment, single_events
+from pipeline.web.collector.formats import plausible, posthog, segment, single_events
 from pipeline.web.collector.formats.parsed_events import MAX_BATCH_BYTES
 from pipeline.web.collector.formats.segment_calls import CALLS
 from pipeline.web.collector.library_settings import (
@@ -40,7 +40,7 @@ def create_formats() -> dict[str, EventFormat]:
         | _create_posthog_formats()
         | {
             "/api/event": EventFormat(
-                single_events.parse_plausible,
+                plausible.parse_event,
                 # What Plausible's script waits for.
                 status=202,
                 media_type=b"text/plain",

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 PATHS = (
     *(f"/v1/{name}" for name in ("track", "batch", "import", "page", "screen")),
     *(f"/v1/{name}" for name in ("identify", "group", "alias")),
-    *("/api/event", "/click", "/track"),
+    *("/api/event", "/click", "/track", "/batch/", "/capture", "/sourceConfig", "/flags", "/k/x/e"),
 )
 FIELDS = (
     *("type", "event", "messageId", "userId", "anonymousId", "properties", "traits", "context"),
     *("timestamp", "sentAt", "name", "category", "groupId", "previousId", "writeKey", "batch"),
     *("event_type", "user_id", "event_id", "url", "domain", "referrer", "props", "key"),
+    *("distinct_id", "uuid", "api_key", "$set", "sent_at", "n", "u", "e", "sd", "$", "h"),
 )
 
 # Any text that JSON can escape: control characters, NUL and lone surrogates too.
@@ -42,6 +43,8 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
     fields = draw(st.dictionaries(st.sampled_from(FIELDS) | text, values, max_size=6))
     if draw(st.booleans()):
         fields |= {"type": "track", "event": "fuzzed", "event_type": "fuzzed"}
+    if draw(st.booleans()):
+        fields |= {"event": draw(st.sampled_from(["$identify", "$groupidentify", "$create_alias"]))}
     if draw(st.booleans()):
         fields |= {"name": "pageview", "url": draw(st.sampled_from(["/", "http://[", "x"]) | text)}
     return fields

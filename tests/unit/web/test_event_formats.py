@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pipeline.event.pseudonyms import pseudonym
-from pipeline.web.collector.formats import segment, single_events
+from pipeline.web.collector.formats import plausible, segment, single_events
 from pipeline.web.collector.formats.bots import BotDetector
 from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.parsed_events import ParsedEvents, RejectedEvent
@@ -283,7 +283,7 @@ def test_a_pageview_of_plausible_counts_as_page_view_with_path_and_host() -> Non
         "referrer": "https://search.example/",
         "props": {"plan": "free"},
     }
-    event = decoded(single_events.parse_plausible(json.dumps(body).encode(), encoder()))[0]
+    event = decoded(plausible.parse_event(json.dumps(body).encode(), encoder()))[0]
     assert event["event_type"] == "page_view"
     assert event["properties"] == {
         "plan": "free",
@@ -297,7 +297,7 @@ def test_a_pageview_of_plausible_counts_as_page_view_with_path_and_host() -> Non
 
 def test_the_short_names_of_plausibles_script_are_understood() -> None:
     body = b'{"n":"signup","u":"https://x.example/","d":"x.example","r":null,"p":"{\\"a\\":1}"}'
-    event = decoded(single_events.parse_plausible(body, encoder()))[0]
+    event = decoded(plausible.parse_event(body, encoder()))[0]
     assert event["event_type"] == "signup"
     assert event["properties"]["a"] == 1
 
@@ -314,15 +314,15 @@ def test_the_short_names_of_plausibles_script_are_understood() -> None:
 )
 def test_a_bad_event_of_plausible_names_the_field(body: object, field: str) -> None:
     with pytest.raises(RequestRefused) as caught:
-        single_events.parse_plausible(json.dumps(body).encode(), encoder())
+        plausible.parse_event(json.dumps(body).encode(), encoder())
     assert caught.value.field == field
 
 
 def test_an_address_that_is_none_gives_no_path() -> None:
     body = b'{"name":"pageview","url":"http://[broken"}'
     assert (
-        "properties" not in decoded(single_events.parse_plausible(body, encoder()))[0]
-        or "path" not in (decoded(single_events.parse_plausible(body, encoder()))[0]["properties"])
+        "properties" not in decoded(plausible.parse_event(body, encoder()))[0]
+        or "path" not in (decoded(plausible.parse_event(body, encoder()))[0]["properties"])
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.web.collector.formats import segment, single_events
+from pipeline.web.collector.formats import plausible, segment, single_events
 from pipeline.web.collector.formats.parsed_events import ParsedEvents
 from pipeline.web.collector.formats.tolerant import split_batch
 from pipeline.web.errors import RequestRefused
@@ -144,7 +144,7 @@ def test_an_empty_array_of_php_is_an_object_without_members(name: str) -> None:
 @pytest.mark.parametrize("empty", [[], None, {}, "[]", "null", "{}"])
 def test_an_empty_array_is_an_object_in_our_own_and_plausibles_format_too(empty: Any) -> None:
     body = json.dumps({"name": "a", "url": "/", "props": empty}).encode()
-    assert decoded(single_events.parse_plausible(body, encoder()))[0]["event_type"] == "a"
+    assert decoded(plausible.parse_event(body, encoder()))[0]["event_type"] == "a"
     if not isinstance(empty, str):
         plain = json.dumps({"event_type": "a", "properties": empty}).encode()
         assert not decoded(single_events.parse_plain(plain, encoder()))[0].get("properties")

@@ -1,4 +1,4 @@
-"""Formats of a single event: our own, Plausible's, and the query of a pixel. Pure."""
+"""Formats of a single event: our own, and the query of a pixel. Pure."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from pipeline.web.errors import EventRefused, RequestRefused
 # Python's own floats: msgspec takes nine microseconds for each 1e308.
 _decode_object = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
 _MAX_PARAMETERS = 100
-_LONGEST_TEXT = 1_000
+LONGEST_TEXT = 1_000
+"""Characters of what an event says about its page; more are cut."""
 _PARAMETERS = frozenset({*FIELDS, "key", "writeKey"})
-# What Plausible's script calls them is short.
-_SHORT = {"name": "n", "url": "u", "domain": "d", "referrer": "r", "props": "p"}
 
 
 def parse_plain(
     body: bytes, encoder: EventEncoder, default_type: str | None = None
 ) -> ParsedEvents:
     """Our own: a JSON object with the fields of an event. Raises `RequestRefused`."""
-    fields = _parse_object(body)
+    fields = parse_object(body)
     unknown = [name for name in fields if name not in FIELDS]
     if unknown:
-        raise _refuse(unknown[0][:100], f"unknown field; use {', '.join(FIELDS)}")
+        raise refuse(unknown[0][:100], f"unknown field; use {', '.join(FIELDS)}")
     event_type = fields.get("event_type", default_type)
     if event_type is None:
-        raise _refuse("event_type", "is required; name what happened")
+        raise refuse("event_type", "is required; name what happened")
     try:
         event = encoder.encode(
             event_type,
@@ -45,48 +44,7 @@ def parse_plain(
             fields.get("event_id"),
         )
     except InvalidEvent as error:
-        raise _refuse(error.field, error.reason) from None
-    return ParsedEvents([event])
-
-
-def parse_plausible(body: bytes, encoder: EventEncoder) -> ParsedEvents:
-    """Plausible's: `name`, `url`, `domain`, `referrer`, `props`, long or short; `pageview` counts
-    as `page_view`. The properties are `props` and `path`, `host`, `domain`, `referrer`.
-
-    `user_id` and `event_id` may be given too; without them the user is unknown and a repeat counts.
-    Raises `RequestRefused`.
-    """
-    fields = _parse_object(body)
-    name, url, domain, referrer, props = (
-        fields.get(long, fields.get(short)) for long, short in _SHORT.items()
-    )
-    if not isinstance(name, str) or not name:
-        raise _refuse("name", "is required; name what happened, such as pageview")
-    if not isinstance(url, str) or not url:
-        raise _refuse("url", "is required; send the address of the page")
-    if isinstance(props, str):  # so do older scripts
-        props = _parse_object(props.encode(errors="replace"), or_empty=True)
-    if props == []:  # PHP's empty object
-        props = None
-    if props is not None and not isinstance(props, dict):
-        raise _refuse("props", "must be an object of names and values")
-    properties = dict(props or {})
-    for key, value in {**_split_address(url), "domain": domain, "referrer": referrer}.items():
-        if isinstance(value, str) and value:
-            properties.setdefault(key, value[:_LONGEST_TEXT])
-    event_type = "page_view" if name == "pageview" else name
-    try:
-        event = encoder.encode(
-            event_type,
-            fields.get("user_id"),
-            properties,
-            None,
-            fields.get("event_id"),
-            encoder.user_agent,
-        )
-    except InvalidEvent as error:
-        names = {"event_type": "name", "properties": "props"}
-        raise _refuse(names.get(error.field, error.field), error.reason) from None
+        raise refuse(error.field, error.reason) from None
     return ParsedEvents([event])
 
 
@@ -99,9 +57,9 @@ def parse_pixel(query: bytes, encoder: EventEncoder) -> ParsedEvents:
     found = parse_query(query, _MAX_PARAMETERS)
     given = {name: value for name, value in found if name in _PARAMETERS}
     properties: dict[str, Any] = {name: value for name, value in found if name not in _PARAMETERS}
-    for name, value in _split_address(encoder.referrer).items():
+    for name, value in split_address(encoder.referrer).items():
         if value:
-            properties.setdefault(name, value[:_LONGEST_TEXT])
+            properties.setdefault(name, value[:LONGEST_TEXT])
     try:
         event = encoder.encode(
             given.get("event_type") or "page_view",
@@ -112,13 +70,13 @@ def parse_pixel(query: bytes, encoder: EventEncoder) -> ParsedEvents:
             encoder.user_agent,
         )
     except InvalidEvent as error:
-        raise _refuse(error.field, error.reason) from None
+        raise refuse(error.field, error.reason) from None
     return ParsedEvents([event])
 
 
-def _parse_object(body: bytes, *, or_empty: bool = False) -> dict[str, Any]:
+def parse_object(body: bytes, *, or_empty: bool = False) -> dict[str, Any]:
     """The object that a body is, mended where the usual decoder refuses it; `or_empty`: `null` and
-    PHP's empty array are one without members."""
+    PHP's empty array are one without members. Raises `RequestRefused`."""
     try:
         return _decode_object(body)
     except RecursionError:
@@ -135,7 +93,7 @@ def _parse_object(body: bytes, *, or_empty: bool = False) -> dict[str, Any]:
         ) from None
 
 
-def _split_address(url: str) -> dict[str, str]:
+def split_address(url: str) -> dict[str, str]:
     """Path and host of a page's address; empty for any other text."""
     try:
         parts = urlsplit(url)
@@ -144,5 +102,6 @@ def _split_address(url: str) -> dict[str, str]:
         return {}
 
 
-def _refuse(field: str, reason: str) -> EventRefused:
+def refuse(field: str, reason: str) -> EventRefused:
+    """The error of a field."""
     return EventRefused(f"{field}: {reason}", field)
