@@ -118,8 +118,9 @@ def test_every_event_of_libraries_that_send_again_counts_once_through_an_outage(
     for sent in every:
         with subtests.test("arrives", library=sent.library):
             eventually(lambda: sent.count(services) == ORDERS)  # noqa: B023
-    for page in pages:
+    for page, way in zip(pages, ways, strict=True):
         page.context.close()
+        way.close()
     wait_until_consumed(services)
     found = read_events(services)
     for sent in every:

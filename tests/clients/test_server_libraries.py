@@ -4,7 +4,9 @@ once, with its user, its properties and its time."""
 from __future__ import annotations
 
 import json
+import subprocess
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -45,9 +47,22 @@ def expect_of(library: str) -> Sent:
     return Sent(library, ORDERS, USERS, others, LATE_S.get(library, 5))
 
 
+@pytest.fixture
+def running() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Processes by library, which end with the test."""
+    started: dict[str, subprocess.Popen[str]] = {}
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.timeout(240)  # the libraries are installed when they are first used
 def test_every_event_of_every_library_counts_once_through_an_outage(
-    workers: Workers, services: Services, subtests: pytest.Subtests
+    workers: Workers,
+    services: Services,
+    running: dict[str, subprocess.Popen[str]],
+    subtests: pytest.Subtests,
 ) -> None:
     installed: list[Sent] = []
     for library, sender in LIBRARIES.items():
@@ -58,7 +73,7 @@ def test_every_event_of_every_library_counts_once_through_an_outage(
     web = WebProcess(workers).start()
     key = AccessKeyStore(services.redis, services.keys).create("write", "server")[1]
     arguments = str(ORDERS), LONG_AGO.isoformat()
-    running, ways = {}, [ReplyCutter(web.port) for _ in installed]
+    ways = [ReplyCutter(web.port) for _ in installed]
     for way, sent in zip(ways, installed, strict=True):
         way.lose_the_answer_to(b"POST ")
         origin = f"http://127.0.0.1:{way.port}"
@@ -75,6 +90,8 @@ def test_every_event_of_every_library_counts_once_through_an_outage(
         with subtests.test("ends without an error", library=library):
             said, _ = process.communicate(timeout=100)
             assert process.returncode == 0, said
+    for way in ways:
+        way.close()
     wait_until_consumed(services)
     found = read_events(services)
     for sent in installed:
