@@ -12,6 +12,7 @@ from benchmarks.contests import (
     flushing,
     raw_log,
     reading,
+    sustained,
     web,
     workers,
     writing,
@@ -318,6 +319,35 @@ CONTESTS = (
                 unit="ms",
                 sense=Sense.AT_MOST,
                 target=2,
+            ),
+        ),
+    ),
+    Contest(
+        "sustained",
+        sustained.measure,
+        (
+            Comparison(
+                name="sustained-rate",
+                what="events sent for minutes, counted, flushed and archived meanwhile",
+                ours="sent",
+                rival="wanted",
+                rival_is="the rate to reach",
+                unit="events/s",
+                sense=Sense.MORE_A_SECOND,
+                target=1,
+            ),
+            *(
+                Comparison(
+                    name=f"sustained-{stage}",
+                    what=f"furthest that {stage} fell behind meanwhile",
+                    ours=stage,
+                    rival="limit",
+                    rival_is="two minutes",
+                    unit="s",
+                    sense=Sense.AT_MOST,
+                    target=1,
+                )
+                for stage in ("counting", "flush", "archive")
             ),
         ),
     ),

@@ -64,6 +64,7 @@ class Sizes:
     batch_requests: int = 1_000
     api_reads: int = 2_000
     quiet_s: float = 12
+    sustained_s: float = 300
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
 
 
@@ -91,6 +92,7 @@ QUICK = Sizes(
     batch_requests=300,
     api_reads=500,
     quiet_s=3,
+    sustained_s=15,
     growth=(10_000, 100_000),
 )
 
