@@ -62,6 +62,8 @@ class ErasedUsers:
         Users who were erased when the entry was made, or later, are taken out of them; what is
         counted stays. (What a user did after that, no earlier entry holds.)
         """
+        if not self.at_ms:
+            return events
         at = [
             position
             for position, user_id in enumerate(events.user_ids)

@@ -19,6 +19,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, cast
 from uuid import uuid4
 
@@ -134,6 +135,17 @@ class Lanes:
         args = [run.task, run.request_id, run.token, run.number, int(is_done), *LANE_TASKS[lane]]
         keys = [self._keys.lane(lane), self._keys.requests]
         return [name.decode() for name in _END.run(self._client, keys=keys, args=args)]
+
+    def measure_rest_s(self, task: str) -> tuple[float, float]:
+        """How long ago the last finished run of a task ended, and how long it took, in seconds;
+        infinity and 0 where there was none."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hmget(self._keys.requests, f"{task}:ended_ms", f"{task}:took_ms")
+        (now_s, now_us), (ended_ms, took_ms) = pipeline.execute()
+        if not ended_ms or not took_ms:
+            return inf, 0.0
+        return now_s + now_us / 1e6 - int(ended_ms) / 1000, int(took_ms) / 1000
 
     def find_overdue(self) -> list[str]:
         """Tasks that are wanted while nothing runs in their lane: a message must be sent for each,

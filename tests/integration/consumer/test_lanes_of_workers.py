@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 from sqlalchemy import text
 
+from pipeline import track_events
 from pipeline.contract import (
     ARCHIVE_EVENTS,
     AUDIT,
@@ -176,3 +177,13 @@ def test_a_flush_by_hand_with_a_callback_has_it_called(
     eventually(lambda: stored_total(services) == 1)
     eventually(lambda: runs(services, PRUNE) == 1)
     eventually(lambda: runs(services) == 1)
+
+
+def test_past_the_threshold_a_flush_is_asked_for(
+    services: Services, workers: Workers, sending: None
+) -> None:
+    workers.start("flush")
+    workers.start("events", FLUSH_THRESHOLD="10")
+    track_events.delay([{"event_type": "page_view", "user_id": f"u{n}"} for n in range(20)])
+    eventually(lambda: stored_total(services) == 20)
+    assert runs(services) == 1

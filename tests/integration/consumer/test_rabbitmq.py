@@ -14,6 +14,7 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from pipeline.contract import FLUSH_COUNTERS
 from pipeline.event.pseudonyms import pseudonym
 from pipeline.producer import rabbitmq
 from pipeline.producer.app import configure
@@ -23,7 +24,16 @@ from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.helpers.rabbitmq_server import RabbitMQ, need_rabbitmq
-from tests.helpers.support import NOW, TODAY, Workers, counted_here, eventually, stored_total
+from tests.helpers.support import (
+    NOW,
+    TODAY,
+    Workers,
+    counted_here,
+    event,
+    eventually,
+    message,
+    stored_total,
+)
 from tests.helpers.web_server import serving
 
 QUEUES = ("analytics.events", "analytics.flush", "analytics.maintenance")
@@ -301,3 +311,21 @@ def test_user_ids_become_pseudonyms_through_rabbitmq(
     for user_id in ("ann", hashed):
         assert services.stats.user_counts(pseudonym(secret, user_id)) == {"sale": {TODAY: 1}}
         assert services.stats.user_counts(user_id) == {}
+
+
+def test_ticks_of_two_beats_are_one_request_and_each_leads_to_a_run(
+    services: Services, broker_url: str, workers: Workers
+) -> None:
+    for name in ("beat1", "beat2"):
+        options = ("--pidfile=", "-l", "INFO")
+        workers.celery(name, "beat", *options, BROKER_URL=broker_url, FLUSH_INTERVAL_S="0.1")
+    for beat in workers.started:
+        eventually(lambda beat=beat: beat.said().count("(analytics.flush_counters)") > 20)  # type: ignore[misc]
+        beat.kill()
+    assert rabbitmq.queue_depth(broker_url, "analytics.flush") <= 2
+
+    services.counters.apply([message(event())], NOW)
+    workers.start("flush", BROKER_URL=broker_url)
+    eventually(lambda: stored_total(services) == 1)
+    eventually(lambda: rabbitmq.queue_depth(broker_url, "analytics.flush") == 0)
+    assert int(services.redis.hget(services.keys.requests, f"{FLUSH_COUNTERS}:runs") or 0) <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 
 import pytest
 import redis
@@ -206,3 +207,13 @@ def test_the_requests_of_another_form_are_read(lanes: Lanes, client: redis.Redis
     run = lanes.begin(PRUNE, "a", lists=[MAINTENANCE_QUEUE])
     assert run
     assert run.joined == 1
+
+
+def test_how_long_a_task_rests_is_known_after_its_first_run(lanes: Lanes) -> None:
+    assert lanes.measure_rest_s(FLUSH_COUNTERS) == (inf, 0)
+    run = lanes.begin(FLUSH_COUNTERS, "a")
+    assert run
+    lanes.end(run, is_done=True)
+    ended_s, took_s = lanes.measure_rest_s(FLUSH_COUNTERS)
+    assert 0 <= ended_s < 10
+    assert 0 <= took_s < 10
