@@ -21,6 +21,7 @@ from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.installation import queues_of
+from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import check_postgres
 from pipeline.producer import rabbitmq
 from pipeline.redis import installations
@@ -139,7 +140,16 @@ def _check_queues(options: dict[str, Any], **_: Any) -> None:
 
 @signals.beat_init.connect
 def _check_beat(**_: Any) -> None:
+    """Begin where Postgres is away or not ours, and say so: beat only asks for what needs it."""
     _require_enabled("beat")
+    chosen = settings()
+    try:
+        url = server_addresses.find_postgres_url(chosen.postgres_url, chosen.data_dir)
+        engine = postgres_engine(url, chosen.postgres_schema)
+        check_postgres(engine, writes=True)
+        engine.dispose()
+    except PipelineError as error:
+        logger.warning("what beat asks for will fail: %s", error)
 
 
 def _require_enabled(what: str) -> None:

@@ -153,4 +153,6 @@ class _Readiness:
                 return {"postgres": "holds another installation's counts", "migrations": "unknown"}
         if found == fitness.NEWEST_VERSION:
             return {"postgres": OK, "migrations": OK}
+        if found is not None and fitness.is_newer(found):
+            return {"postgres": OK, "migrations": "newer than this program; upgrade it"}
         return {"postgres": OK, "migrations": "not at this version; run `analytics migrate`"}

@@ -8,13 +8,15 @@ from __future__ import annotations
 import gc
 import logging
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from pipeline import server_addresses
 from pipeline.access.key_store import AccessKeyStore
-from pipeline.errors import InvalidConfiguration
+from pipeline.errors import InvalidConfiguration, PipelineError
+from pipeline.postgres.fitness import check_postgres
 from pipeline.producer.app import configure
 from pipeline.redis.client import redis_client
 from pipeline.services import connect
@@ -27,6 +29,8 @@ from pipeline.web.server.server import Server, create_config
 from pipeline.web.server.sockets import listen_on
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from config.settings import Settings
 
 REPLY_TIMEOUT_S = 1.0
@@ -90,12 +94,21 @@ def serve(dependencies: WebDependencies, host: str, port: int) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
+    Thread(target=_log_misfit, args=(dependencies.services.engine,), daemon=True).start()
     server = Server(config, dependencies.stopping)
     logger.info("listening on %s, port %d", host, port)
     try:
         server.run(sockets)
     except SystemExit as ended:  # uvicorn has logged why
         raise InvalidConfiguration("the web server could not start, see above") from ended
+
+
+def _log_misfit(engine: Engine) -> None:
+    """Log why reads will be refused. Events are taken all the same: that needs no Postgres."""
+    try:
+        check_postgres(engine)
+    except PipelineError as error:
+        logger.warning("events are taken, and reads refused: %s", error)
 
 
 def _create_config(dependencies: WebDependencies, log_level: str | None = None) -> uvicorn.Config:

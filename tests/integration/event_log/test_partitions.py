@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.event import listens_for
 
 from pipeline.event.model import Event
-from pipeline.postgres import partitions
+from pipeline.postgres import locks, partitions
 from pipeline.postgres.partitions import OWN_DAYS
 from pipeline.postgres.tables import events, user_daily
 from pipeline.services import Services
@@ -92,6 +94,34 @@ def test_partitions_are_made_while_no_transaction_of_the_archive_is_open(
     count_events(services, Event("page_view", datetime.now(UTC)))
     assert services.archive_events() == 1
     assert open_ == [0]
+
+
+def test_slow_partitions_outlast_a_low_timeout_of_idle_transactions(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive run of 3,000 days, for some of which Postgres takes long to make a partition."""
+    low = str(locks._BEGIN_TRANSFER).replace("'60s'", "'1s'")
+    assert low != str(locks._BEGIN_TRANSFER)
+    monkeypatch.setattr(locks, "_BEGIN_TRANSFER", text(low))
+    [[name]] = execute(services, "SELECT current_database()")
+    execute(services, f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '1s'")
+    services.engine.dispose()
+    make = partitions._make
+
+    def make_slowly(*arguments: Any) -> None:
+        execute(services, "SELECT pg_sleep(1.2)")
+        make(*arguments)
+
+    monkeypatch.setattr(partitions, "_make", make_slowly)
+    monkeypatch.setattr(partitions, "_MADE_AT_ONCE", 1)
+    now = datetime.now(UTC)
+    for first in range(0, 3_000, 1_000):
+        times = [now - timedelta(days=first + n) for n in range(1_000)]
+        count_events(services, *(Event("page_view", at, "u1") for at in times))
+    assert services.archive_events() == 3_000
+    assert execute(services, "SELECT count(*) FROM events") == [(3_000,)]
+    of_days = [one for one in partition_names(services) if re.fullmatch(r"events_[\d_]+", one)]
+    assert len(of_days) == 1
 
 
 def test_where_a_partition_cannot_be_made_now_its_events_share_the_default_one(
