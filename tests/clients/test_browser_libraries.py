@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -150,6 +151,7 @@ def test_every_event_of_libraries_that_send_once_is_counted(
         return services.stats.property_count("order_paid", "library", library, *lately())
 
     eventually(lambda: all(count(library) >= AT_ONCE for library in SENDING_ONCE))
+    eventually(lambda: services.stats.count("time_on_page", *lately()))
     wait_until_consumed(services)
     events = [event for found in read_events(services).values() for event in found]
     for library, page in SENDING_ONCE.items():
@@ -158,10 +160,12 @@ def test_every_event_of_libraries_that_send_once_is_counted(
 
 
 def check_at_once(library: str, path: str, events: list[Event]) -> None:
-    """Check that the page of this path was viewed once, and that each order is there once."""
+    """Check that the page of this path was viewed once, and that each order is there once; and how
+    long it was viewed, where the library says so."""
     found = [event for event in events if (event.properties or {})["path"] == path]
+    views = {"page_view": 1} | ({"time_on_page": 1} if library == "plausible" else {})
+    assert Counter(one.event_type for one in found) == {"order_paid": AT_ONCE, **views}
     orders = [dict(one.properties or {}) for one in found if one.event_type == "order_paid"]
     assert sorted(order["n"] for order in orders) == list(range(AT_ONCE))
     for order in orders:
         assert (PROPERTIES | {"library": library}).items() <= order.items()
-    assert [one.event_type for one in found].count("page_view") == 1
