@@ -92,15 +92,15 @@ def request_all(process: Process, port: int, path: str, users: Sequence[str]) ->
         list(pool.map(request, users[1:]))
 
 
-def counts_sent(client: redis.Redis) -> Counter[tuple[str, str]]:
+def counts_sent(client: redis.Redis) -> Counter[tuple[str, str | None]]:
     """How often each type and user is in the queue, however it was sent."""
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str | None]] = Counter()
     for message in sent(client):
         args, kwargs = arguments(message)
         if message["headers"]["task"] == TRACK_EVENTS:
-            counts.update((event["event_type"], event["user_id"]) for event in args[0])
+            counts.update((event["event_type"], event.get("user_id")) for event in args[0])
         else:
-            counts[args[0], kwargs["user_id"]] += 1
+            counts[args[0], kwargs.get("user_id")] += 1
     return counts
 
 
