@@ -61,8 +61,8 @@ def _broker(address: urls.RedisAddress) -> dict[str, Any]:
 def _transport_options(settings: Settings, address: urls.RedisAddress) -> dict[str, Any]:
     options: dict[str, Any] = {
         # kombu's default is an hour, and its look for messages of dead workers comes every tenth
-        # time of every ten seconds. A batch takes milliseconds, so a minute means "dead"; work
-        # that takes longer (a flush) is delivered again, which is harmless.
+        # time of every ten seconds. A batch takes milliseconds, so a minute means "dead"; for
+        # work that takes longer (a flush) its worker extends the timeout.
         "visibility_timeout": settings.visibility_timeout_s,
         "unacked_restore_interval": min(_RESTORE_INTERVAL_S, settings.visibility_timeout_s),
         "unacked_restore_throttle": 1,

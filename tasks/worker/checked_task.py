@@ -13,8 +13,8 @@ from celery.exceptions import InvalidTaskError
 from pipeline.contract import TRACK_EVENT, TRACK_EVENTS
 
 MAX_ETA = timedelta(minutes=1)
-"""How far ahead a job may be due. A worker holds it until then, and one more each time that the
-message returns after the visibility timeout. (Events may wait: they have come, and must count.)"""
+"""How far ahead a job may be due: a worker holds it in memory until then. (Events may wait: they
+have come, and must count.)"""
 
 _MAX_ID_CHARACTERS = 255
 _PAIR = 2

@@ -7,6 +7,7 @@ import json
 import redis
 from kombu import Queue
 
+from tasks.transport.visibility import Extender
 from tests.integration.transport.support import (
     KEYS,
     QUEUE,
@@ -129,3 +130,54 @@ def test_a_message_of_a_stock_worker_is_returned_where_it_came_from(
     assert waiting(server) == 1
     assert not server.exists(KEYS.unacked, KEYS.unacked_index)
     assert server.xlen(KEYS.dead) == 1
+
+
+def age(server: redis.Redis, by_s: float) -> None:
+    """As if what is unacknowledged had been fetched so much earlier."""
+    for tag in server.zrange(KEYS.unacked_index, 0, -1):
+        server.zincrby(KEYS.unacked_index, -by_s, tag)
+
+
+def test_what_is_worked_on_is_extended_and_returns_without(
+    server: redis.Redis, connect: Connect
+) -> None:
+    ours, other = connect(visibility_timeout=60), connect(visibility_timeout=60)
+    publish(ours, *range(3))
+    channel, received = consume(ours)
+    drain(ours, lambda: len(received) == 3)
+    sweeper = other.channel()
+    received[0].ack()
+
+    age(server, 61)
+    Extender(channel).extend()
+    sweeper.qos.restore_visible()
+    assert server.llen(QUEUE) == 0
+
+    age(server, 61)
+    sweeper.qos.restore_visible()
+    assert server.llen(QUEUE) == 2
+    assert not server.exists(KEYS.unacked)
+
+
+def test_what_another_has_meanwhile_is_not_extended(server: redis.Redis, connect: Connect) -> None:
+    slow, other = connect(visibility_timeout=60), connect(visibility_timeout=60)
+    publish(slow, "once")
+    channel, received = consume(slow, prefetch=1)
+    drain(slow, lambda: received)
+    age(server, 61)
+    sweeper = other.channel()
+    sweeper.qos.restore_visible()
+    assert server.llen(QUEUE) == 1
+
+    Extender(channel).extend()
+    assert not server.exists(KEYS.unacked_index)
+
+
+def test_what_waits_to_be_delivered_and_what_is_counted_by_the_batch_is_not_extended(
+    server: redis.Redis, connect: Connect
+) -> None:
+    connection = connect(visibility_timeout=60)
+    channel, _ = consume(connection)
+    channel.qos.hold(["counted by the batch"])
+    assert channel.qos.list_delivered() == []
+    channel.qos._delivered.clear()
