@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import UserString
+from contextlib import suppress
 from enum import Enum
 from operator import index
+from typing import Any
 from uuid import UUID
 
 from pipeline.errors import InvalidEvent
@@ -16,6 +18,7 @@ from pipeline.errors import InvalidEvent
 _CONTROL_SPACE = re.compile("[\t-\r\x1c-\x1f\x85]+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TAGGED = {"__type__", "__value__"}
 _TOO_LARGE = 10**256
 
 
@@ -79,7 +82,28 @@ def find_lazy_text(value: object) -> str | None:
     return str(value) if isinstance(folded, str | UserString) else None
 
 
+def take_off_tag(value: Any) -> Any:
+    """The value without what stock Celery's serialiser puts around a value that JSON does not know:
+    `{"__type__": "uuid", "__value__": {"hex": …}}` and its like."""
+    if not isinstance(value, dict) or value.keys() != _TAGGED:
+        return value
+    inner = value["__value__"]
+    if isinstance(inner, dict) and inner.keys() == {"hex"}:
+        with suppress(ValueError):
+            return str(UUID(str(inner["hex"])))
+    return inner
+
+
+def take_off_tags(value: Any) -> Any:
+    """The value without such tags anywhere in it. Raises RecursionError."""
+    value = take_off_tag(value)
+    if isinstance(value, dict):
+        return {name: take_off_tags(item) for name, item in value.items()}
+    return [take_off_tags(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _find_text(value: object) -> str | None:
+    value = take_off_tag(value)
     if isinstance(value, Enum) and isinstance(value.value, str):
         value = value.value
     if issubclass(type(value), str):

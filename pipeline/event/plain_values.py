@@ -17,8 +17,10 @@ from uuid import UUID
 import msgspec
 
 from pipeline.errors import InvalidEvent
-from pipeline.event.names import find_lazy_text, mend_surrogates
+from pipeline.event.names import find_lazy_text, mend_surrogates, take_off_tags
 
+TAG = b'"__type__"'
+"""In JSON of stock Celery's serialiser, before a value that JSON does not know."""
 _SPELLED = {None: "null", True: "true", False: "false"}
 
 
@@ -32,10 +34,14 @@ def to_json(value: object) -> tuple[dict[str, Any], bytes]:
     try:
         plain = _to_plain(dict(value))
         try:
-            return plain, msgspec.json.encode(plain)
+            encoded = msgspec.json.encode(plain)
         except UnicodeEncodeError:
             plain = _mend(plain)
-            return plain, msgspec.json.encode(plain)
+            encoded = msgspec.json.encode(plain)
+        if TAG not in encoded:
+            return plain, encoded
+        plain = {name: take_off_tags(item) for name, item in plain.items()}
+        return plain, msgspec.json.encode(plain)
     except RecursionError as error:
         raise InvalidEvent(
             "properties", "…", "is nested more than 100 levels deep; flatten it"

@@ -65,7 +65,7 @@ def check_source(value: object) -> str:
 
 def check_timestamp(value: object, now: datetime) -> datetime:
     """The timestamp in UTC; `now` bounds how far ahead it may lie. Raises `InvalidEvent`."""
-    at = _to_datetime(value)
+    at = _to_datetime(names.take_off_tag(value))
     if at.utcoffset() is None:
         raise InvalidEvent(
             "timestamp", value, "has no time zone; add one, such as Z or tzinfo=timezone.utc"

@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy
 import pytest
 import wrapt
+from kombu.utils.json import dumps
 from werkzeug.local import LocalProxy
 
 from pipeline.errors import InvalidEvent
@@ -188,3 +189,21 @@ def test_values_are_kept_exactly_and_as_plain_json(given: Any, kept: dict[str, A
 def test_a_value_without_a_form_in_json_is_refused_by_its_type() -> None:
     assert "complex has no form in JSON" in refused("properties", properties={"a": 1j}).reason
     assert "object has no form" in refused("properties", properties={"a": [object()]}).reason
+
+
+def test_what_a_stock_celery_client_sends_is_read_without_its_tags() -> None:
+    at = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+    values = {"id": UUID(int=1), "price": Decimal("9.90"), "days": [date(2025, 1, 2)], "at": at}
+    fields = {"event_type": "sale", "properties": values, "timestamp": at, "user_id": UUID(int=2)}
+    event = Event.from_wire(json.loads(dumps({**fields, "event_id": UUID(int=3)})), now=NOW)
+    assert (event.timestamp, event.user_id) == (at, str(UUID(int=2)))
+    assert event.event_id == str(UUID(int=3))
+    assert event.properties == {
+        "id": str(UUID(int=1)),
+        "price": "9.90",
+        "days": ["2025-01-02"],
+        "at": "2025-01-02T03:04:05+00:00",
+    }
+    assert json.loads(encode_event("a", properties=json.loads(dumps(values))))["properties"] == (
+        event.properties
+    )
