@@ -282,7 +282,9 @@ def test_a_redis_that_went_back_is_named_with_its_remedy(
     assert "run `analytics accept-redis-state` to go on" in err
 
 
-@pytest.mark.parametrize("command", ["archive", "forget u1", "stats count page_view"])
+@pytest.mark.parametrize(
+    "command", ["archive", "forget u1", "stats count page_view --date 2025-03-14"]
+)
 def test_what_takes_no_claim_works_on_a_redis_that_went_back(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
