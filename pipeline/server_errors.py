@@ -85,7 +85,10 @@ _BY_TEXT = (
     (Fault.FULL, ("too many clients", "too many connections", "connection slots are reserved")),
     (Fault.FULL, ("no more connections allowed",)),
     (Fault.READ_ONLY, ("session is read-only", "server is in hot standby mode")),
-    (Fault.NO_ACCESS, ("password", "authentication", "does not exist", "no such database")),
+    (
+        Fault.NO_ACCESS,
+        ("password", "authentication", "does not exist", "no such database", "conversion between"),
+    ),
     (Fault.NO_ACCESS, ("no such user", "no pg_hba.conf entry")),
 )
 """For a connection that is refused, which comes without an SQLSTATE."""
