@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from benchmarks.report.report import Measured
 from benchmarks.stage import sides
@@ -117,9 +118,12 @@ def _send(stage: Stage, watch: Watch) -> float:
     chosen = random.Random(1)
     names = [f"u{number}" for number in range(_USERS)]
     began_s, sent = time.monotonic(), 0
-    with Tracker() as tracker:
+    # Two, as two processes of an application have: a tracker waits for the reply to each batch.
+    with Tracker() as one, Tracker() as other:
+        trackers = cycle((one, other))
         while (elapsed_s := time.monotonic() - began_s) < stage.sizes.sustained_s:
             due = int((elapsed_s + _BURST_S) * RATE * _A_LITTLE_MORE)
+            tracker = next(trackers)
             for user in chosen.choices(names, k=due - sent):
                 tracker.track(EVENT_TYPE, user, PROPERTIES)
             sent = due
