@@ -112,6 +112,8 @@ def describe_rule(field: FieldInfo) -> str:
         for name in ("ge", "gt", "le", "max_length")
         if hasattr(item, name)
     }
+    if isinstance(default, bool):
+        return f"must be 1 or 0 (default {default:d})"
     if isinstance(default, int | float):
         kind = "a whole number" if field.annotation is int else "a number"
         return f"must be {kind} {_describe_range(bounds)} (default {default})"

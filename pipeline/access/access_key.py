@@ -49,9 +49,14 @@ class KeyScope(NamedTuple):
             )
         for event_type in self.event_types:
             try:
-                check_event_type(event_type)
+                cleaned = check_event_type(event_type)
             except InvalidEvent as error:
                 raise InvalidConfiguration(f"the key's {error}") from error
+            if cleaned != event_type:
+                raise InvalidConfiguration(
+                    f"the key's event type {event_type!r} must not contain control characters, nor "
+                    f"spaces at its ends: no event has such a type; give {cleaned!r}"
+                )
         if self.max_age_s is not None and self.max_age_s < 1:
             raise InvalidConfiguration(
                 f"a greatest age of {self.max_age_s} s admits no event: give at least 1 s"

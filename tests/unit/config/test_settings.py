@@ -139,6 +139,12 @@ def test_a_word_that_is_no_choice_is_refused_with_the_choices(
     assert complaint(monkeypatch, **{name: value}) == expected
 
 
+def test_a_switch_says_what_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYTICS_ENABLED", "maybe")
+    with pytest.raises(InvalidConfiguration, match=r"ENABLED=maybe: must be 1 or 0 \(default 1\)"):
+        load()
+
+
 def test_a_log_level_may_be_written_in_small_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded(monkeypatch, LOG_LEVEL="debug").log_level == "DEBUG"
 
