@@ -152,7 +152,7 @@ def test_bad_events_become_dead_letters_with_the_reason_and_the_rest_is_counted(
     good = {"event_type": "page_view", "user_id": "u1", "timestamp": AT}
     bad: dict[str, Any] = {
         "event_type": {**good, "event_type": ""},
-        "user_id": {**good, "user_id": 7},
+        "user_id": {**good, "user_id": 7.5},
         "properties": {**good, "properties": ["path"]},
         "timestamp": {**good, "timestamp": "yesterday"},
         "event_id": {**good, "event_id": "x" * 101},

@@ -160,7 +160,7 @@ def test_our_message_has_the_form_of_celerys_own(client: redis.Redis) -> None:
     [
         ({"event_type": ""}, "event_type"),
         ({"event_type": None}, "event_type"),
-        ({"event_type": "a", "user_id": 7}, "user_id"),
+        ({"event_type": "a", "user_id": 7.5}, "user_id"),
         ({"event_type": "a", "properties": {"a": float("nan")}}, "properties.a"),
         ({"event_type": "a", "timestamp": "yesterday"}, "timestamp"),
         ({"event_type": "a", "timestamp": datetime(2025, 1, 1)}, "timestamp"),  # noqa: DTZ001

@@ -300,7 +300,7 @@ def test_track_many_names_the_bad_event_and_sends_those_before_it(
 ) -> None:
     tracker = make_tracker()
     good: list[Any] = [{"event_type": "page_view", "user_id": u} for u in users(3)]
-    for bad, field in [({"event_type": "a", "user_id": 7}, "user_id"), ("text", "event")]:
+    for bad, field in [({"event_type": "a", "user_id": 7.5}, "user_id"), ("text", "event")]:
         with pytest.raises(InvalidEvent) as caught:
             tracker.track_many([*good, bad, *good])
         assert caught.value.field == f"events[3].{field}"
