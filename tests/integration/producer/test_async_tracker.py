@@ -164,7 +164,7 @@ def test_a_loop_that_ended_while_it_waited_does_no_harm(client: redis.Redis) -> 
 def test_an_invalid_event_and_an_option_without_sense_are_named() -> None:
     async def test() -> None:
         with pytest.raises(InvalidEvent, match="user_id"):
-            await AsyncTracker().track("page_view", 7)  # type: ignore[arg-type]
+            await AsyncTracker().track("page_view", 7.5)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="max_events=0"):
             AsyncTracker(max_events=0)
 

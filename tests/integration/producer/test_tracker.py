@@ -311,7 +311,7 @@ def test_track_many_names_the_bad_event_and_sends_those_before_it(
 def test_an_invalid_event_puts_nothing_in(make_tracker: MakeTracker, client: redis.Redis) -> None:
     tracker = make_tracker()
     with pytest.raises(InvalidEvent, match="user_id"):
-        tracker.track("page_view", 7)
+        tracker.track("page_view", 7.5)
     tracker.track("page_view", "u0")
     tracker.flush()
     assert users_sent(client) == ["u0"]
