@@ -125,7 +125,6 @@ def test_an_event_id_stays_as_it_is_but_for_what_postgres_cannot_hold(
         (wrapt.ObjectProxy(42), "42"),
         (Number.ONE, "1"),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("field", ["user_id", "event_id"])
 def test_a_whole_number_or_a_uuid_is_an_id_as_text(field: str, given: object, text: str) -> None:
@@ -179,7 +178,6 @@ def test_a_lazy_object_that_is_no_text_is_refused_by_name() -> None:
         ({"a": numpy.int64(1), "b": numpy.array([1.5])}, {"a": 1, "b": [1.5]}),
         ({"a": wrapt.ObjectProxy(5), "b": Serialised()}, {"a": 5, "b": {"is": "json"}}),
     ],
-    ids=ascii,
 )
 def test_values_are_kept_exactly_and_as_plain_json(given: Any, kept: dict[str, Any]) -> None:
     assert create(properties=given).properties == kept
