@@ -45,7 +45,7 @@ LANE_TASKS: dict[Lane, tuple[str, ...]] = {
 }
 _LANES: dict[str, Lane] = {task: lane for lane, tasks in LANE_TASKS.items() for task in tasks}
 
-LANE_S = 15.0
+LANE_S = 3.0
 """A run that has not said for so long that it goes on is dead."""
 ASK_AGAIN_S = 60.0
 """After so long a request that no run has served is sent again, where no queue shows it waiting."""

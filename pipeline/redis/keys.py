@@ -27,7 +27,7 @@ it counts.
 | `forgotten`                               | hash       | permanent; entries 30 days        |
 | `workers`                                 | sorted set | an hour after the last heartbeat  |
 | `flush_requested`                         | string     | a few seconds                     |
-| `lane:{lane}`                             | hash       | 15 seconds, while a run goes on   |
+| `lane:{lane}`                             | hash       | 3 seconds, while a run goes on    |
 | `requests`                                | hash       | permanent: runs asked for and made |
 | `limit:…`                                 | string     | 20 seconds: what was sent of late |
 | `salt`                                    | string     | 1 day: hashes addresses in `limit` |

@@ -294,7 +294,7 @@ def test_the_status_holds_what_was_agreed(up: Up, analytics: Analytics) -> None:
         "dead_letters",
         "workers",
     }
-    assert set(status) == numbers | {"books", "event_log"}
+    assert set(status) == numbers | {"books", "event_log", "lanes", "warnings"}
     assert all(isinstance(status[name], int) for name in numbers)
     assert status["workers"] == 2
     assert status["books"]["balanced"] is True
