@@ -26,9 +26,10 @@ from sqlalchemy import Connection, Engine, delete, select, text
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.counting.named_users import find_user_ids, names_as_text
-from pipeline.event.model import Event
+from pipeline.event.names import clean_name
 from pipeline.event.pseudonyms import is_pseudonym as has_pseudonym_form
 from pipeline.event.pseudonyms import list_forms, pseudonym
+from pipeline.event.rules import check_user_id
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import dead_letters, user_daily
 from pipeline.reading.exact import UnstoredCounts
@@ -47,11 +48,13 @@ _ANONYMISE = text(
     f"WHERE user_id = :user_id AND (properties IS NULL OR NOT {_HAS_NUL})"
 )
 _FIND_WITH_NUL = text(
-    "SELECT tableoid, ctid, event_type, CAST(properties AS TEXT) AS properties FROM events "
+    "SELECT tableoid, ctid, event_type, CAST(properties AS TEXT) AS properties "
+    "FROM schema$.events "
     f"WHERE user_id = :user_id AND {_HAS_NUL}"
 )
 _ANONYMISE_ONE = text(
-    "UPDATE events SET user_id = NULL, event_id = NULL, properties = CAST(:kept AS JSON) "
+    "UPDATE schema$.events SET user_id = NULL, event_id = NULL, "
+    "properties = CAST(:kept AS JSON) "
     "WHERE tableoid = :table AND ctid = CAST(:row AS TID) AND user_id = :user_id"
 )
 _STORED_IDS = text(
@@ -105,7 +108,8 @@ def find_user(engine: Engine, secret: str, user_id: str, *, is_pseudonym: bool) 
 
     Raises `InvalidEvent` for what can be no user's id.
     """
-    Event.create("forget", user_id, now=datetime.now(UTC))  # checks the id
+    if clean_name(user_id):  # one of spaces alone was an id before ids were cleaned
+        check_user_id(user_id)
     forms = (user_id,) if is_pseudonym else list_forms(secret, user_id)
     if not secret or not has_pseudonym_form(user_id):
         return SoughtUser(forms)

@@ -23,7 +23,7 @@ FAULTS: dict[str, tuple[str, str, Callable[..., Any]]] = {
     ),
     "a body that is no JSON is a fault of the server": (
         "bodies",
-        "pipeline.web.collector.formats.single_events._parse_object",
+        "pipeline.web.collector.formats.single_events.parse_object",
         json.loads,
     ),
     "names in Redis are not escaped": ("redis-keys", "pipeline.redis.keys.escape", str),

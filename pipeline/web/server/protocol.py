@@ -68,6 +68,8 @@ class BoundedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        # Whatever logging is set up later: paths hold keys.
+        self.access_log = False
         self._connections, self._limits = connections, connections.limits
         self._application = self.app
         self._stage: tuple[_Stage, int] | None = None

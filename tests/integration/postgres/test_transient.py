@@ -14,10 +14,18 @@ from pipeline.errors import (
     InvalidConfiguration,
     ServerUnavailable,
 )
+from pipeline.postgres import engine as engine_module
 from pipeline.postgres.engine import postgres_engine
 from pipeline.services import Services, connect
 from pipeline.upkeep import dead_letters
-from tests.helpers.support import TODAY, count_events, event, execute, stored_total
+from tests.helpers.support import (
+    TODAY,
+    count_events,
+    event,
+    eventually,
+    execute,
+    stored_total,
+)
 
 SERVER = ["25006", "53100", "53200", "57P03", "08006", "58030"]
 """What every transaction meets."""
@@ -149,8 +157,13 @@ def test_too_many_connections_are_said_as_such_and_pass(
 
 
 def test_a_rotated_password_is_said_and_then_read_from_its_file(
-    services: Services, redis_url: str, limited: str, tmp_path_factory: pytest.TempPathFactory
+    services: Services,
+    redis_url: str,
+    limited: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(engine_module, "_IDLE_S", 0)  # as if connections had been idle for longer
     passwords = tmp_path_factory.mktemp("secrets") / "pgpass"
     url = make_url(limited)
     place = f"{url.username}@{url.host}:{url.port}/{url.database}"
@@ -165,6 +178,8 @@ def test_a_rotated_password_is_said_and_then_read_from_its_file(
         services,
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{url.username}'",
     )
+    theirs = f"SELECT pid FROM pg_stat_activity WHERE usename = '{url.username}'"
+    eventually(lambda: not execute(services, theirs))  # they end a moment later
     count_events(services, event())
     with pytest.raises(InvalidConfiguration, match=r"refuses the connection .*password"):
         other.flush()

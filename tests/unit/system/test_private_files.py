@@ -11,7 +11,9 @@ import pytest
 from pipeline.access.flower_login import load_flower_login
 from pipeline.cli.files.exporting import Destination
 from pipeline.errors import InvalidConfiguration
+from pipeline.producer.app import configure
 from pipeline.producer.sender import Sender
+from pipeline.producer.settings import ProducerSettings
 from pipeline.system.file_locks import FileLock
 from pipeline.system.private_files import make_private_directory, open_private, write_private
 
@@ -142,10 +144,8 @@ def test_an_export_is_closed_to_others_and_follows_no_link(tmp_path: Path) -> No
     assert (tmp_path / "events.ndjson").read_bytes() == b"{}\n"
 
 
-def test_a_spool_directory_is_made_closed_and_one_open_to_all_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ANALYTICS_REDIS_URL", "redis://127.0.0.1:1/0")
+def test_a_spool_directory_is_made_closed_and_one_open_to_all_is_refused(tmp_path: Path) -> None:
+    configure(ProducerSettings(redis_url="redis://127.0.0.1:1/0"))
     Sender(tmp_path / "spool", 1_000_000)
     assert mode_of(tmp_path / "spool") == 0o700
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -387,3 +388,20 @@ def test_a_connection_that_waits_for_its_turn_ends_before_one_that_is_answered(
     for _ in range(400):
         server.connect("192.0.2.1")[0].data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert not kept.is_aborted
+
+
+def test_no_access_is_logged_however_logging_is_set_up(
+    make_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("uvicorn.access")
+    was = logger.propagate
+    logger.propagate = True
+    try:
+        with caplog.at_level("DEBUG"):
+            server = make_server()
+            server.connect()[0].data_received(b"GET /k/secret HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.run()
+    finally:
+        logger.propagate = was
+    assert server.begun == ["/k/secret"]
+    assert "secret" not in caplog.text

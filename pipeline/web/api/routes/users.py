@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
+from pipeline.errors import InvalidEvent
 from pipeline.event.pseudonyms import list_forms
 from pipeline.reading.stats import Stats, keep_largest
 from pipeline.services import Services
@@ -132,7 +133,10 @@ def create_erase_route(threads: ThreadPools, services: Services) -> APIRouter:
             f"token {request.state.key.id}",
             is_pseudonym=query.pseudonym,
         )
-        erasure = await threads.run_job(request.state.key.id, erase)
+        try:
+            erasure = await threads.run_job(request.state.key.id, erase)
+        except InvalidEvent as error:
+            raise InvalidParameter("user_id", error.reason) from error
         found = {
             "user_id": user_id,
             "forgotten_at": erasure.erased_at,

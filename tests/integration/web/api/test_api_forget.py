@@ -45,6 +45,13 @@ def test_a_user_is_forgotten_by_a_token_that_may(services: Services, api: Api) -
     assert api.reader.get("/api/events").json()["events"][0].get("user_id") is None
 
 
+def test_a_user_whose_id_is_spaces_alone_is_forgotten_and_no_fault(api: Api) -> None:
+    answer = api.forgetter.delete("/api/users/%20")
+
+    assert (answer.status_code, answer.json()["events"]) == (200, 0)
+    assert api.forgetter.delete(f"/api/users/{'x' * 2_000}").status_code == 422
+
+
 @pytest.fixture
 def services(make_services: MakeServices, request: pytest.FixtureRequest) -> Services:
     """With the secret, where the web server has it."""
