@@ -101,10 +101,12 @@ class BoundedProtocol(HttpToolsProtocol):
         for cycle in self._list_open():
             cycle.disconnected = True
             cycle.message_event.set()
+            if cycle is not self._answered:  # never begun
+                cycle.on_response = _do_nothing  # what refers to itself would stay for long
         self.pipeline.clear()
         self._held_back = None
         if self.cycle is not None:
-            self.cycle.transport = self.transport  # what refers to itself would stay for long
+            self.cycle.transport = self.transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go to: no more of them than may be kept before they are wanted."""
@@ -326,6 +328,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _answer_malformed(self) -> None:
         headers = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]
         self.transport.write(b"".join([STATUS_LINE[400], *headers, _MALFORMED]))
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class BufferedConnection(asyncio.BufferedProtocol):
