@@ -26,7 +26,6 @@ from sqlalchemy import Connection, Engine, delete, select, text
 from pipeline.counting import erased_users
 from pipeline.counting.apply import Counters
 from pipeline.counting.named_users import find_user_ids, names_as_text
-from pipeline.event.names import clean_name
 from pipeline.event.pseudonyms import is_pseudonym as has_pseudonym_form
 from pipeline.event.pseudonyms import list_forms, pseudonym
 from pipeline.event.rules import check_user_id
@@ -108,7 +107,7 @@ def find_user(engine: Engine, secret: str, user_id: str, *, is_pseudonym: bool) 
 
     Raises `InvalidEvent` for what can be no user's id.
     """
-    if clean_name(user_id):  # one of spaces alone was an id before ids were cleaned
+    if not user_id or user_id.strip(" "):  # spaces alone were an id before ids were cleaned
         check_user_id(user_id)
     forms = (user_id,) if is_pseudonym else list_forms(secret, user_id)
     if not secret or not has_pseudonym_form(user_id):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from datetime import UTC, date, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
 
 from pipeline.services import Services
+from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import Worker, Workers, eventually, start_group
 
 _READY_WITHIN_S = 30
@@ -24,8 +24,7 @@ class WebProcess:
         if not open_files:
             self._limit = []
         self.log = workers.directory / "web.log"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.process: Worker | None = None
 
     @property

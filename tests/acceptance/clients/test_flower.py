@@ -20,6 +20,7 @@ from celery import Celery
 from pipeline.access.flower_login import load_flower_login
 from pipeline.contract import TRACK_EVENT
 from pipeline.services import Services
+from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import Workers, count_events, event, eventually, stored_total
 
 ANSWER_S = 10
@@ -74,11 +75,6 @@ def status_of(url: str, **request: Any) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def cells(page: str) -> list[str]:

@@ -15,7 +15,7 @@ from pipeline.flushing.pace import CLAIMED_AT_ONCE, CLAIMED_AT_ONCE_IN_QUIET, re
 from pipeline.services import Services
 from tests.helpers.support import count_users, stored_total
 
-USERS = 24_000
+USERS = 60_000
 
 
 class NotingClaims(Claims):
