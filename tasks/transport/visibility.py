@@ -1,6 +1,6 @@
 """Messages of tasks under way stay invisible to other workers for as long as this process lives.
 
-kombu gives back what was fetched longer ago than the visibility timeout, whoever works on it: a
+kombu gives back what was fetched longer ago than the visibility timeout, whatever works on it: a
 task that takes longer is delivered again, and again. So a thread says in time that the messages
 were fetched just now. The thread ends with its process, however that ends, and a killed worker's
 messages return after the timeout. Events of the batch consumer are none of its business: they take

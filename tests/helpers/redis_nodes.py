@@ -19,8 +19,8 @@ KEEPS_EVERYTHING = {"appendonly": "yes", "appendfsync": "always", "save": '""'}
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that no connection will take: the system gives those from
-    32,768 on to clients, our private servers begin at 20,000."""
+    """A port on which no program listens and which no connection will take: the system gives those
+    from 32,768 on to clients, and our private servers begin at 20,000."""
     while True:
         port = 10_000 + secrets.randbelow(10_000)
         with socket.socket() as probe, suppress(OSError):

@@ -60,7 +60,7 @@ def test_the_newest_version_is_that_of_the_migrations() -> None:
     assert schema.newest_version() == NEWEST_VERSION
 
 
-# What is somebody else's
+# What belongs to other programs
 
 
 @pytest.mark.parametrize(
