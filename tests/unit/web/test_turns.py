@@ -6,8 +6,8 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -16,22 +16,14 @@ from tests.helpers.wired_server import Server
 
 
 @pytest.fixture
-def make_server() -> Iterator[Callable[..., Server]]:
-    made: list[Server] = []
-
-    def make(*arguments: Any) -> Server:
-        made.append(Server(*arguments))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.close()
+def server() -> Iterator[Server]:
+    with closing(Server(ConnectionLimits(connections=100))) as made:
+        yield made
 
 
 def test_what_an_address_reopens_fast_waits_for_its_turn_and_no_other_does(
-    make_server: Callable[..., Server],
+    server: Server,
 ) -> None:
-    server = make_server(ConnectionLimits(connections=100))
     ask = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
     for _ in range(150):
         server.connect("192.0.2.1")[0].data_received(b"GET /livez HT")
@@ -56,9 +48,8 @@ def test_what_an_address_reopens_fast_waits_for_its_turn_and_no_other_does(
 
 
 def test_a_connection_that_waits_for_its_turn_ends_before_one_that_is_answered(
-    make_server: Callable[..., Server],
+    server: Server,
 ) -> None:
-    server = make_server(ConnectionLimits(connections=100))
     answered, kept = server.connect("192.0.2.9")
     answered.data_received(b"GET /waits HTTP/1.1\r\nHost: x\r\n\r\n")
     for _ in range(400):
@@ -67,14 +58,13 @@ def test_a_connection_that_waits_for_its_turn_ends_before_one_that_is_answered(
 
 
 def test_no_access_is_logged_however_logging_is_set_up(
-    make_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+    server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = logging.getLogger("uvicorn.access")
     was = logger.propagate
     logger.propagate = True
     try:
         with caplog.at_level("DEBUG"):
-            server = make_server()
             server.connect()[0].data_received(b"GET /k/secret HTTP/1.1\r\nHost: x\r\n\r\n")
             server.run()
     finally:
@@ -84,10 +74,9 @@ def test_no_access_is_logged_however_logging_is_set_up(
 
 
 def test_nothing_stays_of_a_connection_that_ends_before_its_turn(
-    make_server: Callable[..., Server],
+    server: Server,
 ) -> None:
-    server = make_server(ConnectionLimits(connections=20))
-    for _ in range(60):
+    for _ in range(150):
         server.connect("192.0.2.1")[0].data_received(b"GET /livez HT")
     protocol = server.connect("192.0.2.1")[0]
     assert protocol.waits
