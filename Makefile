@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench chaos attacks fuzz path
+.PHONY: help install run test servers lint bench chaos attacks fuzz path
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -13,6 +13,12 @@ ARGS ?=
 KILLS ?= 20
 SEED ?=
 CONTROL ?=
+
+# Servers for `make servers`, where they are not those of the lock: a program, and a directory of
+# programs (docs/other-servers.md).
+REDIS ?=
+POSTGRES ?=
+STORING := counting flushing reading upkeep event_log redis postgres
 
 # How long `make fuzz` goes on trying.
 MINUTES ?= 10
@@ -28,6 +34,12 @@ run: install  ## Start the whole pipeline on this machine, with example events
 
 test: install  ## Run all tests against real Redis and Postgres servers
 	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+servers: install  ## Test with other servers: REDIS=/usr/bin/redis-server POSTGRES=/usr/lib/postgresql/15/bin
+	ANALYTICS_TEST_REDIS_BINARY="$(REDIS)" ANALYTICS_TEST_POSTGRES_BIN="$(POSTGRES)" \
+		.venv/bin/python -m pytest -n 2 --dist loadfile $(STORING:%=tests/integration/%) $(ARGS)
+	ANALYTICS_TEST_REDIS_BINARY="$(REDIS)" ANALYTICS_TEST_POSTGRES_BIN="$(POSTGRES)" \
+		.venv/bin/python -m tests.chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 lint: install  ## Check style, types and who imports whom
 	.venv/bin/ruff check .

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.cli import main
 from pipeline.embedded import PrivateServers
+from pipeline.embedded.postgres import find_installation
+from pipeline.embedded.redis import find_binary
+from pipeline.errors import EmbeddedServerFailed
 from pipeline.options import MAX_LOG_PARTITIONS
 from pipeline.postgres import schema
 from pipeline.postgres.engine import postgres_engine
@@ -68,6 +72,26 @@ def chosen_programs() -> dict[str, Path | None]:
         "redis_binary": Path(redis_binary) if redis_binary else None,
         "postgres_bin_dir": Path(postgres_bin) if postgres_bin else None,
     }
+
+
+def describe_servers() -> str:
+    """The name and version of each server that tests run on. Raises EmbeddedServerFailed."""
+    programs = chosen_programs()
+    postgres = find_installation(programs["postgres_bin_dir"], Path("/nonexistent"))
+    binaries = (find_binary(programs["redis_binary"]), postgres.binary("postgres"))
+    versions = [
+        subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+        for binary in binaries
+    ]
+    return "servers: " + ", ".join(version.split("sha=")[0].strip() for version in versions)
+
+
+def pytest_report_header() -> str:
+    """Which servers these tests run on."""
+    try:
+        return describe_servers()
+    except EmbeddedServerFailed as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(scope="session")

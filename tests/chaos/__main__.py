@@ -10,6 +10,7 @@ import sys
 from tests.chaos.campaign import CampaignFailed, Outcome, run
 from tests.chaos.checks import report
 from tests.chaos.stage import Plan
+from tests.conftest import describe_servers
 
 _EVENTS_PER_KILL = 420
 _EVENTS_PER_KILL_IN_CONTROL = 80
@@ -35,6 +36,7 @@ def main() -> int:
     seed = random.randrange(100_000) if options.seed is None else options.seed
     per_kill = _EVENTS_PER_KILL_IN_CONTROL if options.control else _EVENTS_PER_KILL
     together = Outcome()
+    print(describe_servers(), flush=True)
     for at in range(seed, seed + options.seeds):
         plan = Plan(
             kills=options.kills,

@@ -14,6 +14,7 @@ import psycopg
 from sqlalchemy import URL, make_url
 
 from pipeline.embedded.postgres import find_installation
+from tests.conftest import chosen_programs
 from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import eventually
 
@@ -48,7 +49,7 @@ class Standby:
 def standby(primary_url: str) -> Iterator[Standby]:
     """Copy the cluster of a server and run it as its standby."""
     primary, port = make_url(primary_url), free_port()
-    programs = find_installation(None, Path("/nonexistent"))
+    programs = find_installation(chosen_programs()["postgres_bin_dir"], Path("/nonexistent"))
     # Not below pytest's own directory, which only its owner may enter: Postgres refuses to run as
     # root.
     directory = Path(tempfile.mkdtemp(prefix="standby-"))
