@@ -120,7 +120,7 @@ def _options() -> argparse.Namespace:
     names = [contest.name for contest in CONTESTS]
     names += [one.name for contest in CONTESTS for one in contest.comparisons]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, about two minutes")
+    parser.add_argument("--quick", action="store_true", help="small sizes, about three minutes")
     parser.add_argument(
         "--only",
         nargs="+",

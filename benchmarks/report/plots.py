@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,11 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 
-from benchmarks.contests.growth import QUANTITIES, Point
+from benchmarks.contests.growth import QUANTITIES, STALL_LIMIT_MS, Point
 from benchmarks.report.report import Row, progress_to_target
 
 _MET, _NOT_MET = "#2a7f62", "#c44536"
+_PANELS_A_ROW = 4
 
 
 def plot_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -56,19 +58,23 @@ def plot_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def plot_growth(path: Path, points: Sequence[Point]) -> None:
     """A panel a quantity, over the number of counters; dashed, what it is to follow."""
-    figure, panels = pyplot.subplots(1, len(QUANTITIES), figsize=(15, 3.4), layout="constrained")
-    sizes = [point.counters for point in points]
-    for axes, quantity in zip(panels, QUANTITIES, strict=True):
-        values = [quantity.of(point) for point in points]
+    rows = math.ceil(len(QUANTITIES) / _PANELS_A_ROW)
+    figure, panels = pyplot.subplots(
+        rows, _PANELS_A_ROW, figsize=(13, 3.2 * rows), layout="constrained"
+    )
+    for axes, quantity in zip(panels.flat, QUANTITIES, strict=True):
+        measured = [(p.counters, value) for p in points if (value := quantity.of(p)) is not None]
+        sizes, values = zip(*measured, strict=True)
         factor = [size / sizes[0] if quantity.follows == "work" else 1 for size in sizes]
-        axes.plot(sizes, [values[0] * by for by in factor], "--", color="grey")
+        first = STALL_LIMIT_MS if quantity.follows == "limit" else values[0]
+        axes.plot(sizes, [first * by for by in factor], "--", color="grey")
         axes.plot(sizes, values, "o-", color=_MET)
         axes.set_xscale("log")
         if quantity.follows == "work":
             axes.set_yscale("log")
         else:
-            axes.set_ylim(0, 1.5 * max(values))
+            axes.set_ylim(0, 1.5 * max(first, *values))
         axes.set_title(f"{quantity.name}\n({quantity.unit})", fontsize=10)
         axes.set_xlabel("counters")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)

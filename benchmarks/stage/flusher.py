@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -58,9 +59,10 @@ class Flusher:
         self._process.stdin.flush()
 
     @property
-    def is_busy(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._process.poll() is None
+    def is_flushing(self) -> bool:
+        """Whether the result is not there yet."""
+        assert self._process.stdout is not None
+        return not select.select([self._process.stdout], [], [], 0)[0]
 
     def result(self) -> Flushed:
         """What the flush did, once it has ended."""

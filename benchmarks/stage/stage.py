@@ -15,21 +15,19 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.report.report import Samples
+from benchmarks.stage import filler
 from config.options import pipeline_options
 from config.settings import Settings
-from pipeline.counting.apply import Applying
-from pipeline.counting.batch import Delivery
 from pipeline.embedded import PrivateServers
-from pipeline.event.model import Event
 from pipeline.postgres import schema
 from pipeline.postgres.tables import COUNTER_TABLES, archived_entries, events, flush_batches
 from pipeline.producer.app import configure
 from pipeline.services import Services, connect
 
-EVENT_TYPE = "page_view"
+EVENT_TYPE = filler.EVENT_TYPE
 PROPERTIES = {"path": "/pricing", "referrer": "search", "duration_ms": 1250}
 USERS = 5_000
-_FILLED_AT_ONCE = 1_000
+_WORTH_PROCESSES = 2_000_000
 _TABLES = [
     *(table.name for table in COUNTER_TABLES),
     flush_batches.name,
@@ -44,6 +42,7 @@ class Sizes:
 
     rounds: int
     rounds_with_always: int
+    rounds_of_calls: int
     rounds_of_flush: int
     rounds_of_writers: int
     calls: int = 300
@@ -54,24 +53,28 @@ class Sizes:
     our_batched_events: int = 200_000
     celery_events: int = 800
     asyncio_events: int = 6_000
-    batches: int = 30
-    benchmark_commands: int = 500_000
+    batches: int = 20
+    benchmark_commands: int = 300_000
     flushed: int = 1_000_000
-    upserted: int = 20_000
-    flushed_while_read: int = 200_000
+    flushed_daily: int = 200_000
+    upserted: int = 50_000
+    flushed_while_read: int = 500_000
     archived: int = 150_000
     requests: int = 20_000
     batch_requests: int = 1_000
     api_reads: int = 2_000
-    quiet_s: float = 12
+    quiet_s: float = 5
     sustained_s: float = 300
-    growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    growth: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
-FULL = Sizes(rounds=3, rounds_with_always=1, rounds_of_flush=2, rounds_of_writers=1)
+FULL = Sizes(
+    rounds=3, rounds_with_always=1, rounds_of_calls=9, rounds_of_flush=2, rounds_of_writers=3
+)
 QUICK = Sizes(
     rounds=2,
     rounds_with_always=1,
+    rounds_of_calls=3,
     rounds_of_flush=2,
     rounds_of_writers=1,
     calls=200,
@@ -85,15 +88,16 @@ QUICK = Sizes(
     batches=10,
     benchmark_commands=200_000,
     flushed=100_000,
+    flushed_daily=20_000,
     upserted=5_000,
-    flushed_while_read=50_000,
+    flushed_while_read=100_000,
     archived=40_000,
     requests=5_000,
     batch_requests=300,
     api_reads=500,
     quiet_s=3,
     sustained_s=15,
-    growth=(10_000, 100_000),
+    growth=(10_000, 100_000, 1_000_000),
 )
 
 
@@ -132,23 +136,39 @@ class Stage:
     def with_appendfsync_always(self) -> Stage:
         """The same stage, on which the first contests are held once more in fewer rounds."""
         self.services.redis.config_set("appendfsync", "always")
-        return replace(self, sizes=replace(self.sizes, rounds=self.sizes.rounds_with_always))
+        rounds = self.sizes.rounds_with_always
+        sizes = replace(self.sizes, rounds=rounds, rounds_of_calls=3 * rounds)
+        return replace(self, sizes=sizes)
 
-    def fill(self, counters: int, prefix: str = "user") -> None:
-        """Make so many counters of different users pending, as workers do, by applying events."""
-        now = datetime.now(UTC)
-        under_way: Applying | None = None
-        for first in range(0, counters, _FILLED_AT_ONCE):
-            events = [
-                Event(EVENT_TYPE, now, f"{prefix}{number}")
-                for number in range(first, min(first + _FILLED_AT_ONCE, counters))
-            ]
-            begun = Applying(self.services.counters, [Delivery(events)], now)
-            if under_way:
-                under_way.finish()
-            under_way = begun
-        if under_way:
-            under_way.finish()
+    def fill(self, counters: int) -> None:
+        """Make so many counters of different users pending, as workers do, by applying events; by
+        two processes where they are many."""
+        if counters < _WORTH_PROCESSES:
+            filler.fill(self.services.counters, range(counters))
+        else:
+            filler.fill_by_processes(counters)
+
+    def used_bytes(self) -> int:
+        """The memory that Redis's data takes: without the clients' buffers and the append-only
+        file's."""
+        memory = self.services.redis.info("memory")
+        return int(memory["used_memory"]) - int(memory["mem_not_counted_for_evict"])
+
+    def redis_cpu_s(self) -> float:
+        """The CPU time that Redis has used, in all its threads."""
+        used = self.services.redis.info("cpu")
+        return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
+
+    def wait_until_redis_rests(self) -> None:
+        """Wait until it rewrites no append-only file, which takes a core for seconds and was made
+        due by filling it, and has no memory left to free in the background."""
+        redis = self.services.redis
+
+        def rests() -> bool:
+            rewrites = redis.info("persistence")["aof_rewrite_in_progress"]
+            return not rewrites and not redis.info("memory")["lazyfree_pending_objects"]
+
+        wait_until(rests, "Redis has nothing to do in the background")
 
     def connect_postgres(self) -> psycopg.Connection:
         """A connection of its own, without the transactions that psycopg would open by itself."""

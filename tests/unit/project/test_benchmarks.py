@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contests.growth import Point, too_fast
+from benchmarks.contests.growth import Point, markdown, too_fast
 from benchmarks.report.report import (
     Comparison,
     Measured,
@@ -42,6 +42,8 @@ POINT = Point(
     read_us=900,
     flusher_bytes=80 * 2**20,
     flusher_grew_bytes=5 * 2**20,
+    stall_ms=4,
+    command_ms=2,
 )
 
 
@@ -149,3 +151,20 @@ def test_what_grows_with_the_work_is_no_fault_and_what_grows_faster_is() -> None
         "flush of all counters",
         "daily_count while they are live",
     ]
+
+
+def test_a_stall_of_redis_may_grow_up_to_its_limit() -> None:
+    longer = replace(POINT, counters=100_000, flush_s=2, stall_ms=19)
+    too_long = replace(longer, stall_ms=21)
+
+    assert too_fast([POINT, longer]) == []
+    assert too_fast([POINT, too_long]) == [
+        "longest wait for Redis in a flush is 21.0 ms at 100,000, and should be at most 20."
+    ]
+
+
+def test_what_is_not_measured_at_a_size_is_left_out_of_it() -> None:
+    without = replace(POINT, counters=100_000, flush_s=2, bytes_per_unacknowledged=None)
+
+    assert too_fast([POINT, without]) == []
+    assert "| memory per unacknowledged event (bytes) | 1,400 | – |" in markdown([POINT, without])
