@@ -20,33 +20,42 @@ local max_messages, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local clock = redis.call('TIME')
 local now = clock[1] .. '.' .. string.format('%06d', clock[2])
 local before_lists = 4
-local backslash = 92
+local backslash, brace, closing_brace = 92, 123, 125
+local longest_ending = 80 -- bytes of a message, of which a tag of the usual length leaves some
 local largest_chunk = 32
 
+-- What is no UTF-8 could not be named to us again.
+local function to_text(tag) return (string.gsub(tag, '[\128-\255]', '?')) end
+
 -- In JSON text the bytes "delivery_tag" with both quotes are a key or a value of that name, or the end of a string that
--- holds an escaped quote. One occurrence in the form of a key is therefore the tag; whatever looks different is decoded.
+-- holds an escaped quote. kombu and our own producers write the tag last, where it is found soonest. Elsewhere one
+-- occurrence in the form of a key is the tag; whatever looks different is decoded.
+local find, match, byte = string.find, string.match, string.byte
 local function tag_of(message)
-  local at = string.find(message, '"delivery_tag"', 1, true)
-  if at and not string.find(message, '"delivery_tag"', at + 1, true) and string.byte(message, at - 1) ~= backslash
-      and string.sub(message, 1, 1) == '{' and string.sub(message, -1) == '}' then
-    local tag = string.match(message, '^"delivery_tag"%s*:%s*"([^"\\]+)"', at)
+  if byte(message) == brace and byte(message, -1) == closing_brace then
+    local at = find(message, '"delivery_tag"', -longest_ending, true)
+    local tag = at and byte(message, at - 1) ~= backslash and match(message, '^"delivery_tag": ?"([%w/-]+)"}}$', at)
     if tag then return tag end
+    at = find(message, '"delivery_tag"', 1, true)
+    if at and not find(message, '"delivery_tag"', at + 1, true) and byte(message, at - 1) ~= backslash then
+      tag = match(message, '^"delivery_tag"%s*:%s*"([^"\\]+)"', at)
+      if tag then return to_text(tag) end
+    end
   end
   local decoded, content = pcall(cjson.decode, message)
   if not decoded then return nil, 'not JSON: ' .. tostring(content) end
   local properties = type(content) == 'table' and content.properties
   local tag = type(properties) == 'table' and properties.delivery_tag
   if type(tag) == 'number' then return string.format('%.17g', tag) end
-  if type(tag) == 'string' and tag ~= '' then return tag end
+  if type(tag) == 'string' and tag ~= '' then return to_text(tag) end
   return nil, 'no properties.delivery_tag'
 end
 
-local found, dead_letters, taken = {}, {}, {}
+local reply, dead_letters, taken = {}, {}, {}
 local messages, bytes = 0, 0
 
 for position = 1, #KEYS - before_lists do
-  local list, queue = KEYS[before_lists + position], ARGV[2 + position]
-  local suffix = ', "", ' .. queue .. ']'
+  local list, found = KEYS[before_lists + position], {position}
   local count, chunk = 0, 1
   while messages < max_messages and bytes < max_bytes do
     chunk = math.min(chunk, max_messages - messages)
@@ -58,8 +67,8 @@ for position = 1, #KEYS - before_lists do
       count, messages, bytes = count + 1, messages + 1, bytes + #message
       local tag, reason = tag_of(message)
       if tag then
-        tag = string.gsub(tag, '[\128-\255]', '?') -- what is no UTF-8 could not be named to us again
-        found[#found + 1] = {position, tag, message, '[' .. message .. suffix}
+        local n = #found
+        found[n + 1], found[n + 2] = tag, message
       else
         dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
       end
@@ -68,6 +77,7 @@ for position = 1, #KEYS - before_lists do
     chunk = math.min(chunk * 2, largest_chunk)
   end
   if count > 0 then taken[#taken + 1] = {list, count} end
+  if #found > 1 then reply[#reply + 1] = found end
 end
 
 if messages == 0 then return {} end
@@ -78,18 +88,18 @@ redis.call('HLEN', totals)
 
 -- Every fetch gives a message a tag of its own. With the tag in its text, a slow worker that acknowledges a message which
 -- was restored meanwhile would take it away from the worker that has fetched it since.
-local entries, scores, reply, last = {}, {}, {}, nil
-if #found > 0 then
-  local fetch = redis.call('HINCRBY', totals, 'fetches', 1)
-  for i, item in ipairs(found) do
-    local position, tag, message, entry = item[1], item[2] .. '~' .. fetch .. '.' .. i, item[3], item[4]
-    entries[#entries + 1], entries[#entries + 2] = tag, entry
-    scores[#scores + 1], scores[#scores + 2] = now, tag
-    if not last or last[1] ~= position then
-      last = {position}
-      reply[#reply + 1] = last
+local entries, scores, size = {}, {}, 0
+if #reply > 0 then
+  local ending = '~' .. redis.call('HINCRBY', totals, 'fetches', 1) .. '.'
+  for _, found in ipairs(reply) do
+    local suffix = ', "", ' .. ARGV[2 + found[1]] .. ']'
+    for i = 2, #found, 2 do
+      local tag = found[i] .. ending .. (size / 2 + 1)
+      found[i] = tag
+      entries[size + 1], entries[size + 2] = tag, '[' .. found[i + 1] .. suffix
+      scores[size + 1], scores[size + 2] = now, tag
+      size = size + 2
     end
-    last[#last + 1], last[#last + 2] = tag, message
   end
 end
 
