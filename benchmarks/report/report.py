@@ -124,9 +124,9 @@ def table(rows: Sequence[Row]) -> Table:
         target, met = _target(found), {True: "yes", False: "NO", None: ""}[found.met]
         shown.add_row(
             f"[bold]{found.name}[/bold]\n{found.what}",
-            f"{_number(found.ours)} {found.unit}\n{_spread(found.ours_spread)}",
-            f"{_number(found.rival)} {found.unit}\n{_spread(found.rival_spread)}\n{found.rival_is}",
-            f"{_number(found.ratio)}",
+            f"{number(found.ours)} {found.unit}\n{_spread(found.ours_spread)}",
+            f"{number(found.rival)} {found.unit}\n{_spread(found.rival_spread)}\n{found.rival_is}",
+            f"{number(found.ratio)}",
             target,
             met,
             style="red" if found.met is False else None,
@@ -144,8 +144,8 @@ def markdown(rows: Sequence[Row]) -> list[str]:
         always = ", `appendfsync always`" if found.name.endswith("-always") else ""
         met = {True: "yes", False: "**no**", None: ""}[found.met]
         lines.append(
-            f"| {found.what}{always} | {_number(found.ours)} {found.unit} | "
-            f"{_number(found.rival)}: {found.rival_is} | {_number(found.ratio)} "
+            f"| {found.what}{always} | {number(found.ours)} {found.unit} | "
+            f"{number(found.rival)}: {found.rival_is} | {number(found.ratio)} "
             f"{found.sense.split(',')[0]} | {_target(found)} | {met} |"
         )
     return lines
@@ -154,8 +154,8 @@ def markdown(rows: Sequence[Row]) -> list[str]:
 def shortfalls(rows: Sequence[Row]) -> list[str]:
     """A sentence for each row that misses its target, and the note that says what limits it."""
     sentences = [
-        f"{found.name}: {found.what} is {_number(found.ours)} {found.unit} beside "
-        f"{_number(found.rival)} of {found.rival_is}; that is {_number(found.ratio)} "
+        f"{found.name}: {found.what} is {number(found.ours)} {found.unit} beside "
+        f"{number(found.rival)} of {found.rival_is}; that is {number(found.ratio)} "
         f"{found.sense.split(',')[0]}, and should be {_target(found)}. {found.note}".rstrip()
         for found in rows
         if found.met is False
@@ -170,10 +170,10 @@ def _target(found: Row) -> str:
 
 
 def _spread(spread: tuple[float, float]) -> str:
-    return f"({_number(spread[0])} – {_number(spread[1])})"
+    return f"({number(spread[0])} – {number(spread[1])})"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that matter, whatever the size."""
     if abs(value) >= 100:
         return f"{value:,.0f}"

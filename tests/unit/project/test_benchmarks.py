@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.contests.growth import Point, markdown, too_fast
+from benchmarks.report.readme import replace_table, with_ratios
 from benchmarks.report.report import (
     Comparison,
     Measured,
@@ -168,3 +169,23 @@ def test_what_is_not_measured_at_a_size_is_left_out_of_it() -> None:
 
     assert too_fast([POINT, without]) == []
     assert "| memory per unacknowledged event (bytes) | 1,400 | – |" in markdown([POINT, without])
+
+
+def test_the_readme_shows_a_run_and_the_ratios_of_all() -> None:
+    shown, other = row(CALLS, SAMPLES), replace(row(CALLS, SAMPLES), ratio=7)
+
+    text = replace_table(
+        "Before.\n\n| what | ours | …\n| --- |\n| old |\n\nAfter.\n",
+        "| what | ours |",
+        with_ratios([shown], [[shown], [other], []]),
+    )
+
+    assert text == (
+        "Before.\n\n"
+        "| what | ours | rival | ratio | to reach | met | all 3 runs |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n"
+        "| a call | 100 µs | 650: Celery's own | 6.5 times less | at least 6 | yes | 6.5, 7, – |\n"
+        "\nAfter.\n"
+    )
+    with pytest.raises(ValueError, match="no table begins with"):
+        replace_table("Nothing.", "| what |", [])
