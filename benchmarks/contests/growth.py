@@ -1,10 +1,15 @@
 """What ten and a hundred times as many counters cost: memory, flush and reads must not grow faster
-than the work."""
+than the work.
+
+`python -m benchmarks.contests.growth 1000000 10000000` measures these sizes alone, and beside each
+how long Postgres by itself takes to store as many rows from a table: whether it is what grows.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +19,11 @@ from itertools import pairwise
 
 from rich.table import Table
 
+from benchmarks.rivals import upserts
 from benchmarks.stage import sides
 from benchmarks.stage.flusher import Flusher
 from benchmarks.stage.probe import Probe
-from benchmarks.stage.stage import EVENT_TYPE, USERS, Stage, users
+from benchmarks.stage.stage import EVENT_TYPE, FULL, USERS, Stage, open_stage, users
 from pipeline.contract import EVENTS_QUEUE
 from pipeline.redis.scripts import Script
 
@@ -204,8 +210,31 @@ def table(points: Sequence[Point]) -> Table:
     return shown
 
 
+def main() -> None:
+    """Measure what the arguments say."""
+    with open_stage(FULL, lambda _: None) as stage:
+        for counters in map(int, sys.argv[1:]):
+            point = _measure(stage, counters)
+            print("\n".join(markdown([point])))
+            print(f"Postgres alone: {_postgres_s(stage, counters):.4g} s", flush=True)
+
+
+def _postgres_s(stage: Stage, counters: int) -> float:
+    today = datetime.now(UTC).date()
+    stage.clear()
+    with (
+        stage.connect_postgres() as postgres,
+        upserts.tables(postgres, EVENT_TYPE, today, counters),
+    ):
+        return counters / upserts.insert_select_per_s(postgres, counters)
+
+
 def _figure(quantity: Quantity, point: Point) -> str:
     value = quantity.of(point)
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    main()

@@ -175,12 +175,14 @@ class Stage:
         return psycopg.connect(self.postgres_url.replace("+psycopg", ""), autocommit=True)
 
     def clear(self) -> None:
-        """Forget every key but kombu's bindings, which a rival's client declares only once; empty
-        our tables, and write out what Postgres has in memory."""
+        """Forget every key but kombu's bindings, which a rival's client declares only once, and
+        wait until their memory is free; empty our tables, and write out what Postgres has in
+        memory."""
         client = self.services.redis
         names = [name for name in client.scan_iter(count=1_000) if not name.startswith(b"_kombu")]
         for first in range(0, len(names), 1_000):
             client.unlink(*names[first : first + 1_000])
+        self.wait_until_redis_rests()
         with self.connect_postgres() as postgres:
             postgres.execute(f"TRUNCATE {', '.join(_TABLES)}")
             postgres.execute("CHECKPOINT")
