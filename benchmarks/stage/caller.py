@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from benchmarks.report.report import Measured
+from benchmarks.report.report import Measured, Samples
 from benchmarks.rivals.bare_redis import BareRedis, command
 from benchmarks.stage import sides
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users
@@ -27,11 +27,15 @@ def measure(stage: Stage) -> Measured:
     message = cast("bytes", client.lindex(EVENTS_QUEUE, 0))
     push = command(b"LPUSH", _BARE_QUEUE.encode(), message)
     single_calls_us: list[float] = []
+    cpu_us: Samples = {}
 
     def mean_of(call: Callable[[str], object], queue: Sequence[str]) -> Callable[[], float]:
         def sample() -> float:
             _mean_us(call, users(_WARM_UP_CALLS))
+            began_s = time.thread_time()
             mean_us = _mean_us(call, users(calls))
+            used_us = (time.thread_time() - began_s) / calls * 1e6
+            cpu_us.setdefault(queue[0], []).append(used_us)
             client.delete(*queue)
             return mean_us
 
@@ -63,9 +67,14 @@ def measure(stage: Stage) -> Measured:
         )
     floor = statistics.median(samples["bare"])
     in_reach = statistics.median(samples["celery"]) / floor
+    ours_cpu, bare_cpu = (
+        statistics.median(cpu_us[queue]) for queue in (ours.queue[0], _BARE_QUEUE)
+    )
     notes = {
+        "delay-bare": f"Of a call {ours_cpu:.0f} µs are CPU time of the caller, of a bare LPUSH "
+        f"{bare_cpu:.0f}.",
         "delay-celery": f"A bare LPUSH of the same bytes takes {floor:.0f} µs, so that with one "
-        f"round trip no more than {in_reach:.1f} is in reach."
+        f"round trip no more than {in_reach:.1f} is in reach.",
     }
     notes["tracker-celery"] = (
         "The mean of calls as fast as they go, with what the sending thread takes; half of the "
