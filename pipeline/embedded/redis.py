@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pipeline.embedded import binaries, credentials, locks, privileges
+from pipeline.embedded import allocator, binaries, credentials, locks, privileges
 from pipeline.embedded.credentials import Credentials
 from pipeline.embedded.server import Program, Readiness, lock_path
 from pipeline.errors import EmbeddedServerFailed
@@ -62,7 +62,7 @@ def prepare(binary: Path | None, data_dir: Path, appendfsync: str) -> Program:
         write_private(configuration, _render_configuration(directory, own, appendfsync))
     return Program(
         name=NAME,
-        arguments=(str(found), str(configuration)),
+        arguments=(*allocator.find_preload(found), str(found), str(configuration)),
         directory=directory,
         port=own.port,
         url=f"redis://:{own.password}@127.0.0.1:{own.port}/0",

@@ -86,6 +86,12 @@ def installed_postgres() -> Path:
     return found[-1]
 
 
+def script(path: Path, body: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
 def eventually(condition: Callable[[], object], limit_s: float = 20) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():

@@ -19,6 +19,7 @@ from tests.integration.embedded.support import (
     linux_only,
     processes_naming,
     redis_of,
+    script,
     sql,
 )
 
@@ -52,12 +53,6 @@ def test_data_of_another_redis_is_not_to_be_repaired_but_read_by_its_own(data_di
 
     with PrivateServers.start(data_dir, postgres=False) as servers, redis_of(servers) as client:
         assert client.get("kept") == "1"
-
-
-def script(path: Path, body: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
 
 
 def test_an_old_redis_is_refused_with_its_version(data_dir: Path, tmp_path: Path) -> None:
