@@ -15,9 +15,10 @@ import json
 import re
 import secrets
 import time
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import redis
@@ -38,6 +39,8 @@ _SHOWN_CHARACTERS = 1024
 _encode = msgspec.json.Encoder().encode
 PRODUCER_REMEMBERED_S = 86_400
 _PUBLISH = Script("pipeline.producer.publish")
+_ARGUMENTS = b"$%d\r\n%d\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n"
+"""Those of a call of the script that differ, each with its length: number, events and message."""
 _IDLE_S = 1.0
 """A connection unused for so long is checked first: the server may have closed it."""
 _FIRST_PAUSE_S = 0.05
@@ -70,21 +73,21 @@ class Envelope:
             },
         }
         text = json.dumps(message).replace("%", "%%")
-        self._template = _PLACES.sub(r"%(\1)b", text).encode()
+        filled_in = _PLACES.sub(r"%(\1)b", text).replace("%(body)b", '"%(body)b"')
+        self._template = filled_in.encode()
 
     def message(
         self, task_id: str, tag: str, args: Sequence[Any], kwargs: Mapping[str, Any], shown: str
     ) -> bytes:
         """The message with these arguments, which must be JSON-ready. Tools show `args` as `shown`,
         cut as Celery cuts it."""
-        shown, shown_kwargs = (
-            text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
-            for text in (shown, repr(kwargs))
-        )
+        shown_kwargs = repr(kwargs)
+        if len(shown) > _SHOWN_CHARACTERS or len(shown_kwargs) > _SHOWN_CHARACTERS:
+            shown, shown_kwargs = _cut(shown), _cut(shown_kwargs)
         return self._template % {
             b"id": _encode(task_id),
             b"tag": _encode(tag),
-            b"body": b'"%b"' % b64encode(_encode((args, kwargs, _EMBEDDED))),
+            b"body": b2a_base64(_encode((args, kwargs, _EMBEDDED)), newline=False),
             b"args": _encode(shown),
             b"kwargs": _encode(shown_kwargs),
         }
@@ -123,12 +126,16 @@ class Publisher:
         self.id = producer_id or secrets.token_hex(8)
         self.tag_prefix = f"{TAG_PREFIX}{self.id}/"
         """Followed by the number of a publish: the delivery tag of its message."""
+        self.task_id_prefix = str(uuid4())[:24]
+        """Followed by the number in 12 hexadecimal digits: a task id that no other message has."""
         self.last_number = 0
         self._connections = client.connection_pool
         self._connection: Any = None
         self._used_at_s = 0.0
         self._keys = (queue, keys.producer(self.id), keys.totals)
-        self._command = ("EVALSHA", _PUBLISH.sha1, len(self._keys), *self._keys)
+        self._head = _begin_command(
+            "EVALSHA", _PUBLISH.sha1, len(self._keys), *self._keys, PRODUCER_REMEMBERED_S
+        )
 
     def send(
         self, message: bytes, events: int, timeout_s: float, number: int | None = None
@@ -139,17 +146,18 @@ class Publisher:
         been taken.
         """
         now_s = time.monotonic()
-        args = (number or self.last_number, message, events, PRODUCER_REMEMBERED_S)
+        number = number or self.last_number
+        args = (len(str(number)), number, len(str(events)), events, len(message), message)
         try:
             connection = self._connection
             if connection is None or now_s - self._used_at_s > _IDLE_S:
                 connection = self._open()
             self._used_at_s = now_s
-            # On a connection of our own: half the time of a client's call.
-            connection.send_command(*self._command, *args)
+            # On a connection of our own, and packed here: a third of the time of a client's call.
+            connection.send_packed_command([self._head + _ARGUMENTS % args])
             connection.read_response()
         except (redis.RedisError, OSError) as error:
-            self._send_again(args, timeout_s, now_s + timeout_s, error)
+            self._send_again((number, events, message), timeout_s, now_s + timeout_s, error)
 
     def close(self) -> None:
         """Close the connection; the next `send` opens it again."""
@@ -158,13 +166,13 @@ class Publisher:
 
     def _send_again(
         self,
-        args: tuple[int, bytes, int, int],
+        args: tuple[int, int, bytes],
         timeout_s: float,
         deadline_s: float,
         error: Exception,
     ) -> None:
         """Try until Redis has taken what it did not take at once because of `error`."""
-        number, message, events, _ = args
+        number, events, message = args
         pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, deadline_s)
         unanswered = False
         while True:
@@ -183,7 +191,8 @@ class Publisher:
                 raise OperationalError(f"Redis refused the event: {error}") from error
             try:
                 # The ordinary call, which loads the script where it is not known.
-                Call(_PUBLISH, self._connection or self._open(), self._keys, args).answer()
+                connection = self._connection or self._open()
+                Call(_PUBLISH, connection, self._keys, (PRODUCER_REMEMBERED_S, *args)).answer()
             except (redis.RedisError, OSError) as again:
                 error = again
             else:
@@ -201,3 +210,14 @@ class Publisher:
         if closed:
             self._connection.disconnect()
         return self._connection
+
+
+def _begin_command(*parts: str | int) -> bytes:
+    """A command of these parts and three more, in Redis's protocol, as far as these go."""
+    packed = [str(part).encode() for part in parts]
+    return b"*%d\r\n" % (len(parts) + 3) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in packed)
+
+
+def _cut(text: str) -> str:
+    """The text, cut as Celery cuts what it shows."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"

@@ -14,6 +14,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.sent_scripts import script_of
+
 SCRIPTS = (
     "pipeline.producer.publish",
     "tasks.transport.fetch",
@@ -129,16 +131,16 @@ def _watch_scripts(points: Points) -> None:
 
     steps = {Script(name).sha1: name.rpartition(".")[2] for name in SCRIPTS}
     connection: Any = AbstractConnection
-    send, read = connection.send_command, connection.read_response
+    send, read = connection.send_packed_command, connection.read_response
 
-    def watched_send(self: Any, *args: Any, **kwargs: Any) -> None:
-        step = steps.get(args[1]) if args[0] == "EVALSHA" else None
+    def watched_send(self: Any, command: Any, *args: Any, **kwargs: Any) -> None:
+        step = steps.get(script_of(command) or "")
         self.chaos_step = step
         if step is None:
-            send(self, *args, **kwargs)
+            send(self, command, *args, **kwargs)
             return
         points.reach(f"before {step}")
-        send(self, *args, **kwargs)
+        send(self, command, *args, **kwargs)
         points.reach(f"sent {step}")
 
     def watched_read(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -149,7 +151,7 @@ def _watch_scripts(points: Points) -> None:
             points.reach(f"after {step}")
         return answer
 
-    connection.send_command, connection.read_response = watched_send, watched_read
+    connection.send_packed_command, connection.read_response = watched_send, watched_read
 
 
 def _watch_statements(points: Points) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tests.helpers.sent_scripts import script_of
 from tests.path.marks import OURS, is_marked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,14 +85,14 @@ def _watch_scripts(follower: Follower) -> None:
         for path in (ROOT / package).rglob("*.lua")
     }
     connection: Any = AbstractConnection
-    send, read = connection.send_command, connection.read_response
+    send, read = connection.send_packed_command, connection.read_response
 
-    def watched_send(self: Any, *command: Any, **options: Any) -> None:
-        file = files.get(command[1]) if command[0] == "EVALSHA" else None
+    def watched_send(self: Any, command: Any, *args: Any, **options: Any) -> None:
+        file = files.get(script_of(command) or "")
         self.followed = None if file is None else ((file, 0), follower.number_call())
         if self.followed is not None:
             follower.note(*self.followed, command)
-        send(self, *command, **options)
+        send(self, command, *args, **options)
 
     def watched_read(self: Any, *args: Any, **options: Any) -> Any:
         answer = read(self, *args, **options)
@@ -100,4 +101,4 @@ def _watch_scripts(follower: Follower) -> None:
             self.followed = None
         return answer
 
-    connection.send_command, connection.read_response = watched_send, watched_read
+    connection.send_packed_command, connection.read_response = watched_send, watched_read

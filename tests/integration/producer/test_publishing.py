@@ -51,7 +51,7 @@ def test_a_publish_under_a_number_that_was_taken_is_not_taken_again(client: redi
     track_event.delay("a")
     [publisher] = producer.idle_publishers(os.getpid())
     for _ in range(3):
-        publisher.send("the same again", 1, 1)
+        publisher.send(b"the same again", 1, 1)
     assert len(sent(client)) == 1
     assert client.hget("analytics:totals", "published") == b"1"
 
