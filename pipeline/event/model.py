@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeGuard
 
@@ -99,7 +98,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             fields["user_id"] = self.user_id
         if self.properties is not None:
             fields["properties"] = self.properties
-        fields["timestamp"] = f"{self.timestamp.replace(tzinfo=None).isoformat()}Z"
+        fields["timestamp"] = _encode(self.timestamp)[1:-1].decode()
         if self.event_id is not None:
             fields["event_id"] = self.event_id
         return fields
@@ -239,9 +238,11 @@ def _check_properties(properties: object) -> dict[str, Any]:
         and _TEXT.issuperset(map(type, properties))
         and _PLAIN.issuperset(map(type, properties.values()))
     ):
-        with suppress(TypeError, ValueError, OverflowError):
+        try:
             if _is_harmless(_encode(properties)):
                 return dict(properties)
+        except (TypeError, ValueError, OverflowError):
+            pass
     return rules.check_properties(properties)
 
 

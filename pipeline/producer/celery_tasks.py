@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 from celery import Task, current_app, signals
 from celery.result import AsyncResult
+from vine import promise
 
 from pipeline.contract import (
     MAX_EVENTS_PER_MESSAGE,
@@ -38,6 +39,7 @@ from pipeline.producer.app import (
     new_publisher,
     no_results,
 )
+from pipeline.producer.eager_mode import is_eager
 from pipeline.producer.settings import current_settings
 
 # Options that change nothing about the message; with any other the event goes Celery's own way.
@@ -45,6 +47,31 @@ _FAST_OPTIONS = frozenset({"task_id", "retry"})
 
 CheckedArguments = tuple[tuple[Any, ...], dict[str, Any], int]
 """Args and kwargs of a message, and how many events they hold."""
+
+
+class _Accepted(AsyncResult):
+    """The result of a task whose events are accepted. What waits for it is made when it is asked
+    for, which takes Celery longer than all else of a result."""
+
+    _cache = parent = None
+    _ignored = False
+
+    def __init__(self, task_id: str) -> None:
+        self.id, self.app, self.backend = task_id, app, no_results()
+
+    @cached_property
+    def on_ready(self) -> Any:
+        """Celery's promise, which callbacks are added to."""
+        return promise(self._on_fulfilled, weak=True)
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult: {self.id}>"
+
+    def __copy__(self) -> AsyncResult:
+        return AsyncResult(self.id, backend=self.backend, app=self.app)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return AsyncResult, self.__reduce_args__()
 
 
 def may_publish_by_script() -> bool:
@@ -81,13 +108,13 @@ class _CheckedTask(Task):
         the broker refused, and of these `PublishUnconfirmed` when it may have taken the message:
         its `retry()` tries again without counting twice.
         """
-        args, kwargs, events = self.check_arguments(*(args or ()), **(kwargs or {}))
+        checked = self.check_arguments(*(args or ()), **(kwargs or {}))
         if options:
             options = {name: value for name, value in options.items() if value is not None}
         is_usual = options.keys() <= _FAST_OPTIONS and may_publish_by_script()
-        if is_usual and not current_app.conf.task_always_eager:
-            return self._publish_by_script(args, kwargs, events, **options)
-        return self._do_the_unusual(args, kwargs, options)
+        if is_usual and not is_eager():
+            return self._publish_by_script(checked, **options)
+        return self._do_the_unusual(*checked[:2], options)
 
     def _do_the_unusual(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
@@ -97,8 +124,8 @@ class _CheckedTask(Task):
         if not settings.enabled:
             withheld.put(self.read_arguments(args, kwargs))
             task_id = str(options.get("task_id") or uuid4())
-            return AsyncResult(task_id, backend=no_results(), app=app)
-        if current_app.conf.task_always_eager:
+            return _Accepted(task_id)
+        if is_eager():
             return self._run_here(args, kwargs, options)
         if settings.broker_url is not None and "retry_policy" not in options:
             return self._publish_confirmed(args, kwargs, **options)
@@ -114,16 +141,10 @@ class _CheckedTask(Task):
         return self.apply(args, kwargs, throw=throw, **passed_on)
 
     def _publish_by_script(
-        self,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        events: int,
-        *,
-        task_id: str | None = None,
-        retry: bool = True,
+        self, checked: CheckedArguments, *, task_id: str | None = None, retry: bool = True
     ) -> AsyncResult:
         """Publish to Redis under the next number of a producer id that no other thread uses."""
-        task_id = str(task_id or uuid4())
+        args, kwargs, events = checked
         pid = os.getpid()
         idle = idle_publishers(pid)
         try:
@@ -131,13 +152,14 @@ class _CheckedTask(Task):
         except IndexError:
             publisher = new_publisher()
         number = publisher.last_number = publisher.last_number + 1
+        task_id = str(task_id or f"{publisher.task_id_prefix}{number:012x}")
         tag = f"{publisher.tag_prefix}{number}"
         message = envelope(self.name, pid).message(task_id, tag, args, kwargs, repr(args))
         timeout_s = current_settings().publish_timeout_s if retry else 0.0
         publisher.send(message, events, timeout_s, number)
         # Not reached when the publish is unconfirmed: its number must stay the publisher's last.
         idle.append(publisher)
-        return AsyncResult(task_id, backend=no_results(), app=app)
+        return _Accepted(task_id)
 
     def _publish_confirmed(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], *, retry: bool = True, **options: Any
@@ -173,9 +195,8 @@ class _TrackEvent(_CheckedTask):
         timestamp: datetime | str | float | None = None,
         event_id: str | int | UUID | None = None,
     ) -> CheckedArguments:
-        event = Event.create(
-            event_type, user_id, properties, timestamp, event_id, now=datetime.now(UTC)
-        )
+        now = datetime.now(UTC)
+        event = Event.create(event_type, user_id, properties, timestamp, event_id, now=now)
         fields = event.to_dict()
         return (fields.pop("event_type"),), fields, 1
 

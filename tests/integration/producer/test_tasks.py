@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery, group, signals
+from celery.result import AsyncResult
 
 from pipeline import track_event, track_events
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE
@@ -45,6 +48,21 @@ def test_apply_async_sends_the_event_under_the_id_it_is_given(client: redis.Redi
         result.id == message["headers"]["id"] == message["properties"]["correlation_id"] == "my-id"
     )
     assert arguments(message)[1]["user_id"] == "u1"
+
+
+def test_the_result_of_a_publish_is_a_celery_result_like_any_other() -> None:
+    result = track_event.delay("page_view")
+    plain = AsyncResult(result.id, app=track_event.app)
+    assert isinstance(result, AsyncResult)
+    assert (result, repr(result), hash(result)) == (plain, repr(plain), hash(plain))
+    assert (result.parent, result.ignored, result.app) == (None, False, track_event.app)
+    assert type(result.backend) is type(plain.backend)
+    for again in (copy.copy(result), pickle.loads(pickle.dumps(result))):
+        assert (type(again), again) == (AsyncResult, plain)
+    called: list[object] = []
+    result.then(called.append)
+    result.on_ready("ready")
+    assert called == ["ready"]
 
 
 def test_signatures_send_the_event(client: redis.Redis) -> None:
