@@ -25,6 +25,7 @@ from pipeline.event.numbers import parse_float
 from pipeline.event.plain_values import TAG
 
 FIELDS = ("event_type", "user_id", "properties", "timestamp", "event_id")
+_KNOWN = frozenset(FIELDS)
 
 _encode = msgspec.json.Encoder().encode
 _decode_small = msgspec.json.Decoder(dict[str, Any]).decode
@@ -74,10 +75,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         """The event that a mapping with the field names of the wire contract describes."""
         if not isinstance(fields, Mapping):
             raise InvalidEvent("event", fields, "must be an object with the field event_type")
-        unknown = [name for name in fields if name not in FIELDS]
-        if unknown:
+        if not fields.keys() <= _KNOWN:
+            unknown = next(name for name in fields if name not in FIELDS)
             known = ", ".join(FIELDS)
-            raise InvalidEvent(str(unknown[0]), fields[unknown[0]], f"unknown field; use {known}")
+            raise InvalidEvent(str(unknown), fields[unknown], f"unknown field; use {known}")
         if "event_type" not in fields:
             raise InvalidEvent("event_type", None, "is required; name what happened")
         return cls.create(**fields, now=now)

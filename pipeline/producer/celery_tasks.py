@@ -45,6 +45,9 @@ from pipeline.producer.settings import current_settings
 # Options that change nothing about the message; with any other the event goes Celery's own way.
 _FAST_OPTIONS = frozenset({"task_id", "retry"})
 
+_SHOWN_EVENTS = 30
+"""Each has at least 50 characters, of which tools show 1,024."""
+
 CheckedArguments = tuple[tuple[Any, ...], dict[str, Any], int]
 """Args and kwargs of a message, and how many events they hold."""
 
@@ -154,7 +157,8 @@ class _CheckedTask(Task):
         number = publisher.last_number = publisher.last_number + 1
         task_id = str(task_id or f"{publisher.task_id_prefix}{number:012x}")
         tag = f"{publisher.tag_prefix}{number}"
-        message = envelope(self.name, pid).message(task_id, tag, args, kwargs, repr(args))
+        shown = repr(args) if events == 1 else _show(args)
+        message = envelope(self.name, pid).message(task_id, tag, args, kwargs, shown)
         timeout_s = current_settings().publish_timeout_s if retry else 0.0
         publisher.send(message, events, timeout_s, number)
         # Not reached when the publish is unconfirmed: its number must stay the publisher's last.
@@ -178,6 +182,11 @@ class _CheckedTask(Task):
         if current_settings().broker_url is None:
             app.conf.broker_url = current_settings().redis_address()
         return super().apply_async(args, kwargs, **options | {"headers": _headers(options)})
+
+
+def _show(args: tuple[Any, ...]) -> str:
+    """The beginning of the arguments of `track_events`, which is all that tools show."""
+    return repr((args[0][:_SHOWN_EVENTS],))
 
 
 def _headers(options: Mapping[str, Any]) -> dict[str, Any]:

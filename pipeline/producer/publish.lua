@@ -1,7 +1,6 @@
 #!lua
 -- Put a message into a queue once, however often its producer tries. Without allow-oom: at maxmemory the producer is
--- refused, with nothing changed, while consumers drain the queue. A command costs as much as half of all else here:
--- nothing is asked before, and what must not be is undone.
+-- refused, with nothing changed, while consumers drain the queue. What cannot be is undone: to check first costs more.
 -- KEYS  1 queue   2 last number of this producer   3 totals
 -- ARGV  1 seconds the producer is remembered   2 number of the publish   3 events in it   4 message
 -- Returns 1 when the message was taken, 0 when it had been taken before.

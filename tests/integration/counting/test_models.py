@@ -132,7 +132,7 @@ class Pipeline(RuleBasedStateMachine):
         tag = f"{publisher.tag_prefix}{publisher.last_number}"
         self.messages[tag] = Message(batch)
         for _ in range(times):
-            self.publishers[producer].send(self._text(tag), len(batch), timeout_s=0)
+            self.publishers[producer].send(self._text(tag).encode(), len(batch), timeout_s=0)
         self.model.queued.append(tag)
         self.published += len(batch)
 

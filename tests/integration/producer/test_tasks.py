@@ -89,6 +89,17 @@ def test_track_events_sends_many_in_one_message(client: redis.Redis) -> None:
     ]
 
 
+@pytest.mark.parametrize("events", [1, 2, 30, 31, 400])
+def test_tools_are_shown_the_arguments_as_celery_cuts_them(
+    client: redis.Redis, events: int
+) -> None:
+    track_events.delay([{"event_type": "a", "timestamp": NOW}] * events)
+    [message] = sent(client)
+    whole = repr((arguments(message)[0][0],))
+    cut = whole if len(whole) <= 1024 else f"{whole[:1023]}…"
+    assert message["headers"]["argsrepr"] == cut
+
+
 def test_an_event_is_stamped_when_it_is_sent(client: redis.Redis) -> None:
     before = datetime.now(UTC)
     track_event.delay("a")
