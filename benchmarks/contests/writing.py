@@ -60,7 +60,7 @@ def measure(stage: Stage) -> Measured:
         "longest": [max(ms) for ms in flushing],
         "longest-allowed": [LONGEST_MS],
     }
-    note = f"{WRITES_PER_S} calls a second by {THREADS} threads, {rounds} rounds. " + "; ".join(
+    note = f"{WRITES_PER_S} calls a second by {THREADS} threads. " + "; ".join(
         f"{when} half of them take less than {statistics.median(ms):.2f} ms and the longest "
         f"{max(ms):.1f} ms"
         for when, ms in (
