@@ -51,6 +51,7 @@ class Point:
     flusher_grew_bytes: float
     stall_ms: float
     command_ms: float
+    command: str
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def _measure(stage: Stage, counters: int) -> Point:
         flusher_grew_bytes=flushed.peak_bytes - flushed.before_bytes,
         stall_ms=stall.seen_ms,
         command_ms=stall.command_ms,
+        command=stall.command,
     )
 
 
@@ -175,7 +177,7 @@ def too_fast(points: Sequence[Point]) -> list[str]:
         and now > was * _TOLERANCE * _allowed(quantity, small, large)
     ] + [
         f"{quantity.name} is {value:,.1f} {quantity.unit} at {point.counters:,}, and should be at "
-        f"most {STALL_LIMIT_MS}."
+        f"most {STALL_LIMIT_MS}; Redis's longest command was {point.command or 'under 1 ms'}."
         for quantity in QUANTITIES
         for point in points
         if quantity.follows == "limit" and (value := quantity.of(point) or 0) > STALL_LIMIT_MS

@@ -22,14 +22,17 @@ from benchmarks.rivals.bare_redis import BareRedis, command
 _EVERY_S = 0.002
 _KEY = b"benchmarks:probe"
 _LOGGED_FROM_US = 1_000
+_SHOWN = 80
 
 
 @dataclass(frozen=True)
 class Stall:
-    """The longest that a client waited, and the longest command that Redis logged (ms)."""
+    """The longest that a client waited, and the longest command that Redis logged (ms) with its
+    first words."""
 
     seen_ms: float
     command_ms: float
+    command: str
 
 
 class Probe:
@@ -54,9 +57,10 @@ class Probe:
     def result(self) -> Stall:
         """What it saw."""
         output, _ = self._process.communicate()
-        slow = self._client.slowlog_get(-1)
-        longest_us = max((entry["duration"] for entry in slow), default=0)
-        return Stall(float(output), longest_us / 1e3)
+        slow = [(entry["duration"], entry["command"]) for entry in self._client.slowlog_get(-1)]
+        longest_us, words = max(slow, default=(0, b""))
+        shown = words[:_SHOWN].decode(errors="replace")
+        return Stall(float(output), longest_us / 1e3, shown)
 
     def __enter__(self) -> Self:
         return self
