@@ -8,6 +8,7 @@ servers than the embedded ones.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -273,8 +274,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture
 def analytics(
     redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> Any:
-    """Runs the command in this process; returns its exit code and what it printed."""
+) -> Iterator[Any]:
+    """Runs the command in this process; returns its exit code and what it printed.
+
+    What a command configures is of the whole process, and is undone at the end: the producer, and a
+    log that goes to this test's standard error.
+    """
+    log_level = logging.getLogger().level
     monkeypatch.setenv("ANALYTICS_REDIS_URL", redis_url)
     monkeypatch.setenv("ANALYTICS_POSTGRES_URL", postgres_url)
 
@@ -284,4 +290,11 @@ def analytics(
         said = capfd.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 
-    return run
+    yield run
+    configure(ProducerSettings())
+    logging.captureWarnings(False)
+    logging.getLogger().setLevel(log_level)
+    for handler in [
+        one for one in logging.getLogger().handlers if type(one) is logging.StreamHandler
+    ]:
+        logging.getLogger().removeHandler(handler)
