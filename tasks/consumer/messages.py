@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from binascii import a2b_base64
 from collections.abc import Container
 from datetime import datetime
 from typing import Any, cast
@@ -24,7 +23,8 @@ from pipeline.contract import (
     TRACK_EVENTS,
 )
 from pipeline.counting.batch import BadEvent, Delivery
-from pipeline.event.model import Event, WireEvent
+from pipeline.event.model import Event, WireEvent, WireFields, decode_plain
+from pipeline.event.numbers import parse_float
 from tasks.consumer.arguments import read_event, read_events
 
 
@@ -44,6 +44,13 @@ class _Properties(msgspec.Struct, gc=False):
 
 class _Message(msgspec.Struct, rename={"content_type": "content-type"}):
     body: str
+    headers: _Headers
+    properties: _Properties
+    content_type: str = ""
+
+
+class _UsualMessage(msgspec.Struct, rename={"content_type": "content-type"}, gc=False):
+    body: bytes  # which msgspec reads from base64, three times as fast as binascii
     headers: _Headers
     properties: _Properties
     content_type: str = ""
@@ -81,6 +88,7 @@ class _Nothing(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """No keyword arguments."""
 
 
+_read_usual_message = msgspec.json.Decoder(_UsualMessage).decode
 _read_message = msgspec.json.Decoder(_Message).decode
 _read_first_protocol = msgspec.json.Decoder(_FirstProtocol).decode
 _read_body = msgspec.json.Decoder(tuple[list[Any], dict[str, Any], _Embedded]).decode
@@ -88,6 +96,14 @@ _read_usual_one = msgspec.json.Decoder(tuple[tuple[str], WireEvent, _NoCallbacks
 _read_usual_many = msgspec.json.Decoder(
     tuple[tuple[list[WireEvent]], _Nothing, _NoCallbacks]
 ).decode
+_PlainOne = tuple[tuple[str], WireFields, _NoCallbacks]
+_read_plain_one = msgspec.json.Decoder(_PlainOne, strict=False).decode
+_read_plain_large = msgspec.json.Decoder(_PlainOne, strict=False, float_hook=parse_float).decode
+_LARGE = 512
+"""Bytes of a body from which on numbers might make the decoder slow."""
+_AFTER_ONE = b',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+_BEFORE_MANY, _AFTER_MANY = b"[[", b"],{}" + _AFTER_ONE
+"""What our producers write around their events."""
 _PLAIN = _Embedded()
 
 
@@ -105,19 +121,19 @@ def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> 
     `tasks` are the names of the tasks there are. Raises whatever reading nonsense may raise.
     """
     try:
-        message = _read_message(raw)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        return unreadable(tag, raw, f"is not a Celery message: {error}")
+        message = _read_usual_message(raw)
+    except (msgspec.DecodeError, UnicodeError):
+        return _read_unusual(tag, raw, now, tasks)
     headers = message.headers
     usual = headers.task in tasks and not _is_for_celery(message)
     if usual and (events := _usual_events(message, now)) is not None:
         task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
         plain = bool(headers.analytics_plain_user_ids)
         return Read(Delivery(events, (), tag, task_id, raw, plain), headers.task, headers.id)
-    return _read_unusual(tag, raw, message, now, tasks)
+    return _read_unusual(tag, raw, now, tasks)
 
 
-def _is_for_celery(message: _Message) -> bool:
+def _is_for_celery(message: _Message | _UsualMessage) -> bool:
     """Whether something in the message's head asks for more than to count it now."""
     headers = message.headers
     return (
@@ -129,9 +145,11 @@ def _is_for_celery(message: _Message) -> bool:
     )
 
 
-def _read_unusual(
-    tag: str, raw: bytes, message: _Message, now: datetime, tasks: Container[str]
-) -> Read | None:
+def _read_unusual(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> Read | None:
+    try:
+        message = _read_message(raw)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        return unreadable(tag, raw, f"is not a Celery message: {error}")
     if not message.headers.task:
         message = _second_protocol(message)
     headers = message.headers
@@ -140,8 +158,11 @@ def _read_unusual(
     if message.content_type != "application/json":
         reason = f"content type {message.content_type!r} is not accepted; send JSON"
         return unreadable(tag, raw, reason)
-    if _is_for_celery(message):
-        return None
+    return None if _is_for_celery(message) else _read_arguments(tag, raw, message, now)
+
+
+def _read_arguments(tag: str, raw: bytes, message: _Message, now: datetime) -> Read | None:
+    headers = message.headers
     try:
         args, kwargs, embedded = _arguments(message)
     except (ValueError, TypeError, RecursionError) as error:
@@ -165,25 +186,51 @@ def unreadable(tag: str, raw: bytes, reason: str) -> Read:
     return Read(Delivery((), [bad], tag=tag))
 
 
-def _usual_events(message: _Message, now: datetime) -> list[Event] | None:
+def _usual_events(message: _UsualMessage, now: datetime) -> list[Event] | None:
     """The events of a message without anything unusual about it; None for all others."""
+    if message.properties.body_encoding != "base64":
+        return None
+    body, latest = message.body, now + MAX_AHEAD
+    if message.headers.task == TRACK_EVENTS:
+        return _usual_many(body, now, latest)
     try:
-        if message.properties.body_encoding != "base64":
-            return None
-        body = a2b_base64(message.body, strict_mode=True)
-        if message.headers.task == TRACK_EVENT:
-            (event_type,), wire, _ = _read_usual_one(body)
-            if wire.event_type:
-                return None  # given twice
-            wire.event_type = event_type
-            wires = [wire]
-        else:
-            ((wires,), _, _) = _read_usual_many(body)
+        (event_type,), fields, _ = (_read_plain_one if len(body) < _LARGE else _read_plain_large)(
+            body
+        )
+        event = fields.to_event(event_type, body.removesuffix(_AFTER_ONE), latest)
+    except (ValueError, RecursionError):
+        event = None
+    return _usual_one(body, now, latest) if event is None else [event]
+
+
+def _usual_one(body: bytes, now: datetime, latest: datetime) -> list[Event] | None:
+    """What `_usual_events` says of an event that is not quite as our producers write it."""
+    try:
+        (event_type,), wire, _ = _read_usual_one(body)
+    except (ValueError, RecursionError):
+        return None
+    if wire.event_type:
+        return None  # given twice
+    wire.event_type = event_type
+    event = wire.to_event(now, latest)
+    return None if event is None else [event]
+
+
+def _usual_many(body: bytes, now: datetime, latest: datetime) -> list[Event] | None:
+    """What `_usual_events` says of a message of many events."""
+    try:
+        if body.startswith(_BEFORE_MANY) and body.endswith(_AFTER_MANY):
+            plain = decode_plain(body[len(_BEFORE_MANY) : -len(_AFTER_MANY)], latest)
+            if plain is not None:
+                return plain if len(plain) <= MAX_EVENTS_PER_MESSAGE else None
+    except (ValueError, RecursionError):
+        pass  # a number or a time in another form
+    try:
+        ((wires,), _, _) = _read_usual_many(body)
     except (ValueError, RecursionError):
         return None
     if len(wires) > MAX_EVENTS_PER_MESSAGE:
         return None
-    latest = now + MAX_AHEAD
     events = [wire.to_event(now, latest) for wire in wires]
     return None if None in events else cast("list[Event]", events)
 

@@ -218,32 +218,35 @@ class Channel(redis.Channel):
         self._in_poll = None
         try:
             answer = self.client.parse_response(connection, request)
-        except NoScriptError:
-            with self.conn_or_acquire() as client:
-                client.script_load(_FETCH_SCRIPT.source)
+        except (self.ResponseError, *self.connection_errors) as error:
+            self._handle_refusal(connection, request, error)
             return []
-        except OutOfMemoryError:
-            self._ask(_REST, "BLPOP", f"{self.unacked_key}:never", _LOOK_AT_ONE_OF_SEVERAL_S)
-            return []
-        except self.ResponseError as error:
-            # A replica that was the master, a queue that is no list: to be mended elsewhere, and
-            # no reason for a worker to end. It reconnects and tries again.
-            connection.disconnect()
-            raise redis_py.ConnectionError(f"{request} was refused: {error}") from error
-        except self.connection_errors:
-            connection.disconnect()
-            raise
         self._flush_brpop_reauth()
         self._look_next = request == _FETCH and not answer
         if request != _FETCH:
             return []
-        found = [
-            (self._queues_of_lists[position - 1], list(_pairs(messages)))
-            for position, *messages in answer or ()
-        ]
-        for _, fetched in found:
+        found = []
+        for position, *parts in answer or ():
+            fetched = list(zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True))
             self.qos.hold(tag for tag, _ in fetched)
+            found.append((self._queues_of_lists[position - 1], fetched))
         return found
+
+    def _handle_refusal(self, connection: Any, request: str, error: Exception) -> None:
+        """Do what makes a request possible that failed, or raise."""
+        if isinstance(error, NoScriptError):
+            with self.conn_or_acquire() as client:
+                client.script_load(_FETCH_SCRIPT.source)
+        elif isinstance(error, OutOfMemoryError):
+            self._ask(_REST, "BLPOP", f"{self.unacked_key}:never", _LOOK_AT_ONE_OF_SEVERAL_S)
+        else:
+            connection.disconnect()
+            if isinstance(error, self.ResponseError):
+                # A replica that was the master, a queue that is no list: to be mended elsewhere,
+                # and no reason for a worker to end. It reconnects and tries again.
+                message = f"{request} was refused: {error}"
+                raise redis_py.ConnectionError(message) from error
+            raise error
 
     def _take_in(self, found: Sequence[tuple[str, list[Fetched]]]) -> None:
         if not self._look_next and not self._in_poll:
@@ -257,7 +260,10 @@ class Channel(redis.Channel):
             left = fetched
             if self.raw_handler is not None:
                 left = self.raw_handler(fetched)
-                self.qos._dirty.update({tag for tag, _ in fetched} - {tag for tag, _ in left})
+                if left or len(fetched) < len(self.qos._delivered):
+                    self.qos._dirty.update({tag for tag, _ in fetched} - {tag for tag, _ in left})
+                else:  # the usual case, in which nothing else is held
+                    self.qos._delivered.clear()
             self.undelivered.extend((queue, tag, raw) for tag, raw in left)
         if self.raw_idle is not None and (self.undelivered or not (found and self._in_poll)):
             self.raw_idle()
@@ -318,8 +324,8 @@ class Channel(redis.Channel):
         with self.conn_or_acquire() as client:
             _, _, count, *rest = self._fetch_command([queue], 1)
             while answer := _FETCH_SCRIPT.run(client, keys=rest[:count], args=rest[count:]):
-                ((tag, raw),) = _pairs(answer[0][1:])
-                if (message := self._message(tag, raw)) is not None:
+                _, tag, raw = answer[0]
+                if (message := self._message(tag.decode(), raw)) is not None:
                     self._maybe_update_queues_expire(client, queue)
                     return message
         return None
@@ -391,8 +397,3 @@ def install() -> None:
     ):
         TRANSPORT_ALIASES[alias] = f"{__name__}:{name}"
         _transport_cache.pop(alias, None)
-
-
-def _pairs(tags_and_texts: Sequence[bytes]) -> Iterator[Fetched]:
-    parts = iter(tags_and_texts)
-    return ((tag.decode(), text) for tag, text in zip(parts, parts, strict=True))
