@@ -14,6 +14,7 @@ from pipeline.counting.batch import Delivery
 from pipeline.counting.log_entries import pack, unpack
 from pipeline.event_log.archiving import ArchiveOptions
 from pipeline.event_log.copying import COPY_EVENTS, copy_text
+from pipeline.postgres.names import place_tables
 
 _EVENTS_AN_ENTRY = 500
 
@@ -49,9 +50,10 @@ def measure(stage: Stage) -> Measured:
 
 
 def _copied_s(stage: Stage, texts: Sequence[str]) -> float:
+    statement = place_tables(COPY_EVENTS, stage.services.engine)
     with stage.connect_postgres() as postgres:
         began = time.perf_counter()
         for text in texts:
-            with postgres.cursor() as cursor, cursor.copy(COPY_EVENTS) as copy:
+            with postgres.cursor() as cursor, cursor.copy(statement) as copy:
                 copy.write(text)
         return time.perf_counter() - began
