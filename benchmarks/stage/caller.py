@@ -10,6 +10,7 @@ from typing import cast
 from benchmarks.report.report import Measured, Samples
 from benchmarks.rivals.bare_redis import BareRedis, command
 from benchmarks.stage import sides
+from benchmarks.stage.processes import apart
 from benchmarks.stage.stage import EVENT_TYPE, PROPERTIES, Stage, users
 from pipeline import Tracker
 from pipeline.contract import EVENTS_QUEUE
@@ -54,7 +55,7 @@ def measure(stage: Stage) -> Measured:
         client.delete(*ours.queue)
         return mean_us
 
-    with BareRedis(stage.redis_url) as bare:
+    with BareRedis(stage.redis_url) as bare, apart(stage.redis_pid):
         samples = stage.interleave(
             {
                 "delay": mean_of(ours.send, ours.queue),
