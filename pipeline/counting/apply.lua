@@ -1,18 +1,20 @@
 #!lua flags=allow-oom
 -- Consume a batch of messages and count its events: both, or nothing.
 --
--- KEYS  1 unacked hash   2 unacked index   3 pending_flush   4 totals   5 dead
+-- KEYS  1 unacked hash   2 unacked index   3 pending_flush   4 totals   5 dead   6… live buckets, from number 0
 -- ARGV  1 the batch, a MessagePack map:
 --           tags, ids             delivery tags of the messages to consume; [[prefix of sets, digests to find and remember, prefix
 --                                 of sets beside which alone they are remembered], …]: of events, of tasks, of `ids_of_before`
 --           counters, books       {counter key: increment}, {field of totals: increment}
---           values                [{values_key, other_key, expire_at_s, counters = [[value, counter key, increment], …]}, …]
+--           buckets               [[number of a bucket, [field, …], [its increment, …]], …], no field twice
+--           values                [{values_key, other_bucket, other_field, expire_at_s,
+--                                   counters = [[value, bucket, field, increment], …]}, …]
 --           log                   [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …], entries of
 --                                 the event log; where the stream is full, the gap is counted in place of the entry
 --           dead                  [{kind, reason}, …], dead letters
 --           forgotten             version of the forgotten users that the worker has left out
 --           before, half_window_s: prefix of the sets of the version before, and half the deduplication window;
---           values_cap, counter_ttl_s (0: none), log_max_entries, log_max_bytes: the settings of these names
+--           prefix, values_cap, counter_ttl_s (0: none), log_max_entries, log_max_bytes: the settings of these names
 --       2… bodies of the dead letters, then blobs of the log's entries: any bytes
 -- Returns {1, pending counters, events that found no room in the log}, or, with nothing changed, {0, [positions, from 1, of
 --         tags that are gone], [… of ids seen], …}; {2} when other users are forgotten than it knew; {3} when `before` is there.
@@ -20,7 +22,9 @@
 local unacked, unacked_index, pending, totals, dead = unpack(KEYS)
 local batch = cmsgpack.unpack(ARGV[1])
 local now_s = tonumber(redis.call('TIME')[1])
-local CHUNK = 4000 -- Lua's unpack() is bounded by its stack
+local CHUNK = 3000 -- Lua's unpack() is bounded by its stack
+local EXACT = 1e15 -- below it Lua's numbers are whole and written with all their digits
+local PAD = string.rep('.', 100) -- see PAD of keys.py
 
 local function in_chunks(command, key, members)
     local replies = {}
@@ -62,6 +66,7 @@ end
 for i = 2, #found do if #found[i] > 0 then return found end end
 redis.call('ZCARD', unacked_index)
 local were_pending = redis.call('SCARD', pending)
+for i = 6, #KEYS do were_pending = were_pending + math.max(0, redis.call('HLEN', KEYS[i]) - 1) end
 redis.call('XLEN', dead)
 
 local function blob(i) return ARGV[1 + #batch.dead + i] end
@@ -71,30 +76,77 @@ for i, entry in ipairs(batch.log) do
     fits[i] = redis.call('XLEN', entry.stream) < batch.log_max_entries and bytes + #blob(i) <= batch.log_max_bytes
 end
 
-local new_values = {} -- per group, the values that take one of the places left under the cap
+-- Per group, the values that take one of the places left under the cap, and what is added to the counter of the rest.
+-- The counters of the others join those of users.
+local new_values, rests, by_bucket = {}, {}, {}
+for _, one in ipairs(batch.buckets) do by_bucket[one[1]] = one end
 for at, group in ipairs(batch.values) do
-    local names, fresh = {}, {}
+    local names, fresh, is_over = {}, {}, {}
     for i, value in ipairs(group.counters) do names[i] = value[1] end
     local room = batch.values_cap - redis.call('SCARD', group.values_key)
     for _, position in ipairs(positions(group.values_key, names, 0)) do
-        if #fresh < room then
-            fresh[#fresh + 1] = names[position]
+        if #fresh < room then fresh[#fresh + 1] = names[position] else is_over[position] = true end
+    end
+    rests[at] = 0
+    for position, value in ipairs(group.counters) do
+        local _, bucket, field, increment = unpack(value)
+        if is_over[position] then
+            rests[at] = rests[at] + increment
         else
-            group.counters[position][2] = group.other_key
+            if not by_bucket[bucket] then
+                by_bucket[bucket] = { bucket, {}, {} }
+                batch.buckets[#batch.buckets + 1] = by_bucket[bucket]
+            end
+            local _, fields, increments = unpack(by_bucket[bucket])
+            fields[#fields + 1], increments[#increments + 1] = field, increment
         end
     end
     new_values[at] = fresh
 end
 
 -- 2. Change everything. From here nothing may raise: what can is called with pcall.
-local created = {}
+local created, new_fields = {}, 0
+local function bury(name, increment, reason)
+    redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'count', increment, 'reason', reason, 'at_s', now_s)
+end
 local function add(key, increment)
     local count = redis.pcall('INCRBY', key, increment)
     if type(count) == 'table' then -- no counter of ours, or past 2^63: keep the increment, with the reason
-        redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', key, 'count', increment, 'reason', count.err, 'at_s', now_s)
+        bury(key, increment, count.err)
     elseif count == increment then
         created[#created + 1] = key
     end
+end
+
+local function name_of(field) -- see name_of of keys.py
+    local _, colons = string.gsub(field, ':', '')
+    return batch.prefix .. (colons == 2 and 'user:' or 'dim:') .. field
+end
+
+-- Add to the fields of a bucket by two calls for some thousand of them, which takes half as long as one call for each.
+local function add_to_fields(bucket, fields, increments)
+    local key, fields_before = KEYS[6 + bucket], new_fields
+    for first = 1, #fields, CHUNK do
+        local last = math.min(first + CHUNK - 1, #fields)
+        local held = redis.call('HMGET', key, 'pad', unpack(fields, first, last))
+        local sums = held[1] and {} or { 'pad', PAD }
+        for i = first, last do
+            local field, count, sum = fields[i], held[i - first + 2], increments[i]
+            if not count then
+                new_fields = new_fields + 1
+            else
+                sum = string.match(count, '^%d+$') and tonumber(count) + sum or EXACT
+            end
+            if sum < EXACT then
+                sums[#sums + 1], sums[#sums + 2] = field, sum
+            else
+                local added = redis.pcall('HINCRBY', key, field, increments[i])
+                if type(added) == 'table' then bury(name_of(field), increments[i], added.err) end
+            end
+        end
+        if #sums > 0 then redis.call('HSET', key, unpack(sums)) end
+    end
+    if new_fields > fields_before and batch.counter_ttl_s > 0 then redis.call('EXPIRE', key, batch.counter_ttl_s) end
 end
 
 in_chunks('HDEL', unacked, batch.tags)
@@ -107,12 +159,13 @@ for _, ids in ipairs(batch.ids) do
     end
 end
 for key, increment in pairs(batch.counters) do add(key, increment) end
+for _, one in ipairs(batch.buckets) do add_to_fields(unpack(one)) end
 for at, group in ipairs(batch.values) do
+    if rests[at] > 0 then add_to_fields(group.other_bucket, { group.other_field }, { rests[at] }) end
     if #new_values[at] > 0 then
         in_chunks('SADD', group.values_key, new_values[at])
         redis.call('EXPIREAT', group.values_key, group.expire_at_s)
     end
-    for _, value in ipairs(group.counters) do add(value[2], value[3]) end
 end
 local unlogged = 0
 for i, entry in ipairs(batch.log) do
@@ -128,10 +181,10 @@ for i, entry in ipairs(batch.log) do
 end
 if unlogged > 0 then redis.pcall('HINCRBY', totals, 'unlogged', unlogged) end
 in_chunks('SADD', pending, created)
-if were_pending == 0 and #created > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
+if were_pending == 0 and #created + new_fields > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
 for _, key in ipairs(batch.counter_ttl_s > 0 and created or {}) do redis.call('EXPIRE', key, batch.counter_ttl_s) end
 for i, letter in ipairs(batch.dead) do
     redis.call('XADD', dead, '*', 'kind', letter.kind, 'body', ARGV[1 + i], 'reason', letter.reason, 'at_s', now_s)
 end
 for field, increment in pairs(batch.books) do redis.pcall('HINCRBY', totals, field, increment) end
-return { 1, redis.call('SCARD', pending), unlogged }
+return { 1, were_pending + #created + new_fields, unlogged }

@@ -51,6 +51,7 @@ class Counters:
         self.half_window_s = max(1, self.options.dedup_window_s // 2)
         log = self.options.event_log
         self.limits = {
+            "prefix": keys.prefix,
             "half_window_s": self.half_window_s,
             "values_cap": self.options.values_cap,
             "counter_ttl_s": self.options.counter_ttl_s,
@@ -161,6 +162,9 @@ class Applying:
         packed = msgspec.msgpack.encode(batch | counters.limits)
         return _APPLY.begin(
             counters.client,
-            keys=[keys.unacked, keys.unacked_index, keys.pending_flush, keys.totals, keys.dead],
+            keys=[
+                *(keys.unacked, keys.unacked_index, keys.pending_flush, keys.totals, keys.dead),
+                *keys.live_buckets,
+            ],
             args=[packed, *self._batch.bodies, *self._batch.blobs],
         )

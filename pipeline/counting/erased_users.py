@@ -21,7 +21,7 @@ from pipeline.counting.named_users import find_user_ids
 from pipeline.event.model import Event
 from pipeline.event.pseudonyms import is_pseudonym, pseudonym
 from pipeline.options import CountBy
-from pipeline.redis.keys import Keys, digest_id
+from pipeline.redis.keys import Keys, bucket_of, digest_id, escape
 from pipeline.redis.scripts import Script
 
 _ERASE = Script("pipeline.counting.erase")
@@ -123,14 +123,19 @@ def read(client: redis.Redis, keys: Keys, secret: str = "") -> ErasedUsers:
 
 
 def enter(client: redis.Redis, keys: Keys, user_id: str, counters: Sequence[str]) -> int:
-    """Note that a user is erased from now on, and drop these counters, live and in the journals
-    of open batches, in the same step; returns the moment (Unix ms). May be repeated."""
+    """Note that a user is erased from now on, and drop these counters of theirs, live and in open
+    batches, in the same step; returns the moment (Unix ms). May be repeated."""
+    bucket = bucket_of(escape(user_id))
+    fields = [text for name in counters for text in (name, keys.field_in_bucket(name))]
     return cast(
         "int",
         _ERASE.run(
             client,
-            keys=[keys.forgotten, keys.totals, keys.pending_flush, keys.batches],
-            args=[digest_user(user_id), keys.inflight, *counters],
+            keys=[
+                *(keys.forgotten, keys.totals, keys.pending_flush, keys.batches),
+                keys.live_buckets[bucket],
+            ],
+            args=[digest_user(user_id), keys.inflight, bucket, *fields],
         ),
     )
 

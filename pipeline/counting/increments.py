@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.event.model import Event
 from pipeline.options import CountBy
-from pipeline.redis.keys import Keys, hour_text
+from pipeline.redis.keys import Keys, bucket_of, escape, escape_again, hour_text, value_head
 
 MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"
@@ -33,10 +33,11 @@ class ValueIncrements(msgspec.Struct):
     distinct values."""
 
     values_key: str
-    other_key: str
+    other_bucket: int
+    other_field: str
     expire_at_s: int
-    counters: list[tuple[str, str, int]]
-    """(value, counter key, increment)"""
+    counters: list[tuple[str, int, str, int]]
+    """(value, bucket, field, increment)"""
 
 
 class Increments(msgspec.Struct):
@@ -44,12 +45,16 @@ class Increments(msgspec.Struct):
     events."""
 
     counters: dict[str, int]
+    """Of event types, by key."""
+    users: dict[int, dict[str, int]]
+    """By bucket, then field."""
     values: list[ValueIncrements]
     hours: dict[tuple[str, str], int] = {}
     """Events by (event type, hour)."""
 
     def __len__(self) -> int:
-        return len(self.counters) + sum(len(group.counters) for group in self.values)
+        users = sum(map(len, self.users.values()))
+        return len(self.counters) + users + sum(len(group.counters) for group in self.values)
 
 
 def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime) -> Increments:
@@ -73,18 +78,25 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
     for (event_type, hour), n in hours.items():
         counters[keys.daily(event_type, hour[:10])] += n
         counters[keys.hourly(event_type, hour)] += n
-    for user, n in users.items():
-        counters[keys.user(*user)] = n
+    buckets: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for (user_id, event_type, day), n in users.items():
+        user = escape(user_id)
+        buckets[bucket_of(user)][f"{user}:{escape_again(event_type)}:{day}"] = n
     groups = [
         ValueIncrements(
-            values_key=keys.values(event_type, name, _capped_with(day, now)),
-            other_key=keys.value(event_type, name, OTHER, day),
+            keys.values(event_type, name, _capped_with(day, now)),
+            *_value_field(event_type, name, OTHER, day),
             expire_at_s=_values_expire_at_s(day, now),
-            counters=[(v, keys.value(event_type, name, v, day), n) for v, n in found.items()],
+            counters=[(v, *_value_field(event_type, name, v, day), n) for v, n in found.items()],
         )
         for (event_type, name, day), found in values.items()
     ]
-    return Increments(counters, groups, hours)
+    return Increments(counters, buckets, groups, hours)
+
+
+def _value_field(event_type: str, property_name: str, value: str, day: str) -> tuple[int, str]:
+    head = value_head(event_type, property_name, value)
+    return bucket_of(head), f"{head}:{day}"
 
 
 def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:

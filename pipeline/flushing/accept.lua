@@ -6,9 +6,12 @@
 -- Returns how many open batches were numbered anew.
 
 redis.call('HLEN', KEYS[2])
-local open = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '0')
-for number, id in ipairs(open) do
-    redis.pcall('HSET', ARGV[2] .. id, '#claim', ARGV[1] .. ':' .. number)
+local claims = 0
+for _, range in ipairs({ { '-inf', '0' }, { '1e15', '+inf' } }) do -- see OPEN of claims.py
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], unpack(range))) do
+        claims = claims + 1
+        redis.pcall('HSET', ARGV[2] .. id, '#claim', ARGV[1] .. ':' .. claims)
+    end
 end
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'claims', #open)
-return #open
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'claims', claims)
+return claims

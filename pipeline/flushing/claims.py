@@ -1,29 +1,40 @@
-"""The Redis side of a flush: claim a batch of counters into a journal, take one over, settle it.
+"""The Redis side of a flush: claim a batch of counters into a journal, read it, settle it.
 
-Each is one Lua script, so it happens whole or not at all, and may be repeated.
+A batch holds the few counters of event types that have keys of their own, by name in its journal,
+and whole buckets, which a claim gives another name. Once claimed it does not change: it is read
+page by page, while Redis answers others, and let go of in the background. Claim, take over and
+settle are one Lua script each, so each happens whole or not at all, and may be repeated.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import cast
-from uuid import uuid4
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import redis
 
 from pipeline.errors import RedisWentBack
-from pipeline.flushing.pace import CLAIMED_AT_ONCE, Pace
-from pipeline.redis.keys import Keys, key_text
+from pipeline.redis.keys import PAD, Keys, key_text
 from pipeline.redis.scripts import Script
 
 BATCH_LISTED_S = 86_400
+OPEN = 10**15
+"""Added to the time (Unix ms) of a claim, it is the score of an open batch among the `batches`;
+that of a settled one is the time at which it was settled. The version before gives an open one the
+negative time: it does not see ours, of which it could not read the buckets, and we see both."""
+OPEN_SCORES = (("-inf", 0), (OPEN, "+inf"))
+FIELDS_AT_ONCE = 500
+"""Fields that one HSCAN asks for: it holds Redis for 0.2 ms."""
+_PAD = PAD.encode()
 _ACCEPT = Script("pipeline.flushing.accept")
 _CLAIM = Script("pipeline.flushing.claim")
 _NOTE_FLUSH = Script("pipeline.flushing.note_flush")
 _SETTLE = Script("pipeline.flushing.settle")
 _TAKE_OVER = Script("pipeline.flushing.take_over")
+
+Fields = Mapping[bytes, bytes]
+"""Fields of a bucket with their counts, as Redis holds them."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +45,15 @@ class Claim:
     batch_id: str
     epoch: int
     number: int
-    counts: dict[str, int]
-    pending: int
+    named: Mapping[str, int]
+    """Counters of the journal itself, by name."""
+    buckets: Mapping[int, int] = field(default_factory=dict)
+    """How many fields each of its buckets has."""
+    pending: int = 0
+    """How many counters were left for other batches."""
+
+    def __len__(self) -> int:
+        return len(self.named) + sum(self.buckets.values())
 
 
 class Claims:
@@ -48,66 +66,61 @@ class Claims:
 
     def pending(self) -> int:
         """How many counters wait for a flush."""
-        return self.client.scard(self.keys.pending_flush)
+        pipeline = self.client.pipeline(transaction=False)
+        _ask_pending(pipeline, self.keys)
+        return _sum_pending(pipeline.execute())
 
-    def claim(
-        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
-    ) -> Claim:
-        """Move up to `limit` counters into the journal under `batch_id`, as its first, second …
-        part; returns these. To repeat the newest part takes nothing more and returns all that the
-        batch holds. Raises `RedisWentBack`, with nothing taken, when Redis is behind
-        `newest_stored`, the (epoch, claim number) that the ledger has reached."""
-        keys, journal = self.keys, self.keys.inflight + batch_id
-        reply = _CLAIM.run(
+    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
+        """Move counters into the journal under `batch_id` until it has `limit` of them; buckets go
+        whole, so it may have more. A repeat takes nothing more and returns the same. Raises
+        `RedisWentBack`, with nothing taken, when Redis is behind `newest_stored`, the (epoch, claim
+        number) that the ledger has reached."""
+        keys = self.keys
+        pending, epoch, number, *found = _CLAIM.run(
             self.client,
-            keys=[keys.pending_flush, journal, keys.batches, keys.totals, keys.dead],
-            args=[batch_id, limit, *newest_stored, part],
+            keys=[
+                *(keys.pending_flush, keys.inflight + batch_id, keys.batches),
+                *(keys.totals, keys.dead, *keys.live_buckets, *keys.journal_buckets(batch_id)),
+            ],
+            args=[batch_id, limit, *newest_stored],
         )
-        if reply[0] == -1:
-            raise _went_back(reply[1:], newest_stored)
-        pending, epoch, number, *taken = reply
-        pairs = iter(taken)
-        counts = {key_text(name): int(value) for name, value in zip(pairs, pairs, strict=True)}
-        return Claim(batch_id, epoch, number, counts, pending)
-
-    def claim_batch(
-        self, size: int, newest_stored: tuple[int, int], pace: Pace | None = None
-    ) -> Claim:
-        """A new batch of up to `size` counters, claimed in small parts or at this pace."""
-        batch_id, counts, part = uuid4().hex, Counter[str](), 0
-        while True:
-            part += 1
-            limit = min(pace.at_once() if pace else CLAIMED_AT_ONCE, size - len(counts))
-            claim = self.claim(batch_id, limit, newest_stored, part)
-            counts.update(claim.counts)  # adds
-            if not claim.counts or not claim.pending or len(counts) >= size:
-                return replace(claim, counts=counts)
+        if pending == -1:
+            raise _went_back((epoch, number), newest_stored)
+        _, named, buckets = _read_journal(*found)
+        return Claim(batch_id, epoch, number, named, buckets, pending)
 
     def guard(self, newest_stored: tuple[int, int]) -> None:
         """Raise `RedisWentBack` when Redis is behind what the ledger has reached; takes nothing."""
         self.claim("", 0, newest_stored)
 
     def take_over(self, batch_id: str) -> Claim:
-        """What the journal holds under `batch_id`; number 0 when it is there no longer.
+        """What an earlier flush has claimed under `batch_id`; number 0 when it is there no longer.
+        Whichever of the two stores it, the same is stored. May be repeated."""
+        journal = self.keys.inflight + batch_id
+        found = _TAKE_OVER.run(self.client, keys=[journal, *self.keys.journal_buckets(batch_id)])
+        (epoch, number), named, buckets = _read_journal(*found)
+        return Claim(batch_id, epoch, number, named, buckets)
 
-        A flush that is still claiming the batch adds nothing to it after this: whichever of the two
-        stores it, the same is stored. May be repeated.
-        """
-        found = iter(_TAKE_OVER.run(self.client, keys=[self.keys.inflight + batch_id]))
-        fields = dict(zip(found, found, strict=True))
-        epoch, number = map(int, fields.get(b"#claim", b"0:0").split(b":"))
-        counts = {
-            key_text(name): int(value)
-            for name, value in fields.items()
-            if not name.startswith(b"#")
-        }
-        return Claim(batch_id, epoch, number, counts, pending=0)
+    def read_buckets(self, claim: Claim) -> Iterator[Fields]:
+        """The fields of the batch's buckets, page by page. One that comes twice, which a table that
+        Redis resizes may do to it, comes with the same count."""
+        names = self.keys.journal_buckets(claim.batch_id)
+        for bucket in claim.buckets:
+            cursor = -1
+            while cursor != 0:
+                cursor, page = cast(
+                    "tuple[int, dict[bytes, bytes]]",
+                    self.client.hscan(names[bucket], max(cursor, 0), count=FIELDS_AT_ONCE),
+                )
+                page.pop(_PAD, None)
+                yield page
 
     def settle(self, batch_id: str) -> None:
         """Mark a stored batch as settled and let go of its counts. May be repeated."""
+        keys = self.keys
         _SETTLE.run(
             self.client,
-            keys=[self.keys.inflight + batch_id, self.keys.batches],
+            keys=[keys.batches, keys.inflight + batch_id, *keys.journal_buckets(batch_id)],
             args=[batch_id, BATCH_LISTED_S],
         )
 
@@ -118,20 +131,18 @@ class Claims:
 
     def open_batches(self) -> list[str]:
         """Ids of the batches that are claimed and not settled, newest claim first."""
-        found = self.client.zrangebyscore(self.keys.batches, "-inf", 0)
-        return [name.decode() for name in cast("list[bytes]", found)]
+        return [batch_id for batch_id, _ in list_open_batches(self.client, self.keys)]
 
     def oldest_pending_s(self) -> int:
         """Seconds that a counter may have waited for a flush, or since it was claimed for a batch
         that is not settled; 0 when there is neither."""
         pipeline = self.client.pipeline(transaction=False)
         pipeline.time()
-        pipeline.scard(self.keys.pending_flush)
         pipeline.hget(self.keys.totals, "pending_since_s")
-        pipeline.zrevrangebyscore(self.keys.batches, 0, "-inf", 0, 1, withscores=True)
-        (now_s, _), pending, since_s, open_ = pipeline.execute()
-        began_s = [int(since_s)] if pending and since_s else []
-        began_s += [int(-score) // 1000 for _, score in open_]
+        _ask_pending(pipeline, self.keys)
+        (now_s, _), since_s, *counts = pipeline.execute()
+        began_s = [int(since_s)] if _sum_pending(counts) and since_s else []
+        began_s += [at_ms // 1000 for _, at_ms in list_open_batches(self.client, self.keys)]
         return max(0, int(now_s) - min(began_s, default=int(now_s)))
 
     def note_flush(self, began_s: int) -> None:
@@ -147,7 +158,40 @@ class Claims:
         )
 
 
-def _went_back(newest: Sequence[int], newest_stored: tuple[int, int]) -> RedisWentBack:
+def list_open_batches(client: redis.Redis, keys: Keys) -> list[tuple[str, int]]:
+    """The batches that are claimed and not settled, with the time of their claim (Unix ms), the
+    newest first."""
+    pipeline = client.pipeline(transaction=False)
+    for least, most in OPEN_SCORES:
+        pipeline.zrangebyscore(keys.batches, least, most, withscores=True)
+    of_before, ours = cast("list[list[tuple[bytes, float]]]", pipeline.execute())
+    found = [(name.decode(), int(-score)) for name, score in of_before]
+    found += [(name.decode(), int(score) - OPEN) for name, score in ours]
+    return sorted(found, key=lambda one: one[1], reverse=True)
+
+
+def _ask_pending(pipeline: Any, keys: Keys) -> None:
+    pipeline.scard(keys.pending_flush)
+    for name in keys.live_buckets:
+        pipeline.hlen(name)
+
+
+def _sum_pending(counts: Sequence[int]) -> int:
+    names, *fields = counts
+    return names + sum(max(0, n - 1) for n in fields)  # without the pad
+
+
+def _read_journal(
+    sizes: Sequence[int], found: Sequence[bytes]
+) -> tuple[tuple[int, int], dict[str, int], dict[int, int]]:
+    """Claim, counters by name, and fields by bucket, of what a script says of a journal."""
+    fields = dict(zip(found[::2], found[1::2], strict=True))
+    epoch, number = map(int, fields.get(b"#claim", b"0:0").split(b":"))
+    named = {key_text(name): int(n) for name, n in fields.items() if not name.startswith(b"#")}
+    return (epoch, number), named, {bucket: n for bucket, n in enumerate(sizes) if n}
+
+
+def _went_back(newest: tuple[int, int], newest_stored: tuple[int, int]) -> RedisWentBack:
     return RedisWentBack(
         f"Redis is at claim {newest[1]} of epoch {newest[0]}, but Postgres has stored claim "
         f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older "

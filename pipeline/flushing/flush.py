@@ -11,18 +11,18 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
+from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import BatchesLeft
 from pipeline.flushing.claims import Claims
-from pipeline.flushing.pace import Pace, requests_read
 from pipeline.flushing.store import Store, Turn
 from pipeline.postgres.refusals import is_about_server, is_about_timing
 from pipeline.redis.client import server_time_s
 
 LANES = 2
-"""While Postgres stores one lane's batch, the other claims its next."""
+"""While Postgres stores one lane's batch, the other reads its next."""
 _WORTH_LANES = 20_000
 _LOCK_TIMEOUT_S = 30.0
 _LEFT_OVER_LOCK_TIMEOUT_S = 5.0
@@ -34,10 +34,11 @@ logger = logging.getLogger(__name__)
 def flush(claims: Claims, store: Store, batch_size: int) -> int:
     """Store every pending counter and return how many were stored.
 
-    `batch_size` counters are stored in a transaction. Raises sqlalchemy.exc.OperationalError when
-    Postgres is away and redis.RedisError when Redis is: what was claimed stays in the journal, is
-    read from there, and the next flush stores it. Raises `RedisWentBack` when Redis is older than
-    what is stored, and at the end `BatchesLeft` when a batch of an earlier flush is still left.
+    A transaction stores `batch_size` counters, and as many more as are in the last bucket that it
+    takes. Raises sqlalchemy.exc.OperationalError when Postgres is away and redis.RedisError when
+    Redis is: what was claimed stays in the journal, is read from there, and the next flush stores
+    it. Raises `RedisWentBack` when Redis is older than what is stored, and at the end `BatchesLeft`
+    when a batch of an earlier flush is still left.
     """
     began_s = server_time_s(claims.client)
     stored, left = store_left_over(claims, store)
@@ -45,8 +46,7 @@ def flush(claims: Claims, store: Store, batch_size: int) -> int:
     lanes = LANES if pending > _WORTH_LANES else 1
     # Traffic goes on, so twice what was pending is taken before the flush lets it be.
     budget = 2 * pending // lanes + batch_size
-    pace = Pace(partial(requests_read, claims.client))
-    lane = partial(store_pending, claims, store, batch_size, budget, Lock(), pace)
+    lane = partial(store_pending, claims, store, batch_size, budget, Lock())
     with ThreadPoolExecutor(lanes, "flush") as pool:
         running = [pool.submit(lane) for _ in range(lanes)]
     stored += sum(one.result() for one in running)
@@ -58,26 +58,26 @@ def flush(claims: Claims, store: Store, batch_size: int) -> int:
     return stored
 
 
-def store_pending(
-    claims: Claims, store: Store, batch_size: int, budget: int, turn: Lock, pace: Pace
-) -> int:
-    """Claim at this pace, store and settle until nothing is pending or `budget` counters were
-    taken; returns how many were stored. Postgres works on one lane at a time: in its `turn`."""
+def store_pending(claims: Claims, store: Store, batch_size: int, budget: int, turn: Lock) -> int:
+    """Claim, store and settle until nothing is pending or `budget` counters were taken; returns how
+    many were stored. Postgres works on one lane at a time: in its `turn`."""
     stored = 0
     pending = True
     while pending and budget > 0:
         saved: int | None = 0
         with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
-            batch = claims.claim_batch(batch_size, transaction.newest_claim(), pace)
+            batch = claims.claim(uuid4().hex, batch_size, transaction.newest_claim())
             if batch.number:
-                saved = transaction.save(batch, turn, as_is=False)
+                pages = claims.read_buckets(batch)
+                saved = transaction.save(batch, pages, turn, as_is=False)
         if saved is None:
+            store.make_partitions(transaction.days)
             stored += store_claimed(claims, store, batch.batch_id, turn=turn)
         elif batch.number:
             claims.settle(batch.batch_id)
             stored += saved
         pending = batch.pending > 0
-        budget -= batch_size
+        budget -= len(batch)
     return stored
 
 
@@ -121,10 +121,10 @@ def store_claimed(
             # Read again: since it was claimed a user may have been erased from it.
             claim = claims.take_over(batch_id)
             if claim.number:
-                saved = transaction.save(claim, turn, as_is=as_is)
+                saved = transaction.save(claim, claims.read_buckets(claim), turn, as_is=as_is)
         if saved is not None:
             break
-        store.make_partitions(claim)
+        store.make_partitions(transaction.days)
     claims.settle(batch_id)
     return saved or 0
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import date, datetime
-from functools import lru_cache
-from operator import attrgetter
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, func, select
+from sqlalchemy import Connection, Engine, Table, TextClause, delete, func, select
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.days import today
 from pipeline.errors import RedisWentBack
-from pipeline.flushing.claims import Claim
+from pipeline.flushing.claims import Claim, Fields
+from pipeline.flushing.rows import Columns, FieldRows, Refused, counter_name, cut, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.fitness import check_tables
 from pipeline.postgres.locks import begin_transfer
@@ -28,42 +27,23 @@ from pipeline.postgres.tables import (
     ENTER_BATCH,
     INSERT_DEAD_COUNTERS,
     PARTITIONED_BY_MONTH,
+    Staging,
     additive_upsert,
-    daily,
-    dimension_daily,
-    event_log_gaps,
     flush_batches,
-    hourly,
     key_columns,
-    user_daily,
 )
-from pipeline.redis.keys import (
-    DailyCounter,
-    GapCounter,
-    HourlyCounter,
-    Keys,
-    UserCounter,
-    ValueCounter,
-    hour_text,
-)
+from pipeline.redis.keys import Keys
 
 Turn = AbstractContextManager[object]
-Columns = Sequence[list[str]]
-"""Rows of a table: the columns of its primary key in their order, then the counts."""
 
 _SEPARATOR = "\x1f"
 
-
-@dataclass(frozen=True)
-class Refused:
-    """A counter that Postgres will not take."""
-
-    counter: str
-    count: int
-    reason: str
-
-
 UPSERTS = {table.name: additive_upsert(table) for table in COUNTER_TABLES}
+STAGINGS = {table: Staging(table) for table in PARTITIONED_BY_MONTH}
+SORTED_IN_MEMORY = 150_000
+"""Rows of a batch that Postgres need not sort, which takes it a sixth longer."""
+_STAGED_AT_ONCE = 20_000
+_STREAMED = {"yield_per": _STAGED_AT_ONCE}
 _PRUNED_AT_ONCE = 1_000
 
 
@@ -81,17 +61,16 @@ class Store:
         Raises sqlalchemy.exc.OperationalError when Postgres is away, before anything is claimed.
         """
         with begin_transfer(self.engine, lock_timeout_s) as connection:
-            yield FlushTransaction(connection, self)
+            yield FlushTransaction(connection, self.keys)
 
-    def make_partitions(self, claim: Claim) -> None:
-        """Make the partitions that a batch deserves, or some of them; rows of the rest go to the
-        default partition. To be called with no transaction open: a flush that held one connection
-        and waited for a second would wait for ever where there are as many flushes as connections.
+    def make_partitions(self, days: Mapping[Table, Mapping[str, int]]) -> None:
+        """Make the partitions that rows of these days deserve, or some of them; rows of the rest go
+        to the default partition. To be called with no transaction open: a flush that held one
+        connection and waited for a second would wait for ever where there are as many flushes as
+        connections.
         """
-        by_table, _ = rows_of(claim.counts, self.keys)
-        for table in PARTITIONED_BY_MONTH:
-            days = Counter(by_table[table.name][0])
-            partitions.ensure_months(self.engine, table, days, today())
+        for table, of_table in days.items():
+            partitions.ensure_months(self.engine, table, of_table, today())
 
     def prune_batches(
         self, stored_before: datetime, listed: Callable[[Sequence[str]], set[str]]
@@ -113,37 +92,99 @@ class Store:
                 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class FlushTransaction:
     """An open flush: what `save` writes is stored when the block of `Store.transaction` ends."""
 
     connection: Connection
-    store: Store
+    keys: Keys
+    days: dict[Table, Counter[str]] = field(default_factory=dict)
+    """Rows by day of the batch read last, by table: what its partitions are made by."""
 
     def newest_claim(self) -> tuple[int, int]:
         """The (epoch, number) of the newest claim in the ledger; (0, 0) while it is empty."""
         return newest_claim(self.connection)
 
-    def save(self, claim: Claim, turn: Turn | None = None, *, as_is: bool = True) -> int | None:
-        """Enter the batch in the ledger and add its counts; returns how many counters. Writes
-        counts during its `turn` only.
+    def save(
+        self, claim: Claim, pages: Iterable[Fields], turn: Turn | None = None, *, as_is: bool = True
+    ) -> int | None:
+        """Enter the batch in the ledger and add its counts, those of its buckets from these pages;
+        returns how many counters. Writes counts during its `turn` only.
 
         Does nothing when the ledger holds the batch. Raises `RedisWentBack` when another batch has
         its number. A counter that Postgres refuses becomes a dead letter, in the same transaction.
         Writes nothing and returns None when partitions are to be made first, unless stored `as_is`.
         """
-        by_table, refused = rows_of(claim.counts, self.store.keys)
-        days = {table: by_table[table.name][0] for table in PARTITIONED_BY_MONTH}
-        if not as_is and partitions.misses_months(self.connection, days, today()):
+        columns, refused = rows_of(claim.named, self.keys)
+        self.days = {table: Counter(columns[table][0]) for table in STAGINGS if table in columns}
+        is_staged = len(claim) > SORTED_IN_MEMORY
+        fields = self._stage(pages) if is_staged else self._read(pages)
+        if not as_is and partitions.misses_months(self.connection, self.days, today()):
             return None
         if not self._enter(claim):
             return 0
         with turn or nullcontext():
             for table in COUNTER_TABLES:
-                refused += self._add(table, by_table[table.name])
+                refused += self._add(table, columns.get(table, ()), UPSERTS[table.name])
+            if is_staged:
+                refused += self._add_staged()
+            else:
+                for table, rows in fields.columns().items():
+                    refused += self._add(table, rows, UPSERTS[table.name])
+        refused += fields.refused.values()
         if refused:
             self._bury(refused)
-        return len(claim.counts) - len(refused)
+        return len(claim) - len(refused)
+
+    def _read(self, pages: Iterable[Fields]) -> FieldRows:
+        """The rows of the fields, in memory."""
+        rows = FieldRows(self.keys)
+        for page in pages:
+            rows.add(page)
+        self._note_days(rows)
+        return rows
+
+    def _stage(self, pages: Iterable[Fields]) -> FieldRows:
+        """Put the rows of the fields into temporary tables, bit by bit; returns those refused."""
+        for staging in STAGINGS.values():
+            self.connection.execute(staging.create)
+        every, rows, added = FieldRows(self.keys), FieldRows(self.keys), 0
+        for page in pages:
+            rows.add(page)
+            added += len(page)
+            if added >= _STAGED_AT_ONCE:
+                self._stage_rows(rows, every)
+                rows, added = FieldRows(self.keys), 0
+        self._stage_rows(rows, every)
+        return every
+
+    def _stage_rows(self, rows: FieldRows, every: FieldRows) -> None:
+        self._note_days(rows)
+        every.refused |= rows.refused
+        for table, columns in rows.columns().items():
+            for one in self._add(table, columns, STAGINGS[table].insert):
+                every.refused[one.counter] = one
+
+    def _note_days(self, rows: FieldRows) -> None:
+        for table, days in rows.count_days().items():
+            self.days.setdefault(table, Counter()).update(days)
+
+    def _add_staged(self) -> list[Refused]:
+        """Upsert the rows of the temporary tables; returns those that Postgres refuses."""
+        refused: list[Refused] = []
+        for table, staging in STAGINGS.items():
+            try:
+                with self.connection.begin_nested():
+                    self.connection.execute(staging.sort_in_memory)
+                    self.connection.execute(staging.upsert)
+            except DBAPIError as error:
+                if not blames_row(error):
+                    raise
+                streamed = self.connection.execute(staging.read, execution_options=_STREAMED)
+                for rows in streamed.partitions():
+                    columns = [list(column) for column in zip(*rows, strict=True)]
+                    refused += self._add(table, columns, UPSERTS[table.name])
+        return refused
 
     def _enter(self, claim: Claim) -> bool:
         """Enter the batch in the ledger; returns whether it was new.
@@ -151,7 +192,7 @@ class FlushTransaction:
         A conflict with either unique key is no error, since two flushes may enter one batch at the
         same moment. What is then not there under its own id has the number of another.
         """
-        batch = {"epoch": claim.epoch, "claim": claim.number, "rows": len(claim.counts)}
+        batch = {"epoch": claim.epoch, "claim": claim.number, "rows": len(claim)}
         if self.connection.execute(ENTER_BATCH, {"batch_id": claim.batch_id, **batch}).rowcount:
             return True
         stored = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id == claim.batch_id)
@@ -159,29 +200,29 @@ class FlushTransaction:
             raise _number_given_twice(claim)
         return False
 
-    def _add(self, table: Table, columns: Columns) -> list[Refused]:
-        """Upsert the rows; returns those that Postgres refuses."""
-        if not columns[0]:
+    def _add(self, table: Table, columns: Columns, statement: TextClause) -> list[Refused]:
+        """Insert or upsert the rows; returns those that Postgres refuses."""
+        if not columns or not columns[0]:
             return []
         try:
             with self.connection.begin_nested():
-                self.connection.execute(UPSERTS[table.name], joined_columns(table, columns))
+                self.connection.execute(statement, joined_columns(table, columns))
         except DBAPIError as error:
             if not blames_row(error):
                 raise
-            return self._find_refused(table, columns, error)
+            return self._find_refused(table, columns, statement, error)
         return []
 
-    def _find_refused(self, table: Table, columns: Columns, error: DBAPIError) -> list[Refused]:
+    def _find_refused(
+        self, table: Table, columns: Columns, statement: TextClause, error: DBAPIError
+    ) -> list[Refused]:
         """Halve the rows until each of those that Postgres refuses stands alone."""
         rows = len(columns[0])
         if rows == 1:
             row = [column[0] for column in columns]
-            name = counter_name(table, row, self.store.keys)
-            return [Refused(name, int(row[-1]), str(error.orig))]
-        halves = slice(None, rows // 2), slice(rows // 2, None)
-        first, second = ([column[half] for column in columns] for half in halves)
-        return self._add(table, first) + self._add(table, second)
+            return [Refused(counter_name(table, row, self.keys), row[-1], str(error.orig))]
+        first, second = cut(columns, (rows + 1) // 2)
+        return self._add(table, first, statement) + self._add(table, second, statement)
 
     def _bury(self, refused: Sequence[Refused]) -> None:
         check_tables(self.connection)  # whose fault it may be
@@ -215,72 +256,6 @@ def _number_given_twice(claim: Claim) -> RedisWentBack:
         "be counted twice. Compare the counts, then run "
         "`analytics accept-redis-state` to go on"
     )
-
-
-_ROWS: Mapping[type, tuple[Table, Callable[[Any], tuple[Any, ...]]]] = {
-    DailyCounter: (daily, attrgetter("event_type", "day")),
-    HourlyCounter: (hourly, attrgetter("event_type", "hour")),
-    UserCounter: (user_daily, attrgetter("day", "event_type", "user_id")),
-    GapCounter: (event_log_gaps, attrgetter("event_type", "reason", "hour")),
-    ValueCounter: (dimension_daily, attrgetter("day", "event_type", "property", "value")),
-}
-"""The table of a counter, and the primary key of its row."""
-
-
-def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[dict[str, Columns], list[Refused]]:
-    """The rows by table, and the names that are no counters of ours.
-
-    In the order of the names, which is the same in every flush: two of them that meet in the same
-    rows wait for each other, and do not block each other for ever.
-    """
-    by_table: dict[str, Columns] = {
-        table.name: [[] for _ in (*key_columns(table), "count")] for table in COUNTER_TABLES
-    }
-    add_day, add_type, add_user, add_count = (one.append for one in by_table[user_daily.name])
-    of_users = f"{keys.prefix}user:"
-    refused: list[Refused] = []
-    for name in sorted(counts):
-        count = counts[name]
-        # Nearly all are of users, with nothing escaped in them: those are read without the parser.
-        if name.startswith(of_users) and "%" not in name and name.isprintable():
-            user_id, _, rest = name[len(of_users) :].partition(":")
-            event_type, _, day = rest.partition(":")
-            if user_id and event_type and _is_day(day):
-                add_day(day)
-                add_type(event_type)
-                add_user(user_id)
-                add_count(str(count))
-                continue
-        try:
-            counter = keys.parse(name)
-        except ValueError as error:
-            refused.append(Refused(name, count, str(error)))
-        else:
-            table, key = _ROWS[type(counter)]
-            for column, value in zip(by_table[table.name], (*key(counter), count), strict=True):
-                column.append(str(value))
-    return by_table, refused
-
-
-@lru_cache(maxsize=1024)
-def _is_day(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
-
-
-def counter_name(table: Table, row: Sequence[str], keys: Keys) -> str:
-    """The name of the counter that made the row, which begins with its primary key."""
-    if table is daily:
-        return keys.daily(row[0], row[1])
-    if table is hourly:
-        return keys.hourly(row[0], hour_text(datetime.fromisoformat(row[1])))
-    if table is user_daily:
-        return keys.user(row[2], row[1], row[0])
-    if table is event_log_gaps:
-        return keys.gap(row[0], row[1], hour_text(datetime.fromisoformat(row[2])))
-    return keys.value(row[1], row[2], row[3], row[0])
 
 
 def joined_columns(table: Table, columns: Columns) -> dict[str, Any]:

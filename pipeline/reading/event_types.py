@@ -22,9 +22,9 @@ from pipeline.counting.increments import OTHER
 from pipeline.options import CounterOptions
 from pipeline.postgres.tables import daily
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
+from pipeline.reading.live_counters import find_type_counters
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import rank_types
-from pipeline.reading.type_counters import find_type_counters
 from pipeline.redis.keys import DailyCounter, Keys
 
 _IS_TODAY = daily.c.date == bindparam("today")
@@ -85,7 +85,7 @@ class TypeReader:
         """The `limit` types with the most events of all days, largest first, each exact; and how
         many types there are.
 
-        Looks through the names of all keys in Redis, so it takes longer the more users it has.
+        Looks through the names of all keys in Redis.
         """
         live: defaultdict[str, set[date]] = defaultdict(set)
         for one in find_type_counters(self._client, self._keys):

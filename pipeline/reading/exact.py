@@ -11,9 +11,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import redis
@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from pipeline.postgres.engine import Reader
 from pipeline.postgres.names import MARK
 from pipeline.postgres.tables import flush_batches
-from pipeline.redis.keys import Keys, key_text
+from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 
 _READ = Script("pipeline.reading.read")
@@ -57,7 +57,7 @@ Counts = Counter[str]
 @dataclass(frozen=True)
 class Unstored:
     """What Redis held of some counters: their live counts, and per batch that was open then and had
-    any of them, as (position, count).
+    any of them, as (position, count); a position may come twice.
 
     Claims are (epoch, number): the newest there was, and the one before the first of these batches.
     """
@@ -66,6 +66,8 @@ class Unstored:
     before_claimed: tuple[int, int]
     live: list[int]
     claimed: dict[str, list[tuple[int, int]]]
+    entries: list[list[Any]]
+    """Of each stream of the event log that was asked for, what Redis says of its entries."""
 
 
 class UnstoredCounts:
@@ -76,39 +78,41 @@ class UnstoredCounts:
         self.client = client
         self.keys = keys
 
-    def read(self, counters: Sequence[str]) -> Unstored:
-        """What Redis holds of these counters, at one moment."""
-        epoch, claims, live, open_ = _READ.run(
+    def read(self, counters: Sequence[str], after: Mapping[str, str] | None = None) -> Unstored:
+        """What Redis holds of these counters, at one moment; and of these streams of the event log,
+        the entries after an id."""
+        buckets: dict[int, tuple[list[int], list[str]]] = {}
+        for position, name in enumerate(counters, start=1):
+            if place := self.keys.field_of(name):
+                positions, fields = buckets.setdefault(place[0], ([], []))
+                positions.append(position)
+                fields.append(place[1])
+        streams = after or {}
+        question = (
+            counters,
+            [(bucket, *found) for bucket, found in buckets.items()],
+            list(streams.values()),
+        )
+        epoch, claims, found, open_, entries = _READ.run(
             self.client,
-            keys=[self.keys.batches, self.keys.totals],
-            args=[self.keys.inflight, msgspec.msgpack.encode(counters)],
+            keys=[self.keys.batches, self.keys.totals, *streams],
+            args=[self.keys.live, self.keys.inflight, msgspec.msgpack.encode(question)],
         )
         newest = before = epoch, claims
         claimed = {}
-        for batch_id, claim, *found in open_:
+        for batch_id, claim, *of_batch in open_:
             its_epoch, number = map(int, claim.split(b":"))
             before = min(before, (its_epoch, number - 1))
-            pairs = zip(found[::2], found[1::2], strict=True)
-            claimed[batch_id.decode()] = [(at - 1, _number(n)) for at, n in pairs]
-        return Unstored(newest, before, [_number(count) for count in live], claimed)
+            claimed[batch_id.decode()] = list(_pairs(of_batch))
+        live = [0] * len(counters)
+        for at, n in _pairs(found):
+            live[at] += n
+        return Unstored(newest, before, live, claimed, entries)
 
-    def names_of_user(self, user_id: str) -> set[str]:
-        """Names of the user's counters that are live, or claimed and not stored.
 
-        Costs one pass over the pending set.
-        """
-        pattern = self.keys.user_pattern(user_id)
-        names = {
-            key_text(cast("bytes", name))
-            for name in self.client.sscan_iter(self.keys.pending_flush, match=pattern, count=10_000)
-        }
-        open_ = cast("list[bytes]", self.client.zrangebyscore(self.keys.batches, "-inf", 0))
-        for batch_id in open_:  # what is settled by now, Postgres has
-            for name, _ in self.client.hscan_iter(
-                self.keys.inflight + batch_id.decode(), match=pattern, count=10_000
-            ):
-                names.add(key_text(cast("bytes", name)))
-        return {name for name in names if self.keys.is_counter(name)}
+def _pairs(found: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Positions, which count from 0, and counts."""
+    return ((at - 1, _number(n)) for at, n in zip(found[::2], found[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,8 @@ class ExactReader:
         return rows, {row[-1]: row[-3:-1] for row in found if row[-1] is not None}
 
 
-def _number(count: bytes | None) -> int:
-    """A count; 0 for a value that is not ours, of which a claim makes a dead letter."""
-    if count is None or len(count) > _LONGEST_COUNT or not count.removeprefix(b"-").isdigit():
+def _number(count: bytes) -> int:
+    """A count; 0 for a value that is not ours, of which a flush makes a dead letter."""
+    if len(count) > _LONGEST_COUNT or not count.removeprefix(b"-").isdigit():
         return 0
     return int(count)

@@ -1,15 +1,18 @@
 #!lua flags=no-writes
 -- Everything that the books are checked with, of one instant. A script, since a full server refuses MULTI.
 --
--- KEYS  1 unacked hash   2 pending_flush   3 batches   4 totals   5… lists of the events queue
+-- KEYS  1 unacked hash   2 pending_flush   3 batches   4 totals   5… live buckets, then lists of the events queue
+-- ARGV  1 how many live buckets
 -- Returns {messages waiting, [delivery tags unacknowledged], pending counters, open batches, [field, value, …]}.
 
-local waiting = 0
-for i = 5, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
+local waiting, counters = 0, redis.call('SCARD', KEYS[2])
+local last = 4 + tonumber(ARGV[1])
+for i = 5, last do counters = counters + math.max(0, redis.call('HLEN', KEYS[i]) - 1) end -- without the pad
+for i = last + 1, #KEYS do waiting = waiting + redis.call('LLEN', KEYS[i]) end
 return {
     waiting,
     redis.call('HKEYS', KEYS[1]),
-    redis.call('SCARD', KEYS[2]),
-    redis.call('ZCOUNT', KEYS[3], '-inf', '0'),
+    counters,
+    redis.call('ZCOUNT', KEYS[3], '-inf', '0') + redis.call('ZCOUNT', KEYS[3], '1e15', '+inf'), -- see OPEN of claims.py
     redis.call('HGETALL', KEYS[4]),
 }

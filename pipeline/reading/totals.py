@@ -34,9 +34,11 @@ class RedisStatus:
 
 def read_status(client: redis.Redis, keys: Keys) -> RedisStatus:
     """Read the status. Raises redis.RedisError."""
-    names = [keys.unacked, keys.pending_flush, keys.batches, keys.totals]
+    names = [keys.unacked, keys.pending_flush, keys.batches, keys.totals, *keys.live_buckets]
     names += [queues_of(keys.prefix).events + suffix for suffix in PRIORITY_SUFFIXES]
-    waiting, unacked, pending, open_batches, found = _STATUS.run(client, keys=names)
+    waiting, unacked, pending, open_batches, found = _STATUS.run(
+        client, keys=names, args=[len(keys.live_buckets)]
+    )
     totals = dict(zip(found[::2], found[1::2], strict=True))
     return RedisStatus(
         waiting, len(unacked), pending, open_batches, books(totals, waiting, unacked)

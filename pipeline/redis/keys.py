@@ -5,12 +5,13 @@ it counts.
 | ----------------------------------------- | ---------- | --------------------------------- |
 | `counter:{type}:{YYYY-MM-DD}`             | string     | until claimed by a flush          |
 | `counter:{type}:{YYYY-MM-DD:HH}`          | string     | until claimed                     |
-| `user:{user}:{type}:{YYYY-MM-DD}`         | string     | until claimed                     |
-| `dim:{type}:{property}:{value}:{YYYY-MM-DD}` | string     | until claimed                     |
 | `gap:{type}:{reason}:{YYYY-MM-DD:HH}`     | string     | until claimed                     |
-| `pending_flush`                           | set        | while not empty                   |
+| `pending_flush`                           | set        | while not empty: names of the above |
+| `live:{bucket}`                           | hash       | until claimed                     |
 | `inflight:{batch}`                        | hash       | until settled                     |
+| `inflight:{batch}:{bucket}`               | hash       | until settled                     |
 | `batches`                                 | sorted set | members leave a day after they settle |
+| `user:…`, `dim:…`                         | string     | until claimed: of the version before |
 | `values:{type}:{property}:{YYYY-MM-DD}`   | set        | 2 days past its day               |
 | `types:{YYYY-MM-DD}` and `…:pages`        | set        | 2 days past its day               |
 | `types:past:{YYYY-MM-DD}` and `…:pages`   | set        | 2 days past the day of arrival    |
@@ -35,6 +36,10 @@ it counts.
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
 reach another key and every counter's name parses back to exactly what made it.
+
+Counters of users and of properties' values are fields of a few hashes, the buckets. A field is
+`{user}:{type}:{YYYY-MM-DD}` or `{type}:{property}:{value}:{YYYY-MM-DD}`, and the counter's name has
+`user:` or `dim:` before it, as if it were a key. The bucket is that of the user, or of the value.
 """
 
 from __future__ import annotations
@@ -46,17 +51,26 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import unquote
+from zlib import crc32
 
 KINDS = frozenset(
     {
         *("access", "batches", "counter", "dead", "dim", "events", "flush_requested", "forgotten"),
-        *("gap", "inflight", "inner", "lane", "limit", "pending_flush", "producer", "requests"),
+        *("gap", "inflight", "inner", "lane", "limit", "live", "pending_flush", "producer"),
+        *("requests",),
         *("salt", "seen"),
         *("totals", "types", "unacked", "unacked_index", "unacked_mutex", "user", "values"),
         "workers",
     }
 )
 """What can follow the prefix in a key of ours, up to the next colon."""
+
+BUCKETS = 16
+"""Enough for millions of counters, and few enough to look into each. Another number would lose
+sight of fields: a counter is looked for in one bucket only."""
+PAD = "pad"
+"""A field of every bucket, with a long value: Redis keeps a small hash of short values as a list,
+and looks through all of it for a field."""
 
 _RESERVED = re.compile(r"[:%{}\s]")
 
@@ -70,6 +84,16 @@ def key_text(name: bytes) -> str:
 def escape(segment: str) -> str:
     """Percent-encode what would end or confuse a key segment: `:`, `%`, braces and white space."""
     return _RESERVED.sub(_percent, segment)
+
+
+# Types, properties and days come again and again.
+escape_again = lru_cache(maxsize=65_536)(escape)
+
+
+def bucket_of(head: str) -> int:
+    """The bucket of fields that begin with this: an escaped user id, or all of a value's field but
+    its day."""
+    return crc32(head.encode(errors="surrogateescape")) % BUCKETS
 
 
 # It takes less memory than an id and names no user; no collision of 120 bits is to be expected.
@@ -138,6 +162,8 @@ class GapCounter:
     hour: datetime
 
 
+_COLONS_OF_USER = 2
+
 Counter = DailyCounter | HourlyCounter | UserCounter | ValueCounter | GapCounter
 
 
@@ -164,6 +190,8 @@ class Keys:
         self.unacked = f"{prefix}unacked"
         self.unacked_index = f"{prefix}unacked_index"
         self.inflight = f"{prefix}inflight:"
+        self.live = f"{prefix}live:"
+        self.live_buckets = [f"{prefix}live:{bucket}" for bucket in range(BUCKETS)]
         self.seen_event = f"{prefix}seen:event_id:"
         self.seen_event_before = f"{prefix}seen:event:"
         self.seen_task = f"{prefix}seen:task:"
@@ -178,9 +206,29 @@ class Keys:
         return f"{self.prefix}user:{escape(user_id)}:{escape(event_type)}:{day}"
 
     def value(self, event_type: str, property_name: str, value: str, day: str) -> str:
-        return (
-            f"{self.prefix}dim:{escape(event_type)}:{escape(property_name)}:{escape(value)}:{day}"
-        )
+        return f"{self.prefix}dim:{value_head(event_type, property_name, value)}:{day}"
+
+    def journal_buckets(self, batch_id: str) -> list[str]:
+        """The buckets of a batch, by their numbers; few of them may be there."""
+        return [f"{self.inflight}{batch_id}:{bucket}" for bucket in range(BUCKETS)]
+
+    def field_of(self, name: str) -> tuple[int, str] | None:
+        """The bucket and the field of a counter; None for one that has a key of its own."""
+        kind, _, field = name[len(self.prefix) :].partition(":")
+        if kind == "user":
+            return bucket_of(field.partition(":")[0]), field
+        if kind == "dim":
+            return bucket_of(field.rpartition(":")[0]), field
+        return None
+
+    def field_in_bucket(self, name: str) -> str:
+        """The field of a counter that is known to have one."""
+        return name[len(self.prefix) :].partition(":")[2]
+
+    def name_of(self, field: str) -> str:
+        """The name of the counter that a field of a bucket holds."""
+        kind = "user" if field.count(":") == _COLONS_OF_USER else "dim"
+        return f"{self.prefix}{kind}:{field}"
 
     def gap(self, event_type: str, reason: str, hour: str) -> str:
         """The counter of events that were not logged."""
@@ -208,9 +256,8 @@ class Keys:
         return f"{self.prefix}producer:{producer_id}"
 
     def user_pattern(self, user_id: str) -> str:
-        """A glob pattern that matches every counter of one user, and nothing else."""
-        literal = re.sub(r"([*?\[\]\\^-])", r"\\\1", f"{self.prefix}user:{escape(user_id)}:")
-        return f"{literal}*"
+        """A glob pattern that matches the name of every counter of one user, and nothing else."""
+        return f"{_literal(self.prefix)}user:{field_pattern(user_id)}"
 
     def parse(self, name: str) -> Counter:
         """What the counter `name` counts. Raises ValueError when it is no counter of ours."""
@@ -239,6 +286,21 @@ class Keys:
         except ValueError:
             return False
         return True
+
+
+def value_head(event_type: str, property_name: str, value: str) -> str:
+    """What the fields of a property's value begin with, before the day."""
+    return f"{escape_again(event_type)}:{escape_again(property_name)}:{escape(value)}"
+
+
+def field_pattern(user_id: str) -> str:
+    """A glob pattern that matches every field of one user in their bucket, and nothing else of
+    users: those of values have a colon more."""
+    return f"{_literal(escape(user_id))}:*"
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"([*?\[\]\\^-])", r"\\\1", text)
 
 
 def _hour(day: str, hour: str) -> datetime:

@@ -25,7 +25,7 @@ from pipeline.event_log.streams import EventLog
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.refusals import read_sqlstate
 from pipeline.postgres.tables import events
-from pipeline.reading.type_counters import find_type_counters
+from pipeline.reading.live_counters import find_type_counters
 from pipeline.redis.keys import DailyCounter, Keys
 from pipeline.upkeep.retention import read_pruned_before
 from pipeline.upkeep.snapshot import Snapshot

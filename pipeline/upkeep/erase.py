@@ -31,8 +31,8 @@ from pipeline.event.pseudonyms import list_forms, pseudonym
 from pipeline.event.rules import check_user_id
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import dead_letters, user_daily
-from pipeline.reading.exact import UnstoredCounts
-from pipeline.redis.keys import Keys, UserCounter
+from pipeline.reading.live_counters import find_user_counters
+from pipeline.redis.keys import Keys, UserCounter, key_text
 
 _DROPPED_AT_ONCE = 500
 _LETTERS_AT_ONCE = 500
@@ -193,11 +193,11 @@ def _drop_counters(counters: Counters, user_id: str) -> tuple[int, int]:
 
 
 def _names(counters: Counters, user_id: str) -> list[str]:
-    """The user's counters in Redis: pending, claimed, or lost from the pending ones."""
-    found = set(UnstoredCounts(counters.client, counters.keys).names_of_user(user_id))
-    pattern = counters.keys.user_pattern(user_id)
-    for name in counters.client.scan_iter(pattern, count=10_000):
-        found.add(cast("bytes", name).decode(errors="surrogateescape"))
+    """The user's counters in Redis: live, claimed, or lost from the pending ones."""
+    client, keys = counters.client, counters.keys
+    found = find_user_counters(client, keys, user_id)
+    for name in client.scan_iter(keys.user_pattern(user_id), count=10_000):
+        found.add(key_text(cast("bytes", name)))
     return sorted(found)
 
 

@@ -23,7 +23,8 @@ from pipeline.event.model import Event
 from pipeline.event_log import queries
 from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import EventLog
-from pipeline.flushing.store import UPSERTS, counter_name, joined_columns, rows_of
+from pipeline.flushing.rows import counter_name, rows_of
+from pipeline.flushing.store import UPSERTS, joined_columns
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import (
@@ -34,7 +35,7 @@ from pipeline.postgres.tables import (
     hourly,
     user_daily,
 )
-from pipeline.reading.type_counters import find_type_counters
+from pipeline.reading.live_counters import find_type_counters
 from pipeline.redis.keys import GapCounter, Keys, ValueCounter, hour_text
 from pipeline.upkeep.audit import find_first_kept_day
 from pipeline.upkeep.snapshot import Snapshot
@@ -221,11 +222,16 @@ class _Day:
         ]
         increments = count(of_day, self._options.count_by, self._keys, self._now)
         self._logged.update(increments.counters)
+        for fields in increments.users.values():
+            for one, n in fields.items():
+                self._logged[self._keys.name_of(one)] += n
         for group in increments.values:
-            known = self._values.setdefault(group.other_key, set())
-            for _, name, n in group.counters:
+            rest = self._keys.name_of(group.other_field)
+            known = self._values.setdefault(rest, set())
+            for _, _, one, n in group.counters:
+                name = self._keys.name_of(one)
                 if name not in known and len(known) >= self._options.values_cap:
-                    self._logged[group.other_key] += n
+                    self._logged[rest] += n
                 else:
                     known.add(name)
                     self._logged[name] += n
@@ -235,10 +241,8 @@ class _Day:
         for first in range(0, len(names), _ROWS_AT_ONCE):
             some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
             by_table, _ = rows_of(some, self._keys)
-            for table in _REBUILT:
-                columns = by_table[table.name]
-                if columns[0]:
-                    self._connection.execute(UPSERTS[table.name], joined_columns(table, columns))
+            for table, columns in by_table.items():
+                self._connection.execute(UPSERTS[table.name], joined_columns(table, columns))
         for table in _REBUILT if deltas else ():
             self._connection.execute(delete(table).where(self._of_day(table), table.c.count == 0))
 

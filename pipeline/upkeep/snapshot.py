@@ -8,10 +8,8 @@ have: both together are the truth of that instant, while counting goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Connection, select
 
 from pipeline.counting.apply import Counters
@@ -21,7 +19,7 @@ from pipeline.event.model import Event
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.flushing.claims import Claims
 from pipeline.postgres.tables import archived_entries, flush_batches
-from pipeline.redis.scripts import Script
+from pipeline.reading.exact import UnstoredCounts
 
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 """Compressed; half a million events perhaps. One script answers with all of it."""
@@ -42,26 +40,28 @@ class Snapshot:
             )
         open_ = Claims(counters.client, counters.keys).open_batches()
         ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
-        self._stored = list(connection.execute(ledger).scalars())
-        self._after = ["0-0"] * len(log.streams)
+        self._stored = set(connection.execute(ledger).scalars())
+        self._unstored = UnstoredCounts(counters.client, counters.keys)
+        self._after = dict.fromkeys(log.streams, "0-0")
         self.unreadable = 0
         """Entries that no version of ours can read: their events are not among `events`."""
 
     def read(self, names: Sequence[str]) -> tuple[list[int], Iterator[Event]]:
         """The counts of these counters that are not stored, and the events logged since the last
         call that are not archived; to be read before the next call."""
-        question = [list(names), self._stored, self._after]
-        lists, streams = Script("pipeline.upkeep.unstored").run(
-            self._counters.client,
-            keys=[self._counters.keys.batches, *self._log.streams],
-            args=[self._counters.keys.inflight, msgspec.msgpack.encode(question)],
-        )
+        found = self._unstored.read(names, self._after)
         entries = [
-            Entry.parse(partition, raw) for partition, found in enumerate(streams) for raw in found
+            Entry.parse(partition, raw)
+            for partition, of_stream in enumerate(found.entries)
+            for raw in of_stream
         ]
         for entry in entries:
-            self._after[entry.partition] = entry.entry_id
-        counts = [sum(_count(one[i]) for one in lists) for i in range(len(names))]
+            self._after[self._log.streams[entry.partition]] = entry.entry_id
+        counts = found.live.copy()
+        for batch_id, claimed in found.claimed.items():
+            if batch_id not in self._stored:
+                for position, n in claimed:
+                    counts[position] += n
         return counts, self._events(entries)
 
     def _events(self, entries: Sequence[Entry]) -> Iterator[Event]:
@@ -85,10 +85,3 @@ class Snapshot:
                     self.unreadable += 1
                 else:
                     yield from found
-
-
-def _count(text: Any) -> int:
-    try:
-        return int(text) if text else 0
-    except ValueError:  # a value that is not ours; it reaches no table either
-        return 0

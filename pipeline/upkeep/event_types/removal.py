@@ -16,7 +16,7 @@ apart; a repeat of the removal brings them together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import cast
@@ -32,8 +32,8 @@ from pipeline.errors import CannotRemoveType
 from pipeline.event.rules import check_event_type
 from pipeline.event_log.archive import Archive
 from pipeline.event_log.streams import Entry, EventLog
-from pipeline.flushing.claims import Claims
 from pipeline.postgres.locks import hold_transfers
+from pipeline.reading.live_counters import find_counters
 from pipeline.redis.keys import (
     Counter,
     DailyCounter,
@@ -42,7 +42,6 @@ from pipeline.redis.keys import (
     Keys,
     UserCounter,
     hour_text,
-    key_text,
 )
 from pipeline.redis.scripts import Script
 from pipeline.upkeep.event_types.books import fold_books, list_sets
@@ -51,9 +50,11 @@ _FOLD_COUNTERS = Script("pipeline.upkeep.event_types.fold_counters")
 _MARK_REMOVED = Script("pipeline.upkeep.event_types.mark_removed")
 KEPT_S = 30 * 86_400
 MOST_REMOVED = 10_000
-_AT_ONCE = 1_500
-_SCANNED_AT_ONCE = 10_000
+_AT_ONCE = 500
 _ENTRIES_AT_ONCE = 16
+
+Fold = tuple[str | int, ...]
+"""A counter and what it is added to, as `fold_counters.lua` describes it."""
 
 _FOLD = (
     "WITH gone AS (DELETE FROM schema$.{table} WHERE event_type = ANY(CAST(:types AS TEXT[])) "
@@ -182,38 +183,32 @@ class TypeRemover:
         """Fold the types' counters in Redis; returns how many events the counters of days had. None
         is made meanwhile."""
         client, keys = self.counters.client, self.counters.keys
-        events, some = 0, list[str | int]()
-        for name, counter in _find_counters(client, keys, types):
-            some += (name, _name_of_rest(counter, keys), int(isinstance(counter, DailyCounter)))
+        events, some = 0, list[Fold]()
+        for name, counter in find_counters(client, keys):
+            if counter.event_type in types:
+                some.append(_fold(keys, name, counter))
             if len(some) >= _AT_ONCE:
                 events, some = events + _fold_some(client, keys, some), []
         return events + _fold_some(client, keys, some)
 
 
-def _fold_some(client: redis.Redis, keys: Keys, some: list[str | int]) -> int:
-    names = [keys.pending_flush, keys.batches]
-    return cast("int", _FOLD_COUNTERS.run(client, keys=names, args=[keys.inflight, *some]))
+def _fold(keys: Keys, name: str, counter: Counter) -> Fold:
+    into = _name_of_rest(counter, keys)
+    fold = (name, into, int(isinstance(counter, DailyCounter)))
+    place = keys.field_of(name)
+    # A user's counters share a bucket.
+    return fold if place is None else (*fold, *place, into and keys.field_in_bucket(into))
 
 
-def _find_counters(
-    client: redis.Redis, keys: Keys, types: Collection[str]
-) -> Iterator[tuple[str, Counter]]:
-    """The types' counters in Redis, live or claimed, by name; some come twice."""
-    for name in _counter_names(client, keys):
-        try:
-            counter: Counter = keys.parse(name)
-        except ValueError:
-            continue
-        if counter.event_type in types:
-            yield name, counter
-
-
-def _counter_names(client: redis.Redis, keys: Keys) -> Iterator[str]:
-    for name in client.scan_iter(f"{keys.prefix}[cgud]*", count=_SCANNED_AT_ONCE):
-        yield key_text(cast("bytes", name))
-    for batch_id in Claims(client, keys).open_batches():
-        for name, _ in client.hscan_iter(keys.inflight + batch_id, count=_SCANNED_AT_ONCE):
-            yield key_text(cast("bytes", name))
+def _fold_some(client: redis.Redis, keys: Keys, some: Sequence[Fold]) -> int:
+    return cast(
+        "int",
+        _FOLD_COUNTERS.run(
+            client,
+            keys=[keys.pending_flush, keys.batches, *keys.live_buckets],
+            args=[keys.inflight, msgspec.msgpack.encode(some)],
+        ),
+    )
 
 
 def _name_of_rest(counter: Counter, keys: Keys) -> str:

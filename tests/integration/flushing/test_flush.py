@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
+CLAIMED_AT_ONCE=100
 
 from pipeline.event.model import Event
 from pipeline.flushing.claims import Claim, Claims
 from pipeline.flushing.flush import flush, store_left_over
-from pipeline.flushing.pace import CLAIMED_AT_ONCE
 from pipeline.flushing.store import FlushTransaction, Store
 from pipeline.services import Services
 from tests.conftest import MakeServices
@@ -29,11 +29,9 @@ class CrashingClaims(Crashing, Claims):
 
     after_claims = 1
 
-    def claim(
-        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
-    ) -> Claim:
+    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
         self.reached("before claim")
-        claimed = super().claim(batch_id, limit, newest_stored, part)
+        claimed = super().claim(batch_id, limit, newest_stored)
         self.after_claims -= 1
         if self.after_claims <= 0:
             self.reached("after claim")

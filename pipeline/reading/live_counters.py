@@ -1,0 +1,104 @@
+"""Which counters Redis holds: live ones, and those claimed by open batches.
+
+Each search finds what is there all the while, needs the memory of one page, and may give a counter
+twice. It holds up no other client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import redis
+
+from pipeline.flushing.claims import Claims
+from pipeline.redis.keys import (
+    PAD,
+    Counter,
+    DailyCounter,
+    GapCounter,
+    HourlyCounter,
+    Keys,
+    bucket_of,
+    escape,
+    field_pattern,
+    key_text,
+)
+
+_SCANNED_AT_ONCE = 1_000
+_OF_TYPES = "[cg][oa]*"
+"""Matches `counter:…` and `gap:…` in one pass over all keys."""
+_OF_ALL = "[cgud][oasi]*"
+"""Matches `user:…` and `dim:…` too, of which the version before made keys."""
+
+
+def find_type_counters(
+    client: redis.Redis, keys: Keys
+) -> Iterator[DailyCounter | HourlyCounter | GapCounter]:
+    """The counters of event types, without users and values."""
+    for name in _names(client, keys, keys.prefix + _OF_TYPES):
+        counter = _parse(keys, name)
+        if isinstance(counter, DailyCounter | HourlyCounter | GapCounter):
+            yield counter
+
+
+def find_counters(client: redis.Redis, keys: Keys) -> Iterator[tuple[str, Counter]]:
+    """All counters, by name. Takes about a second for a million."""
+    yield from _parsed(keys, _names(client, keys, keys.prefix + _OF_ALL))
+    for bucket in range(len(keys.live_buckets)):
+        yield from _parsed(keys, _fields(client, keys, bucket))
+
+
+def find_user_counters(client: redis.Redis, keys: Keys, user_id: str) -> set[str]:
+    """Names of the user's counters. Looks through one bucket, and the few counters outside of
+    buckets."""
+    pattern = keys.user_pattern(user_id)
+    scanned = client.sscan_iter(keys.pending_flush, match=pattern, count=_SCANNED_AT_ONCE)
+    names = {key_text(cast("bytes", name)) for name in scanned}
+    names.update(_names_in_journals(client, keys, pattern))
+    bucket = bucket_of(escape(user_id))
+    names.update(_fields(client, keys, bucket, field_pattern(user_id)))
+    return {name for name, _ in _parsed(keys, names)}
+
+
+def _names(client: redis.Redis, keys: Keys, pattern: str) -> Iterator[str]:
+    """Names of counters that are keys, or were."""
+    for name in client.scan_iter(pattern, count=_SCANNED_AT_ONCE):
+        yield key_text(cast("bytes", name))
+    yield from _names_in_journals(client, keys, pattern)
+
+
+def _names_in_journals(client: redis.Redis, keys: Keys, pattern: str) -> Iterator[str]:
+    for batch_id in Claims(client, keys).open_batches():  # of what is settled by now, Postgres has
+        yield from _scan(client, keys.inflight + batch_id, pattern)
+
+
+def _fields(
+    client: redis.Redis, keys: Keys, bucket: int, pattern: str | None = None
+) -> Iterator[str]:
+    """Names of counters that are fields of a bucket, live or claimed."""
+    yield from map(keys.name_of, _scan(client, keys.live_buckets[bucket], pattern))
+    for batch_id in Claims(client, keys).open_batches():
+        name = keys.journal_buckets(batch_id)[bucket]
+        yield from map(keys.name_of, _scan(client, name, pattern))
+
+
+def _scan(client: redis.Redis, name: str, pattern: str | None) -> Iterator[str]:
+    for field, _ in client.hscan_iter(name, match=pattern, count=_SCANNED_AT_ONCE):
+        text = key_text(cast("bytes", field))
+        if text != PAD:
+            yield text
+
+
+def _parsed(keys: Keys, names: Iterable[str]) -> Iterator[tuple[str, Counter]]:
+    for name in names:
+        counter = _parse(keys, name)
+        if counter is not None:
+            yield name, counter
+
+
+def _parse(keys: Keys, name: str) -> Counter | None:
+    try:
+        return keys.parse(name)
+    except ValueError:
+        return None
