@@ -30,6 +30,7 @@ from pipeline.embedded import PrivateServers
 from pipeline.embedded.postgres import find_installation
 from pipeline.embedded.redis import find_binary
 from pipeline.errors import EmbeddedServerFailed
+from pipeline.flushing.claims import Claims
 from pipeline.options import MAX_LOG_PARTITIONS
 from pipeline.postgres import schema
 from pipeline.postgres.engine import postgres_engine
@@ -142,14 +143,15 @@ def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
         keys.requests,
         keys.unacked,
         keys.unacked_index,
+        *keys.live_buckets,
         # A queue goes with its last message; kombu's bindings are a handful, one a queue.
         "analytics.events",
         "analytics.flush",
         "analytics.maintenance",
     }
     permanent |= {name.decode() for name in client.smembers(keys.pending_flush)}
-    open_batches = client.zrangebyscore(keys.batches, "-inf", 0)
-    permanent |= {keys.inflight + batch.decode() for batch in open_batches}
+    for batch_id in Claims(client, keys).open_batches():
+        permanent |= {keys.inflight + batch_id, *keys.journal_buckets(batch_id)}
     names = list(client.scan_iter(count=1_000))
     lifetimes = client.pipeline(transaction=False)
     for name in names:

@@ -46,7 +46,8 @@ def _shorten_lifetimes(services: Services, by_ms: int) -> None:
 
 
 def _move_batches(services: Services, by_ms: int) -> None:
-    # The negative time of the claim of those open, and the time when the others were settled.
+    # Of an open batch the time of its claim beyond OPEN, or the negative time if the version before
+    # claimed it; of the others the time when they were settled.
     scores = services.redis.zrange(services.keys.batches, 0, -1, withscores=True)
     for batch_id, score in scores:
         services.redis.zincrby(services.keys.batches, by_ms if score <= 0 else -by_ms, batch_id)

@@ -3,7 +3,7 @@ what the test has in mind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.reading.exact import Unstored, UnstoredCounts
 
@@ -28,8 +28,8 @@ class InterruptedReader(UnstoredCounts):
     then: Callable[[], object]
     asked = 0
 
-    def read(self, counters: Sequence[str]) -> Unstored:
-        found = super().read(counters)
+    def read(self, counters: Sequence[str], after: Mapping[str, str] | None = None) -> Unstored:
+        found = super().read(counters, after)
         self.asked += 1
         if self.asked == 1:
             self.then()
