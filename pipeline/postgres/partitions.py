@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.days import begin_day, begin_month, begin_next_month, list_days
 from pipeline.postgres.refusals import read_sqlstate
-from pipeline.postgres.tables import PARTITIONED_BY_DAY, PARTITIONED_BY_MONTH
+from pipeline.postgres.tables import FILL_FACTOR, PARTITIONED_BY_DAY, PARTITIONED_BY_MONTH
 
 DAYS_AHEAD = 7
 OWN_DAYS = 92
@@ -169,7 +169,7 @@ def prune_default(engine: Engine, table: Table, before: date) -> None:
         if connection.execute(young).first() is None:
             _drop(connection, table, name)
             again = f"CREATE TABLE schema$.{name} PARTITION OF {_ours(table)} DEFAULT"
-            connection.execute(text(again))
+            connection.execute(text(f"{again} {_storage(table)}"))
             return
     page = (
         f"SELECT ctid FROM schema$.{name} WHERE {old} LIMIT {_DELETED_AT_ONCE} "
@@ -279,7 +279,8 @@ def _make(engine: Engine, table: Table, partition: Partition) -> None:
         connection.execute(
             text(
                 f"CREATE TABLE schema$.{partition.name} "
-                f"(LIKE {_ours(table)} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+                f"(LIKE {_ours(table)} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES) "
+                f"{_storage(table)}"
             )
         )
         connection.execute(
@@ -301,6 +302,10 @@ def _drop(connection: Connection, table: Table, name: str) -> None:
 def _ours(table: Table) -> str:
     """The table's name, to stand in a text of SQL."""
     return f"schema$.{table.name}"
+
+
+def _storage(table: Table) -> str:
+    return f"WITH (fillfactor = {FILL_FACTOR})" if table in PARTITIONED_BY_MONTH else ""
 
 
 def _bound(table: Table, day: date) -> str:
