@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.event.model import Event
 from pipeline.options import CountBy
-from pipeline.redis.keys import Keys, bucket_of, escape, escape_again, hour_text, value_head
+from pipeline.redis.keys import Keys, bucket_of, escape, escape_again, hour_text, value_field
 
 MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"
@@ -76,8 +76,9 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
 
     counters: defaultdict[str, int] = defaultdict(int)
     for (event_type, hour), n in hours.items():
-        counters[keys.daily(event_type, hour[:10])] += n
-        counters[keys.hourly(event_type, hour)] += n
+        hourly = keys.hourly(event_type, hour)
+        counters[hourly] = n
+        counters[hourly[:-3]] += n  # that of the day
     buckets: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for (user_id, event_type, day), n in users.items():
         user = escape(user_id)
@@ -85,18 +86,13 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
     groups = [
         ValueIncrements(
             keys.values(event_type, name, _capped_with(day, now)),
-            *_value_field(event_type, name, OTHER, day),
+            *value_field(event_type, name, OTHER, day),
             expire_at_s=_values_expire_at_s(day, now),
-            counters=[(v, *_value_field(event_type, name, v, day), n) for v, n in found.items()],
+            counters=[(v, *value_field(event_type, name, v, day), n) for v, n in found.items()],
         )
         for (event_type, name, day), found in values.items()
     ]
     return Increments(counters, buckets, groups, hours)
-
-
-def _value_field(event_type: str, property_name: str, value: str, day: str) -> tuple[int, str]:
-    head = value_head(event_type, property_name, value)
-    return bucket_of(head), f"{head}:{day}"
 
 
 def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:

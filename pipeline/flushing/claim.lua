@@ -6,32 +6,26 @@
 -- KEYS  1 pending_flush   2 journal of this batch   3 batches   4 totals   5 dead
 --       6… live buckets, from number 0, then as many buckets of this batch
 -- ARGV  1 batch id   2 limit   3 epoch and 4 number of the newest claim that the ledger holds
--- Returns {pending left, epoch, claim number, [fields of each bucket, from number 0], [field of the journal, value, …]};
---         number 0 when nothing was there to take; {-1, epoch, number of claims} when Redis has gone back behind the ledger:
---         then nothing is taken.
+-- Returns {pending left, claim ("epoch:number"), [fields of each bucket], [counter, count, …]}; its number is 0 when nothing
+--         was there to take; {-1, epoch, number of claims} when Redis has gone back behind the ledger: then nothing is taken.
 
 local pending, journal, batches, totals, dead = unpack(KEYS)
 local id, limit = ARGV[1], tonumber(ARGV[2])
-local CLAIM = '#claim' -- field with "epoch:number"; no counter's name begins with #
+local CLAIM = '#claim' -- field with the claim; no counter's name begins with #
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
-local NAMES = 500 -- taken by one claim: a key takes Redis 6 to 14 µs
+local NAMES = 500 -- taken by one claim: a key takes Redis some microseconds
 local OPEN = 1e15 -- see OPEN of claims.py
 local BUCKETS = (#KEYS - 5) / 2
 
 local function fields_of(key) return math.max(0, redis.call('HLEN', key) - 1) end -- without the pad
-local function live(bucket) return KEYS[5 + bucket] end
-local function claimed(bucket) return KEYS[5 + BUCKETS + bucket] end
 
-local function count_pending()
-    local left = redis.call('SCARD', pending)
-    for bucket = 1, BUCKETS do left = left + fields_of(live(bucket)) end
-    return left
-end
-
-local function what_is_held(epoch, number)
-    local sizes = {}
-    for bucket = 1, BUCKETS do sizes[bucket] = fields_of(claimed(bucket)) end
-    return { count_pending(), epoch, number, sizes, redis.call('HGETALL', journal) }
+local function reply(claim, named)
+    local left, sizes = redis.call('SCARD', pending), {}
+    for i = 6, 5 + BUCKETS do
+        left = left + fields_of(KEYS[i])
+        sizes[#sizes + 1] = fields_of(KEYS[i + BUCKETS])
+    end
+    return { left, claim, sizes, named }
 end
 
 local books = redis.call('HMGET', totals, 'epoch', 'claims')
@@ -39,47 +33,45 @@ local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
 local stored_epoch, stored_claim = tonumber(ARGV[3]), tonumber(ARGV[4])
 if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) then return { -1, epoch, claims } end
 
-local claim = redis.call('HGET', journal, CLAIM)
+local claim, nothing = redis.call('HGET', journal, CLAIM), reply(epoch .. ':0', {})
 if claim then
-    local held_epoch, held_number = string.match(claim, '^(%d+):(%d+)$')
-    return what_is_held(tonumber(held_epoch), tonumber(held_number))
-elseif redis.call('ZSCORE', batches, id) then -- settled
-    return { count_pending(), epoch, 0, {}, {} }
+    local named, held = {}, redis.call('HGETALL', journal)
+    for i = 1, #held, 2 do
+        if held[i] ~= CLAIM then named[#named + 1], named[#named + 2] = held[i], held[i + 1] end
+    end
+    return reply(claim, named)
+elseif limit == 0 or redis.call('ZSCORE', batches, id) then -- nothing is wanted, or the batch is settled
+    return nothing
 end
-count_pending() -- reading every structure also refuses one of the wrong type before the first write
-redis.call('XLEN', dead)
+redis.call('XLEN', dead) -- reading every structure also refuses one of the wrong type before the first write
 local now = redis.call('TIME')
 
-local named, taken, expired = {}, 0, 0
-local function take(name, count)
+local named, taken = {}, 0
+for _, name in ipairs(redis.call('SPOP', pending, math.min(limit, NAMES))) do
+    local count = redis.pcall('GETDEL', name)
     if not count then
-        expired = expired + 1
+        redis.pcall('HINCRBY', totals, 'expired_counters', 1)
     elseif type(count) == 'string' and #count <= LONGEST_COUNT and string.match(count, '^%-?%d+$')
         and string.sub(name, 1, 1) ~= '#' then
-        named[#named + 1], named[#named + 2] = name, count
-        taken = taken + 1
+        named[#named + 1], named[#named + 2], taken = name, count, taken + 1
     else -- a value that is not ours: it stays out of the books, but is not lost
         redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'at_s', now[1],
             'count', type(count) == 'string' and count or '',
             'reason', type(count) == 'table' and count.err or 'the counter is not a whole number')
     end
 end
-if limit > 0 then
-    for _, name in ipairs(redis.call('SPOP', pending, math.min(limit, NAMES))) do take(name, redis.pcall('GETDEL', name)) end
-end
-if expired > 0 then redis.pcall('HINCRBY', totals, 'expired_counters', expired) end
-for bucket = 1, BUCKETS do
-    local fields = taken < limit and fields_of(live(bucket)) or 0
+for i = 6, 5 + BUCKETS do
+    local fields = taken < limit and fields_of(KEYS[i]) or 0
     if fields > 0 then
-        redis.call('RENAME', live(bucket), claimed(bucket))
-        redis.call('PERSIST', claimed(bucket))
+        redis.call('RENAME', KEYS[i], KEYS[i + BUCKETS])
+        redis.call('PERSIST', KEYS[i + BUCKETS])
         taken = taken + fields
     end
 end
-if taken == 0 then return { count_pending(), epoch, 0, {}, {} } end
+if taken == 0 then return nothing end
 
-local number = claims + 1
-redis.call('HSET', totals, 'claims', number)
-redis.call('HSET', journal, CLAIM, epoch .. ':' .. number, unpack(named))
+claim = epoch .. ':' .. claims + 1
+redis.call('HSET', totals, 'claims', claims + 1)
+redis.call('HSET', journal, CLAIM, claim, unpack(named))
 redis.call('ZADD', batches, string.format('%.0f', OPEN + tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
-return what_is_held(epoch, number)
+return reply(claim, named)

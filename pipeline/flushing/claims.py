@@ -9,7 +9,8 @@ settle are one Lua script each, so each happens whole or not at all, and may be 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any, cast
 
 import redis
@@ -47,13 +48,13 @@ class Claim:
     number: int
     named: Mapping[str, int]
     """Counters of the journal itself, by name."""
-    buckets: Mapping[int, int] = field(default_factory=dict)
-    """How many fields each of its buckets has."""
+    buckets: Sequence[int] = ()
+    """How many fields each bucket has, from number 0 on."""
     pending: int = 0
     """How many counters were left for other batches."""
 
     def __len__(self) -> int:
-        return len(self.named) + sum(self.buckets.values())
+        return len(self.named) + sum(self.buckets)
 
 
 class Claims:
@@ -76,7 +77,7 @@ class Claims:
         `RedisWentBack`, with nothing taken, when Redis is behind `newest_stored`, the (epoch, claim
         number) that the ledger has reached."""
         keys = self.keys
-        pending, epoch, number, *found = _CLAIM.run(
+        reply = _CLAIM.run(
             self.client,
             keys=[
                 *(keys.pending_flush, keys.inflight + batch_id, keys.batches),
@@ -84,10 +85,9 @@ class Claims:
             ],
             args=[batch_id, limit, *newest_stored],
         )
-        if pending == -1:
-            raise _went_back((epoch, number), newest_stored)
-        _, named, buckets = _read_journal(*found)
-        return Claim(batch_id, epoch, number, named, buckets, pending)
+        if reply[0] == -1:
+            raise _went_back(reply[1:], newest_stored)
+        return _read_claim(batch_id, *reply)
 
     def guard(self, newest_stored: tuple[int, int]) -> None:
         """Raise `RedisWentBack` when Redis is behind what the ledger has reached; takes nothing."""
@@ -97,23 +97,25 @@ class Claims:
         """What an earlier flush has claimed under `batch_id`; number 0 when it is there no longer.
         Whichever of the two stores it, the same is stored. May be repeated."""
         journal = self.keys.inflight + batch_id
-        found = _TAKE_OVER.run(self.client, keys=[journal, *self.keys.journal_buckets(batch_id)])
-        (epoch, number), named, buckets = _read_journal(*found)
-        return Claim(batch_id, epoch, number, named, buckets)
+        reply = _TAKE_OVER.run(self.client, keys=[journal, *self.keys.journal_buckets(batch_id)])
+        return _read_claim(batch_id, *reply)
 
     def read_buckets(self, claim: Claim) -> Iterator[Fields]:
         """The fields of the batch's buckets, page by page. One that comes twice, which a table that
         Redis resizes may do to it, comes with the same count."""
         names = self.keys.journal_buckets(claim.batch_id)
-        for bucket in claim.buckets:
-            cursor = -1
-            while cursor != 0:
-                cursor, page = cast(
-                    "tuple[int, dict[bytes, bytes]]",
-                    self.client.hscan(names[bucket], max(cursor, 0), count=FIELDS_AT_ONCE),
-                )
-                page.pop(_PAD, None)
+        for name in compress(names, claim.buckets):
+            cursor, page = self._scan(name, 0)
+            while cursor:
                 yield page
+                cursor, page = self._scan(name, cursor)
+            yield page
+
+    def _scan(self, name: str, cursor: int) -> tuple[int, Fields]:
+        found: Any = self.client.hscan(name, cursor, count=FIELDS_AT_ONCE)
+        cursor, page = found
+        page.pop(_PAD, None)
+        return cursor, page
 
     def settle(self, batch_id: str) -> None:
         """Mark a stored batch as settled and let go of its counts. May be repeated."""
@@ -181,17 +183,16 @@ def _sum_pending(counts: Sequence[int]) -> int:
     return names + sum(max(0, n - 1) for n in fields)  # without the pad
 
 
-def _read_journal(
-    sizes: Sequence[int], found: Sequence[bytes]
-) -> tuple[tuple[int, int], dict[str, int], dict[int, int]]:
-    """Claim, counters by name, and fields by bucket, of what a script says of a journal."""
-    fields = dict(zip(found[::2], found[1::2], strict=True))
-    epoch, number = map(int, fields.get(b"#claim", b"0:0").split(b":"))
-    named = {key_text(name): int(n) for name, n in fields.items() if not name.startswith(b"#")}
-    return (epoch, number), named, {bucket: n for bucket, n in enumerate(sizes) if n}
+def _read_claim(
+    batch_id: str, pending: int, claim: bytes, sizes: Sequence[int], named: Sequence[bytes]
+) -> Claim:
+    """What a script says of a batch."""
+    epoch, number = map(int, claim.split(b":"))
+    counts = {key_text(name): int(n) for name, n in zip(named[::2], named[1::2], strict=True)}
+    return Claim(batch_id, epoch, number, counts, sizes, pending)
 
 
-def _went_back(newest: tuple[int, int], newest_stored: tuple[int, int]) -> RedisWentBack:
+def _went_back(newest: Sequence[int], newest_stored: tuple[int, int]) -> RedisWentBack:
     return RedisWentBack(
         f"Redis is at claim {newest[1]} of epoch {newest[0]}, but Postgres has stored claim "
         f"{newest_stored[1]} of epoch {newest_stored[0]}: Redis was restored to an older "

@@ -7,9 +7,9 @@ And an index that is added to in its order grows in half the time.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -23,7 +23,6 @@ from pipeline.postgres.tables import (
     dimension_daily,
     event_log_gaps,
     hourly,
-    key_columns,
     user_daily,
 )
 from pipeline.redis.keys import (
@@ -40,8 +39,12 @@ from pipeline.redis.keys import (
 Columns = Sequence[Sequence[str]]
 """Rows of a table: the columns of its primary key in their order, then the counts."""
 
-Groups = defaultdict[tuple[str, ...], dict[str, str]]
-"""Counts by the last column of a table's key, by the columns before it."""
+Rows = Sequence[tuple[Table, Columns]]
+"""By table, which may come twice."""
+Groups = defaultdict[tuple[Any, ...], dict[str, str]]
+"""Counts by the last column of a table's key, by the table and the columns before it."""
+Field = tuple[str, str]
+"""The name of a field, and its count."""
 
 _BETWEEN = b" "
 """Between fields that are decoded together: no field has a space, and it can be printed."""
@@ -67,8 +70,8 @@ _ROWS: Mapping[type, tuple[Table, Callable[[Any], tuple[Any, ...]]]] = {
 """The table of a counter, and the primary key of its row."""
 
 
-def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[dict[Table, Columns], list[Refused]]:
-    """The rows of counters given by name, by table, and the names that are no counters of ours."""
+def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[Rows, list[Refused]]:
+    """The rows of counters given by name, and the names that are no counters of ours."""
     rows: defaultdict[Table, list[tuple[str, ...]]] = defaultdict(list)
     refused: list[Refused] = []
     for name, count in counts.items():
@@ -79,89 +82,68 @@ def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[dict[Table, Columns]
         else:
             table, key = _ROWS[type(counter)]
             rows[table].append((*map(str, key(counter)), str(count)))
-    columns: dict[Table, Columns] = {
-        table: list(zip(*sorted(found), strict=True)) for table, found in rows.items()
-    }
-    return columns, refused
+    return [
+        (table, list(zip(*sorted(found), strict=True))) for table, found in rows.items()
+    ], refused
 
 
-@dataclass
-class FieldRows:
-    """The rows of fields of buckets, no row twice however often its field came.
+def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refused]]:
+    """The rows of fields of buckets, no row twice however often its field comes; and the fields
+    that are no counters of ours, or whose count is no number.
 
     Takes some 200 bytes of memory for a field.
     """
-
-    keys: Keys
-    users: Groups = field(default_factory=lambda: defaultdict(dict))
-    """Counts by user, by (day, event type)."""
-    values: Groups = field(default_factory=lambda: defaultdict(dict))
-    """Counts by value, by (day, event type, property)."""
-    refused: dict[str, Refused] = field(default_factory=dict)
-
-    def add(self, page: Fields) -> None:
-        """Add the fields of a page. Those that are no counters of ours, or whose count is no
-        number, are `refused`."""
-        text = key_text(_BETWEEN.join(page))
-        is_plain = "%" not in text and text.isprintable()
-        names, counts = text.split(" "), key_text(_BETWEEN.join(page.values())).split(" ")
-        if not len(names) == len(counts) == len(page):
-            names, counts = [key_text(one) for one in page], [key_text(n) for n in page.values()]
-            is_plain = False
-        users, values = self.users, self.values
+    groups: Groups = defaultdict(dict)
+    refused: dict[str, Refused] = {}
+    for page in pages:
+        names, counts, is_plain = _read_page(page)
         for name, count in zip(names, counts, strict=True):
             if is_plain and count.isdecimal() and len(count) < _LONGEST_COUNT:
                 match name.split(":"):
                     case [user_id, event_type, day] if _is_day(day):
-                        users[day, event_type][user_id] = count
+                        groups[user_daily, day, event_type][user_id] = count
                         continue
                     case [event_type, property_name, value, day] if _is_day(day):
-                        values[day, event_type, property_name][value] = count
+                        groups[dimension_daily, day, event_type, property_name][value] = count
                         continue
-            self._add_unusual(name, count)
-
-    def count_days(self) -> dict[Table, Counter[str]]:
-        """How many rows there are of each day, by table."""
-        found: dict[Table, Counter[str]] = {user_daily: Counter(), dimension_daily: Counter()}
-        for (day, *_), users in self.users.items():
-            found[user_daily][day] += len(users)
-        for (day, *_), values in self.values.items():
-            found[dimension_daily][day] += len(values)
-        return found
-
-    def columns(self) -> dict[Table, Columns]:
-        """The rows by table, in the order of their keys."""
-        return {
-            user_daily: _sorted_columns(user_daily, self.users),
-            dimension_daily: _sorted_columns(dimension_daily, self.values),
-        }
-
-    def _add_unusual(self, name: str, count: str) -> None:
-        """Add a field whose name has something escaped in it, or is none of ours."""
-        counter_name = self.keys.name_of(name)
-        try:
-            counter = self.keys.parse(counter_name)
-            int(count)
-        except ValueError as error:
-            self.refused[counter_name] = Refused(counter_name, count, str(error))
-            return
-        match counter:
-            case UserCounter(user_id, event_type, day):
-                self.users[f"{day}", event_type][user_id] = count
-            case ValueCounter(event_type, property_name, value, day):
-                self.values[f"{day}", event_type, property_name][value] = count
+            _add_unusual(groups, refused, keys, (name, count))
+    return _sorted_rows(groups), list(refused.values())
 
 
-def _sorted_columns(table: Table, groups: Groups) -> Columns:
-    columns: list[list[str]] = [[] for _ in (*key_columns(table), "count")]
-    *heads, last, counts = columns
-    for group, found in sorted(groups.items()):
+def _read_page(page: Fields) -> tuple[list[str], list[str], bool]:
+    """Names and counts of a page's fields, and whether the names are as most are: with nothing
+    escaped in them, and nothing that is not allowed."""
+    text = key_text(_BETWEEN.join(page))
+    names, counts = text.split(" "), key_text(_BETWEEN.join(page.values())).split(" ")
+    if len(names) == len(counts) == len(page):
+        return names, counts, "%" not in text and text.isprintable()
+    return [key_text(one) for one in page], [key_text(one) for one in page.values()], False
+
+
+def _add_unusual(groups: Groups, refused: dict[str, Refused], keys: Keys, one: Field) -> None:
+    """Add a field that has something escaped in it, or is none of ours."""
+    name, count = keys.name_of(one[0]), one[1]
+    try:
+        counter = keys.parse(name)
+        int(count)
+    except ValueError as error:
+        refused[name] = Refused(name, count, str(error))
+        return
+    table, key = _ROWS[type(counter)]
+    *head, last = map(str, key(counter))
+    groups[table, *head][last] = count
+
+
+def _sorted_rows(groups: Groups) -> Rows:
+    rows: dict[Table, list[list[str]]] = {}
+    for (table, *head), found in sorted(groups.items(), key=lambda one: one[0][1:]):
+        columns = rows.setdefault(table, [[] for _ in (*head, "last", "count")])
         names = sorted(found)
-        for column, text in zip(heads, group, strict=True):
+        for column, text in zip(columns, head, strict=False):
             column += [text] * len(names)
-        last += names
-        counts += [found[name] for name in names]
-    return columns
+        columns[-2] += names
+        columns[-1] += map(found.__getitem__, names)
+    return list(rows.items())
 
 
 @lru_cache(maxsize=1024)

@@ -17,7 +17,15 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.days import today
 from pipeline.errors import RedisWentBack
 from pipeline.flushing.claims import Claim, Fields
-from pipeline.flushing.rows import Columns, FieldRows, Refused, counter_name, cut, rows_of
+from pipeline.flushing.rows import (
+    Columns,
+    Refused,
+    Rows,
+    counter_name,
+    cut,
+    rows_of,
+    rows_of_fields,
+)
 from pipeline.postgres import partitions
 from pipeline.postgres.fitness import check_tables
 from pipeline.postgres.locks import begin_transfer
@@ -115,59 +123,41 @@ class FlushTransaction:
         its number. A counter that Postgres refuses becomes a dead letter, in the same transaction.
         Writes nothing and returns None when partitions are to be made first, unless stored `as_is`.
         """
-        columns, refused = rows_of(claim.named, self.keys)
-        self.days = {table: Counter(columns[table][0]) for table in STAGINGS if table in columns}
+        rows, refused = rows_of(claim.named, self.keys)
         is_staged = len(claim) > SORTED_IN_MEMORY
-        fields = self._stage(pages) if is_staged else self._read(pages)
+        of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)
+        rows, refused = [*rows, *of_fields[0]], [*refused, *of_fields[1]]
+        self._note_days(rows)
         if not as_is and partitions.misses_months(self.connection, self.days, today()):
             return None
         if not self._enter(claim):
             return 0
         with turn or nullcontext():
-            for table in COUNTER_TABLES:
-                refused += self._add(table, columns.get(table, ()), UPSERTS[table.name])
+            for table, columns in sorted(rows, key=_in_order):
+                refused += self._add(table, columns, UPSERTS[table.name])
             if is_staged:
                 refused += self._add_staged()
-            else:
-                for table, rows in fields.columns().items():
-                    refused += self._add(table, rows, UPSERTS[table.name])
-        refused += fields.refused.values()
         if refused:
             self._bury(refused)
         return len(claim) - len(refused)
 
-    def _read(self, pages: Iterable[Fields]) -> FieldRows:
-        """The rows of the fields, in memory."""
-        rows = FieldRows(self.keys)
-        for page in pages:
-            rows.add(page)
-        self._note_days(rows)
-        return rows
+    def _note_days(self, rows: Rows) -> None:
+        for table, columns in rows:
+            if table in STAGINGS:
+                self.days.setdefault(table, Counter()).update(columns[0])
 
-    def _stage(self, pages: Iterable[Fields]) -> FieldRows:
+    def _stage(self, pages: Iterable[Fields]) -> tuple[Rows, list[Refused]]:
         """Put the rows of the fields into temporary tables, bit by bit; returns those refused."""
         for staging in STAGINGS.values():
             self.connection.execute(staging.create)
-        every, rows, added = FieldRows(self.keys), FieldRows(self.keys), 0
-        for page in pages:
-            rows.add(page)
-            added += len(page)
-            if added >= _STAGED_AT_ONCE:
-                self._stage_rows(rows, every)
-                rows, added = FieldRows(self.keys), 0
-        self._stage_rows(rows, every)
-        return every
-
-    def _stage_rows(self, rows: FieldRows, every: FieldRows) -> None:
-        self._note_days(rows)
-        every.refused |= rows.refused
-        for table, columns in rows.columns().items():
-            for one in self._add(table, columns, STAGINGS[table].insert):
-                every.refused[one.counter] = one
-
-    def _note_days(self, rows: FieldRows) -> None:
-        for table, days in rows.count_days().items():
-            self.days.setdefault(table, Counter()).update(days)
+        refused: dict[str, Refused] = {}
+        for some in _in_portions(pages):
+            rows, found = rows_of_fields(some, self.keys)
+            self._note_days(rows)
+            for table, columns in rows:
+                found += self._add(table, columns, STAGINGS[table].insert)
+            refused |= {one.counter: one for one in found}  # a field may come twice
+        return [], list(refused.values())
 
     def _add_staged(self) -> list[Refused]:
         """Upsert the rows of the temporary tables; returns those that Postgres refuses."""
@@ -202,8 +192,6 @@ class FlushTransaction:
 
     def _add(self, table: Table, columns: Columns, statement: TextClause) -> list[Refused]:
         """Insert or upsert the rows; returns those that Postgres refuses."""
-        if not columns or not columns[0]:
-            return []
         try:
             with self.connection.begin_nested():
                 self.connection.execute(statement, joined_columns(table, columns))
@@ -235,6 +223,22 @@ class FlushTransaction:
                 "reasons": [one.reason for one in refused],
             },
         )
+
+
+def _in_portions(pages: Iterable[Fields]) -> Iterator[list[Fields]]:
+    some, fields = list[Fields](), 0
+    for page in pages:
+        some.append(page)
+        fields += len(page)
+        if fields >= _STAGED_AT_ONCE:
+            yield some
+            some, fields = [], 0
+    yield some
+
+
+def _in_order(rows: tuple[Table, Columns]) -> int:
+    """Every flush takes the tables in one order, for the same reason as the rows."""
+    return COUNTER_TABLES.index(rows[0])
 
 
 def newest_claim(connection: Connection) -> tuple[int, int]:

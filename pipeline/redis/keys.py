@@ -200,13 +200,14 @@ class Keys:
         return f"{self.prefix}counter:{escape(event_type)}:{day}"
 
     def hourly(self, event_type: str, hour: str) -> str:
+        """That of the day, and the hour."""
         return f"{self.prefix}counter:{escape(event_type)}:{hour}"
 
     def user(self, user_id: str, event_type: str, day: str) -> str:
         return f"{self.prefix}user:{escape(user_id)}:{escape(event_type)}:{day}"
 
     def value(self, event_type: str, property_name: str, value: str, day: str) -> str:
-        return f"{self.prefix}dim:{value_head(event_type, property_name, value)}:{day}"
+        return f"{self.prefix}dim:{value_field(event_type, property_name, value, day)[1]}"
 
     def journal_buckets(self, batch_id: str) -> list[str]:
         """The buckets of a batch, by their numbers; few of them may be there."""
@@ -288,9 +289,10 @@ class Keys:
         return True
 
 
-def value_head(event_type: str, property_name: str, value: str) -> str:
-    """What the fields of a property's value begin with, before the day."""
-    return f"{escape_again(event_type)}:{escape_again(property_name)}:{escape(value)}"
+def value_field(event_type: str, property_name: str, value: str, day: str) -> tuple[int, str]:
+    """The bucket and the field of a property's value."""
+    head = f"{escape_again(event_type)}:{escape_again(property_name)}:{escape(value)}"
+    return bucket_of(head), f"{head}:{day}"
 
 
 def field_pattern(user_id: str) -> str:

@@ -240,8 +240,7 @@ class _Day:
         names = sorted(deltas)
         for first in range(0, len(names), _ROWS_AT_ONCE):
             some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
-            by_table, _ = rows_of(some, self._keys)
-            for table, columns in by_table.items():
+            for table, columns in rows_of(some, self._keys)[0]:
                 self._connection.execute(UPSERTS[table.name], joined_columns(table, columns))
         for table in _REBUILT if deltas else ():
             self._connection.execute(delete(table).where(self._of_day(table), table.c.count == 0))
