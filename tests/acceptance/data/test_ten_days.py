@@ -47,7 +47,7 @@ def send(event_type: str, event_id: str | None = None) -> None:
 def claim_and_store(services: Services, batch_id: str) -> None:
     claim = services.claims.claim(batch_id, 1_000, (0, 0))
     with services.store.transaction() as transaction:
-        transaction.save(claim)
+        transaction.save(claim, services.claims.read_buckets(claim))
 
 
 def stop_everywhere(services: Services, redis_url: str) -> Counter[str]:

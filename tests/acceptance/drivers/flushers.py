@@ -30,9 +30,9 @@ class Flushers:
             return finish(process)
 
     @contextmanager
-    def paused(self, at: str, nth: int = 1) -> Iterator[subprocess.Popen[str]]:
+    def paused(self, at: str, nth: int = 1, *options: str) -> Iterator[subprocess.Popen[str]]:
         """A flush that has come to this moment and waits there for `finish`."""
-        with self._started("--at", at, "--nth", f"{nth}", "--then", "pause") as process:
+        with self._started("--at", at, "--nth", f"{nth}", "--then", "pause", *options) as process:
             assert process.stdout is not None
             assert process.stdout.readline().strip() == at, process.communicate()
             yield process

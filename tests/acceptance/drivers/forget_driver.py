@@ -11,7 +11,6 @@ from typing import Any
 from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.counting import erased_users
-from pipeline.reading.exact import UnstoredCounts
 from pipeline.services import connect
 from pipeline.upkeep import erase
 
@@ -45,7 +44,7 @@ def main() -> None:
         pipeline_options(Settings(count_by={"page_view": ["path"]})), redis_url, postgres_url
     )
     if point == "before the entry":
-        UnstoredCounts.names_of_user = die  # type: ignore[method-assign,assignment]
+        erase.find_user_counters = die  # type: ignore[assignment]
     elif point == "after the first entry":
         erased_users.enter = after(erased_users.enter)
     elif point == "before the letters are dropped":

@@ -26,7 +26,8 @@ def test_killed_and_repeated_it_comes_to_the_same_end(
 ) -> None:
     count_events(services, *some(2, "u1"))
     services.flush()
-    services.claims.claim("open", 7, (0, 0))
+    services.claims.claim("of types", 7, (0, 0))
+    services.claims.claim("open", 1_000, (0, 0))
     count_events(services, *some(3, "u2"))
 
     module = "tests.acceptance.drivers.remove_types_driver"

@@ -173,7 +173,7 @@ def test_gaps_are_claimed_by_a_flush_like_counters(make_services: MakeServices) 
     services = make_services(event_log="none")
     count_events(services, event())
     claim = services.claims.claim("b1", 100, (0, 0))
-    assert claim.counts[services.keys.gap("page_view", "off", HOUR)] == 1
+    assert claim.named[services.keys.gap("page_view", "off", HOUR)] == 1
 
 
 def test_an_old_log_is_read_with_fewer_partitions(make_services: MakeServices) -> None:

@@ -195,14 +195,16 @@ def test_a_flush_that_loses_a_reply_is_repeated_and_stores_once(
 def test_a_claim_whose_reply_was_lost_returns_the_same_when_it_is_repeated(
     services: Services, unlucky: Services, to_redis: ReplyCutter
 ) -> None:
-    count_events(services, event())
+    count_events(services, event(user_id="u1"))
     to_redis.lose_the_answer_to(sha("pipeline.flushing.claim"))
     with pytest.raises(redis.ConnectionError):
         unlucky.claims.claim("b1", 1_000, (0, 0))
     count_events(services, event("click"))
     again = unlucky.claims.claim("b1", 1_000, (0, 0))
-    assert (again.number, len(again.counts)) == (1, 2)
-    assert again.counts == services.claims.take_over("b1").counts
+    assert (again.number, len(again)) == (1, 3)
+    found = services.claims.take_over("b1")
+    assert (again.named, again.buckets) == (found.named, found.buckets)
+    assert list(services.claims.read_buckets(again)) == [{f"u1:page_view:{TODAY}".encode(): b"1"}]
     assert services.claims.pending() == again.pending == 2
 
 

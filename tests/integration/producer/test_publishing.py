@@ -192,7 +192,8 @@ def test_the_producer_reads_its_settings_from_the_environment(redis_url: str) ->
         ANALYTICS_COUNTER_TTL_S="1000",
     )
     with redis.Redis.from_url(redis_url) as client:
-        assert len(list(client.scan_iter("other:dim:page_view:path:/:*"))) == 1
+        [bucket] = client.scan_iter("other:live:*")
+        assert len(list(client.hscan_iter(bucket, "page_view:path:/:*"))) == 1
         client.delete(*client.scan_iter("other:*"))
 
 

@@ -43,7 +43,8 @@ def counted(services: Services) -> Services:
     services.flush()
     services.archive_events()
     count_events(services, *some(3, "u1"))
-    services.claims.claim("open", 7, (0, 0))
+    services.claims.claim("of types", 7, (0, 0))
+    services.claims.claim("open", 1_000, (0, 0))
     count_events(services, *some(4, "u2"), *some(1))
     return services
 
