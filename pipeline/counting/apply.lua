@@ -6,9 +6,9 @@
 --           tags, ids             delivery tags of the messages to consume; [[prefix of sets, digests to find and remember, prefix
 --                                 of sets beside which alone they are remembered], …]: of events, of tasks, of `ids_of_before`
 --           counters, books       {counter key: increment}, {field of totals: increment}
---           buckets               [[number of a bucket, [field, …], [its increment, …]], …], no field twice
---           values                [{values_key, other_bucket, other_field, expire_at_s,
---                                   counters = [[value, bucket, field, increment], …]}, …]
+--           buckets               {number of a bucket: [[field, …], [its increment, …]]}, no field twice
+--           values                [{values_key, expire_at_s, counters = [[value, bucket, field, increment], …], rest_bucket,
+--                                   rest_field, rest = what is added to the counter of the rest anyway}, …]
 --           log                   [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …], entries of
 --                                 the event log; where the stream is full, the gap is counted in place of the entry
 --           dead                  [{kind, reason}, …], dead letters
@@ -76,56 +76,40 @@ for i, entry in ipairs(batch.log) do
     fits[i] = redis.call('XLEN', entry.stream) < batch.log_max_entries and bytes + #blob(i) <= batch.log_max_bytes
 end
 
--- Per group, the values that take one of the places left under the cap, and what is added to the counter of the rest.
--- The counters of the others join those of users.
-local new_values, rests, by_bucket = {}, {}, {}
-for _, one in ipairs(batch.buckets) do by_bucket[one[1]] = one end
+local function put(bucket, field, increment)
+    batch.buckets[bucket] = batch.buckets[bucket] or { {}, {} }
+    for i, list in ipairs(batch.buckets[bucket]) do list[#list + 1] = i == 1 and field or increment end
+end
+local new_values = {} -- per group, the values that take one of the places left under the cap; others are added to the rest
 for at, group in ipairs(batch.values) do
-    local names, fresh, is_over = {}, {}, {}
+    local names, fresh, rest = {}, {}, group.rest
     for i, value in ipairs(group.counters) do names[i] = value[1] end
     local room = batch.values_cap - redis.call('SCARD', group.values_key)
     for _, position in ipairs(positions(group.values_key, names, 0)) do
-        if #fresh < room then fresh[#fresh + 1] = names[position] else is_over[position] = true end
-    end
-    rests[at] = 0
-    for position, value in ipairs(group.counters) do
-        local _, bucket, field, increment = unpack(value)
-        if is_over[position] then
-            rests[at] = rests[at] + increment
+        if #fresh < room then
+            fresh[#fresh + 1] = names[position]
         else
-            if not by_bucket[bucket] then
-                by_bucket[bucket] = { bucket, {}, {} }
-                batch.buckets[#batch.buckets + 1] = by_bucket[bucket]
-            end
-            local _, fields, increments = unpack(by_bucket[bucket])
-            fields[#fields + 1], increments[#increments + 1] = field, increment
+            rest, group.counters[position] = rest + group.counters[position][4], false
         end
     end
+    for _, value in ipairs(group.counters) do if value then put(unpack(value, 2)) end end
+    if rest > 0 then put(group.rest_bucket, group.rest_field, rest) end
     new_values[at] = fresh
 end
 
 -- 2. Change everything. From here nothing may raise: what can is called with pcall.
 local created, new_fields = {}, 0
-local function bury(name, increment, reason)
-    redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'count', increment, 'reason', reason, 'at_s', now_s)
+-- The answer of INCRBY or HINCRBY; where the counter is none of ours, or past 2^63, the increment is kept with the reason.
+local function keep(count, name, increment)
+    if type(count) == 'number' then return count == increment end
+    redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'count', increment, 'reason', count.err, 'at_s', now_s)
 end
 local function add(key, increment)
-    local count = redis.pcall('INCRBY', key, increment)
-    if type(count) == 'table' then -- no counter of ours, or past 2^63: keep the increment, with the reason
-        bury(key, increment, count.err)
-    elseif count == increment then
-        created[#created + 1] = key
-    end
+    if keep(redis.pcall('INCRBY', key, increment), key, increment) then created[#created + 1] = key end
 end
-
-local function name_of(field) -- see name_of of keys.py
-    local _, colons = string.gsub(field, ':', '')
-    return batch.prefix .. (colons == 2 and 'user:' or 'dim:') .. field
-end
-
 -- Add to the fields of a bucket by two calls for some thousand of them, which takes half as long as one call for each.
-local function add_to_fields(bucket, fields, increments)
-    local key, fields_before = KEYS[6 + bucket], new_fields
+local function add_to_bucket(key, fields, increments)
+    local fields_before = new_fields
     for first = 1, #fields, CHUNK do
         local last = math.min(first + CHUNK - 1, #fields)
         local held = redis.call('HMGET', key, 'pad', unpack(fields, first, last))
@@ -140,8 +124,8 @@ local function add_to_fields(bucket, fields, increments)
             if sum < EXACT then
                 sums[#sums + 1], sums[#sums + 2] = field, sum
             else
-                local added = redis.pcall('HINCRBY', key, field, increments[i])
-                if type(added) == 'table' then bury(name_of(field), increments[i], added.err) end
+                local kind = select(2, string.gsub(field, ':', '')) == 2 and 'user:' or 'dim:' -- see name_of of keys.py
+                keep(redis.pcall('HINCRBY', key, field, increments[i]), batch.prefix .. kind .. field, increments[i])
             end
         end
         if #sums > 0 then redis.call('HSET', key, unpack(sums)) end
@@ -159,9 +143,8 @@ for _, ids in ipairs(batch.ids) do
     end
 end
 for key, increment in pairs(batch.counters) do add(key, increment) end
-for _, one in ipairs(batch.buckets) do add_to_fields(unpack(one)) end
+for bucket, found in pairs(batch.buckets) do add_to_bucket(KEYS[6 + bucket], unpack(found)) end
 for at, group in ipairs(batch.values) do
-    if rests[at] > 0 then add_to_fields(group.other_bucket, { group.other_field }, { rests[at] }) end
     if #new_values[at] > 0 then
         in_chunks('SADD', group.values_key, new_values[at])
         redis.call('EXPIREAT', group.values_key, group.expire_at_s)

@@ -152,10 +152,7 @@ class Batch:
             "ids": ids if before is None else ids + before.ask(found.event_ids, keys),
             "before": keys.seen_event_before if found.event_ids and before is None else None,
             "counters": increments.counters | gaps,
-            "buckets": [
-                (bucket, list(fields), list(fields.values()))
-                for bucket, fields in increments.users.items()
-            ],
+            "buckets": {n: (list(one), list(one.values())) for n, one in increments.users.items()},
             "values": increments.values,
             "log": log,
             "dead": [{"kind": bad.kind, "reason": bad.reason} for bad in found.dead],

@@ -33,8 +33,10 @@ class ValueIncrements(msgspec.Struct):
     distinct values."""
 
     values_key: str
-    other_bucket: int
-    other_field: str
+    rest_bucket: int
+    rest_field: str
+    rest: int
+    """Events whose value is `OTHER` itself."""
     expire_at_s: int
     counters: list[tuple[str, int, str, int]]
     """(value, bucket, field, increment)"""
@@ -54,7 +56,8 @@ class Increments(msgspec.Struct):
 
     def __len__(self) -> int:
         users = sum(map(len, self.users.values()))
-        return len(self.counters) + users + sum(len(group.counters) for group in self.values)
+        values = sum(len(group.counters) + bool(group.rest) for group in self.values)
+        return len(self.counters) + users + values
 
 
 def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime) -> Increments:
@@ -87,6 +90,7 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
         ValueIncrements(
             keys.values(event_type, name, _capped_with(day, now)),
             *value_field(event_type, name, OTHER, day),
+            rest=found.pop(OTHER, 0),
             expire_at_s=_values_expire_at_s(day, now),
             counters=[(v, *value_field(event_type, name, v, day), n) for v, n in found.items()],
         )

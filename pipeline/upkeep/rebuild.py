@@ -226,7 +226,8 @@ class _Day:
             for one, n in fields.items():
                 self._logged[self._keys.name_of(one)] += n
         for group in increments.values:
-            rest = self._keys.name_of(group.other_field)
+            rest = self._keys.name_of(group.rest_field)
+            self._logged[rest] += group.rest
             known = self._values.setdefault(rest, set())
             for _, _, one, n in group.counters:
                 name = self._keys.name_of(one)
