@@ -19,6 +19,7 @@ from pipeline.redis.keys import (
     GapCounter,
     HourlyCounter,
     Keys,
+    UserCounter,
     bucket_of,
     escape,
     field_pattern,
@@ -51,14 +52,15 @@ def find_counters(client: redis.Redis, keys: Keys) -> Iterator[tuple[str, Counte
 
 def find_user_counters(client: redis.Redis, keys: Keys, user_id: str) -> set[str]:
     """Names of the user's counters. Looks through one bucket, and the few counters outside of
-    buckets."""
+    buckets. The fields found may be a value's as well, of an event type with the name of the user.
+    """
     pattern = keys.user_pattern(user_id)
     scanned = client.sscan_iter(keys.pending_flush, match=pattern, count=_SCANNED_AT_ONCE)
     names = {key_text(cast("bytes", name)) for name in scanned}
     names.update(_names_in_journals(client, keys, pattern))
     bucket = bucket_of(escape(user_id))
     names.update(_fields(client, keys, bucket, field_pattern(user_id)))
-    return {name for name, _ in _parsed(keys, names)}
+    return {name for name, found in _parsed(keys, names) if isinstance(found, UserCounter)}
 
 
 def _names(client: redis.Redis, keys: Keys, pattern: str) -> Iterator[str]:

@@ -13,13 +13,17 @@ class Crash(BaseException):
 
 
 class Crashing:
-    """Ends the process at `step`. Goes before the part of the pipeline that it is mixed into."""
+    """Ends the process when it reaches `step` for the time `times`. Goes before the part of the
+    pipeline that it is mixed into."""
 
     step = ""
+    times = 1
 
     def reached(self, step: str) -> None:
         if step == self.step:
-            raise Crash(step)
+            self.times -= 1
+            if self.times == 0:
+                raise Crash(step)
 
 
 class InterruptedReader(UnstoredCounts):

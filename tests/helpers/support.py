@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -26,6 +27,8 @@ from sqlalchemy import text
 
 from pipeline.counting.batch import Applied, Delivery
 from pipeline.event.model import Event
+from pipeline.flushing.claims import Claim, Claims
+from pipeline.redis.keys import PAD, bucket_of, key_text
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
 
@@ -77,6 +80,56 @@ def count_users(services: Services, users: int) -> None:
     """Count an event of each of so many users, a multiple of a thousand."""
     for first in range(0, users, 1_000):
         count_events(services, *[event(user_id=f"u{first + n}") for n in range(1_000)])
+
+
+def live_counts(services: Services) -> dict[str, int]:
+    """Every live counter with its count, by name: keys of their own, and fields of buckets."""
+    client, keys = services.redis, services.keys
+    counts = {}
+    for kind in ("counter", "gap", "user", "dim"):
+        for key in client.scan_iter(f"{keys.prefix}{kind}:*"):
+            counts[key_text(key)] = int(client.get(key) or 0)
+    for bucket in keys.live_buckets:
+        for field, count in client.hgetall(bucket).items():
+            if field != PAD.encode():
+                counts[keys.name_of(key_text(field))] = int(count)
+    return counts
+
+
+def live_count(services: Services, name: str) -> int | None:
+    """The live count of a user's or a value's counter, which has this name; None without one."""
+    found = services.redis.hget(*field_place(services, name))
+    return None if found is None else int(found)
+
+
+def field_place(services: Services, name: str) -> tuple[str, str]:
+    """The live bucket of the counter that has this name, and its field there."""
+    place = services.keys.field_of(name)
+    assert place is not None, f"{name} has a key of its own"
+    return services.keys.live_buckets[place[0]], place[1]
+
+
+def users_of_one_bucket(users: int, bucket: int = 0) -> list[str]:
+    """So many user ids whose counters are in the same bucket."""
+    ids = (f"u{n}" for n in itertools.count())
+    return list(itertools.islice((one for one in ids if bucket_of(one) == bucket), users))
+
+
+def counts_of(claims: Claims, claim: Claim) -> dict[str, int]:
+    """All counts of a claimed batch, by the names of their counters."""
+    counts = dict(claim.named)
+    for page in claims.read_buckets(claim):
+        for field, count in page.items():
+            counts[claims.keys.name_of(key_text(field))] = int(count)
+    return counts
+
+
+def store(services: Services, claim: Claim) -> int:
+    """Store a claimed batch without settling it; returns how many counters."""
+    with services.store.transaction() as transaction:
+        stored = transaction.save(claim, services.claims.read_buckets(claim))
+    assert stored is not None
+    return stored
 
 
 def rows(services: Services, table: str) -> list[tuple[Any, ...]]:

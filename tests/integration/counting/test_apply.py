@@ -13,14 +13,26 @@ import redis
 from pipeline.counting.apply import Counters
 from pipeline.counting.batch import Applied, BadEvent, Delivery
 from pipeline.event.model import Event
-from pipeline.redis.keys import Keys
+from pipeline.redis.keys import BUCKETS, PAD, Keys
 from pipeline.services import Services
 from tests.conftest import MakeServices
-from tests.helpers.support import NOW, count_events, event, message
+from tests.helpers.support import (
+    NOW,
+    count_events,
+    event,
+    field_place,
+    live_count,
+    live_counts,
+    message,
+    users_of_one_bucket,
+)
 
 DAY = "analytics:counter:page_view:2025-03-14"
 HOUR = "analytics:counter:page_view:2025-03-14:15"
+USER = "analytics:user:u1:page_view:2025-03-14"
 CLOCK = datetime.now(UTC)
+EXACT = 10**15
+"""Up to here the script adds by itself, and from here on Redis does."""
 
 
 @pytest.fixture
@@ -42,21 +54,11 @@ def all_fetched(services: Services, *deliveries: Delivery) -> tuple[Delivery, ..
     return deliveries
 
 
-def counts(services: Services) -> dict[str, int]:
-    """Every live counter with its count."""
-    names = [
-        name.decode()
-        for kind in ("counter", "user", "dim")
-        for name in services.redis.scan_iter(f"analytics:{kind}:*")
-    ]
-    return dict(zip(names, map(int, services.redis.mget(names)), strict=True)) if names else {}
-
-
 def values(services: Services) -> dict[str, int]:
     """The live counts of `path`."""
     return {
         name.split(":")[-2]: n
-        for name, n in counts(services).items()
+        for name, n in live_counts(services).items()
         if name.startswith("analytics:dim:")
     }
 
@@ -84,7 +86,7 @@ def test_a_message_is_consumed_and_counted_in_one_step(services: Services) -> No
     delivery = fetched(services, "t1", event(user_id="u1", properties={"path": "/"}))
     applied = services.counters.apply([delivery], CLOCK)
     assert applied == Applied(counted=1, pending=4)
-    assert counts(services) == {
+    assert live_counts(services) == {
         DAY: 1,
         HOUR: 1,
         "analytics:dim:page_view:path:/:2025-03-14": 1,
@@ -99,7 +101,7 @@ def test_a_message_delivered_twice_is_counted_once(services: Services) -> None:
     services.counters.apply([delivery], CLOCK)
     again = services.counters.apply([delivery], CLOCK)
     assert again == Applied(pending=2)
-    assert counts(services) == {DAY: 1, HOUR: 1}
+    assert live_counts(services) == {DAY: 1, HOUR: 1}
     assert books(services)["consumed"] == 1
 
 
@@ -108,7 +110,7 @@ def test_messages_that_are_gone_are_left_out_and_the_others_counted(services: Se
     gone = Delivery([event(), event()], tag="t2")
     bad = Delivery([], [BadEvent(b"{}", "reason")], tag="t3")
     assert services.counters.apply([gone, here, bad], CLOCK).counted == 1
-    assert counts(services)[DAY] == 1
+    assert live_counts(services)[DAY] == 1
     assert dead(services) == []
 
 
@@ -116,7 +118,7 @@ def test_a_task_id_applied_twice_counts_once(services: Services) -> None:
     delivery = message(event(), event())
     assert services.counters.apply([delivery], CLOCK).counted == 2
     assert services.counters.apply([delivery], CLOCK) == Applied(duplicate=2, pending=2)
-    assert counts(services)[DAY] == 2
+    assert live_counts(services)[DAY] == 2
 
 
 def test_a_fetched_message_with_a_seen_task_id_is_consumed_without_a_count(
@@ -126,7 +128,7 @@ def test_a_fetched_message_with_a_seen_task_id_is_consumed_without_a_count(
     second = fetched(services, "t2", event(), task_id="a")
     services.counters.apply([first], CLOCK)
     assert services.counters.apply([second], CLOCK).duplicate == 1
-    assert counts(services)[DAY] == 1
+    assert live_counts(services)[DAY] == 1
     assert not services.redis.exists(services.keys.unacked)
 
 
@@ -136,7 +138,7 @@ def test_many_workers_with_the_same_messages_count_each_once(services: Services)
     with ThreadPoolExecutor(8) as pool:
         applied = list(pool.map(lambda _: services.counters.apply(deliveries, CLOCK), range(8)))
     assert sum(one.counted for one in applied) == 200
-    assert counts(services)[DAY] == 200
+    assert live_counts(services)[DAY] == 200
 
 
 @pytest.mark.parametrize("known_by", ["task id", "event id"])
@@ -169,7 +171,7 @@ def test_what_was_sent_twice_is_counted_once_by_two_workers_at_the_same_moment(
     for one, other in zip(first, second, strict=True):
         assert sorted([one.counted, other.counted]) == [0, 1]
         assert sorted([one.duplicate, other.duplicate]) == [0, 1]
-    assert counts(services)[DAY] == rounds
+    assert live_counts(services)[DAY] == rounds
     assert not services.redis.exists(services.keys.unacked)
 
 
@@ -194,14 +196,14 @@ def test_an_event_id_counts_once_within_a_message_and_across_a_batch(services: S
     same = event(event_id="k")
     applied = services.counters.apply([message(same, same), message(same)], CLOCK)
     assert applied == Applied(counted=1, duplicate=2, pending=2)
-    assert counts(services)[DAY] == 1
+    assert live_counts(services)[DAY] == 1
 
 
 def test_an_event_id_seen_in_the_window_is_not_counted_again(services: Services) -> None:
     count_events(services, event(event_id="k"))
     applied = count_events(services, event(event_id="k"), event(event_id="j"), event())
     assert applied == Applied(counted=2, duplicate=1, pending=2)
-    assert counts(services)[DAY] == 3
+    assert live_counts(services)[DAY] == 3
 
 
 @pytest.mark.parametrize(("halves_ago", "counted"), [(-1, 0), (1, 0), (2, 0), (3, 1)])
@@ -239,7 +241,7 @@ def test_past_the_cap_new_values_count_as_other_and_known_ones_go_on(
     for paths in ("ab", "acd", "bde"):
         count_events(services, *[event(properties={"path": path}) for path in paths])
     assert values(services) == {"a": 2, "b": 2, "__other__": 4}
-    assert counts(services)[DAY] == 8
+    assert live_counts(services)[DAY] == 8
 
 
 def test_the_cap_holds_within_one_batch_and_totals_stay_exact(make_services: MakeServices) -> None:
@@ -247,7 +249,7 @@ def test_the_cap_holds_within_one_batch_and_totals_stay_exact(make_services: Mak
     count_events(services, *[event(properties={"path": f"{n}"}) for n in range(5_000)])
     assert len(values(services)) == 8
     assert values(services)["__other__"] == 4_993
-    assert sum(values(services).values()) == counts(services)[DAY]
+    assert sum(values(services).values()) == live_counts(services)[DAY]
     count_events(services, event(properties={"path": "more"}), event(properties={"path": "new"}))
     assert values(services)["__other__"] == 4_995
 
@@ -280,7 +282,7 @@ def test_an_increment_that_a_counter_cannot_take_is_kept_and_the_rest_counted(
     services.redis.sadd(HOUR, "not a counter")
     count_events(services, event(user_id="u1"), event(user_id="u1"))
     assert services.redis.get(DAY) == b"2"
-    assert services.redis.get("analytics:user:u1:page_view:2025-03-14") == b"2"
+    assert live_count(services, USER) == 2
     [letter] = dead(services)
     assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", HOUR, "2")
     assert "WRONGTYPE" in letter["reason"]
@@ -298,6 +300,111 @@ def test_a_counter_is_not_taken_past_the_largest_number(services: Services) -> N
     assert "overflow" in letter["reason"]
 
 
+# Fields of buckets
+
+
+def set_field(services: Services, name: str, count: int | str) -> None:
+    services.redis.hset(*field_place(services, name), count)
+
+
+def test_a_counter_that_has_been_counted_before_is_added_to(services: Services) -> None:
+    for times in (1, 2, 3):
+        applied = count_events(services, *[event(user_id="u1")] * times)
+        assert applied.pending == services.claims.pending() == 3
+    assert live_count(services, USER) == 6
+
+
+@pytest.mark.parametrize(
+    "before",
+    [EXACT - 4, EXACT - 3, EXACT - 2, EXACT - 1, EXACT, 2**53, 2**53 + 1, 2**63 - 4, -1, -(2**63)],
+)
+def test_counts_are_exact_up_to_the_largest_number(services: Services, before: int) -> None:
+    count_events(services, event(user_id="u1"))
+    set_field(services, USER, before)
+    count_events(services, *[event(user_id="u1")] * 3)
+    bucket, field = field_place(services, USER)
+    assert services.redis.hget(bucket, field) == b"%d" % (before + 3)
+    assert dead(services) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        (2**63 - 2, "overflow"),
+        ("abc", "not an integer"),
+        ("1.5", "not an integer"),
+        ("", "not an integer"),
+        ("9" * 30, "not an integer"),
+        ("0x10", "not an integer"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["user", "dim"])
+def test_an_increment_that_a_field_cannot_take_is_kept_by_name_and_the_rest_counted(
+    services: Services, kind: str, before: int | str, reason: str
+) -> None:
+    odd = {"user": USER, "dim": "analytics:dim:page_view:path:/a%20b:2025-03-14"}[kind]
+    set_field(services, odd, before)
+    one = event(user_id="u1", properties={"path": "/a b"})
+    other = event(user_id="u2", properties={"path": "/"})
+    count_events(services, one, one, other)
+    bucket, field = field_place(services, odd)
+    assert services.redis.hget(bucket, field) == f"{before}".encode()
+    [letter] = dead(services)
+    assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", odd, "2")
+    assert reason in letter["reason"]
+    services.redis.hdel(bucket, field)
+    rest = {
+        DAY: 3,
+        HOUR: 3,
+        USER: 2,
+        "analytics:user:u2:page_view:2025-03-14": 1,
+        "analytics:dim:page_view:path:/a%20b:2025-03-14": 2,
+        "analytics:dim:page_view:path:/:2025-03-14": 1,
+    }
+    del rest[odd]
+    assert live_counts(services) == rest
+
+
+def test_thousands_of_counters_of_one_bucket_are_applied_at_once(services: Services) -> None:
+    users = users_of_one_bucket(9_998)
+    for times in (1, 2):  # new, and again
+        applied = count_events(services, *[event(user_id=one) for one in users])
+        assert applied.pending == services.claims.pending() == 10_000
+        [bucket] = services.redis.keys("analytics:live:*")
+        assert services.redis.hlen(bucket) == 9_999
+        counts = live_counts(services)
+        assert {counts[services.keys.user(one, "page_view", "2025-03-14")] for one in users} == {
+            times
+        }
+
+
+def test_a_bucket_is_padded_so_that_it_is_no_list_to_be_searched(services: Services) -> None:
+    count_events(services, event(user_id="u1"))
+    [bucket] = services.redis.keys("analytics:live:*")
+    assert len(services.redis.hget(bucket, PAD) or b"") > 64
+    assert services.redis.object("encoding", bucket) == b"hashtable"
+
+
+def test_other_sent_as_a_value_is_added_to_what_is_past_the_cap(
+    make_services: MakeServices,
+) -> None:
+    services = make_services(count_by={"page_view": ["path"]}, values_cap=2)
+    for _ in range(2):
+        paths = ["__other__", "a", "b", "c", "__other__"]
+        count_events(services, *[event(properties={"path": path}) for path in paths])
+    assert values(services) == {"__other__": 8, "a": 2}
+    assert services.claims.pending() == 4
+
+
+def test_users_and_values_of_one_bucket_are_added_together(services: Services) -> None:
+    """A bucket that has both in a batch, and one that has only values."""
+    paths = [f"/{n}" for n in range(200)]
+    count_events(services, *[event(user_id="u1", properties={"path": path}) for path in paths])
+    assert live_count(services, USER) == 200
+    assert values(services) == dict.fromkeys(paths, 1)
+    assert services.claims.pending() == 203
+
+
 @pytest.mark.parametrize(
     "key",
     [
@@ -306,6 +413,7 @@ def test_a_counter_is_not_taken_past_the_largest_number(services: Services) -> N
         "pending_flush",
         "totals",
         "dead",
+        *(f"live:{bucket}" for bucket in range(BUCKETS)),
         "values:page_view:path:2025-03-14",
     ],
 )
@@ -359,7 +467,8 @@ def test_the_books_balance(services: Services) -> None:
 
 def test_a_live_counter_has_no_lifetime_by_default(services: Services) -> None:
     count_events(services, event(user_id="u1", properties={"path": "/"}))
-    assert {services.redis.ttl(name) for name in counts(services)} == {-1}
+    keys = [DAY, HOUR, *services.redis.keys("analytics:live:*")]
+    assert {services.redis.ttl(name) for name in keys} == {-1}
 
 
 def test_with_a_lifetime_set_a_counter_has_it_from_its_first_increment_on(
@@ -371,6 +480,23 @@ def test_with_a_lifetime_set_a_counter_has_it_from_its_first_increment_on(
     count_events(services, event())
     assert 0 < services.redis.ttl(DAY) <= 500
     assert 500 < services.redis.ttl(HOUR) <= 1_000
+
+
+def test_with_a_lifetime_set_a_bucket_has_it_from_its_newest_counter_on(
+    make_services: MakeServices,
+) -> None:
+    """What is counted now must not end with what was counted long ago; but what goes on being
+    counted does not hold up the end of the rest."""
+    services = make_services(counter_ttl_s=1_000)
+    first, second = users_of_one_bucket(2)
+    count_events(services, event(user_id=first))
+    [bucket] = services.redis.keys("analytics:live:*")
+    assert 500 < services.redis.ttl(bucket) <= 1_000
+    services.redis.expire(bucket, 500)
+    count_events(services, event(user_id=first))
+    assert 0 < services.redis.ttl(bucket) <= 500
+    count_events(services, event(user_id=second))
+    assert 500 < services.redis.ttl(bucket) <= 1_000
 
 
 def test_two_prefixes_in_one_redis_share_nothing(services: Services) -> None:

@@ -9,38 +9,50 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
-CLAIMED_AT_ONCE=100
 
 from pipeline.event.model import Event
-from pipeline.flushing.claims import Claim, Claims
+from pipeline.flushing.claims import Claim, Claims, Fields
 from pipeline.flushing.flush import flush, store_left_over
 from pipeline.flushing.store import FlushTransaction, Store
 from pipeline.services import Services
 from tests.conftest import MakeServices
 from tests.helpers.interruptions import Crash, Crashing
-from tests.helpers.support import NOW, TODAY, count_events, event, execute, rows, stored_total
+from tests.helpers.support import (
+    NOW,
+    TODAY,
+    count_events,
+    event,
+    execute,
+    rows,
+    store,
+    stored_total,
+    users_of_one_bucket,
+)
 
 USERS = 20
 """Of `some_events`, which makes so many counters and two more."""
+FIELDS_AT_ONCE = 50
+"""Read of a bucket at a time where a test has it so."""
 
 
 class CrashingClaims(Crashing, Claims):
     """Ends the process before or after a step in Redis."""
 
-    after_claims = 1
-
     def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
         self.reached("before claim")
         claimed = super().claim(batch_id, limit, newest_stored)
-        self.after_claims -= 1
-        if self.after_claims <= 0:
-            self.reached("after claim")
+        self.reached("after claim")
         return claimed
 
     def take_over(self, batch_id: str) -> Claim:
         found = super().take_over(batch_id)
         self.reached("after reading the journal")
         return found
+
+    def read_buckets(self, claim: Claim) -> Iterator[Fields]:
+        for page in super().read_buckets(claim):
+            yield page
+            self.reached("between two pages of a batch")
 
     def settle(self, batch_id: str) -> None:
         self.reached("before settle")
@@ -63,13 +75,14 @@ class CrashingStore(Crashing, Store):
         self.reached("after commit")
 
 
-def crashing_flush(services: Services, step: str, batch_size: int, after_claims: int = 1) -> None:
+def crashing_flush(services: Services, step: str, batch_size: int, after: int = 1) -> None:
+    """A flush that ends when it reaches the step for the time `after`."""
     claims = CrashingClaims(services.redis, services.keys)
-    claims.step, claims.after_claims = step, after_claims
-    store = CrashingStore(services.engine, services.keys)
-    store.step = step
+    claims.step, claims.times = step, after
+    crashing_store = CrashingStore(services.engine, services.keys)
+    crashing_store.step, crashing_store.times = step, after
     with pytest.raises(Crash):
-        flush(claims, store, batch_size)
+        flush(claims, crashing_store, batch_size)
 
 
 def some_events(services: Services) -> None:
@@ -222,7 +235,7 @@ def test_a_flush_that_crashes_again_and_again_is_exact(services: Services, step:
 def test_the_repair_of_a_crash_may_crash_as_well(services: Services, step: str) -> None:
     some_events(services)
     for batch_id in ("b1", "b2", "b3"):
-        services.claims.claim(batch_id, 5, (0, 0))
+        assert services.claims.claim(batch_id, 5, (0, 0)).number
     crashing_flush(services, step, batch_size=5)
     assert read(services) == USERS
     services.flush()
@@ -240,74 +253,99 @@ def test_counters_claimed_by_a_flush_that_crashed_are_stored_by_the_next(
 
 
 def many_users(services: Services, times: int = 1) -> int:
-    """Events of more users than are claimed at a time; returns how many."""
-    users = 3 * CLAIMED_AT_ONCE
-    count_events(services, *[event(user_id=f"u{n}") for n in range(users)] * times)
-    return users
+    """Events of more users of one bucket than are read at a time, and of others; returns how
+    many."""
+    ids = users_of_one_bucket(6 * FIELDS_AT_ONCE, 3) + users_of_one_bucket(FIELDS_AT_ONCE, 9)
+    count_events(services, *[event(user_id=one) for one in ids] * times)
+    return len(ids)
 
 
-def test_a_batch_is_claimed_part_by_part(services: Services) -> None:
-    users = many_users(services)
-    batch = services.claims.claim_batch(10_000, (0, 0))
-    assert (len(batch.counts), batch.pending, batch.number) == (users + 2, 0, 4)
-    assert services.claims.take_over(batch.batch_id) == batch
-    assert sum(batch.counts.values()) == 3 * users
-    assert services.claims.claim_batch(10_000, (0, 0)).number == 0
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.flushing.claims.FIELDS_AT_ONCE", FIELDS_AT_ONCE)
 
 
-def test_a_batch_takes_no_more_than_its_size(services: Services) -> None:
-    many_users(services)
-    size = CLAIMED_AT_ONCE + 1
-    assert len(services.claims.claim_batch(size, (0, 0)).counts) == size
+def stored_users(services: Services) -> tuple[int, int]:
+    """How many users there are in Postgres, and how often they were counted."""
+    counts = [row[-1] for row in rows(services, "analytics_user_daily")]
+    return len(counts), sum(counts)
 
 
-@pytest.mark.parametrize("part", [1, 2, 3, 4])
-def test_a_flush_that_crashes_between_the_parts_of_a_batch_is_exact(
-    services: Services, part: int
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize(("batch_size", "batch"), [(2, 2), (2, 3), (100, 2)])
+@pytest.mark.parametrize("step", ["between two pages of a batch", *STEPS[:-1]])
+def test_a_flush_of_several_batches_that_crashes_in_any_of_them_is_exact(
+    services: Services, step: str, batch_size: int, batch: int
 ) -> None:
     users = many_users(services)
-    crashing_flush(services, "after claim", batch_size=10_000, after_claims=part)
+    crashing_flush(services, step, batch_size, after=batch)
     assert read(services) == users
     many_users(services)
     assert read(services) == 2 * users
     services.flush()
     assert stored_total(services) == read(services) == 2 * users
+    assert stored_users(services) == (users, 2 * users)
+    assert open_batches(services) == []
 
 
 # Several flushes at once
 
 
-@pytest.mark.parametrize("stores_after", [1, 2, 3, None])
-def test_a_batch_that_another_flush_takes_over_while_it_is_claimed_counts_once(
-    services: Services, stores_after: int | None
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("is_staged", [False, True])
+@pytest.mark.parametrize("stores_at", ["the first page", "a later page", "the end"])
+def test_a_batch_that_another_flush_takes_over_while_it_is_read_counts_once(
+    services: Services, stores_at: str, is_staged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one finds its first part, and stores that: at once, after a part more, or last."""
+    """The other one finds it in the journal, and stores and settles it in the middle."""
+    if is_staged:
+        monkeypatch.setattr("pipeline.flushing.store.SORTED_IN_MEMORY", 0)
+    at_page = {"the first page": 1, "a later page": 3}.get(stores_at)
     others: list[Claim] = []
 
-    def store_others() -> None:
-        with services.store.transaction() as transaction:
-            transaction.save(others[0])
-        services.claims.settle(others[0].batch_id)
+    def store_others(batch_id: str) -> None:
+        others.append(services.claims.take_over(batch_id))
+        assert store(services, others[0]) == users + 2
+        services.claims.settle(batch_id)
 
     class Interrupted(Claims):
-        def claim(
-            self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
-        ) -> Claim:
-            claimed = super().claim(batch_id, limit, newest_stored, part)
-            if not others:
-                others.append(services.claims.take_over(batch_id))
-            if part == stores_after and batch_id == others[0].batch_id:
-                store_others()
-            return claimed
+        def read_buckets(self, claim: Claim) -> Iterator[Fields]:
+            for n, page in enumerate(super().read_buckets(claim), start=1):
+                yield page
+                if n == at_page:
+                    store_others(claim.batch_id)
+            if at_page is None:
+                store_others(claim.batch_id)
 
     users = many_users(services)
-    flush(Interrupted(services.redis, services.keys), services.store, 10_000)
-    if stores_after is None:
-        store_others()
+    assert flush(Interrupted(services.redis, services.keys), services.store, 10_000) == 0
+    assert [len(one) for one in others] == [users + 2]
+    assert open_batches(services) == []
 
     services.flush()
     assert stored_total(services) == read(services) == users
-    assert len(rows(services, "analytics_user_daily")) == users
+    assert stored_users(services) == (users, users)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_two_flushers_that_read_the_same_batch_store_each_field_once(services: Services) -> None:
+    users = many_users(services, times=2)
+    services.claims.claim("b1", 10_000, (0, 0))
+    both_have_read_a_page = Barrier(2, timeout=30)
+
+    class AtTheSameMoment(Claims):
+        def read_buckets(self, claim: Claim) -> Iterator[Fields]:
+            for n, page in enumerate(super().read_buckets(claim)):
+                yield page
+                if n == 0:
+                    both_have_read_a_page.wait()
+
+    claims = AtTheSameMoment(services.redis, services.keys)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: store_left_over(claims, services.store), range(2)))
+    assert sorted(stored for stored, _ in found) == [0, users + 2]
+    assert stored_users(services) == (users, 2 * users)
+    assert stored_total(services) == read(services) == 2 * users
 
 
 def test_parallel_flushes_under_traffic_are_exact(make_services: MakeServices) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import RedisWentBack
 from pipeline.services import Services
 from tests.helpers.aging import grow_older
-from tests.helpers.support import TODAY, count_events, event, execute, rows, stored_total
+from tests.helpers.support import TODAY, count_events, event, execute, rows, store, stored_total
 
 DAY = timedelta(days=1)
 
@@ -32,9 +32,7 @@ def ledger(services: Services) -> list[tuple[int, int]]:
 
 def stored_and_left_open(services: Services, batch_id: str) -> None:
     """What a flush leaves that dies between its commit and the settling."""
-    claim = services.claims.claim(batch_id, 1_000, (0, 0))
-    with services.store.transaction() as transaction:
-        transaction.save(claim)
+    store(services, services.claims.claim(batch_id, 1_000, (0, 0)))
 
 
 def test_before_a_redis_that_shows_fewer_claims_nothing_is_flushed(services: Services) -> None:
@@ -124,11 +122,8 @@ def test_a_claim_that_redis_forgot_is_not_stored_beside_its_repeat(services: Ser
     services.redis.flushdb()  # Redis is back where it was before the claim
     count_events(services, event())
     services.flush()
-    with (
-        pytest.raises(RedisWentBack, match="another batch is stored under claim 1 of epoch 0"),
-        services.store.transaction() as transaction,
-    ):
-        transaction.save(forgotten)
+    with pytest.raises(RedisWentBack, match="another batch is stored under claim 1 of epoch 0"):
+        store(services, forgotten)
     assert stored_total(services) == 1
 
 
@@ -140,8 +135,7 @@ def test_a_batch_whose_number_is_taken_is_stored_once_the_state_is_accepted(
     services.redis.flushdb()
     count_events(services, event())
     services.claims.claim("b2", 1_000, (0, 0))
-    with services.store.transaction() as transaction:
-        transaction.save(forgotten)
+    store(services, forgotten)
     with pytest.raises(RedisWentBack):
         services.flush()
     assert services.stats.daily_count("page_view", TODAY) == 2

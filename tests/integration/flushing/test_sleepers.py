@@ -5,19 +5,19 @@ No clock is moved: everything else grows older meanwhile (`tests/helpers/aging.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from pipeline.flushing.claims import Claim, Claims
+from pipeline.flushing.claims import Claim, Claims, Fields
 from pipeline.flushing.flush import flush
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
 from tests.helpers.aging import grow_older
 from tests.helpers.interruptions import InterruptedReader
-from tests.helpers.support import TODAY, count_events, event, execute, rows, stored_total
+from tests.helpers.support import TODAY, count_events, event, execute, rows, store, stored_total
 
 HOUR = timedelta(hours=1)
 EVENTS = 5
@@ -46,12 +46,16 @@ class SleepyFlusher(Claims):
     step = ""
     asleep: Callable[[], None] | None = None
 
-    def claim(
-        self, batch_id: str, limit: int, newest_stored: tuple[int, int], part: int = 1
-    ) -> Claim:
-        claimed = super().claim(batch_id, limit, newest_stored, part)
-        self._done("claim")
+    def claim(self, batch_id: str, limit: int, newest_stored: tuple[int, int]) -> Claim:
+        claimed = super().claim(batch_id, limit, newest_stored)
+        if claimed.number:
+            self._done("claim")
         return claimed
+
+    def read_buckets(self, claim: Claim) -> Iterator[Fields]:
+        for page in super().read_buckets(claim):
+            yield page
+            self._done("a page of a bucket")
 
     def take_over(self, batch_id: str) -> Claim:
         found = super().take_over(batch_id)
@@ -87,7 +91,9 @@ def end_idle_sessions(services: Services) -> None:
 
 @pytest.mark.parametrize("session", ["lives", "has ended"])
 @pytest.mark.parametrize("others", ["flush", "do nothing"])
-@pytest.mark.parametrize("step", ["claim", "a look into the journal", "commit"])
+@pytest.mark.parametrize(
+    "step", ["claim", "a look into the journal", "a page of a bucket", "commit"]
+)
 def test_a_flusher_that_sleeps_for_an_hour_stores_nothing_twice(
     services: Services, step: str, others: str, session: str
 ) -> None:
@@ -143,8 +149,7 @@ def go_on_with_flush(services: Services, done: int, until: int) -> None:
     if "claim" in steps:
         claims.claim("b1", 1_000, (0, 0))
     if "store" in steps:
-        with services.store.transaction() as transaction:
-            transaction.save(claims.take_over("b1"))
+        store(services, claims.take_over("b1"))
     if "settle" in steps:
         claims.settle("b1")
 

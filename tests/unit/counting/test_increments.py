@@ -10,7 +10,7 @@ import pytest
 from pipeline.counting.increments import CUT_MARK, Increments, count
 from pipeline.event.model import Event
 from pipeline.options import CountBy
-from pipeline.redis.keys import Keys
+from pipeline.redis.keys import Keys, bucket_of
 from tests.helpers.support import NOW, event
 
 PATHS: CountBy = {"page_view": ["path"]}
@@ -20,10 +20,16 @@ def increments(*events: Event, count_by: CountBy = PATHS) -> Increments:
     return count(events, count_by, Keys(), NOW)
 
 
+def users(*events: Event) -> dict[str, int]:
+    """The increments of users' fields, of all buckets."""
+    found = increments(*events).users
+    return {field: n for fields in found.values() for field, n in fields.items()}
+
+
 def values(*properties: dict[str, Any] | None, count_by: CountBy = PATHS) -> dict[str, int]:
     """The counted values, each with its count."""
     found = increments(*[event(properties=one) for one in properties], count_by=count_by)
-    return {value: n for group in found.values for value, _, n in group.counters}
+    return {value: n for group in found.values for value, _, _, n in group.counters}
 
 
 def test_an_event_counts_its_type_for_the_day_and_for_the_hour() -> None:
@@ -34,7 +40,31 @@ def test_an_event_counts_its_type_for_the_day_and_for_the_hour() -> None:
 
 
 def test_an_event_counts_its_user_for_the_day() -> None:
-    assert increments(event(user_id="u1")).counters["analytics:user:u1:page_view:2025-03-14"] == 1
+    assert users(event(user_id="u1")) == {"u1:page_view:2025-03-14": 1}
+
+
+def test_the_counters_of_a_user_are_in_one_bucket_which_is_that_of_the_escaped_id() -> None:
+    events = [event(kind, user_id="a b:c") for kind in ("page_view", "click")]
+    assert increments(*events).users == {
+        bucket_of("a%20b%3Ac"): {
+            "a%20b%3Ac:page_view:2025-03-14": 1,
+            "a%20b%3Ac:click:2025-03-14": 1,
+        }
+    }
+
+
+def test_every_counter_is_in_the_bucket_in_which_it_is_looked_for() -> None:
+    texts = [*"ab:%{}é语", "a b", "a:b", "%41", "\U0001f600"]
+    events = [event(user_id=one, properties={"path": one}) for one in texts]
+    found = increments(*events)
+    held = {field: bucket for bucket, fields in found.users.items() for field in fields}
+    [group] = found.values
+    held |= {field: bucket for _, bucket, field, _ in group.counters}
+    held[group.other_field] = group.other_bucket
+    keys = Keys()
+    assert len(held) == 2 * len(texts) + 1
+    for field, bucket in held.items():
+        assert keys.field_of(keys.name_of(field)) == (bucket, field)
 
 
 def test_many_events_are_summed_into_one_increment_a_counter() -> None:
@@ -44,9 +74,8 @@ def test_many_events_are_summed_into_one_increment_a_counter() -> None:
         "analytics:counter:page_view:2025-03-14": 3,
         "analytics:counter:page_view:2025-03-14:15": 2,
         "analytics:counter:page_view:2025-03-14:23": 1,
-        "analytics:user:u1:page_view:2025-03-14": 2,
-        "analytics:user:u2:page_view:2025-03-14": 1,
     }
+    assert users(*events) == {"u1:page_view:2025-03-14": 2, "u2:page_view:2025-03-14": 1}
 
 
 def test_midnight_belongs_to_the_new_day() -> None:
@@ -76,10 +105,11 @@ def test_a_property_is_counted_by_value_where_the_setting_names_it() -> None:
     found = increments(*[event(properties={"path": path, "ms": 5}) for path in ("/", "/a", "/")])
     [group] = found.values
     assert group.values_key == "analytics:values:page_view:path:2025-03-14"
-    assert group.other_key == "analytics:dim:page_view:path:__other__:2025-03-14"
+    assert group.other_field == "page_view:path:__other__:2025-03-14"
+    assert group.other_bucket == bucket_of("page_view:path:__other__")
     assert group.counters == [
-        ("/", "analytics:dim:page_view:path:/:2025-03-14", 2),
-        ("/a", "analytics:dim:page_view:path:/a:2025-03-14", 1),
+        ("/", bucket_of("page_view:path:/"), "page_view:path:/:2025-03-14", 2),
+        ("/a", bucket_of("page_view:path:/a"), "page_view:path:/a:2025-03-14", 1),
     ]
 
 
@@ -110,8 +140,8 @@ def test_days_long_past_share_one_set_of_distinct_values() -> None:
         f"{old[0].date()}",
         *["past"] * 3,
     ]
-    names = {name for group in found.values for _, name, _ in group.counters}
-    assert names == {f"analytics:dim:page_view:path:/:{at.date()}" for at in old}
+    fields = {field for group in found.values for _, _, field, _ in group.counters}
+    assert fields == {f"page_view:path:/:{at.date()}" for at in old}
 
 
 @pytest.mark.parametrize("properties", [None, {}, {"other": 1}, {"path": None}], ids=str)

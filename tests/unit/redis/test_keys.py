@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.redis.keys import (
+    BUCKETS,
+    PAD,
     Counter,
     DailyCounter,
     GapCounter,
@@ -16,7 +19,10 @@ from pipeline.redis.keys import (
     Keys,
     UserCounter,
     ValueCounter,
+    bucket_of,
+    escape,
     hour_text,
+    value_head,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
@@ -69,6 +75,7 @@ def test_no_counter_has_the_name_of_another_key(counter: Counter) -> None:
     name = name_of(counter, keys)
     others = [
         keys.inflight,
+        keys.live,
         keys.seen_event,
         keys.seen_task,
         keys.producer(""),
@@ -77,6 +84,56 @@ def test_no_counter_has_the_name_of_another_key(counter: Counter) -> None:
     ]
     assert name not in vars(keys).values()
     assert not name.startswith(tuple(others))
+
+
+@given(counters, st.sampled_from(["analytics:", "a:b:", "x-1_y.z:"]))
+def test_the_field_of_a_counter_leads_back_to_its_name(counter: Counter, prefix: str) -> None:
+    keys = Keys(prefix)
+    name = name_of(counter, keys)
+    place = keys.field_of(name)
+    if not isinstance(counter, UserCounter | ValueCounter):
+        assert place is None
+        return
+    assert place is not None
+    bucket, field = place
+    assert 0 <= bucket < BUCKETS
+    assert keys.name_of(field) == name
+    assert keys.field_in_bucket(name) == field
+    assert field != PAD
+
+
+@given(counters, counters)
+@example(UserCounter("a", "b", date.min), ValueCounter("a", "b", "c", date.min))
+@example(UserCounter("a", "b:c", date.min), ValueCounter("a", "b", "c", date.min))
+def test_two_counters_never_share_a_field(one: Counter, other: Counter) -> None:
+    keys = Keys()
+    places = [keys.field_of(name_of(counter, keys)) for counter in (one, other)]
+    assert (places[0] == places[1]) == (one == other) or places == [None, None]
+
+
+@given(segments, segments, segments, st.dates(), st.dates())
+def test_the_counters_of_a_user_or_of_a_value_are_in_one_bucket(
+    first: str, second: str, third: str, day: date, other_day: date
+) -> None:
+    keys = Keys()
+    of_user = [keys.field_of(keys.user(first, kind, f"{day}")) for kind in (second, third)]
+    of_value = [keys.field_of(keys.value(first, second, third, f"{at}")) for at in (day, other_day)]
+    heads = [escape(first), value_head(first, second, third)]
+    for head, places in zip(heads, (of_user, of_value), strict=True):
+        assert {place[0] for place in places if place} == {bucket_of(head)}
+
+
+def test_the_bucket_of_a_counter_is_the_same_in_every_version() -> None:
+    """Another one would lose sight of what Redis holds already."""
+    users = {name: bucket_of(name) for name in ("u1", "u2", "é", "a%20b", "\udcff")}
+    assert BUCKETS == 16
+    assert users == {"u1": 6, "u2": 12, "é": 14, "a%20b": 5, "\udcff": 0}
+
+
+def test_counters_are_spread_over_all_buckets() -> None:
+    held = Counts(bucket_of(f"u{n}") for n in range(16_000))
+    assert len(held) == BUCKETS
+    assert 800 < min(held.values()) <= max(held.values()) < 1_200
 
 
 @given(segments)
@@ -96,6 +153,8 @@ def test_names_are_those_of_the_documents() -> None:
         keys.values("page_view", "path", "2025-03-14"),
         keys.gap("page_view", "full", "2025-03-14:15"),
         keys.events(0),
+        keys.live_buckets[3],
+        keys.journal_buckets("b1")[3],
     ] == [
         "analytics:counter:page_view:2025-03-14",
         "analytics:counter:page_view:2025-03-14:15",
@@ -104,6 +163,8 @@ def test_names_are_those_of_the_documents() -> None:
         "analytics:values:page_view:path:2025-03-14",
         "analytics:gap:page_view:full:2025-03-14:15",
         "analytics:events:0",
+        "analytics:live:3",
+        "analytics:inflight:b1:3",
     ]
 
 
