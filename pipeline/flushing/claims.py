@@ -52,9 +52,8 @@ class Claim:
     """How many fields each bucket has, from number 0 on."""
     pending: int = 0
     """How many counters were left for other batches."""
-
-    def __len__(self) -> int:
-        return len(self.named) + sum(self.buckets)
+    size: int = 0
+    """How many counters it has."""
 
 
 class Claims:
@@ -77,14 +76,14 @@ class Claims:
         `RedisWentBack`, with nothing taken, when Redis is behind `newest_stored`, the (epoch, claim
         number) that the ledger has reached."""
         keys = self.keys
-        reply = _CLAIM.run(
+        reply = _CLAIM.begin(
             self.client,
             keys=[
                 *(keys.pending_flush, keys.inflight + batch_id, keys.batches),
                 *(keys.totals, keys.dead, *keys.live_buckets, *keys.journal_buckets(batch_id)),
             ],
             args=[batch_id, limit, *newest_stored],
-        )
+        ).answer()
         if reply[0] == -1:
             raise _went_back(reply[1:], newest_stored)
         return _read_claim(batch_id, *reply)
@@ -103,19 +102,13 @@ class Claims:
     def read_buckets(self, claim: Claim) -> Iterator[Fields]:
         """The fields of the batch's buckets, page by page. One that comes twice, which a table that
         Redis resizes may do to it, comes with the same count."""
-        names = self.keys.journal_buckets(claim.batch_id)
-        for name in compress(names, claim.buckets):
-            cursor, page = self._scan(name, 0)
-            while cursor:
+        for name in compress(self.keys.journal_buckets(claim.batch_id), claim.buckets):
+            cursor = None
+            while cursor != 0:
+                found: Any = self.client.hscan(name, cursor or 0, count=FIELDS_AT_ONCE)
+                cursor, page = found
+                page.pop(_PAD, None)
                 yield page
-                cursor, page = self._scan(name, cursor)
-            yield page
-
-    def _scan(self, name: str, cursor: int) -> tuple[int, Fields]:
-        found: Any = self.client.hscan(name, cursor, count=FIELDS_AT_ONCE)
-        cursor, page = found
-        page.pop(_PAD, None)
-        return cursor, page
 
     def settle(self, batch_id: str) -> None:
         """Mark a stored batch as settled and let go of its counts. May be repeated."""
@@ -189,7 +182,7 @@ def _read_claim(
     """What a script says of a batch."""
     epoch, number = map(int, claim.split(b":"))
     counts = {key_text(name): int(n) for name, n in zip(named[::2], named[1::2], strict=True)}
-    return Claim(batch_id, epoch, number, counts, sizes, pending)
+    return Claim(batch_id, epoch, number, counts, sizes, pending, len(counts) + sum(sizes))
 
 
 def _went_back(newest: Sequence[int], newest_stored: tuple[int, int]) -> RedisWentBack:

@@ -77,7 +77,7 @@ def store_pending(claims: Claims, store: Store, batch_size: int, budget: int, tu
             claims.settle(batch.batch_id)
             stored += saved
         pending = batch.pending > 0
-        budget -= len(batch)
+        budget -= batch.size
     return stored
 
 

@@ -96,7 +96,13 @@ def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refu
     groups: Groups = defaultdict(dict)
     refused: dict[str, Refused] = {}
     for page in pages:
-        names, counts, is_plain = _read_page(page)
+        text = key_text(_BETWEEN.join(page))
+        names, counts = text.split(" "), key_text(_BETWEEN.join(page.values())).split(" ")
+        # Most names have nothing escaped in them, and nothing that is not allowed.
+        is_plain = "%" not in text and text.isprintable()
+        if not len(names) == len(counts) == len(page):
+            names, counts = [key_text(one) for one in page], [key_text(n) for n in page.values()]
+            is_plain = False
         for name, count in zip(names, counts, strict=True):
             if is_plain and count.isdecimal() and len(count) < _LONGEST_COUNT:
                 match name.split(":"):
@@ -108,16 +114,6 @@ def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refu
                         continue
             _add_unusual(groups, refused, keys, (name, count))
     return _sorted_rows(groups), list(refused.values())
-
-
-def _read_page(page: Fields) -> tuple[list[str], list[str], bool]:
-    """Names and counts of a page's fields, and whether the names are as most are: with nothing
-    escaped in them, and nothing that is not allowed."""
-    text = key_text(_BETWEEN.join(page))
-    names, counts = text.split(" "), key_text(_BETWEEN.join(page.values())).split(" ")
-    if len(names) == len(counts) == len(page):
-        return names, counts, "%" not in text and text.isprintable()
-    return [key_text(one) for one in page], [key_text(one) for one in page.values()], False
 
 
 def _add_unusual(groups: Groups, refused: dict[str, Refused], keys: Keys, one: Field) -> None:

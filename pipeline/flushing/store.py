@@ -124,7 +124,7 @@ class FlushTransaction:
         Writes nothing and returns None when partitions are to be made first, unless stored `as_is`.
         """
         rows, refused = rows_of(claim.named, self.keys)
-        is_staged = len(claim) > SORTED_IN_MEMORY
+        is_staged = claim.size > SORTED_IN_MEMORY
         of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)
         rows, refused = [*rows, *of_fields[0]], [*refused, *of_fields[1]]
         self._note_days(rows)
@@ -133,13 +133,13 @@ class FlushTransaction:
         if not self._enter(claim):
             return 0
         with turn or nullcontext():
-            for table, columns in sorted(rows, key=_in_order):
+            for table, columns in rows:
                 refused += self._add(table, columns, UPSERTS[table.name])
             if is_staged:
                 refused += self._add_staged()
         if refused:
             self._bury(refused)
-        return len(claim) - len(refused)
+        return claim.size - len(refused)
 
     def _note_days(self, rows: Rows) -> None:
         for table, columns in rows:
@@ -182,7 +182,7 @@ class FlushTransaction:
         A conflict with either unique key is no error, since two flushes may enter one batch at the
         same moment. What is then not there under its own id has the number of another.
         """
-        batch = {"epoch": claim.epoch, "claim": claim.number, "rows": len(claim)}
+        batch = {"epoch": claim.epoch, "claim": claim.number, "rows": claim.size}
         if self.connection.execute(ENTER_BATCH, {"batch_id": claim.batch_id, **batch}).rowcount:
             return True
         stored = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id == claim.batch_id)
@@ -234,11 +234,6 @@ def _in_portions(pages: Iterable[Fields]) -> Iterator[list[Fields]]:
             yield some
             some, fields = [], 0
     yield some
-
-
-def _in_order(rows: tuple[Table, Columns]) -> int:
-    """Every flush takes the tables in one order, for the same reason as the rows."""
-    return COUNTER_TABLES.index(rows[0])
 
 
 def newest_claim(connection: Connection) -> tuple[int, int]:

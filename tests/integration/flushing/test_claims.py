@@ -88,7 +88,7 @@ def test_a_claim_moves_whole_buckets_into_the_batch(services: Services) -> None:
     counted = live_counts(services)
     claimed = claim(services)
     assert claimed == Claim("b1", 0, 1, {DAY: 5, HOUR: 5}, {5: 3, 7: 2}, pending=0)
-    assert len(claimed) == 7
+    assert claimed.size == 7
     assert counts(services, claimed) == counted
     assert live_counts(services) == {}
     assert not services.redis.exists(*services.keys.live_buckets)
@@ -108,7 +108,7 @@ def test_a_claim_of_buckets_repeated_returns_the_same_and_takes_nothing_more(
     assert replace(again, pending=2) == first
     assert counts(services, again) == held
     assert again.pending == services.claims.pending() == 2 + 3 + 2
-    assert len(claim(services, "b2")) == 7
+    assert claim(services, "b2").size == 7
 
 
 def test_a_claim_takes_whole_buckets_until_it_has_as_many_counters_as_it_may(
@@ -118,7 +118,7 @@ def test_a_claim_takes_whole_buckets_until_it_has_as_many_counters_as_it_may(
     users = [one for found in of_bucket.values() for one in found]
     count_events(services, *[event(user_id=one) for one in users])
     claimed = [claim(services, f"b{n}", limit=5) for n in range(4)]
-    assert [(len(one), one.pending) for one in claimed] == [(5, 9), (6, 3), (3, 0), (0, 0)]
+    assert [(one.size, one.pending) for one in claimed] == [(5, 9), (6, 3), (3, 0), (0, 0)]
     assert [dict(one.buckets) for one in claimed] == [{0: 3}, {1: 3, 2: 3}, {3: 3}, {}]
     names = [name for one in claimed for name in counts(services, one)]
     assert len(names) == len(set(names)) == 14
@@ -138,7 +138,7 @@ def test_a_large_bucket_is_claimed_at_once_however_few_counters_are_asked_for(
     count_events(services, *[event(user_id=one) for one in users_of_one_bucket(9_000)])
     claim(services, "names", limit=2)
     claimed = claim(services, limit=1)
-    assert (len(claimed), claimed.pending) == (9_000, 0)
+    assert (claimed.size, claimed.pending) == (9_000, 0)
     assert len(counts(services, claimed)) == 9_000
 
 
@@ -173,7 +173,7 @@ def test_a_bucket_with_nothing_but_its_pad_is_not_pending_and_not_claimed(
     assert services.claims.pending() == 2
     assert services.status()["pending_counters"] == 2
     claimed = claim(services)
-    assert (len(claimed), claimed.buckets, claimed.pending) == (2, {}, 0)
+    assert (claimed.size, claimed.buckets, claimed.pending) == (2, {}, 0)
     assert services.redis.exists(bucket)
     assert claim(services, "b2") == Claim("b2", 0, 0, {}, {}, 0)
     assert count_events(services, event(user_id="u1")).pending == services.claims.pending() == 3
@@ -204,7 +204,7 @@ def test_claims_are_numbered_in_their_order(services: Services) -> None:
 def test_ten_thousand_counters_are_claimed_at_once(services: Services) -> None:
     count_events(services, *[event(user_id=f"u{n}") for n in range(9_998)])
     claimed = claim(services, limit=10_000)
-    assert len(claimed) == len(counts(services, claimed)) == 10_000
+    assert claimed.size == len(counts(services, claimed)) == 10_000
     assert services.claims.take_over("b1") == claimed
 
 
@@ -442,7 +442,7 @@ def test_counters_that_are_not_pending_are_made_pending_again(services: Services
     assert services.repair_counters() == services.claims.pending() == 4
     assert services.redis.hget(services.keys.totals, "repaired_counters") == b"4"
     assert services.repair_counters() == 0
-    assert len(claim(services)) == 4
+    assert claim(services).size == 4
 
 
 def test_counters_of_users_and_values_of_the_version_before_are_repaired_as_well(
