@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     counter_ttl_s: int = Field(
         default=0,
         ge=0,
-        description="Lifetime in seconds of a counter that is not yet stored; what expires is "
-        "lost. 0: none",
+        description="Lifetime in seconds of a counter that is not yet stored, for users and values "
+        "since the newest of their bucket; what expires is lost. 0: none",
     )
     flush_interval_s: float = Field(
         default=300, ge=0.1, le=86_400, description="Seconds between two flushes"
@@ -109,7 +109,8 @@ class Settings(BaseSettings):
         default=10_000,
         ge=1,
         le=100_000,
-        description="Counters stored in Postgres in one transaction",
+        description="Counters stored in Postgres in one transaction, and the rest of the bucket it "
+        "took last",
     )
     flush_threshold: int = Field(
         default=50_000,

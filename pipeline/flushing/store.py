@@ -34,6 +34,7 @@ from pipeline.postgres.tables import (
     COUNTER_TABLES,
     ENTER_BATCH,
     INSERT_DEAD_COUNTERS,
+    MAY_STAGE,
     PARTITIONED_BY_MONTH,
     Staging,
     additive_upsert,
@@ -124,7 +125,7 @@ class FlushTransaction:
         Writes nothing and returns None when partitions are to be made first, unless stored `as_is`.
         """
         rows, refused = rows_of(claim.named, self.keys)
-        is_staged = claim.size > SORTED_IN_MEMORY
+        is_staged = claim.size > SORTED_IN_MEMORY and self._may_stage()
         of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)
         rows, refused = [*rows, *of_fields[0]], [*refused, *of_fields[1]]
         self._note_days(rows)
@@ -145,6 +146,9 @@ class FlushTransaction:
         for table, columns in rows:
             if table in STAGINGS:
                 self.days.setdefault(table, Counter()).update(columns[0])
+
+    def _may_stage(self) -> bool:
+        return bool(self.connection.execute(MAY_STAGE).scalar_one())
 
     def _stage(self, pages: Iterable[Fields]) -> tuple[Rows, list[Refused]]:
         """Put the rows of the fields into temporary tables, bit by bit; returns those refused."""

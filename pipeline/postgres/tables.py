@@ -175,6 +175,10 @@ def additive_upsert(table: Table) -> TextClause:
     )
 
 
+MAY_STAGE = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
+"""Whether this user may make temporary tables."""
+
+
 class Staging:
     """A temporary table for rows of a counter table that are too many to be sorted elsewhere, and
     the statements that fill it and empty it into the counter table.
