@@ -115,17 +115,14 @@ local function add_to_bucket(key, fields, increments)
         local held = redis.call('HMGET', key, 'pad', unpack(fields, first, last))
         local sums = held[1] and {} or { 'pad', PAD }
         for i = first, last do
-            local field, count, sum = fields[i], held[i - first + 2], increments[i]
-            if not count then
-                new_fields = new_fields + 1
-            else
-                sum = string.match(count, '^%d+$') and tonumber(count) + sum or EXACT
-            end
+            local field, count, increment = fields[i], held[i - first + 2], increments[i]
+            local sum = increment
+            if count then sum = string.match(count, '^%d+$') and count + increment or EXACT else new_fields = new_fields + 1 end
             if sum < EXACT then
                 sums[#sums + 1], sums[#sums + 2] = field, sum
             else
                 local kind = select(2, string.gsub(field, ':', '')) == 2 and 'user:' or 'dim:' -- see name_of of keys.py
-                keep(redis.pcall('HINCRBY', key, field, increments[i]), batch.prefix .. kind .. field, increments[i])
+                keep(redis.pcall('HINCRBY', key, field, increment), batch.prefix .. kind .. field, increment)
             end
         end
         if #sums > 0 then redis.call('HSET', key, unpack(sums)) end

@@ -202,10 +202,15 @@ class Batch:
                 found.set_apart("duplicate", delivery.events, delivery.bad)
                 continue
             for event in delivery.events:
-                if event.event_id is not None and self._is_duplicate(event, event.event_id, found):
-                    found.set_apart("duplicate", [event], ())
-                else:
-                    counted.append(event)
+                if event.event_id is not None:
+                    # Sent again, it may no longer be judged a bot's.
+                    event_type = event.event_type.removeprefix(BOT_PREFIX)
+                    digest = digest_id(event.source, event_type, event.event_id)
+                    if digest in self._seen_events or digest in found.event_ids:
+                        found.set_apart("duplicate", [event], ())
+                        continue
+                    found.event_ids[digest] = event.event_id
+                counted.append(event)
             if delivery.bad:
                 found.set_apart("dead", (), delivery.bad)
                 found.dead += delivery.bad
@@ -217,15 +222,6 @@ class Batch:
         if position in self._seen_tasks or digest in found.task_ids:
             return True
         found.task_ids[digest] = position
-        return False
-
-    def _is_duplicate(self, event: Event, event_id: str, found: _Sorted) -> bool:
-        """Whether an event was counted before under its id; if not, note that. (Sent again, it may
-        no longer be judged a bot's.)"""
-        digest = digest_id(event.source, event.event_type.removeprefix(BOT_PREFIX), event_id)
-        if digest in self._seen_events or digest in found.event_ids:
-            return True
-        found.event_ids[digest] = event_id
         return False
 
 

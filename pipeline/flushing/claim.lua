@@ -6,8 +6,8 @@
 -- KEYS  1 pending_flush   2 journal of this batch   3 batches   4 totals   5 dead
 --       6… live buckets, from number 0, then as many buckets of this batch
 -- ARGV  1 batch id   2 limit   3 epoch and 4 number of the newest claim that the ledger holds
--- Returns {pending left, claim ("epoch:number"), [fields of each bucket], [counter, count, …]}; its number is 0 when nothing
---         was there to take; {-1, epoch, number of claims} when Redis has gone back behind the ledger: then nothing is taken.
+-- Returns {pending left, claim ("epoch:number"), [fields of each bucket], [field of the journal, value, …]}; its number is 0
+--         when nothing was there to take; {-1, epoch, number of claims} when Redis has gone back behind the ledger: then nothing is taken.
 
 local pending, journal, batches, totals, dead = unpack(KEYS)
 local id, limit = ARGV[1], tonumber(ARGV[2])
@@ -19,13 +19,10 @@ local BUCKETS = (#KEYS - 5) / 2
 
 local function fields_of(key) return math.max(0, redis.call('HLEN', key) - 1) end -- without the pad
 
-local function reply(claim, named)
+local function reply(claim)
     local left, sizes = redis.call('SCARD', pending), {}
-    for i = 6, 5 + BUCKETS do
-        left = left + fields_of(KEYS[i])
-        sizes[#sizes + 1] = fields_of(KEYS[i + BUCKETS])
-    end
-    return { left, claim, sizes, named }
+    for i = 6, 5 + BUCKETS do left, sizes[i - 5] = left + fields_of(KEYS[i]), fields_of(KEYS[i + BUCKETS]) end
+    return { left, claim, sizes, redis.call('HGETALL', journal) }
 end
 
 local books = redis.call('HMGET', totals, 'epoch', 'claims')
@@ -33,17 +30,11 @@ local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
 local stored_epoch, stored_claim = tonumber(ARGV[3]), tonumber(ARGV[4])
 if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) then return { -1, epoch, claims } end
 
-local claim, nothing = redis.call('HGET', journal, CLAIM), reply(epoch .. ':0', {})
-if claim then
-    local named, held = {}, redis.call('HGETALL', journal)
-    for i = 1, #held, 2 do
-        if held[i] ~= CLAIM then named[#named + 1], named[#named + 2] = held[i], held[i + 1] end
-    end
-    return reply(claim, named)
-elseif limit == 0 or redis.call('ZSCORE', batches, id) then -- nothing is wanted, or the batch is settled
-    return nothing
-end
-redis.call('XLEN', dead) -- reading every structure also refuses one of the wrong type before the first write
+local claim = redis.call('HGET', journal, CLAIM)
+local nothing = reply(epoch .. ':0') -- reading every structure also refuses one of the wrong type before the first write
+redis.call('XLEN', dead)
+if claim then return reply(claim) end
+if limit == 0 or redis.call('ZSCORE', batches, id) then return nothing end -- nothing is wanted, or the batch is settled
 local now = redis.call('TIME')
 
 local named, taken = {}, 0
@@ -74,4 +65,4 @@ claim = epoch .. ':' .. claims + 1
 redis.call('HSET', totals, 'claims', claims + 1)
 redis.call('HSET', journal, CLAIM, claim, unpack(named))
 redis.call('ZADD', batches, string.format('%.0f', OPEN + tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
-return reply(claim, named)
+return reply(claim)

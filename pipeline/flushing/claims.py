@@ -177,11 +177,12 @@ def _sum_pending(counts: Sequence[int]) -> int:
 
 
 def _read_claim(
-    batch_id: str, pending: int, claim: bytes, sizes: Sequence[int], named: Sequence[bytes]
+    batch_id: str, pending: int, claim: bytes, sizes: Sequence[int], journal: Sequence[bytes]
 ) -> Claim:
-    """What a script says of a batch."""
+    """What a script says of a batch; fields of its journal that begin with # are no counters."""
     epoch, number = map(int, claim.split(b":"))
-    counts = {key_text(name): int(n) for name, n in zip(named[::2], named[1::2], strict=True)}
+    pairs = zip(journal[::2], journal[1::2], strict=True)
+    counts = {key_text(name): int(n) for name, n in pairs if not name.startswith(b"#")}
     return Claim(batch_id, epoch, number, counts, sizes, pending, len(counts) + sum(sizes))
 
 

@@ -128,7 +128,7 @@ class FlushTransaction:
         is_staged = claim.size > SORTED_IN_MEMORY and self._may_stage()
         of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)
         rows, refused = [*rows, *of_fields[0]], [*refused, *of_fields[1]]
-        self._note_days(rows)
+        self.days |= {table: Counter(columns[0]) for table, columns in rows if table in STAGINGS}
         if not as_is and partitions.misses_months(self.connection, self.days, today()):
             return None
         if not self._enter(claim):
@@ -142,11 +142,6 @@ class FlushTransaction:
             self._bury(refused)
         return claim.size - len(refused)
 
-    def _note_days(self, rows: Rows) -> None:
-        for table, columns in rows:
-            if table in STAGINGS:
-                self.days.setdefault(table, Counter()).update(columns[0])
-
     def _may_stage(self) -> bool:
         return bool(self.connection.execute(MAY_STAGE).scalar_one())
 
@@ -157,8 +152,8 @@ class FlushTransaction:
         refused: dict[str, Refused] = {}
         for some in _in_portions(pages):
             rows, found = rows_of_fields(some, self.keys)
-            self._note_days(rows)
             for table, columns in rows:
+                self.days.setdefault(table, Counter()).update(columns[0])
                 found += self._add(table, columns, STAGINGS[table].insert)
             refused |= {one.counter: one for one in found}  # a field may come twice
         return [], list(refused.values())
