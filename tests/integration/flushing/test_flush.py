@@ -319,7 +319,7 @@ def test_a_batch_that_another_flush_takes_over_while_it_is_read_counts_once(
 
     users = many_users(services)
     assert flush(Interrupted(services.redis, services.keys), services.store, 10_000) == 0
-    assert [len(one) for one in others] == [users + 2]
+    assert [one.size for one in others] == [users + 2]
     assert open_batches(services) == []
 
     services.flush()

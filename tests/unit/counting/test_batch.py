@@ -86,7 +86,7 @@ def test_of_several_events_with_one_id_the_first_is_counted() -> None:
     )
     batch, message = prepared(Delivery([first, again], tag="1"), Delivery([again, other], tag="2"))
     assert message["counters"][DAY] == 2
-    fields = [field for _, of_bucket, _ in message["buckets"] for field in of_bucket]
+    fields = [field for of_bucket, _ in message["buckets"].values() for field in of_bucket]
     assert sorted(fields) == ["u1:page_view:2025-03-14", "u3:page_view:2025-03-14"]
     assert len(message["ids"][0][1]) == 2
     assert batch.applied(0) == Applied(counted=2, duplicate=2)
@@ -136,7 +136,7 @@ def test_a_message_whose_task_id_was_seen_is_consumed_without_a_count() -> None:
     message = batch.prepare({}, Keys(), NOW)
     assert (message["tags"], message["ids"][1][1], message["ids"][0][1]) == (["1"], [], [])
     assert (message["counters"], message["dead"], batch.bodies) == ({}, [], [])
-    assert (message["buckets"], message["values"]) == ([], [])
+    assert (message["buckets"], message["values"]) == ({}, [])
     assert batch.applied(0) == Applied(duplicate=2)
 
 

@@ -60,7 +60,7 @@ def test_every_counter_is_in_the_bucket_in_which_it_is_looked_for() -> None:
     held = {field: bucket for bucket, fields in found.users.items() for field in fields}
     [group] = found.values
     held |= {field: bucket for _, bucket, field, _ in group.counters}
-    held[group.other_field] = group.other_bucket
+    held[group.rest_field] = group.rest_bucket
     keys = Keys()
     assert len(held) == 2 * len(texts) + 1
     for field, bucket in held.items():
@@ -105,12 +105,20 @@ def test_a_property_is_counted_by_value_where_the_setting_names_it() -> None:
     found = increments(*[event(properties={"path": path, "ms": 5}) for path in ("/", "/a", "/")])
     [group] = found.values
     assert group.values_key == "analytics:values:page_view:path:2025-03-14"
-    assert group.other_field == "page_view:path:__other__:2025-03-14"
-    assert group.other_bucket == bucket_of("page_view:path:__other__")
+    assert group.rest_field == "page_view:path:__other__:2025-03-14"
+    assert group.rest_bucket == bucket_of("page_view:path:__other__")
     assert group.counters == [
         ("/", bucket_of("page_view:path:/"), "page_view:path:/:2025-03-14", 2),
         ("/a", bucket_of("page_view:path:/a"), "page_view:path:/a:2025-03-14", 1),
     ]
+
+
+def test_other_sent_as_a_value_is_apart_from_those_that_the_cap_counts() -> None:
+    paths = ["/", "__other__", "__other__"]
+    found = increments(*[event(properties={"path": path}) for path in paths])
+    [group] = found.values
+    assert (group.rest, [value for value, *_ in group.counters]) == (2, ["/"])
+    assert len(found) == 2 + 2
 
 
 def test_only_the_types_that_the_setting_names_are_counted_by_value() -> None:

@@ -22,7 +22,7 @@ from pipeline.redis.keys import (
     bucket_of,
     escape,
     hour_text,
-    value_head,
+    value_field,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
@@ -118,9 +118,10 @@ def test_the_counters_of_a_user_or_of_a_value_are_in_one_bucket(
     keys = Keys()
     of_user = [keys.field_of(keys.user(first, kind, f"{day}")) for kind in (second, third)]
     of_value = [keys.field_of(keys.value(first, second, third, f"{at}")) for at in (day, other_day)]
-    heads = [escape(first), value_head(first, second, third)]
-    for head, places in zip(heads, (of_user, of_value), strict=True):
-        assert {place[0] for place in places if place} == {bucket_of(head)}
+    assert {place[0] for place in of_user if place} == {bucket_of(escape(first))}
+    value_bucket, field = value_field(first, second, third, f"{day}")
+    assert of_value[0] == (value_bucket, field)
+    assert {place[0] for place in of_value if place} == {value_bucket}
 
 
 def test_the_bucket_of_a_counter_is_the_same_in_every_version() -> None:
