@@ -7,6 +7,7 @@ And an index that is added to in its order grows in half the time.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ from pipeline.redis.keys import (
     UserCounter,
     ValueCounter,
     hour_text,
-    key_text,
 )
 
 Columns = Sequence[Sequence[str]]
@@ -49,6 +49,8 @@ Field = tuple[str, str]
 _BETWEEN = b" "
 """Between fields that are decoded together: no field has a space, and it can be printed."""
 _LONGEST_COUNT = 20
+_COUNT = re.compile("-?[0-9]{1,19}")
+_NOT_PLAIN = re.compile("[%{}]")
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,12 @@ def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refu
     groups: Groups = defaultdict(dict)
     refused: dict[str, Refused] = {}
     for page in pages:
-        text = key_text(_BETWEEN.join(page))
-        names, counts = text.split(" "), key_text(_BETWEEN.join(page.values())).split(" ")
+        text, numbers = _text(_BETWEEN.join(page)), _text(_BETWEEN.join(page.values()))
+        names, counts = text.split(" "), numbers.split(" ")
         # Most names have nothing escaped in them, and nothing that is not allowed.
-        is_plain = "%" not in text and text.isprintable()
+        is_plain = text.isprintable() and numbers.isascii() and not _NOT_PLAIN.search(text)
         if not len(names) == len(counts) == len(page):
-            names, counts = [key_text(one) for one in page], [key_text(n) for n in page.values()]
+            names, counts = [_text(one) for one in page], [_text(n) for n in page.values()]
             is_plain = False
         for name, count in zip(names, counts, strict=True):
             if is_plain and count.isdecimal() and len(count) < _LONGEST_COUNT:
@@ -117,17 +119,28 @@ def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refu
 
 
 def _add_unusual(groups: Groups, refused: dict[str, Refused], keys: Keys, one: Field) -> None:
-    """Add a field that has something escaped in it, or is none of ours."""
+    """Add a field that has something escaped in it, or is none of ours. One that is written in
+    another way than ours must not take the place of ours in the row of both."""
     name, count = keys.name_of(one[0]), one[1]
     try:
         counter = keys.parse(name)
-        int(count)
     except ValueError as error:
         refused[name] = Refused(name, count, str(error))
         return
     table, key = _ROWS[type(counter)]
     *head, last = map(str, key(counter))
-    groups[table, *head][last] = count
+    written = counter_name(table, [*head, last], keys)
+    if written != name:
+        refused[name] = Refused(name, count, f"the name of this counter is written {written!r}")
+    elif not _COUNT.fullmatch(count):
+        refused[name] = Refused(name, count, "the counter is not a whole number")
+    else:
+        groups[table, *head][last] = count
+
+
+def _text(found: bytes) -> str:
+    # Not `key_text`, which remembers what it is given: here that is whole pages.
+    return found.decode(errors="surrogateescape")
 
 
 def _sorted_rows(groups: Groups) -> Rows:

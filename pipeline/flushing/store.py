@@ -134,7 +134,7 @@ class FlushTransaction:
         if not self._enter(claim):
             return 0
         with turn or nullcontext():
-            for table, columns in rows:
+            for table, columns in sorted(rows, key=lambda one: COUNTER_TABLES.index(one[0])):
                 refused += self._add(table, columns, UPSERTS[table.name])
             if is_staged:
                 refused += self._add_staged()
@@ -170,7 +170,7 @@ class FlushTransaction:
                 if not blames_row(error):
                     raise
                 streamed = self.connection.execute(staging.read, execution_options=_STREAMED)
-                for rows in streamed.partitions():
+                for rows in streamed.partitions(_STAGED_AT_ONCE):
                     columns = [list(column) for column in zip(*rows, strict=True)]
                     refused += self._add(table, columns, UPSERTS[table.name])
         return refused

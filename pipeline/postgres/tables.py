@@ -148,7 +148,8 @@ dead_letters = Table(
     Column("replayed_at", DateTime(timezone=True)),
 )
 
-COUNTER_TABLES = (daily, hourly, user_daily, dimension_daily, event_log_gaps)
+COUNTER_TABLES = (daily, hourly, event_log_gaps, user_daily, dimension_daily)
+"""In the order in which every flush adds to them, so that two wait for each other at most."""
 PARTITIONED_BY_MONTH = (user_daily, dimension_daily)
 PARTITIONED_BY_DAY = (events,)
 

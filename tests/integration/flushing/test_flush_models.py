@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -27,9 +27,10 @@ from hypothesis.stateful import (
 
 from pipeline.counting import erased_users
 from pipeline.event.model import Event
-from pipeline.flushing import claims, rows, store
+from pipeline.flushing import claims, store
 from pipeline.flushing.claims import Claim, Fields
-from pipeline.flushing.rows import FieldRows
+from pipeline.flushing.rows import Refused, Rows, rows_of_fields
+from pipeline.redis.keys import Keys
 from pipeline.services import Services
 from pipeline.upkeep.erase import SoughtUser, erase_user
 from pipeline.upkeep.event_types.removal import TypeRemover
@@ -411,18 +412,15 @@ def rename_onto_claimed_bucket(patch: pytest.MonkeyPatch) -> None:
 
 def add_pages(patch: pytest.MonkeyPatch) -> None:
     """A page that comes twice is added twice."""
-    add = FieldRows.add
 
-    def adding(self: FieldRows, page: Fields) -> None:
-        before = {group: found.copy() for group, found in self.users.items()}
-        add(self, page)
-        for group, found in before.items():
-            for user in found:
-                if f"{user}".encode() in {name.partition(b":")[0] for name in page}:
-                    n = int(self.users[group][user]) + int(found[user])
-                    self.users[group][user] = f"{n}"
+    def adding(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refused]]:
+        summed: dict[bytes, bytes] = {}
+        for page in pages:
+            for name, count in page.items():
+                summed[name] = b"%d" % (int(count) + int(summed.get(name, 0)))
+        return rows_of_fields([summed], keys)
 
-    patch.setattr(rows.FieldRows, "add", adding)
+    patch.setattr(store, "rows_of_fields", adding)
 
 
 def give_score_of_before(patch: pytest.MonkeyPatch) -> None:
