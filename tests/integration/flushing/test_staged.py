@@ -102,7 +102,8 @@ def test_what_is_staged_is_stored_as_what_is_sorted_in_memory(
         some_events(services)
         assert services.flush() == 2 + USERS + 40
         assert stored(services) == expected(times)
-    assert staged == ([USERS, 40] * 3 if in_memory == STAGED else [])
+    assert staged[:-2:] == staged[2:], "the first time, partitions are made and it is staged anew"
+    assert set(staged) == ({USERS, 40} if in_memory == STAGED else set())
     assert (letters(services), services.claims.open_batches()) == ([], [])
 
 
@@ -127,7 +128,8 @@ def test_a_field_that_redis_gives_twice_is_counted_once(
         some_events(services)
         assert flush(claims, services.store, 1_000) == 2 + USERS + 40
         assert stored(services) == expected(times)
-    assert sum(staged) == (2 * 2 * (USERS + 40) if in_memory == STAGED else 0)
+    assert not staged or min(staged[::2]) > USERS, "in several portions, a field comes twice"
+    assert bool(staged) == (in_memory == STAGED)
 
 
 @pytest.mark.parametrize("in_memory", [IN_MEMORY, STAGED])
