@@ -17,6 +17,7 @@ from uuid import uuid4
 import msgspec
 
 from pipeline.counting.batch import Applied, Batch, Delivery
+from pipeline.counting.increments import OTHER
 from pipeline.flushing.claims import BATCH_LISTED_S, Claim
 from pipeline.redis.keys import Keys, key_text
 from pipeline.redis.scripts import Script
@@ -58,14 +59,17 @@ class WorkerBefore:
 def _as_before(batch: dict[str, Any], keys: Keys) -> dict[str, Any]:
     """The batch with a key for each counter, and no buckets."""
     counters = dict(batch["counters"])
-    for _, fields, increments in batch["buckets"]:
+    for fields, increments in batch["buckets"].values():
         counters |= zip(map(keys.name_of, fields), increments, strict=True)
     values = [
         {
             "values_key": group.values_key,
-            "other_key": keys.name_of(group.other_field),
+            "other_key": keys.name_of(group.rest_field),
             "expire_at_s": group.expire_at_s,
-            "counters": [(value, keys.name_of(one), n) for value, _, one, n in group.counters],
+            "counters": [
+                *((value, keys.name_of(one), n) for value, _, one, n in group.counters),
+                *([(OTHER, keys.name_of(group.rest_field), group.rest)] if group.rest else []),
+            ],
         }
         for group in batch["values"]
     ]
@@ -86,7 +90,9 @@ class BatchBefore:
 
     def as_claim(self) -> Claim:
         """As today's store takes it."""
-        return Claim(self.batch_id, *self.claim, dict(self.counts), pending=self.pending)
+        return Claim(
+            self.batch_id, *self.claim, dict(self.counts), (), self.pending, len(self.counts)
+        )
 
 
 @dataclass
