@@ -24,7 +24,16 @@ from pipeline.redis.client import server_time_s
 from pipeline.redis.keys import Keys
 from pipeline.services import Services
 from pipeline.upkeep.erase import SoughtUser, concerns
-from tests.helpers.support import NOW, TODAY, count_events, event, execute, message, rows
+from tests.helpers.support import (
+    NOW,
+    TODAY,
+    count_events,
+    event,
+    execute,
+    live_counts,
+    message,
+    rows,
+)
 
 ANN = "ann:%é/1"  # nothing else here contains it, and keys escape it
 DAYS = (TODAY - timedelta(days=1), TODAY)
@@ -348,3 +357,18 @@ def test_erasing_under_traffic_flushes_and_archive_runs_stays_exact(
     with services.engine.connect() as connection:
         users = connection.execute(text("SELECT DISTINCT user_id FROM events")).scalars()
         assert set(users) == {None, "bob"}
+
+
+def test_a_user_with_the_name_of_an_event_type_leaves_the_counts_of_its_values(
+    services: Services,
+) -> None:
+    """The fields of both begin with the same text, and some are in the same bucket."""
+    paths = [f"/{n}" for n in range(100)]
+    user = event(user_id="page_view", properties={"path": "/0"})
+    count_events(services, user, *[event(properties={"path": path}) for path in paths])
+    before = {name: n for name, n in live_counts(services).items() if ":dim:" in name}
+    assert services.stats.user_counts("page_view") == {"page_view": {TODAY: 1}}
+    services.erase_user("page_view")
+    live = live_counts(services)
+    assert {name: n for name, n in live.items() if ":dim:" in name} == before
+    assert not [name for name in live if ":user:" in name]
