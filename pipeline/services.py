@@ -22,7 +22,8 @@ from pipeline.event_log.archiving import archive_entries
 from pipeline.event_log.streams import EventLog
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
-from pipeline.flushing.store import Store, newest_claim
+from pipeline.flushing.ledger import newest_claim, prune_batches
+from pipeline.flushing.store import Store
 from pipeline.installation import queues_of
 from pipeline.lanes.status import find_warnings, read_lanes
 from pipeline.options import PipelineOptions
@@ -184,7 +185,7 @@ class Services:
         oldest = now - timedelta(days=self.options.ledger_days)
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.options.partitions_ahead_months)
-            self.store.prune_batches(oldest, self.claims.listed)
+            prune_batches(self.engine, oldest, self.claims.listed)
             erased_users.expire(self.redis, self.keys)
             self._type_remover().expire(now.date())
             forget_rare_types(self.counters, now.date())

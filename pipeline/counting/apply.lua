@@ -86,11 +86,8 @@ for at, group in ipairs(batch.values) do
     for i, value in ipairs(group.counters) do names[i] = value[1] end
     local room = batch.values_cap - redis.call('SCARD', group.values_key)
     for _, position in ipairs(positions(group.values_key, names, 0)) do
-        if #fresh < room then
-            fresh[#fresh + 1] = names[position]
-        else
-            rest, group.counters[position] = rest + group.counters[position][4], false
-        end
+        local value = group.counters[position]
+        if #fresh < room then fresh[#fresh + 1] = value[1] else rest, group.counters[position] = rest + value[4], false end
     end
     for _, value in ipairs(group.counters) do if value then put(unpack(value, 2)) end end
     if rest > 0 then put(group.rest_bucket, group.rest_field, rest) end

@@ -23,8 +23,7 @@ from pipeline.event.model import Event
 from pipeline.event_log import queries
 from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import EventLog
-from pipeline.flushing.rows import counter_name, rows_of
-from pipeline.flushing.store import UPSERTS, joined_columns
+from pipeline.flushing.store import UPSERTS, counter_name, joined_columns, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import (

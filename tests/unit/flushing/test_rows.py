@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.flushing.claims import Fields
-from pipeline.flushing.rows import Columns, Refused, counter_name, cut, rows_of, rows_of_fields
+from pipeline.flushing.store import Columns, Refused, counter_name, cut, rows_of, rows_of_fields
 from pipeline.postgres.tables import daily, dimension_daily, event_log_gaps, hourly, user_daily
 from pipeline.redis.keys import Keys
 
