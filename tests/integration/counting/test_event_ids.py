@@ -85,7 +85,8 @@ def test_an_event_that_is_judged_another_way_when_it_is_sent_again_is_a_duplicat
     assert count_events(services, sale("k", event_type="bot:sale")).duplicate == 1
 
 
-names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=3)
+names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=3)
+"""Without what names are cleaned of."""
 
 
 @given(*[st.tuples(names | st.just(""), names, names)] * 2)
