@@ -202,7 +202,7 @@ class Buckets(RuleBasedStateMachine):
     # -- flushers of the version before --
 
     @precondition(lambda self: self.is_pending)
-    @rule(limit=LIMITS)
+    @rule(limit=st.integers(1, 3))
     def claim_as_before(self, limit: int) -> None:
         batch = BatchBefore(self._name())
         self.before.claim_part(batch, limit, self._newest_stored())
@@ -212,14 +212,17 @@ class Buckets(RuleBasedStateMachine):
     @precondition(lambda self: self.of_before)
     @rule(which=st.integers(0), limit=LIMITS, is_taken_over=st.booleans())
     def claim_more_as_before(self, which: int, limit: int, is_taken_over: bool) -> None:
-        """Another part, unless another flusher has taken the batch over, or settled it."""
+        """Another part, unless another flusher has taken the batch over, or settled it. One may
+        take it over at this moment, and store it after."""
         batch = self._pick(self.of_before, which)
-        if is_taken_over:
-            found = self.services.claims.take_over(batch.batch_id)
-            self.flushers += [self._flusher(found)] if found.number else []
+        others = [self.services.claims.take_over(batch.batch_id)] if is_taken_over else []
         self.before.claim_part(batch, limit, self._newest_stored())
         if not batch.claim[1]:
             self.of_before.remove(batch)
+        for other in others:
+            if other.number:
+                self._store(self._flusher(other))
+                self.stored.append(other)
 
     @precondition(lambda self: self.of_before)
     @rule(which=st.integers(0), then=st.sampled_from(["die", "store", "settle"]))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
 from pipeline.counting import erased_users
@@ -129,6 +130,7 @@ def test_the_model_sees_a_step_that_is_broken(
     break_step: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
     break_step(monkeypatch)
-    with pytest.raises(AssertionError):
+    # Redis takes names at random: when a failure is repeated, it may come at another step.
+    with pytest.raises((AssertionError, Flaky)):
         search(200, is_repeatable=True)
     Buckets.services.redis.flushdb()
