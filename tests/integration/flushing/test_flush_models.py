@@ -16,12 +16,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from pipeline.counting import erased_users
 from pipeline.flushing import claims, store
-<<<<<<< Updated upstream
 from pipeline.flushing.claims import Fields
-=======
-from pipeline.flushing.claims import Claim, Fields
-from pipeline.flushing.store import Refused, Rows, rows_of_fields
->>>>>>> Stashed changes
 from pipeline.redis.keys import Keys
 from tests.conftest import MakeServices
 from tests.integration.flushing.flush_machine import COUNTED_BY_PATH, Buckets
