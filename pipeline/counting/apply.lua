@@ -45,9 +45,7 @@ end
 local function positions(set, members, wanted)
     local found = {}
     for chunk, flags in ipairs(in_chunks('SMISMEMBER', set, members)) do
-        for i, flag in ipairs(flags) do
-            if flag == wanted then found[#found + 1] = (chunk - 1) * CHUNK + i end
-        end
+        for i, flag in ipairs(flags) do if flag == wanted then found[#found + 1] = (chunk - 1) * CHUNK + i end end
     end
     return found
 end
@@ -139,10 +137,8 @@ end
 for key, increment in pairs(batch.counters) do add(key, increment) end
 for bucket, found in pairs(batch.buckets) do add_to_bucket(KEYS[6 + bucket], unpack(found)) end
 for at, group in ipairs(batch.values) do
-    if #new_values[at] > 0 then
-        in_chunks('SADD', group.values_key, new_values[at])
-        redis.call('EXPIREAT', group.values_key, group.expire_at_s)
-    end
+    in_chunks('SADD', group.values_key, new_values[at])
+    if #new_values[at] > 0 then redis.call('EXPIREAT', group.values_key, group.expire_at_s) end
 end
 local unlogged = 0
 for i, entry in ipairs(batch.log) do

@@ -190,7 +190,6 @@ class Batch:
 
     def _sort(self, erased: ErasedUsers) -> _Sorted:
         found = _Sorted()
-        counted = found.counted
         for position, delivery in enumerate(self.deliveries):
             if position in self._gone:
                 continue
@@ -210,7 +209,7 @@ class Batch:
                         found.set_apart("duplicate", [event], ())
                         continue
                     found.event_ids[digest] = event.event_id
-                counted.append(event)
+                found.counted.append(event)
             if delivery.bad:
                 found.set_apart("dead", (), delivery.bad)
                 found.dead += delivery.bad

@@ -11,7 +11,6 @@
 
 local pending, journal, batches, totals, dead = unpack(KEYS)
 local id, limit = ARGV[1], tonumber(ARGV[2])
-local CLAIM = '#claim' -- field with the claim; no counter's name begins with #
 local LONGEST_COUNT = 20 -- characters of the smallest number that INCRBY can make
 local NAMES = 500 -- taken by one claim: a key takes Redis some microseconds
 local OPEN = 1e15 -- see OPEN of claims.py
@@ -27,10 +26,10 @@ end
 
 local books = redis.call('HMGET', totals, 'epoch', 'claims')
 local epoch, claims = tonumber(books[1]) or 0, tonumber(books[2]) or 0
-local stored_epoch, stored_claim = tonumber(ARGV[3]), tonumber(ARGV[4])
-if epoch < stored_epoch or (epoch == stored_epoch and claims < stored_claim) then return { -1, epoch, claims } end
+local ahead = epoch - tonumber(ARGV[3])
+if ahead < 0 or (ahead == 0 and claims < tonumber(ARGV[4])) then return { -1, epoch, claims } end
 
-local claim = redis.call('HGET', journal, CLAIM)
+local claim = redis.call('HGET', journal, '#claim') -- no counter's name begins with #
 local nothing = reply(epoch .. ':0') -- reading every structure also refuses one of the wrong type before the first write
 redis.call('XLEN', dead)
 if claim then return reply(claim) end
@@ -63,6 +62,6 @@ if taken == 0 then return nothing end
 
 claim = epoch .. ':' .. claims + 1
 redis.call('HSET', totals, 'claims', claims + 1)
-redis.call('HSET', journal, CLAIM, claim, unpack(named))
+redis.call('HSET', journal, '#claim', claim, unpack(named))
 redis.call('ZADD', batches, string.format('%.0f', OPEN + tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)), id)
 return reply(claim)

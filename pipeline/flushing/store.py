@@ -148,9 +148,8 @@ class FlushTransaction:
         returns how many counters. Writes counts during its `turn` only.
 
         Does nothing when the ledger holds the batch. Raises `RedisWentBack` when another batch has
-        its number. A counter that Postgres refuses becomes a dead letter, in the same transaction.
-        Writes nothing and returns None when partitions are to be made first, unless stored `as_is`.
-        """
+        its number. A refused counter becomes a dead letter, in the same transaction. Writes nothing
+        and returns None when partitions are to be made first, unless stored `as_is`."""
         rows, refused = rows_of(claim.named, self.keys)
         is_staged = claim.size > SORTED_IN_MEMORY and self._may_stage()
         of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)

@@ -2,18 +2,14 @@
 -- Take messages from kombu's queue lists and enter them as unacknowledged, in one step: at no instant does a message
 -- exist only in the memory of a process.
 --
--- KEYS[1]   unacknowledged hash: delivery tag -> JSON [message, exchange, routing key]   (kombu's own format)
--- KEYS[2]   unacknowledged index: sorted set of the tags by the time they were fetched
--- KEYS[3]   stream of dead letters
--- KEYS[4]   totals
--- KEYS[5..] the lists to take from, in the order of preference; the right end is the consuming end
--- ARGV[1]   at most so many messages (up to 500), ARGV[2] at most so many bytes (the last message may pass it)
--- ARGV[3..] for each list, the name of its queue as a JSON string
---
+-- KEYS  1 unacknowledged hash: delivery tag -> JSON [message, exchange, routing key], kombu's own format
+--       2 unacknowledged index: sorted set of the tags by the time they were fetched   3 dead letters   4 totals
+--       5… the lists to take from, in the order of preference; the right end is the consuming end
+-- ARGV  1 at most so many messages (up to 500)   2 at most so many bytes (the last message may pass it)
+--       3… for each list, the name of its queue as a JSON string
 -- Returns {{position of the list from 1, tag, message, tag, message, ...}, ...}, lists without messages left out.
--- A repeat is harmless: what a lost reply held is restored after the visibility timeout.
---
--- Everything is read before anything is written, so a key of a wrong type ends the script with nothing changed.
+-- A repeat is harmless: what a lost reply held is restored after the visibility timeout. Everything is read before anything
+-- is written, so a key of a wrong type ends the script with nothing changed.
 
 local unacked, index, dead, totals = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local max_messages, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -67,8 +63,7 @@ for position = 1, #KEYS - before_lists do
       count, messages, bytes = count + 1, messages + 1, bytes + #message
       local tag, reason = tag_of(message)
       if tag then
-        local n = #found
-        found[n + 1], found[n + 2] = tag, message
+        found[#found + 1], found[#found + 2] = tag, message
       else
         dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
       end
@@ -110,11 +105,8 @@ if #entries > 0 then
 end
 for _, letter in ipairs(dead_letters) do
   redis.call('XADD', dead, '*', 'kind', 'message', 'body', letter[1], 'reason', letter[2], 'at_s', clock[1])
-  for _, field in ipairs({'consumed', 'dead', 'consumed:__unknown__', 'dead:__unknown__'}) do
-    redis.pcall('HINCRBY', totals, field, 1)
-  end
+  local books = {'consumed', 'dead', 'consumed:__unknown__', 'dead:__unknown__'}
+  for _, field in ipairs(books) do redis.pcall('HINCRBY', totals, field, 1) end
 end
-for _, cut in ipairs(taken) do
-  redis.call('LTRIM', cut[1], 0, -(cut[2] + 1))
-end
+for _, cut in ipairs(taken) do redis.call('LTRIM', cut[1], 0, -(cut[2] + 1)) end
 return reply
