@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test servers lint bench chaos attacks fuzz path
+.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -19,6 +19,9 @@ CONTROL ?=
 REDIS ?=
 POSTGRES ?=
 STORING := counting flushing reading upkeep event_log redis postgres
+
+# Live counters of `make stalls`: it takes a minute a million.
+COUNTERS ?= 5000000
 
 # How long `make fuzz` goes on trying.
 MINUTES ?= 10
@@ -59,6 +62,9 @@ attacks: install  ## Measure honest clients beside attackers, 20 minutes: ARGS="
 fuzz: install  ## Try whatever clients, queues and files may hold: MINUTES=10
 	ANALYTICS_TEST_FUZZ_SECONDS=$$(($(MINUTES) * 45)) .venv/bin/python -m pytest tests/fuzz $(ARGS)
 	.venv/bin/python -m tests.fuzz.guided --seconds $$(($(MINUTES) * 15))
+
+stalls: install  ## See that no command holds Redis for 20 ms: COUNTERS=5000000
+	ANALYTICS_TEST_COUNTERS=$(COUNTERS) .venv/bin/python -m pytest -s tests/integration/flushing/test_stalls.py $(ARGS)
 
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)
