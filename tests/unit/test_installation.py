@@ -42,7 +42,8 @@ def test_the_names_of_the_default_prefix_stay_as_they_were() -> None:
 
 def test_every_key_begins_with_a_kind_that_prefixes_are_compared_with() -> None:
     keys = Keys("p:")
-    names = [name for name in vars(keys).values() if name != "p:"]
+    names = [name for name in vars(keys).values() if name not in ("p:", keys.live_buckets)]
+    names += [*keys.live_buckets, *keys.journal_buckets("b")]
     names += [keys.daily("t", "d"), keys.user("u", "t", "d"), keys.value("t", "p", "v", "d")]
     names += [keys.gap("t", "off", "d:0"), keys.values("t", "p", "d")]
     names += [keys.producer("id"), keys.lane("flush")]

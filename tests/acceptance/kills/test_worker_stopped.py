@@ -70,7 +70,7 @@ def fill_queue(client: redis.Redis, redis_url: str, messages: int) -> Counter[st
         template["body"] = bodies[number % USERS]
         template["properties"]["delivery_tag"] = f"analytics/backlog/{number}"
         keys = [QUEUE, KEYS.producer("backlog"), KEYS.totals]
-        args = [number, json.dumps(template), 1, 3_600]
+        args = [3_600, number, 1, json.dumps(template)]
         calls.evalsha(publish, len(keys), *keys, *args)
     calls.execute()
     return Counter(f"u{number % USERS}" for number in range(messages))

@@ -12,13 +12,14 @@ from pipeline.services import Services
 from tests.helpers.support import Workers, eventually, execute, stored_total
 from tests.helpers.web_process import WebProcess
 
-NEWER = f"the database is at version 0003, newer than this program, which needs {NEWEST_VERSION}"
+LATER = f"{int(NEWEST_VERSION) + 1:04}"
+NEWER = f"the database is at version {LATER}, newer than this program, which needs {NEWEST_VERSION}"
 
 
 def upgrade(services: Services) -> None:
     """As a later migration might."""
     execute(services, "ALTER TABLE analytics_daily RENAME COLUMN count TO events")
-    execute(services, f"UPDATE {VERSION_TABLE} SET version_num = '0003'")
+    execute(services, f"UPDATE {VERSION_TABLE} SET version_num = '{LATER}'")
 
 
 def roll_back(services: Services) -> None:

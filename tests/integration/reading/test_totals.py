@@ -19,7 +19,7 @@ from tests.conftest import MakeServices
 from tests.helpers.support import QUEUE, arguments, fetch, message, restore
 
 OUTCOMES = ("counted", "duplicate", "dead")
-MESSAGES = 300
+MESSAGES = 450
 """Of each producer."""
 
 

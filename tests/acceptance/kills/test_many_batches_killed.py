@@ -1,4 +1,4 @@
-"""A flush that claims much at a time, since Redis is quiet, dies: counts are exact all the same."""
+"""A flush of many buckets dies in a later batch: counts are exact all the same."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def flushers(redis_url: str, postgres_url: str) -> Flushers:
 
 @pytest.mark.parametrize(
     ("moment", "nth"),
-    [("after claim", 55), ("before commit", 3), ("after commit", 3)],
+    [("after claim", 3), ("after read", 9_000), ("before commit", 3), ("after commit", 3)],
     ids=lambda value: f"{value}",
 )
-def test_a_flush_killed_in_a_large_batch_and_run_again_stores_exact_counts(
+def test_a_flush_killed_in_a_later_batch_and_run_again_stores_exact_counts(
     services: Services, flushers: Flushers, moment: str, nth: int
 ) -> None:
     count_users(services, USERS)
