@@ -18,12 +18,16 @@ from benchmarks.report import report
 from benchmarks.report.report import Row
 
 _ROOT = Path(__file__).parents[2]
+_MORE = 2
+"""Runs from which on a column with all ratios says something."""
 _ROWS, _GROWTH = "| what | ours |", "| live counters |"
 
 
 def with_ratios(rows: Sequence[Row], runs: Sequence[Sequence[Row]]) -> list[str]:
     """The rows as lines of a Markdown table, with the ratio that each has in these runs."""
     head, line, *lines = report.markdown(rows)
+    if len(runs) < _MORE:
+        return [head, line, *lines]
     found = [{row.name: report.number(row.ratio) for row in run} for run in runs]
     ratios = [", ".join(run.get(row.name, "–") for run in found) for row in rows]
     with_them = [f"{row} {ratio} |" for row, ratio in zip(lines, ratios, strict=True)]
