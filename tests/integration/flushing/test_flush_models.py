@@ -21,6 +21,19 @@ from pipeline.redis.keys import Keys
 from tests.conftest import MakeServices
 from tests.integration.flushing.flush_machine import COUNTED_BY_PATH, Buckets
 
+TAKE_AT_RANDOM = b"redis.call('SPOP', pending, math.min(limit, NAMES))"
+TAKE_IN_ORDER = b"""(function()
+    local every, some = redis.call('SMEMBERS', pending), {}
+    table.sort(every)
+    for i = 1, math.min(limit, NAMES, #every) do
+        some[i] = every[i]
+        redis.call('SREM', pending, every[i])
+    end
+    return some
+end)()"""
+"""So that the same steps come to the same end: Hypothesis takes anything else for a fault of the
+model."""
+
 
 @pytest.fixture
 def search(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
@@ -31,6 +44,7 @@ def search(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> Call
     monkeypatch.setattr(claims, "FIELDS_AT_ONCE", 1)
     monkeypatch.setattr(store, "SORTED_IN_MEMORY", store.SORTED_IN_MEMORY)
     monkeypatch.setattr(store, "_STAGED_AT_ONCE", 2)
+    break_script(monkeypatch, claims._CLAIM, TAKE_AT_RANDOM, TAKE_IN_ORDER)
 
     def run(examples: int, *, is_repeatable: bool = False) -> None:
         run_state_machine_as_test(
