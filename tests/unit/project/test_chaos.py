@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -15,6 +17,7 @@ from tests.chaos.checks.oracle import Verdict, judge, judge_whole
 from tests.chaos.points import POINTS, Fate, State
 
 DAY = "2025-03-14"
+from tests.helpers.support import ROOT
 
 
 def deck(kills: int, seed: int = 1) -> list[Card]:
@@ -172,3 +175,12 @@ def test_a_process_acts_once_at_its_point_after_passing_it(tmp_path: Path) -> No
     assert process.reach("after apply") is State.STOP
     assert campaign.done
     assert process.reach("after apply") is State.NOTHING
+
+
+def test_the_control_runs_without_our_transport() -> None:
+    """Else its workers would end at their start, and it would lose everything by that."""
+    code = (
+        "import sys; from tests.chaos.processes.zygote import Zygote; Zygote('control'); "
+        "sys.exit('tasks' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
