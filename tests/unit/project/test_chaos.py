@@ -15,9 +15,9 @@ from tests.chaos.cards import Card, deal
 from tests.chaos.checks.account import DEAD, Account, Bounds, Log
 from tests.chaos.checks.oracle import Verdict, judge, judge_whole
 from tests.chaos.points import POINTS, Fate, State
+from tests.helpers.support import ROOT
 
 DAY = "2025-03-14"
-from tests.helpers.support import ROOT
 
 
 def deck(kills: int, seed: int = 1) -> list[Card]:
