@@ -140,6 +140,30 @@ def rows(services: Services, table: str) -> list[tuple[Any, ...]]:
         return sorted(tuple(row)[counted] for row in found)
 
 
+def fetched(services: Services, tag: str, *events: Event, **delivery: Any) -> Delivery:
+    """A message that a worker has fetched and not acknowledged, as kombu keeps it."""
+    [one] = all_fetched(services, Delivery(events=events, tag=tag, **delivery))
+    return one
+
+
+def all_fetched(services: Services, *deliveries: Delivery) -> tuple[Delivery, ...]:
+    """The same of several messages."""
+    tags = [str(delivery.tag) for delivery in deliveries]
+    services.redis.hset(services.keys.unacked, mapping=dict.fromkeys(tags, "[]"))
+    services.redis.zadd(services.keys.unacked_index, dict.fromkeys(tags, NOW.timestamp()))
+    return deliveries
+
+
+def waiting_letters(services: Services) -> list[dict[bytes, bytes]]:
+    """The fields of the dead letters in Redis."""
+    return [fields for _, fields in services.redis.xrange(services.keys.dead)]
+
+
+def everything(client: redis.Redis) -> dict[bytes, bytes]:
+    """All that Redis holds, in its own form."""
+    return {key: client.dump(key) for key in client.scan_iter()}
+
+
 def stored_total(services: Services) -> int:
     """The sum of all daily counts in Postgres."""
     return sum(row[-1] for row in rows(services, "analytics_daily"))

@@ -5,20 +5,19 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Barrier
-from typing import Any
 
 import pytest
 
 from pipeline.counting.apply import Counters
 from pipeline.counting.batch import Applied, BadEvent, Delivery
-from pipeline.event.model import Event
 from pipeline.redis.keys import Keys
 from pipeline.services import Services
 from tests.conftest import MakeServices
 from tests.helpers.support import (
-    NOW,
+    all_fetched,
     count_events,
     event,
+    fetched,
     live_count,
     live_counts,
     message,
@@ -35,19 +34,6 @@ CLOCK = datetime.now(UTC)
 def postgres_url() -> str:
     """None: nothing here reaches it, and copying a database takes longer than a test."""
     return "postgresql://nobody@127.0.0.1:1/none"
-
-
-def fetched(services: Services, tag: str, *events: Event, **delivery: Any) -> Delivery:
-    """A message that a worker has fetched and not acknowledged, as kombu keeps it."""
-    [one] = all_fetched(services, Delivery(events=events, tag=tag, **delivery))
-    return one
-
-
-def all_fetched(services: Services, *deliveries: Delivery) -> tuple[Delivery, ...]:
-    tags = [str(delivery.tag) for delivery in deliveries]
-    services.redis.hset(services.keys.unacked, mapping=dict.fromkeys(tags, "[]"))
-    services.redis.zadd(services.keys.unacked_index, dict.fromkeys(tags, NOW.timestamp()))
-    return deliveries
 
 
 def values(services: Services) -> dict[str, int]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import redis
 
 from pipeline.counting.batch import BadEvent, Delivery
-from pipeline.event.model import Event
 from pipeline.redis.keys import BUCKETS, PAD
 from pipeline.services import Services
 from tests.conftest import MakeServices
@@ -17,6 +15,8 @@ from tests.helpers.support import (
     NOW,
     count_events,
     event,
+    everything,
+    fetched,
     field_place,
     live_count,
     live_counts,
@@ -38,19 +38,6 @@ def postgres_url() -> str:
     return "postgresql://nobody@127.0.0.1:1/none"
 
 
-def fetched(services: Services, tag: str, *events: Event, **delivery: Any) -> Delivery:
-    """A message that a worker has fetched and not acknowledged, as kombu keeps it."""
-    [one] = all_fetched(services, Delivery(events=events, tag=tag, **delivery))
-    return one
-
-
-def all_fetched(services: Services, *deliveries: Delivery) -> tuple[Delivery, ...]:
-    tags = [str(delivery.tag) for delivery in deliveries]
-    services.redis.hset(services.keys.unacked, mapping=dict.fromkeys(tags, "[]"))
-    services.redis.zadd(services.keys.unacked_index, dict.fromkeys(tags, NOW.timestamp()))
-    return deliveries
-
-
 def values(services: Services) -> dict[str, int]:
     """The live counts of `path`."""
     return {
@@ -65,11 +52,6 @@ def dead(services: Services) -> list[dict[str, str]]:
         {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
         for _, fields in services.redis.xrange(services.keys.dead)
     ]
-
-
-def everything(client: redis.Redis) -> dict[bytes, bytes]:
-    """All that Redis holds, in its own form."""
-    return {key: client.dump(key) for key in client.scan_iter()}
 
 
 # Distinct values
@@ -236,7 +218,7 @@ def test_a_structure_of_the_wrong_type_refuses_the_batch_and_changes_nothing(
 ) -> None:
     fetched(services, "t1")
     services.redis.delete(f"analytics:{key}")
-    services.redis.set(f"analytics:{key}", "somebody else's", ex=1_000)
+    services.redis.set(f"analytics:{key}", "of another program", ex=1_000)
     before = everything(services.redis)
     bad = BadEvent(b"{}", "reason")
     delivery = Delivery([event(event_id="k", properties={"path": "/"})], [bad], "t1", "task")
@@ -254,7 +236,7 @@ def test_a_window_of_the_wrong_type_refuses_the_batch_and_changes_nothing(
     services.counters.apply([delivery], CLOCK)
     prefix = getattr(services.keys, key)
     [name] = services.redis.keys(f"{prefix}*")
-    services.redis.set(name, "somebody else's", ex=1_000)
+    services.redis.set(name, "of another program", ex=1_000)
     before = everything(services.redis)
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         services.counters.apply([delivery], CLOCK)

@@ -16,7 +16,7 @@ from pipeline.event.model import Event
 from pipeline.event_log.streams import EventLog
 from pipeline.services import Services
 from tests.conftest import MakeServices
-from tests.helpers.support import NOW, count_events, event, message
+from tests.helpers.support import NOW, count_events, event, everything, message
 
 CLOCK = datetime.now(UTC)
 STREAM = "analytics:events:0"
@@ -52,10 +52,6 @@ def _events(fields: dict[bytes, bytes]) -> Iterator[dict[str, Any]]:
 def gaps(services: Services) -> dict[str, int]:
     names = services.redis.keys("analytics:gap:*")
     return {name.decode(): int(services.redis.get(name) or 0) for name in names}
-
-
-def everything(client: redis.Redis) -> dict[bytes, bytes]:
-    return {key: client.dump(key) for key in client.scan_iter()}
 
 
 def test_a_batch_is_one_entry_with_every_counted_event(services: Services) -> None:
@@ -153,7 +149,7 @@ def test_sizes_that_are_no_numbers_break_nothing(services: Services) -> None:
 def test_a_structure_of_the_wrong_type_refuses_the_batch_and_changes_nothing(
     services: Services, key: str
 ) -> None:
-    services.redis.set(key, "somebody else's", ex=1_000)
+    services.redis.set(key, "of another program", ex=1_000)
     before = everything(services.redis)
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         count_events(services, event())

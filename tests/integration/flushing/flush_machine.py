@@ -146,7 +146,7 @@ class Buckets(RuleBasedStateMachine):
     @rule(which=st.integers(0), limit=LIMITS)
     def claim_again(self, which: int, limit: int) -> None:
         """A flusher asks once more for the claim whose reply was lost long ago: nothing is added,
-        whatever was counted since, and whoever has stored it."""
+        also where more was counted since, or another flusher has stored the batch."""
         known = self._pick(self.flushers, which).claim
         again = self.services.claims.claim(known.batch_id, limit, self._newest_stored())
         assert not again.number or self._content(again) == self._content(known)

@@ -17,9 +17,11 @@ from tests.helpers.support import (
     count_events,
     counts_of,
     event,
+    everything,
     field_place,
     live_counts,
     users_of_one_bucket,
+    waiting_letters,
 )
 
 DAY = "analytics:counter:page_view:2025-03-14"
@@ -48,19 +50,10 @@ def counts(services: Services, claimed: Claim) -> dict[str, int]:
     return counts_of(services.claims, claimed)
 
 
-def everything(client: redis.Redis) -> dict[bytes, bytes]:
-    """All that Redis holds, in its own form."""
-    return {key: client.dump(key) for key in client.scan_iter()}
-
-
 def add_pending(services: Services, name: str | bytes, count: object) -> None:
     """A counter that somebody else made."""
     services.redis.set(name, count)  # type: ignore[arg-type]
     services.redis.sadd(services.keys.pending_flush, name)
-
-
-def dead(services: Services) -> list[dict[bytes, bytes]]:
-    return [fields for _, fields in services.redis.xrange(services.keys.dead)]
 
 
 # Claiming
@@ -245,7 +238,7 @@ def test_a_counter_that_is_no_number_is_set_apart_and_the_others_are_claimed(
     count_events(services, event())
     add_pending(services, "analytics:counter:odd:2025-03-14", value)
     assert claim(services).named == {DAY: 1, HOUR: 1}
-    [letter] = dead(services)
+    [letter] = waiting_letters(services)
     assert letter[b"counter"] == b"analytics:counter:odd:2025-03-14"
     assert letter[b"count"] == (value if isinstance(value, bytes) else value.encode())
     assert letter[b"reason"] == b"the counter is not a whole number"
@@ -255,12 +248,12 @@ def test_a_counter_that_is_no_number_is_set_apart_and_the_others_are_claimed(
 def test_a_counter_of_another_type_is_set_apart_and_left_as_it_is(services: Services) -> None:
     count_events(services, event())
     services.redis.delete(HOUR)
-    services.redis.sadd(HOUR, "somebody else's")
+    services.redis.sadd(HOUR, "of another program")
     assert claim(services).named == {DAY: 1}
-    [letter] = dead(services)
+    [letter] = waiting_letters(services)
     assert (letter[b"counter"], letter[b"count"]) == (HOUR.encode(), b"")
     assert b"WRONGTYPE" in letter[b"reason"]
-    assert services.redis.smembers(HOUR) == {b"somebody else's"}
+    assert services.redis.smembers(HOUR) == {b"of another program"}
     services.redis.delete(HOUR)
 
 
@@ -284,7 +277,7 @@ def test_a_structure_of_the_wrong_type_refuses_the_claim_and_changes_nothing(
 ) -> None:
     count_events(services, event())
     services.redis.hset(services.keys.live_buckets[3], mapping={"a:b:2025-03-14": 1, PAD: "."})
-    services.redis.set(f"analytics:{key}", "somebody else's", ex=1_000)
+    services.redis.set(f"analytics:{key}", "of another program", ex=1_000)
     before = everything(services.redis)
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         claim(services)

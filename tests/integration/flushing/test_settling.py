@@ -44,10 +44,6 @@ def counts(services: Services, claimed: Claim) -> dict[str, int]:
     return counts_of(services.claims, claimed)
 
 
-def dead(services: Services) -> list[dict[bytes, bytes]]:
-    return [fields for _, fields in services.redis.xrange(services.keys.dead)]
-
-
 # Reading
 
 

@@ -87,7 +87,7 @@ def test_what_is_refused_is_taken_under_its_number_when_the_fault_is_mended(
         publisher.send(b"earlier", 1, 1, number)
     before, waiting = client.get(NUMBER), client.lrange(QUEUE, 0, -1)
     client.rename(key, "aside") if earlier else None
-    client.set(key, "somebody else's")
+    client.set(key, "of another program")
     for _ in range(2):
         with pytest.raises(OperationalError, match="WRONGTYPE"):
             publisher.send(EVENT, 2, 1, earlier + 1)
@@ -108,7 +108,7 @@ def test_a_user_that_may_not_delete_is_refused_and_taken_later_as_well(
     allowed = ("+evalsha", "+script|load", "+set", "+lpush", "+hincrby", "+auth", "+hello")
     client.acl_setuser("limited", enabled=True, passwords=["+limited"], keys=["*"], reset=True)
     client.execute_command("ACL", "SETUSER", "limited", "-@all", *allowed, "+client", "+select")
-    client.set(QUEUE, "somebody else's")
+    client.set(QUEUE, "of another program")
     host = redis_url.rpartition("@")[2]
     try:
         with redis_client(f"redis://limited:limited@{host}") as limited:
@@ -126,11 +126,11 @@ def test_a_user_that_may_not_delete_is_refused_and_taken_later_as_well(
 def test_books_that_are_no_number_are_left_and_the_event_is_taken(
     client: redis.Redis, publisher: Publisher
 ) -> None:
-    client.hset(TOTALS, "published", "somebody else's")
+    client.hset(TOTALS, "published", "of another program")
     publisher.send(EVENT, 1, 1, 1)
     assert client.lrange(QUEUE, 0, -1) == [EVENT]
     assert client.hgetall(TOTALS) == {
-        b"published": b"somebody else's",
+        b"published": b"of another program",
         b"published_messages": b"1",
     }
 
