@@ -50,7 +50,7 @@ lint: install  ## Check style, types and who imports whom
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: install  ## Measure the pipeline beside its rivals, 16 minutes: QUICK=1 for three
+bench: install  ## Measure the pipeline beside its rivals, 13 minutes: QUICK=1 for three
 	.venv/bin/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
 chaos: install  ## Kill processes at random and check the counts: KILLS=20 SEED=1 CONTROL=1
