@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -136,14 +135,18 @@ def import_(
     from pipeline.cli.files.formats.detection import FORMATS, detect_format
     from pipeline.cli.files.importing import Importer, LineIds, Report
     from pipeline.cli.files.line_source import open_lines
+    from pipeline.cli.files.stopping import StopSignals
     from pipeline.event.pseudonyms import pseudonymise_fields
     from pipeline.producer.celery_tasks import track_events
 
     configure_producer()
     secret = read_user_id_secret()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was read is sent
-    with closing(Report()) as report, _explain_stop(report, event_ids):
-        with open_lines(file) as source, _show_progress(source, report) as watched:
+    stop = StopSignals()
+    with closing(Report()) as report, _explain_stop(report, event_ids), stop.postponed():
+        with (
+            open_lines(file, stop.while_waiting) as source,
+            _show_progress(source, report) as watched,
+        ):
             name, all_lines = lines.value, watched
             if lines is ImportFormat.auto:
                 name, all_lines = detect_format(watched)

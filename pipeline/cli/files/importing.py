@@ -6,12 +6,9 @@ import codecs
 import hashlib
 import json
 import math
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import msgspec
@@ -27,7 +24,6 @@ from pipeline.event.model import Event
 _ENVELOPE_BYTES = 4 * 1024
 _SEPARATOR_BYTES = 2
 _SPOOLED_BYTES = 1024 * 1024
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Report:
@@ -97,8 +93,8 @@ class Importer:
         """Send every line that is an event.
 
         When reading or sending fails, the error is raised on; `Report.sent` then counts what the
-        broker acknowledged, and every whole line read before a fault of the file, or before Ctrl-C,
-        has been sent.
+        broker acknowledged, and every whole line read before a fault of the file, or before Ctrl-C
+        (see `StopSignals`), has been sent.
         """
         try:
             for line in lines:
@@ -112,16 +108,14 @@ class Importer:
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits. Ctrl-C takes effect after it: a message sent by halves would be counted
-        or not, and the report could not say."""
+        """Send what waits."""
         if not self._waiting:
             return
-        with _postpone_interrupt():
-            self._send(self._waiting)
-            self._report.sent += len(self._waiting)
-            self._waiting = []
-            self._waiting_bytes = 0
-            self._due_at_s = math.inf
+        self._send(self._waiting)
+        self._report.sent += len(self._waiting)
+        self._waiting = []
+        self._waiting_bytes = 0
+        self._due_at_s = math.inf
 
     def _take(self, line: Line) -> None:
         event_id = self._ids.compute(line) if self._ids is not None else None
@@ -156,28 +150,3 @@ class Importer:
         if event_id is not None:
             event.setdefault("event_id", event_id)
         return Event.from_dict(event, now=datetime.now(UTC)).to_dict()
-
-
-@contextmanager
-def _postpone_interrupt() -> Iterator[None]:
-    """Raise the KeyboardInterrupt of Ctrl-C or SIGTERM at the end of the block, a second one at
-    once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupted = False
-
-    def note(_: int, __: object) -> None:
-        nonlocal interrupted
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted = True
-
-    before = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if interrupted:
-        raise KeyboardInterrupt

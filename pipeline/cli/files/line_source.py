@@ -10,7 +10,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ STANDARD_INPUT = "-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 128 * 1024
+Waiting = Callable[[], AbstractContextManager[object]]
 IDLE_AFTER_S = 1.0
 """How long a pipe is waited for before what was read of it so far should go its way."""
 
@@ -39,12 +40,14 @@ class Line:
 class LineSource:
     """What `open_lines` gives: iterate it for the lines, once."""
 
-    def __init__(self, name: str, raw: Any, size_bytes: int | None) -> None:
+    def __init__(
+        self, name: str, raw: Any, size_bytes: int | None, waiting: Waiting = nullcontext
+    ) -> None:
         """`raw` is the file as it is stored, without a buffer; `size_bytes` its size, None when
-        that is not known."""
+        that is not known. Bytes are waited for in a block of `waiting`."""
         self.name = name
         self.size_bytes = size_bytes
-        self._counted = _CountedReader(raw)
+        self._counted = _CountedReader(raw, waiting)
         stored = io.BufferedReader(self._counted, _READ_BYTES)
         packed = self._counted.begins_with(_GZIP_MAGIC)
         self._lines = io.BufferedReader(_Unpacked(stored), _READ_BYTES) if packed else stored
@@ -87,13 +90,15 @@ class _CountedReader(io.RawIOBase):
 
     call_idle: Callable[[], None] | None = None
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, waiting: Waiting) -> None:
         self._raw = raw
+        self._waiting = waiting
         self._head = b""
         self.read_bytes = 0
 
     def begins_with(self, magic: bytes) -> bool:
         while len(self._head) < len(magic):
+            self._wait()
             more = self._raw.read(len(magic) - len(self._head))
             if not more:
                 break
@@ -116,14 +121,17 @@ class _CountedReader(io.RawIOBase):
 
     def _wait(self) -> None:
         """Wait for bytes, and say whenever that takes long."""
-        if self.call_idle is None:
-            return
         try:
             waited_for = [self._raw.fileno()]
         except OSError:  # not a file
             return
-        while not select.select(waited_for, [], [], IDLE_AFTER_S)[0]:
-            self.call_idle()
+        while not self._is_ready(waited_for):
+            if self.call_idle is not None:
+                self.call_idle()
+
+    def _is_ready(self, waited_for: list[int]) -> bool:
+        with self._waiting():
+            return bool(select.select(waited_for, [], [], IDLE_AFTER_S)[0])
 
 
 class _Unpacked(io.RawIOBase):
@@ -142,11 +150,12 @@ class _Unpacked(io.RawIOBase):
 
 
 @contextmanager
-def open_lines(path: str) -> Iterator[LineSource]:
-    """Open a file, or standard input for `-`. Raises `UnreadableFile`."""
+def open_lines(path: str, waiting: Waiting = nullcontext) -> Iterator[LineSource]:
+    """Open a file, or standard input for `-`; bytes are waited for in a block of `waiting`. Raises
+    `UnreadableFile`."""
     if path == STANDARD_INPUT:
         stdin = cast("io.BufferedReader", sys.stdin.buffer)
-        yield LineSource("standard input", stdin.raw, None)
+        yield LineSource("standard input", stdin.raw, None, waiting)
         return
     if Path(path).is_dir():
         raise UnreadableFile(f"{path} is a directory; name one file, or pipe several into `-`")
@@ -156,7 +165,9 @@ def open_lines(path: str) -> Iterator[LineSource]:
         raise _cannot_read(path, error) from error
     with file:
         about = os.fstat(file.fileno())
-        yield LineSource(path, file, about.st_size if stat.S_ISREG(about.st_mode) else None)
+        yield LineSource(
+            path, file, about.st_size if stat.S_ISREG(about.st_mode) else None, waiting
+        )
 
 
 def _cannot_read(name: str, error: OSError) -> UnreadableFile:

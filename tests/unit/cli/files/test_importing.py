@@ -19,6 +19,7 @@ import pytest
 from pipeline.cli.files.formats.json_lines import parse_ndjson
 from pipeline.cli.files.importing import Importer, LineIds, Report
 from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line, LineSource, open_lines
+from pipeline.cli.files.stopping import StopSignals
 from pipeline.errors import ServerUnavailable, UnreadableFile
 
 EVENT = b'{"event_type": "sale", "timestamp": "2026-01-01T00:00:00Z"}'
@@ -241,8 +242,39 @@ def test_ctrl_c_sends_what_was_read_before_it_stops(at: str) -> None:
         messages.append(events)
 
     with closing(Report()) as report:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), StopSignals().postponed():
             Importer(parse_ndjson, send, report).run(read())
 
         assert [len(events) for events in messages] == [2]
         assert report.sent == 2
+
+
+def test_lines_that_left_the_pipe_are_sent_when_ctrl_c_comes_while_one_of_them_is_worked_on() -> (
+    None
+):
+    reading, writing = os.pipe()
+    stop, messages = StopSignals(), list[list[Any]]()
+
+    def parse(text: str) -> dict[str, Any] | None:
+        if not messages:
+            signal.raise_signal(signal.SIGINT)
+            messages.append([])
+        return parse_ndjson(text)
+
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        pipe.write((EVENT + b"\n") * 3)
+        with os.fdopen(reading, "rb", buffering=0) as raw, closing(Report()) as report:
+            with pytest.raises(KeyboardInterrupt), stop.postponed():
+                source = LineSource("pipe", raw, None, stop.while_waiting)
+                Importer(parse, messages.append, report).run(source)
+            assert (report.lines, report.sent) == (3, 3)
+
+
+def test_ctrl_c_ends_the_wait_for_a_pipe_at_once() -> None:
+    reading, writing = os.pipe()
+    stop = StopSignals()
+    timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    with os.fdopen(writing, "wb"), os.fdopen(reading, "rb", buffering=0) as raw:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), stop.postponed():
+            LineSource("pipe", raw, None, stop.while_waiting)
