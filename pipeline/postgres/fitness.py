@@ -23,7 +23,7 @@ from pipeline.postgres.tables import DIALECT, metadata
 from pipeline.server_errors import report_errors, walk_causes
 
 VERSION_TABLE = "analytics_schema_version"
-NEWEST_VERSION = "0003"
+NEWEST_VERSION = "0007"
 """The last of the migrations, which this code is written for; Alembic takes long to load."""
 
 OWN_SCHEMA = (

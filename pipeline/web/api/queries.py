@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.days import MOST_DAYS, check_range, today
+from pipeline.reading.periods import Granularity
 from pipeline.web.api.parameters import Absent, Day, EventType, PropertyName, UserId
-from pipeline.web.api.periods import Granularity
 from pipeline.web.errors import InvalidParameter
 
 MAX_DAYS_BY_HOUR = 800

@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.days import MOST_DAYS, count_days, today
 from pipeline.errors import UnsuitableTimeZone
+from pipeline.reading import periods
+from pipeline.reading.periods import Point
 from pipeline.reading.stats import Stats
-from pipeline.web.api import periods
-from pipeline.web.api.periods import Point
 from pipeline.web.api.queries import MAX_DAYS_BY_HOUR, MOST_HOURLY_DAYS, SeriesQuery
 from pipeline.web.errors import InvalidParameter
 

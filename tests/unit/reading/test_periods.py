@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UnsuitableTimeZone
-from pipeline.web.api.periods import (
+from pipeline.reading.periods import (
     FIRST_DAY,
     LAST_DAY,
     find_previous_range,

@@ -1,4 +1,5 @@
-"""`analytics stats`: counts, exact at any moment, and rankings as of the last flush."""
+"""`analytics stats count`, `hourly`, `series`, `user`, `property` and `top`: counts, exact at any
+moment, and rankings as of the last flush."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipeline.cli.commands.stats.group import commands
 from pipeline.cli.context import open_services
 from pipeline.cli.options import (
     Day,
@@ -25,24 +27,12 @@ from pipeline.days import today
 if TYPE_CHECKING:
     from pipeline.services import Services
 
-commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
 
 class By(StrEnum):
     """The step of a series."""
 
     hour = "hour"
     day = "day"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(
-        commands,
-        name="stats",
-        help="Read counts: exact at any moment, flushed or not.",
-        epilog="Example: analytics stats count page_view",
-    )
 
 
 @commands.command(

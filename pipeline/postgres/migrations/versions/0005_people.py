@@ -1,0 +1,14 @@
+"""Numbers of users, and which of them were seen on a closed day."""
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    pass
