@@ -9,9 +9,33 @@ import typer
 
 from pipeline.days import check_range, parse_day, today
 
+
+def _check_format(context: typer.Context, value: bool) -> bool:
+    """Refuse `--json` beside `--csv`: the second of them finds the first among the parameters."""
+    others = [name for name in ("json", "csv") if context.params.get(f"as_{name}")]
+    if value and others:
+        raise typer.BadParameter(f"cannot be given with --{others[0]}: leave one of them out")
+    return value
+
+
 Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object on standard output, nothing else.",
+        callback=_check_format,
+    ),
 ]
+"""Of a parameter named `as_json`, so that `Csv` finds it."""
+Csv = Annotated[
+    bool,
+    typer.Option(
+        "--csv",
+        help="Print a table as CSV on standard output, nothing else.",
+        callback=_check_format,
+    ),
+]
+"""Of a parameter named `as_csv`, so that `Json` finds it."""
 EventType = Annotated[str, typer.Argument(metavar="TYPE", help="Event type, such as page_view.")]
 Day = Annotated[
     str | None, typer.Option("--date", metavar="DATE", help="One day, UTC: YYYY-MM-DD.")

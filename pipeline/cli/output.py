@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.csv_tables import format_csv
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -18,6 +20,16 @@ def print_json(result: object) -> None:
     if not text.isprintable():
         text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
     sys.stdout.write(text + "\n")
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print the one table of a command with `--csv`: a line of columns, then the rows. Text that a
+    spreadsheet would run is escaped, numbers are plain. A terminal gets no control characters;
+    files and pipes get every value as it is."""
+    text = format_csv(columns, rows, line_end="\n")
+    if sys.stdout.isatty():
+        text = "".join(f"{_escape(line)}\n" for line in text.removesuffix("\n").split("\n"))
+    sys.stdout.write(text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

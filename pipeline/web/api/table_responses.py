@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
+from pipeline.csv_tables import format_csv
 from pipeline.web.headers import NO_SNIFFING, make_etag, matches_etag, parse_weights
 from pipeline.web.responses import encode_json
 
@@ -20,9 +18,6 @@ from pipeline.web.responses import encode_json
 REVALIDATE = "private, no-cache"
 # A ranking is as of a flush, and says of which.
 CACHE_SHORTLY = "private, max-age=5"
-
-# At the beginning of a cell, or after what a spreadsheet may be set to take for the end of one.
-_FORMULA = re.compile(r"(^|[;\t\r\n])(\s*)(?=[=+\-@＝＋－＠])")
 
 
 @dataclass(frozen=True)
@@ -35,11 +30,7 @@ class CsvTable:
 
     def encode(self) -> bytes:
         """The table in UTF-8, its first line the columns."""
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(self.columns)
-        writer.writerows([_escape_formula(cell) for cell in row] for row in self.rows)
-        return text.getvalue().encode()
+        return format_csv(self.columns, self.rows).encode()
 
 
 def respond(
@@ -66,16 +57,3 @@ def _prefers_csv(request: Request) -> bool:
         return wanted == "csv"
     weights = parse_weights(request.headers.get("accept", ""))
     return weights.get("text/csv", 0.0) > weights.get("application/json", 0.0)
-
-
-def _escape_formula(cell: object) -> object:
-    """A spreadsheet runs text that begins like a formula; an apostrophe before it makes it text.
-
-    White space before a formula does not hinder it, and neither do quotes around the cell where
-    columns are parted by something else than commas.
-    """
-    if not isinstance(cell, str):
-        return cell
-    cell = cell.replace("\x00", "\N{SYMBOL FOR NULL}")  # many programs read no further than a NUL
-    escaped = _FORMULA.sub(r"\1'\2", cell)
-    return f"'{cell}" if escaped == cell and cell.startswith(("\t", "\r", "\n")) else escaped

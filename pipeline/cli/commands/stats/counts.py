@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.commands.stats.group import commands
 from pipeline.cli.context import open_services
 from pipeline.cli.options import (
+    Csv,
     Day,
     EventType,
     First,
@@ -21,7 +22,7 @@ from pipeline.cli.options import (
     read_day_or_days,
     read_days,
 )
-from pipeline.cli.output import print_json, print_table, say, warn
+from pipeline.cli.output import print_csv, print_json, print_table, say, warn
 from pipeline.days import today
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def count(
     first: First = None,
     last: Last = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Count the events of a type: on one day, over a range, or today (UTC)."""
     beginning, end = read_day_or_days(day, first, last)
@@ -52,6 +54,9 @@ def count(
         note = "" if counted else services.absence.explain_type(event_type)
     if as_json:
         print_json({"count": counted})
+    elif as_csv:
+        columns = ["event_type", "from", "to", "count"]
+        print_csv(columns, [(event_type, beginning, end, counted)])
     else:
         print_table(_format_days(beginning, end), ["event type", "count"], [(event_type, counted)])
     _explain(note)
@@ -62,6 +67,7 @@ def hourly(
     event_type: EventType,
     day: Annotated[str, typer.Option("--date", metavar="DATE", help="The day, UTC: YYYY-MM-DD.")],
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Count the events of a type in each of the 24 hours (UTC) of a day."""
     on = read_day("--date", day)
@@ -70,8 +76,12 @@ def hourly(
         note = "" if any(counts) else services.absence.explain_type(event_type)
     if as_json:
         print_json({"counts": counts})
+        _explain(note)
+        return
+    hours = [(f"{hour:02d}:00", counted) for hour, counted in enumerate(counts)]
+    if as_csv:
+        print_csv(["hour", "count"], hours)
     else:
-        hours = [(f"{hour:02d}:00", counted) for hour, counted in enumerate(counts)]
         print_table(f"{event_type}, {on}", ["hour (UTC)", "count"], hours)
     _explain(note)
 
@@ -87,6 +97,7 @@ def series(
     last: Last = None,
     by: Annotated[By, typer.Option("--by", help="One number for each hour or day.")] = By.day,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Count the events of a type by hour or day over a range, zeros included."""
     days = read_days(first, last)
@@ -97,6 +108,8 @@ def series(
         note = "" if any(n for _, n in points) else services.absence.explain_type(event_type)
     if as_json:
         print_json({"series": [{"at": at.isoformat(), "count": n} for at, n in points]})
+    elif as_csv:
+        print_csv(["at", "count"], [(at.isoformat(), n) for at, n in points])
     else:
         rows = [(_format_moment(at), n) for at, n in points]
         print_table(f"{event_type}, {_format_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
@@ -109,6 +122,7 @@ def user(
     first: First = None,
     last: Last = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Count one user's events by type and day; of all time when no days are given."""
     from pipeline.reading.stats import keep_largest
@@ -130,6 +144,9 @@ def user(
         for event_type, by_day in sorted(counts.items())
         for day, n in sorted(by_day.items())
     ]
+    if as_csv:
+        print_csv(["event_type", "date", "count"], rows)
+        return
     print_table(f"user {user_id}", ["event type", "day (UTC)", "count"], rows)
     if more:
         say(f"… and {more:,} event types with fewer events.")
@@ -139,7 +156,7 @@ def user(
     name="property",
     epilog="Example: analytics stats property page_view path /pricing --from 2026-01-01",
 )
-def property_(
+def property_(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
     event_type: EventType,
     name: Annotated[
         str, typer.Argument(metavar="PROPERTY", help="A property named in ANALYTICS_COUNT_BY.")
@@ -148,6 +165,7 @@ def property_(
     first: First = None,
     last: Last = None,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Count the events of a type whose property has a value; today when no days are given."""
     beginning, end = read_day_or_days(None, first, last)
@@ -156,6 +174,9 @@ def property_(
         note = "" if counted else services.absence.explain_property(event_type, name, today())
     if as_json:
         print_json({"count": counted})
+    elif as_csv:
+        columns = ["event_type", "property", "value", "from", "to", "count"]
+        print_csv(columns, [(event_type, name, value, beginning, end, counted)])
     else:
         title = f"{event_type}, {_format_days(beginning, end)}"
         print_table(title, [name, "count"], [(value, counted)])
@@ -176,6 +197,7 @@ def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many to show.")] = 10,
     fresh: Annotated[bool, typer.Option("--fresh", help="Flush first.")] = False,
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Rank users or a property's values by their events, as of the last flush."""
     beginning, end = read_days(first, last) or (None, None)
@@ -189,6 +211,9 @@ def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
     if as_json:
         listed = [{"value": value, "count": n} for value, n in ranking.top]
         print_json({"top": listed, "as_of": as_of.isoformat() if as_of else None})
+        return
+    if as_csv:
+        print_csv(["value", "count"], ranking.top)
         return
     rows = [(rank, value, n) for rank, (value, n) in enumerate(ranking.top, start=1)]
     print_table(f"{event_type} by {of}", ["rank", of, "count"], rows)
