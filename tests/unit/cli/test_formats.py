@@ -36,7 +36,7 @@ def test_a_csv_has_one_header_plain_numbers_and_no_formula(
     print_csv(["value", "count"], [("=1+1", 1_234_567), ('a "b", c', None), ("\t@SUM(A1)", -2)])
 
     assert capsys.readouterr().out == (
-        'value,count\n\'=1+1,1234567\n"a ""b"", c",\n\'\t\'@SUM(A1),-2\n'
+        'value,count\n\'=1+1,1234567\n"a ""b"", c",\n\'\t@SUM(A1),-2\n'
     )
 
 
