@@ -29,6 +29,7 @@ from pipeline.postgres import partitions
 from pipeline.postgres.fitness import check_tables
 from pipeline.postgres.locks import begin_transfer
 from pipeline.postgres.refusals import blames_row
+from pipeline.postgres.sealing.seals import unseal
 from pipeline.postgres.tables import (
     COUNTER_TABLES,
     ENTER_BATCH,
@@ -154,7 +155,8 @@ class FlushTransaction:
         is_staged = claim.size > SORTED_IN_MEMORY and self._may_stage()
         of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)
         rows, refused = [*rows, *of_fields[0]], [*refused, *of_fields[1]]
-        self.days |= {table: Counter(columns[0]) for table, columns in rows if table in STAGINGS}
+        for table, columns in (one for one in rows if one[0] in STAGINGS):
+            self.days.setdefault(table, Counter()).update(columns[0])
         if not as_is and partitions.misses_months(self.connection, self.days, today()):
             return None
         if not self._enter(claim):
@@ -162,11 +164,14 @@ class FlushTransaction:
         with turn or nullcontext():
             for table, columns in sorted(rows, key=lambda one: COUNTER_TABLES.index(one[0])):
                 refused += self._add(table, columns, UPSERTS[table.name])
-            if is_staged:
-                refused += self._add_staged()
-        if refused:
-            self._bury(refused)
+            refused += self._add_staged() if is_staged else []
+        self._unseal_closed_days()
+        self._bury(refused)
         return claim.size - len(refused)
+
+    def _unseal_closed_days(self) -> None:
+        days, now = self.days.get(user_daily, ()), f"{today()}"
+        unseal(self.connection, "users", [day for day in days if day < now])
 
     def _may_stage(self) -> bool:
         return bool(self.connection.execute(MAY_STAGE).scalar_one())
@@ -238,6 +243,8 @@ class FlushTransaction:
         return self._add(table, first, statement) + self._add(table, second, statement)
 
     def _bury(self, refused: Sequence[Refused]) -> None:
+        if not refused:
+            return
         check_tables(self.connection)  # whose fault it may be
         self.connection.execute(
             INSERT_DEAD_COUNTERS,

@@ -19,6 +19,7 @@ from pipeline.errors import InvalidConfiguration
 from pipeline.postgres.names import find_schema
 from pipeline.postgres.ownership import check_owner, claim_tables
 from pipeline.postgres.refusals import blames_table
+from pipeline.postgres.sealing import tables as _of_users  # noqa: F401 - adds to the metadata
 from pipeline.postgres.tables import DIALECT, metadata
 from pipeline.server_errors import report_errors, walk_causes
 
