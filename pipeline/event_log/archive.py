@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import insert
 from pipeline.counting.erased_users import NO_ERASED_USERS, ErasedUsers
 from pipeline.counting.log_entries import RawEvents
 from pipeline.days import today
+from pipeline.event_log import catalogue
 from pipeline.event_log.copying import copy_events, copy_text
 from pipeline.event_log.streams import Entry
 from pipeline.options import CountBy
@@ -121,6 +122,7 @@ class Archive:
         ]
         if found:
             copy_events(connection, map(copy_text, found))
+            catalogue.enter(connection, found)
         return sum(map(len, found))
 
     def enter(self, connection: Connection, unpacked: Sequence[UnpackedEntry]) -> set[UUID]:

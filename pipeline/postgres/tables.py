@@ -130,6 +130,24 @@ archived_entries = Table(
     Index("ix_archived_entries_archived_at", "archived_at"),
 )
 
+event_types = Table(
+    "analytics_event_types",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False, comment="archived, also those pruned by now"),
+    Column("last", DateTime(timezone=True), nullable=False, comment="the newest event's time"),
+    Column("since", DateTime(timezone=True), comment="earlier ones are left out; NULL: none is"),
+)
+
+event_properties = Table(
+    "analytics_event_properties",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("property", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False, comment="archived ones that had it"),
+    Column("last", DateTime(timezone=True), nullable=False, comment="the newest event's time"),
+)
+
 pruned = Table(
     "pruned",
     metadata,

@@ -30,6 +30,7 @@ from pipeline.counting.event_types import ORIGINAL, is_named
 from pipeline.counting.increments import OTHER
 from pipeline.errors import CannotRemoveType
 from pipeline.event.rules import check_event_type
+from pipeline.event_log import catalogue
 from pipeline.event_log.archive import Archive
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.postgres.locks import hold_transfers
@@ -176,6 +177,7 @@ class TypeRemover:
         for table, columns in _FOLDED_TABLES.items():
             connection.execute(text(_FOLD.format(table=table, keys=columns)), values)
         connection.execute(_DROP_VALUES, values)
+        catalogue.fold(connection, types)
         archived = connection.execute(_RENAME, values).rowcount
         return Removal(events + folded, archived)
 

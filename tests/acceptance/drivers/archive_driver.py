@@ -3,7 +3,8 @@
     python -m tests.acceptance.drivers.archive_driver REDIS_URL POSTGRES_URL --at "after read"
     python -m tests.acceptance.drivers.archive_driver REDIS_URL POSTGRES_URL --kills 100 --seed 7
 
-The steps, in their order: read, ledger, copy, commit, finish; each has a "before" and an "after".
+The steps, in their order: read, ledger, copy, catalogue, commit, finish; each has a "before" and an
+"after".
 `--without-ledger` takes every entry for a new one: the version without what makes it exact. Prints
 how many events were archived. With `--kills`, this process makes one child after the other, which
 archives, and kills each with SIGKILL some time after it began; prints how many it killed.
@@ -22,7 +23,7 @@ from typing import Any
 
 import sqlalchemy
 
-from pipeline.event_log import archive
+from pipeline.event_log import archive, catalogue
 from pipeline.event_log.archive import Archive
 from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import EventLog
@@ -34,7 +35,7 @@ from tests.acceptance.drivers.moments import Stop, kill, parser_of
 LONGEST_LIFE_S = 0.2
 MOMENTS = [
     f"{when} {step}"
-    for step in ("read", "ledger", "copy", "commit", "finish")
+    for step in ("read", "ledger", "copy", "catalogue", "commit", "finish")
     for when in ("before", "after")
 ]
 
@@ -58,6 +59,7 @@ def install(stop: Stop) -> None:
     product.transaction = stopping_transaction
     module: Any = archive
     module.copy_events = stop.around("copy", archive.copy_events)
+    module.catalogue.enter = stop.around("catalogue", catalogue.enter)
 
 
 def main() -> None:

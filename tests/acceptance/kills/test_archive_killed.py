@@ -59,7 +59,7 @@ def count(services: Services, events: int, first: int = 0) -> None:
     """Count events of so many users, some in an entry."""
     for begin in range(first, first + events, EVENTS_AN_ENTRY):
         numbers = range(begin, min(begin + EVENTS_AN_ENTRY, first + events))
-        count_events(services, *(Event("page_view", NOW, f"u{n}") for n in numbers))
+        count_events(services, *(Event("page_view", NOW, f"u{n}", {"path": "/"}) for n in numbers))
 
 
 def often(services: Services) -> dict[int, int]:
@@ -69,6 +69,12 @@ def often(services: Services) -> dict[int, int]:
         "GROUP BY n"
     )
     return dict(map(tuple, execute(services, statement)))
+
+
+def catalogued(services: Services) -> list[int]:
+    """How many events the catalogue has of the type, and of its property."""
+    tables = ("analytics_event_types", "analytics_event_properties")
+    return [n for name in tables for (n,) in execute(services, f"SELECT events FROM {name}")]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -82,6 +88,7 @@ def test_a_consumer_killed_at_any_step_leaves_each_event_once(
     count(services, 300, first=1_000)
     consumers.whole()
     assert often(services) == {1: 1_300}
+    assert catalogued(services) == [1_300, 1_300]
     assert services.event_log.read_status()["entries"] == 0
 
 
@@ -93,6 +100,7 @@ def test_a_consumer_killed_while_it_takes_over_from_a_killed_one_leaves_each_eve
         consumers.killed(moment, 1)
     consumers.whole()
     assert often(services) == {1: 1_000}
+    assert catalogued(services) == [1_000, 1_000]
 
 
 def test_without_the_ledger_a_consumer_killed_before_it_finishes_doubles_events(
@@ -102,6 +110,7 @@ def test_without_the_ledger_a_consumer_killed_before_it_finishes_doubles_events(
     consumers.killed("before finish", 1, "--without-ledger")
     consumers.whole("--without-ledger")
     assert often(services) == {1: 1_000 - 4 * EVENTS_AN_ENTRY, 2: 4 * EVENTS_AN_ENTRY}
+    assert catalogued(services) == [1_000 + 4 * EVENTS_AN_ENTRY] * 2
 
 
 @pytest.mark.timeout(120 + KILLS + EVENTS // 500)
@@ -128,5 +137,6 @@ def test_consumers_killed_at_random_leave_each_event_once(
     consumers.whole("--events-at-once", "20000")
 
     assert often(services) == {1: counted}
+    assert catalogued(services) == [counted, counted]
     services.flush()
     assert services.audit(NOW.date(), NOW.date()) == []

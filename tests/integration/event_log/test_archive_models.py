@@ -45,7 +45,10 @@ class Archiving(RuleBasedStateMachine):
     def begin(self) -> None:
         """Nothing is there."""
         self.services.redis.flushdb()
-        tables = "events, archived_entries, analytics_daily, analytics_hourly, flush_batches"
+        tables = (
+            "events, archived_entries, analytics_daily, analytics_hourly, flush_batches, "
+            "analytics_event_types, analytics_event_properties"
+        )
         execute(self.services, f"DELETE FROM {'; DELETE FROM '.join(tables.split(', '))}")
         self.counted: Counter[str] = Counter()
         self.users = 0
@@ -55,7 +58,9 @@ class Archiving(RuleBasedStateMachine):
         """A worker counts a batch, which is one entry."""
         names = [f"u{self.users + n}" for n in range(events)]
         self.users += events
-        count_events(self.services, *(event(user_id=name) for name in names))
+        count_events(
+            self.services, *(event(user_id=name, properties={"path": "/"}) for name in names)
+        )
         self.counted.update(names)
 
     @rule(target=held, count=st.integers(1, 3))
@@ -107,7 +112,9 @@ class Archiving(RuleBasedStateMachine):
         """Archive, log and counters agree at any moment, and none is there twice."""
         parts = (self.services.counters, self.services.event_log, self.services.engine)
         assert audit(*parts, TODAY, TODAY) == []
-        assert self.archived() <= self.counted
+        archived = self.archived()
+        assert archived <= self.counted
+        assert self.catalogued() == {archived.total()} - {0}
         log = self.services.event_log.read_status()
         assert log["bytes"] >= 0
         assert (log["events"] == 0) == (log["entries"] == 0)
@@ -115,6 +122,15 @@ class Archiving(RuleBasedStateMachine):
     def archived(self) -> Counter[str]:
         rows = execute(self.services, "SELECT user_id FROM events")
         return Counter(user for [user] in rows)
+
+    def catalogued(self) -> set[int]:
+        """The events of the type, and of each of its properties; nothing while there is none."""
+        tables = ("analytics_event_types", "analytics_event_properties")
+        return {
+            row[0]
+            for name in tables
+            for row in execute(self.services, f"SELECT events FROM {name}")
+        }
 
     def teardown(self) -> None:
         self.run_whole()
