@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -31,6 +33,7 @@ from config.description import (
     show_value,
 )
 from pipeline import urls
+from pipeline.contract import PAGE_PROPERTIES
 from pipeline.errors import InvalidConfiguration
 from pipeline.installation import DEFAULT_PREFIX, check_prefix
 
@@ -207,10 +210,26 @@ class Settings(BaseSettings):
         ge=0,
         description="Requests a second that the collector takes from one address. 0: any number",
     )
-    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+    sessions: bool = Field(
+        default=False,
+        description="Whether events of visitors get the id of a session, without cookies",
+    )
+    page_properties: Annotated[
+        list[str],
+        NoDecode,
+        BeforeValidator(values.decode_page_properties),
+        AfterValidator(values.check_page_properties),
+    ] = Field(
         default_factory=list,
-        description="Proxies whose X-Forwarded-For is believed, as JSON: "
-        '["10.0.0.7", "192.168.0.0/16"]',
+        description="What the collector adds to page views, as JSON: some of "
+        f"{list(PAGE_PROPERTIES)}".replace("'", '"'),
+    )
+    trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(values.decode_networks)] = (
+        Field(
+            default_factory=list,
+            description="Proxies whose X-Forwarded-For is believed, as JSON: "
+            '["10.0.0.7", "192.168.0.0/16"]',
+        )
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="Least severe messages that are logged"
@@ -295,11 +314,6 @@ class Settings(BaseSettings):
                 "`openssl rand -hex 32` prints; user ids could be guessed otherwise"
             )
         return value
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _decode_proxies(cls, value: object) -> object:
-        return values.decode_networks(value)
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import get_args
 
+from pydantic import ValidationInfo
 from pydantic.fields import FieldInfo
 
-from pipeline.contract import CONTROL_OR_SURROGATE, MAX_EVENT_TYPE_CHARACTERS
+from pipeline.contract import (
+    CONTROL_OR_SURROGATE,
+    MAX_EVENT_TYPE_CHARACTERS,
+    PAGE_PROPERTIES,
+)
 
 _LOGGED = 'all, none or a JSON list of event types, such as ["page_view", "sale"]'
 _NETWORKS = 'a JSON list of addresses or networks, such as ["10.0.0.7", "192.168.0.0/16"]'
-
+_PAGE = f"a JSON list of some of {', '.join(PAGE_PROPERTIES)}"
 
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://[^\s/]+:\d+", re.IGNORECASE)
 _SERVICE_NAME = re.compile(
@@ -70,6 +75,24 @@ def decode_networks(value: object) -> list[str]:
         except ValueError as error:
             raise ValueError(f"must be {_NETWORKS}; {f'{error}'[:200]}") from None
     return networks
+
+
+def decode_page_properties(value: object) -> list[str]:
+    """The setting `page_properties`: a list of names."""
+    names = decode_list(value, _PAGE)
+    for name in names:
+        if name not in PAGE_PROPERTIES:
+            raise ValueError(f"must be {_PAGE}; {show(name)} is not among them")
+    return list(dict.fromkeys(names))
+
+
+def check_page_properties(names: list[str], info: ValidationInfo) -> list[str]:
+    """Raise ValueError where a property needs sessions, and there are none."""
+    if "entry_page" in names and info.data.get("sessions") is False:
+        raise ValueError(
+            "entry_page is that of a session: set ANALYTICS_SESSIONS=1 too, or leave it out"
+        )
+    return names
 
 
 def check_schema(name: str) -> None:

@@ -42,6 +42,8 @@ MAX_PROPERTIES_BYTES = 32 * 1024
 MAX_PROPERTIES_DEPTH = 100
 BOT_PREFIX = "bot:"
 """What the event types of bots begin with."""
+PAGE_PROPERTIES = ("referrer_host", "utm", "device", "browser", "system", "entry_page")
+"""What the collector can add to page views; `utm` stands for the five of a campaign."""
 MAX_AHEAD = timedelta(hours=24)
 """How far in the future an event's timestamp may lie."""
 MAX_EVENTS_PER_MESSAGE = 1_000

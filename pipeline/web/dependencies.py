@@ -15,7 +15,7 @@ from pipeline.web.server.connections import ConnectionLimits
 
 @dataclass(frozen=True)
 class WebOptions:
-    """The values that the web application needs; the first six are settings."""
+    """The values that the web application needs; the first eight are settings."""
 
     user_id_secret: str = field(default="", repr=False)
     """HMAC secret for pseudonymising user ids; empty: they are stored as they come."""
@@ -28,6 +28,10 @@ class WebOptions:
     trusted_proxies: Sequence[str] = ()
     """Addresses or networks of proxies whose X-Forwarded-For is believed; empty: none."""
     log_level: str = "INFO"
+    page_properties: Sequence[str] = ()
+    """What the collector adds to page views: see `pipeline.contract.PAGE_PROPERTIES`."""
+    sessions: bool = False
+    """Whether events of visitors have the id of a session."""
 
     connection_limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     """How slow clients may be, and how many."""

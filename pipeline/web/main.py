@@ -65,6 +65,8 @@ def create_dependencies(settings: Settings, redis_url: str, postgres_url: str) -
         address_requests_per_s=settings.address_requests_per_s,
         trusted_proxies=tuple(settings.trusted_proxies),
         log_level=settings.log_level,
+        page_properties=tuple(settings.page_properties),
+        sessions=settings.sessions,
     )
     return WebDependencies(services, client, AccessKeyStore(client, services.keys), options)
 

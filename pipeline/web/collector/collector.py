@@ -2,9 +2,9 @@
 
 A request passes, in this order: the address's rate limit, the access key and its rate, the declared
 size; its body is read (size, memory, timeout) and unpacked, the parser with the key's scope, the
-key's rate limit, the publisher. Segment's and PostHog's formats may carry the key in the body:
-until it is found, before any event is decoded, the request lives on the small budget of its
-address.
+key's rate limit, the sessions of visitors where they are wanted, the publisher. Segment's and
+PostHog's formats may carry the key in the body: until it is found, before any event is decoded, the
+request lives on the small budget of its address.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pipeline.web.collector.rate_limits import RateLimit
 from pipeline.web.collector.request_head import LONGEST_KEY, RequestHead
 from pipeline.web.collector.scope import KeyRates, check_origin
 from pipeline.web.collector.timeouts import SharedTimeout
+from pipeline.web.collector.visits.visits import create_visits
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.errors import (
     RequestRefused,
@@ -76,6 +77,9 @@ class Collector:
         keys = dependencies.services.keys
         self._user_id_secret = options.user_id_secret
         self._access_keys = dependencies.access_keys
+        self._visits = create_visits(
+            options.page_properties, client, keys, has_sessions=options.sessions
+        )
         self._memory = Memory(options.max_waiting_bytes)
         self._unproven = UnprovenBytes()
         # Of servers' keys, and of pages'.
@@ -97,6 +101,8 @@ class Collector:
         self._address_limit.close()
         self._network_limit.close()
         self._key_rates.close()
+        if self._visits is not None:
+            self._visits.close()
 
     async def take(
         self, head: RequestHead, receive: Receive, event_format: EventFormat
@@ -193,7 +199,7 @@ class Collector:
         try:
             body = unpack_body(body, head.encoding, event_format.max_bytes)
             size = len(body)
-            encoder = head.create_encoder(self._user_id_secret, key)
+            encoder = head.create_encoder(self._user_id_secret, key, self._visits)
             parsed = event_format.parse(body, encoder)
             if not isinstance(parsed, ParsedEvents):
                 parsed = await self._finish(parsed, key)
@@ -203,6 +209,8 @@ class Collector:
             raise
         count = len(parsed.events) + len(parsed.rejected)
         await self._key_rates.take(key, head.address, max(count, size // _BYTES_PER_EVENT))
+        if encoder.visits is not None:
+            parsed.events = await encoder.visits.fill(parsed.events)
         held.resize(sum(map(len, parsed.events)))
         await self._publisher.publish(parsed.events, key.id)
         return parsed

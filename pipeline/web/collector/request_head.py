@@ -16,6 +16,9 @@ from pipeline.access.access_key import AccessKey
 from pipeline.web.addresses import mask_address
 from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.event_scope import find_event_scope
+from pipeline.web.collector.visits.context import Sender
+from pipeline.web.collector.visits.page_urls import find_host
+from pipeline.web.collector.visits.visits import Visits
 
 _READ = frozenset(
     {
@@ -23,10 +26,12 @@ _READ = frozenset(
         b"authorization",
         b"content-encoding",
         b"content-length",
+        b"dnt",
         b"host",
         b"origin",
         b"referer",
         b"sec-fetch-mode",
+        b"sec-gpc",
         b"transfer-encoding",
         b"user-agent",
     }
@@ -88,10 +93,13 @@ class RequestHead:
         """Whether a body follows, which may be empty."""
         return self.declared_bytes > 0 or b"transfer-encoding" in self.headers
 
-    def create_encoder(self, user_id_secret: str, key: AccessKey) -> EventEncoder:
-        """An encoder for the events of this request, received now with this key."""
+    def create_encoder(
+        self, user_id_secret: str, key: AccessKey, visits: Visits | None = None
+    ) -> EventEncoder:
+        """An encoder for the events of this request, received now with this key. `visits` adds to
+        them."""
         headers = self.headers
-        return EventEncoder(
+        encoder = EventEncoder(
             user_id_secret,
             headers.get(b"user-agent", b"").decode("latin-1"),
             b"origin" in headers or b"sec-fetch-mode" in headers,
@@ -99,6 +107,22 @@ class RequestHead:
             datetime.now(UTC),
             key.id_source,
             find_event_scope(key),
+        )
+        if visits is not None:
+            encoder.visits = visits.begin(self._describe_sender(encoder, key))
+        return encoder
+
+    def _describe_sender(self, encoder: EventEncoder, key: AccessKey) -> Sender:
+        headers, page = self.headers, self.origin or encoder.referrer
+        return Sender(
+            site=key.source or key.id,
+            address=self.address,
+            user_agent=encoder.user_agent,
+            is_browser=encoder.is_browser,
+            host=find_host(page) if encoder.is_browser else "",
+            is_server=not key.origins,
+            is_private=b"1" in (headers.get(b"dnt"), headers.get(b"sec-gpc")),
+            received_at=encoder.received_at,
         )
 
     def note_body(self, body: bytes) -> None:

@@ -15,6 +15,8 @@ from pipeline.event.rules import check_user_id
 from pipeline.event.times import read_unix_time
 from pipeline.web.collector.formats.bots import BotDetector
 from pipeline.web.collector.formats.event_scope import EventScope
+from pipeline.web.collector.visits.context import NO_CONTEXT, Context
+from pipeline.web.collector.visits.request_visits import RequestVisits
 
 
 @dataclass(slots=True)  # frozen it would take twice as long to make, for each request
@@ -34,6 +36,8 @@ class EventEncoder:
     """What the key may send, where that is not everything."""
     bots: BotDetector | None = None
     """Made for the first event that has a user agent."""
+    visits: RequestVisits | None = None
+    """What events are given beside what they say, where a setting asks for it."""
 
     def encode(
         self,
@@ -42,15 +46,15 @@ class EventEncoder:
         properties: Mapping[str, Any] | None,
         timestamp: object,
         event_id: object,
-        user_agent: object = None,
+        context: Context = NO_CONTEXT,
     ) -> bytes:
         """The event as JSON. Raises `InvalidEvent`.
 
-        `user_agent` is the visitor's, where the body names it; else that of a browser counts.
+        The context's user agent is the visitor's, where it has one; else that of a browser counts.
         """
         if self.scope is not None:
             self.scope.check(event_type, timestamp, self.received_at)
-        agent = user_agent or (self.user_agent if self.is_browser else "")
+        agent = context.user_agent or (self.user_agent if self.is_browser else "")
         if agent and isinstance(agent, str) and isinstance(event_type, str):
             self.bots = self.bots or BotDetector()
             event_type = self.bots.mark_type(event_type, agent)
@@ -58,6 +62,13 @@ class EventEncoder:
             self.user_id_secret or type(user_id) is not str or user_id < "!"
         ):
             user_id = self._find_user(user_id)
+        if self.visits is not None:
+            more = self.visits.describe(event_type, properties, timestamp, event_id, context, agent)
+            if more is not None:
+                try:
+                    return encode_event(event_type, user_id, more, timestamp, event_id, self.source)
+                except InvalidEvent:
+                    pass  # which may be because of what was added: it made the event too large
         return encode_event(event_type, user_id, properties, timestamp, event_id, self.source)
 
     def _find_user(self, user_id: object) -> object:

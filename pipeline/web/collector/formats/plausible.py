@@ -12,7 +12,7 @@ Each field has a long and a short name. What `props` hold already stays as it is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from pipeline.errors import InvalidEvent
@@ -24,6 +24,7 @@ from pipeline.web.collector.formats.single_events import (
     refuse,
     split_address,
 )
+from pipeline.web.collector.visits.context import Context
 
 _NAMES = {
     "name": ("name", "n"),
@@ -71,7 +72,7 @@ def parse_event(body: bytes, encoder: EventEncoder) -> ParsedEvents:
             properties,
             None,
             fields.get("event_id"),
-            encoder.user_agent,
+            Context(user_agent=encoder.user_agent, page={"url": url}),
         )
     except InvalidEvent as error:
         names = {"event_type": "name", "properties": "props"}
@@ -96,10 +97,14 @@ def _find_object(fields: Mapping[str, Any], field: str) -> dict[str, Any] | None
 def _add_engagement(fields: Mapping[str, Any], properties: dict[str, Any]) -> None:
     """Milliseconds for which the page was looked at since it was last said, and how far down."""
     engaged_ms, scrolled = fields.get("e"), fields.get("sd")
-    if isinstance(engaged_ms, int | float) and 0 <= engaged_ms <= _MOST_ENGAGED_MS:
+    if _is_number(engaged_ms) and 0 <= engaged_ms <= _MOST_ENGAGED_MS:
         properties.setdefault("seconds", round(engaged_ms / 1_000))
-    if isinstance(scrolled, int | float) and 0 <= scrolled <= _MOST_SCROLLED:
+    if _is_number(scrolled) and 0 <= scrolled <= _MOST_SCROLLED:
         properties.setdefault("scroll_depth", round(scrolled))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _describe_page(fields: Mapping[str, Any], url: str) -> dict[str, Any]:

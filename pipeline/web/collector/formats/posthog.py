@@ -39,6 +39,7 @@ from pipeline.web.collector.formats.segment_calls import (
     to_text,
 )
 from pipeline.web.collector.formats.tolerant import find_any_key
+from pipeline.web.collector.visits.context import NO_CONTEXT, Context
 from pipeline.web.errors import EventRefused
 
 _EVENT_TYPES = {
@@ -147,13 +148,14 @@ def _encode_event(event: _Event, clock: ClientClock | None, encoder: EventEncode
         at = clock.correct(at)
     user_id = to_text(event.distinct_id) or given.get("distinct_id")
     agent = next((given[name] for name in _USER_AGENTS if name in given), None)
+    context = NO_CONTEXT if agent is None else Context(user_agent=agent, ip=given.get("$ip"))
     return encoder.encode(
         event_type,
         str(user_id) if user_id else None,
         _collect_properties(event, given, event_type, encoder) or None,
         at,
         to_text(event.uuid) or None,
-        agent,
+        context,
     )
 
 

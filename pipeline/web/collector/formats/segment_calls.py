@@ -24,6 +24,7 @@ from pipeline.errors import InvalidEvent
 from pipeline.event.names import clean_name
 from pipeline.event.times import read_time
 from pipeline.web.collector.formats.event_encoder import EventEncoder, convert_to_utc
+from pipeline.web.collector.visits.context import NO_CONTEXT, Context
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 _WITH_TRAITS = frozenset({"identify", "group", "alias"})
@@ -37,14 +38,6 @@ Id = str | int | float | None
 Time = float | datetime | None
 # PHP writes an object without members as an empty array.
 Properties = dict[str, Any] | list[Any] | None
-
-
-class Context(msgspec.Struct, rename="camel", gc=False):
-    """What a call says about the page and the visitor."""
-
-    user_agent: Any = None
-    page: Any = None
-    traits: Any = None
 
 
 class Call(msgspec.Struct, rename="camel", gc=False):
@@ -66,9 +59,6 @@ class Call(msgspec.Struct, rename="camel", gc=False):
     original_timestamp: Time = None
     """RudderStack's name for `timestamp`."""
     sent_at: Any = None
-
-
-_NO_CONTEXT = Context()
 
 
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -130,7 +120,7 @@ def encode_call(
     at = convert_to_utc(given, "timestamp")
     if at is not None and clock is not None:
         at = clock.correct(at)
-    context = call.context if isinstance(call.context, Context) else _NO_CONTEXT
+    context = call.context if isinstance(call.context, Context) else NO_CONTEXT
     event_type = call.event if call_type == "track" else _EVENT_TYPES.get(call_type, call_type)
     if event_type is None:
         raise InvalidEvent("event", None, "is required; name what happened")
@@ -140,7 +130,7 @@ def encode_call(
         _collect_properties(call, call_type, context, encoder),
         at,
         to_text(call.message_id) or None,
-        context.user_agent,
+        context,
     )
 
 

@@ -14,6 +14,7 @@ from pipeline.web.collector.formats.event_encoder import EventEncoder
 from pipeline.web.collector.formats.parsed_events import ParsedEvents
 from pipeline.web.collector.formats.query_text import parse_query, read_query_time
 from pipeline.web.collector.formats.tolerant import load_tolerant
+from pipeline.web.collector.visits.context import Context
 from pipeline.web.errors import EventRefused, RequestRefused
 
 # Python's own floats: msgspec takes nine microseconds for each 1e308.
@@ -67,7 +68,7 @@ def parse_pixel(query: bytes, encoder: EventEncoder) -> ParsedEvents:
             properties or None,
             read_query_time(given.get("timestamp", ""), encoder.received_at),
             given.get("event_id") or None,
-            encoder.user_agent,
+            Context(user_agent=encoder.user_agent, page={"url": encoder.referrer}),
         )
     except InvalidEvent as error:
         raise refuse(error.field, error.reason) from None

@@ -145,7 +145,7 @@
     }
   };
 
-  const track = (event, properties) => {
+  const record = (event, properties, context) => {
     if (unwanted) return;
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     const id = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -158,6 +158,7 @@
         timestamp: new Date(),
         userId: user,
         properties: { path: place(), ...properties },
+        context,
       });
     } catch {}
     if (!text || text.length > MAX_EVENT) return warn("too large or no JSON:", event, properties);
@@ -166,6 +167,7 @@
     while (waiting.size > MAX_WAITING) forget(waiting.keys().next().value);
     if (!failures) later(SOON);
   };
+  const track = (event, properties) => record(event, properties);
 
   const place = () => {
     // The route of an application; not what may hold a token.
@@ -173,10 +175,18 @@
     return location.pathname + (hash.includes("=") ? "" : hash);
   };
 
+  // The campaign that led here: all that is sent of a query, and kept where a setting says so.
+  const campaign = () => {
+    const found = [...new URLSearchParams(location.search)]
+      .filter(([name, value]) => /^utm_(source|medium|campaign|term|content)$/.test(name) && value)
+      .map(([name, value]) => [name.slice(4), value.slice(0, 200)]);
+    return found.length ? { campaign: Object.fromEntries(found.reverse()) } : undefined;
+  };
+
   const see = (referrer) => {
     view = { path: place(), seen: 0 };
     look();
-    track("page_view", referrer && { referrer: referrer.split(/[?#]/)[0] });
+    record("page_view", referrer && { referrer: referrer.split(/[?#]/)[0] }, campaign());
   };
 
   const look = () => {

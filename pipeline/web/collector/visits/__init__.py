@@ -1,0 +1,1 @@
+"""What the collector adds to events of visitors: properties of page views, and sessions."""
