@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import unquote_plus, urlsplit
 
 LONGEST_VALUE = 200
 """Characters of a property: as many as a counted value has."""
 CAMPAIGN = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 _LONGEST_URL = 8_192
+_LONGEST_KNOWN = 300
+"""Characters of an address of which is remembered what it says."""
 _MOST_PARAMETERS = 100
 _SCHEMES = frozenset({"http", "https", "android-app"})
 _HOST = re.compile(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}|[0-9a-f:.]{2,45}")
@@ -20,12 +24,20 @@ def find_host(url: object) -> str:
     text or value."""
     if not isinstance(url, str) or "://" not in url[:20]:
         return ""
+    return (_parse_host_again if len(url) <= _LONGEST_KNOWN else _parse_host)(url)
+
+
+def _parse_host(url: str) -> str:
     try:
         parts = urlsplit(url[:_LONGEST_URL].strip())
         host = parts.hostname or ""
     except ValueError:
         return ""
     return check_host(host) if parts.scheme in _SCHEMES else ""
+
+
+# The pages of a site, and those that link to it, come again and again.
+_parse_host_again = lru_cache(maxsize=8_192)(_parse_host)
 
 
 def check_host(host: object) -> str:
@@ -46,10 +58,14 @@ def find_path(url: object) -> str:
         return ""
 
 
-def find_campaign(query: object) -> dict[str, str]:
+def find_campaign(query: object) -> Mapping[str, str]:
     """The UTM parameters of an address or of a query; of one that comes twice the first counts."""
     if not isinstance(query, str) or "utm_" not in query[:_LONGEST_URL].lower():
         return {}
+    return (_parse_campaign_again if len(query) <= _LONGEST_KNOWN else _parse_campaign)(query)
+
+
+def _parse_campaign(query: str) -> Mapping[str, str]:
     query = query[:_LONGEST_URL].partition("#")[0]
     parts = query.rpartition("?")[2].split("&", _MOST_PARAMETERS)[:_MOST_PARAMETERS]
     found: dict[str, str] = {}
@@ -59,6 +75,9 @@ def find_campaign(query: object) -> dict[str, str]:
         if name in CAMPAIGN and name not in found and (text := clean(unquote_plus(value))):
             found[name] = text
     return found
+
+
+_parse_campaign_again = lru_cache(maxsize=8_192)(_parse_campaign)
 
 
 def clean(value: object) -> str:

@@ -9,8 +9,7 @@ Redis serves all of its events, and none that is refused begins a session.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,7 +33,6 @@ _MOST_ADDED_BYTES = 384 * 1024
 """What the events of a request are given: they are to fit into one message all the same."""
 _MOST_BYTES = MAX_PROPERTIES_BYTES - 100
 _LONGEST_ADDRESS, _LONGEST_AGENT = 100, 256
-_IDLE = timedelta(seconds=IDLE_S)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,8 +44,17 @@ class _Slot(NamedTuple):
     """Whether the event begins a session where there is none."""
     view: str
     """The id of a page view; "" of any other event."""
-    entry: bytes
-    """What the event has beside where it is the first page view, as JSON."""
+    path: str
+    """The entry page that it has where it is the first page view; "" for none."""
+
+    def encode_entry(self, session: Session) -> bytes:
+        """What the event has beside its session, as JSON."""
+        if not self.path or digest_view(self.view) != session.entry:
+            return b""
+        try:
+            return b',"%b":%b' % (ENTRY_PAGE.encode(), _encode(self.path))
+        except UnicodeEncodeError:  # a lone surrogate
+            return b""
 
 
 class RequestVisits:
@@ -58,7 +65,16 @@ class RequestVisits:
         self._names, self._sessions, self._sender = names, sessions, sender
         self._room = _MOST_ADDED_BYTES
         self._slots: list[_Slot] = []
-        self._mark = secrets.token_hex(12) if sessions is not None else ""
+        self._earliest = sender.received_at - timedelta(seconds=IDLE_S)
+        self._has_entries = ENTRY_PAGE in names
+        self._mark = ""
+        self._visitor: Visitor | None = None
+        if sessions is None or sender.is_private:
+            return
+        self._mark = secrets.token_hex(12)
+        if sender.is_browser and sender.address and sender.user_agent:
+            agent = sender.user_agent[:_LONGEST_AGENT]
+            self._visitor = Visitor(sender.site, sender.address, agent)
 
     def describe(
         self,
@@ -86,10 +102,13 @@ class RequestVisits:
             visitor = self._find_visitor(timestamp, context, agent)
         if visitor is not None:
             added[SESSION_ID] = f"{self._mark}{len(self._slots):04x}"
-            view = _name_view(event_id) if is_view else ""
-            entry = self._find_entry(properties, context) if is_view else b""
-            self._slots.append(_Slot(visitor, event_type != _ENDS_A_VIEW, view, entry))
-            self._room -= len(entry)
+            view = path = ""
+            if is_view:
+                view = str(event_id) if event_id else secrets.token_hex(10)
+                if self._has_entries and ENTRY_PAGE not in properties:
+                    path = find_page_path(properties, context)
+                    self._room -= len(path)
+            self._slots.append(_Slot(visitor, event_type != _ENDS_A_VIEW, view, path))
         for name, value in added.items():
             self._room -= len(name) + (1 if value.isascii() else 4) * len(value)
         return {**properties, **added} if added else None
@@ -109,7 +128,8 @@ class RequestVisits:
             if slot is not None:
                 visit = visits.setdefault(slot.visitor, Visit(slot.visitor))
                 visit.begins |= slot.begins
-                visit.first_view = visit.first_view or slot.view
+                if slot.view and not visit.first_view:
+                    visit.first_view = digest_view(slot.view)
         found = await self._sessions.find(list(visits.values()), self._sender.received_at)
         sessions = dict(zip(visits, found, strict=True))
         return [
@@ -118,13 +138,11 @@ class RequestVisits:
         ]
 
     def _find_visitor(self, timestamp: object, context: Context, user_agent: str) -> Visitor | None:
-        sender = self._sender
-        if self._sessions is None or sender.is_private or self._is_late(timestamp):
+        if self._mark == "" or not (timestamp is None or self._is_of_late(timestamp)):
             return None
+        sender = self._sender
         if sender.is_browser:
-            if not sender.address or not sender.user_agent:
-                return None
-            return Visitor(sender.site, sender.address, sender.user_agent[:_LONGEST_AGENT])
+            return self._visitor
         address = context.ip
         if not sender.is_server or not isinstance(address, str) or not address:
             return None
@@ -133,38 +151,27 @@ class RequestVisits:
         masked = mask_address(address[:_LONGEST_ADDRESS].replace("\0", ""))
         return Visitor(sender.site, masked, user_agent[:_LONGEST_AGENT])
 
-    def _is_late(self, timestamp: object) -> bool:
-        """Whether an event is of a session that may be over: one that was kept while offline."""
-        if timestamp is None:
-            return False
-        now = self._sender.received_at
+    def _is_of_late(self, timestamp: object) -> bool:
+        """Whether an event is of the session that goes on, and not of one in which it was kept
+        offline."""
         try:
-            return now - check_timestamp(timestamp, now) >= _IDLE
+            if type(timestamp) is not datetime or timestamp.tzinfo is not UTC:
+                timestamp = check_timestamp(timestamp, self._sender.received_at)
         except InvalidEvent:
-            return True
-
-    def _find_entry(self, given: Mapping[str, Any], context: Context) -> bytes:
-        if ENTRY_PAGE not in self._names or ENTRY_PAGE in given:
-            return b""
-        path = find_page_path(given, context)
-        try:
-            return f',"{ENTRY_PAGE}":'.encode() + _encode(path) if path else b""
-        except UnicodeEncodeError:  # a lone surrogate
-            return b""
+            return False
+        return timestamp > self._earliest
 
 
 def _fill(before: bytes, slot: _Slot, session: Session | None, after: bytes) -> bytes:
     """An event of which these parts stand around the slot."""
     if session is None:
         return before[:-1] + after if before.endswith(b",") else before + after.removeprefix(b",")
-    entry = slot.entry if slot.view and slot.view == session.entry else b""
+    entry = slot.encode_entry(session)
     if len(before) + len(entry) + len(after) > _MOST_BYTES:
         entry = b""
     return b'%b"%b":"%b"%b%b' % (before, SESSION_ID.encode(), session.id.encode(), entry, after)
 
 
-def _name_view(event_id: object) -> str:
-    """By what a page view is known when it is sent again; at random where it has no id."""
-    if not event_id:
-        return secrets.token_hex(10)
-    return digest_id(str(event_id)[:_LONGEST_AGENT].encode(errors="replace").decode())
+def digest_view(view: str) -> str:
+    """By what Redis knows a page view that is sent again."""
+    return digest_id(view[:_LONGEST_AGENT].encode(errors="replace").decode())
