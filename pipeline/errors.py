@@ -11,6 +11,11 @@
     ├── EventsNotAccepted         a tracker's events wait in its buffer (also a TimeoutError)
     ├── PublishUnconfirmed        the broker did not confirm a message: pipeline.producer.publisher
     │
+    │   reading
+    ├── InvalidCondition          a condition on properties cannot be read
+    ├── InvalidQuestion           a funnel, a breakdown or a retention is asked for wrongly
+    ├── QuestionTooLarge          an answer would have to read too much of the archive
+    │
     │   flushing
     ├── BatchesLeft               a flush leaves batches that could not be stored
     │
@@ -116,6 +121,46 @@ class EventsNotAccepted(PipelineError, TimeoutError):
             "and call flush() or close() again"
         )
         self.events = events
+
+
+# reading
+
+
+class InvalidCondition(PipelineError, ValueError):
+    """A condition on the properties of events cannot be read; the message names the position of
+    what is wrong, and the remedy."""
+
+    def __init__(self, position: int, reason: str) -> None:
+        """`position` is that of the character, from 1 on; `reason` the rule and the remedy."""
+        super().__init__(position, reason)
+        self.position = position
+        self.reason = reason
+
+    def moved(self, characters: int) -> InvalidCondition:
+        """This error, of a condition that begins so many characters into a longer text."""
+        return InvalidCondition(self.position + characters, self.reason)
+
+    def __str__(self) -> str:
+        return f"character {self.position}: {self.reason}"
+
+
+class InvalidQuestion(PipelineError, ValueError):
+    """A funnel, a breakdown or a retention is asked for in a way that has no answer; the message
+    names the parameter and the remedy."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        """`field` names the parameter, `reason` the rule and the remedy."""
+        super().__init__(field, reason)
+        self.field = field
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+class QuestionTooLarge(PipelineError):
+    """To answer, more archived events would have to be read than may be, or for longer; the message
+    says what to narrow. Nothing was changed."""
 
 
 # flushing
