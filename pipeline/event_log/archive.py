@@ -29,6 +29,7 @@ from pipeline.options import CountBy
 from pipeline.postgres import partitions
 from pipeline.postgres.fitness import check_tables
 from pipeline.postgres.locks import begin_transfer
+from pipeline.postgres.sealing.seals import unseal
 from pipeline.postgres.tables import dead_letters, events
 
 _ENTER_ENTRIES = text(
@@ -123,6 +124,8 @@ class Archive:
         if found:
             copy_events(connection, map(copy_text, found))
             catalogue.enter(connection, found)
+            days = {at[:10] for one in found for at in one.timestamps}
+            unseal(connection, "events", [day for day in days if day < f"{today()}"])
         return sum(map(len, found))
 
     def enter(self, connection: Connection, unpacked: Sequence[UnpackedEntry]) -> set[UUID]:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, Table, text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import InvalidConfiguration
+from pipeline.postgres import journeys as _of_journeys  # noqa: F401 - adds to the metadata
 from pipeline.postgres.names import find_schema
 from pipeline.postgres.ownership import check_owner, claim_tables
 from pipeline.postgres.refusals import blames_table

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from pipeline.days import begin_month
 from pipeline.postgres import partitions
+from pipeline.postgres.sealing.events import prune_day_events
 from pipeline.postgres.tables import dimension_daily, events, pruned, user_daily
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ def prune(
             drop = partial(partitions.drop, engine, table, one)
             if dry_run or _done(one.name, drop, found):
                 found.dropped.append(one.name)
+        if table is events and not dry_run:
+            prune_day_events(engine, before)
         if partitions.holds_older(engine, table, before):
             name = f"{table.name}_default"
             empty = partial(partitions.prune_default, engine, table, before)

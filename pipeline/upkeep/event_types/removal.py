@@ -34,6 +34,8 @@ from pipeline.event_log import catalogue
 from pipeline.event_log.archive import Archive
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.postgres.locks import hold_transfers
+from pipeline.postgres.sealing.events import find_days_of_types
+from pipeline.postgres.sealing.seals import unseal
 from pipeline.reading.live_counters import find_counters
 from pipeline.redis.keys import (
     Counter,
@@ -178,6 +180,7 @@ class TypeRemover:
             connection.execute(text(_FOLD.format(table=table, keys=columns)), values)
         connection.execute(_DROP_VALUES, values)
         catalogue.fold(connection, types)
+        unseal(connection, "events", find_days_of_types(connection, types))
         archived = connection.execute(_RENAME, values).rowcount
         return Removal(events + folded, archived)
 
