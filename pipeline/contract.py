@@ -18,6 +18,7 @@ REPAIR_COUNTERS = "analytics.repair_counters"
 MAINTAIN = "analytics.maintain"
 AUDIT = "analytics.audit"
 PRUNE = "analytics.prune"
+MAKE_REPORT = "analytics.make_report"
 
 EVENTS_QUEUE = "analytics.events"
 FLUSH_QUEUE = "analytics.flush"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import redis
 from sqlalchemy import Engine
@@ -31,6 +33,7 @@ from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import report_misfit
 from pipeline.postgres.ownership import check_owner, use_prefix
+from pipeline.postgres.sealing.events import seal_events
 from pipeline.reading.absence import Absence
 from pipeline.reading.event_types import TypeReader, TypeSummary
 from pipeline.reading.exact import UnstoredCounts
@@ -48,6 +51,15 @@ from pipeline.upkeep.event_types.removal import Removal, TypeRemover
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
+
+if TYPE_CHECKING:
+    from pipeline.reading.reports.questions import Question
+    from pipeline.reading.reports.reports import Reports
+
+SEALING_S = 300.0
+"""How long one run seals days; the rest is left to the next."""
+CLOCKS_DIFFER = timedelta(hours=1)
+"""A day is closed so long after its end, by whichever worker's clock."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,13 @@ class Services:
     archive: Archive
     broker_url: str | None = field(default=None, repr=False)
     """RabbitMQ's; None where Redis is the broker."""
+
+    @property
+    def reports(self) -> Reports:
+        """Answers to questions about the archive."""
+        from pipeline.reading.reports.reports import Reports  # loads numpy
+
+        return Reports(self.engine)
 
     @property
     def absence(self) -> Absence:
@@ -110,6 +129,32 @@ class Services:
             with suppress(redis.ResponseError):  # a full Redis; what was found is returned anyway
                 self.redis.hset(self.keys.totals, "audit_drift", drift)
         return found
+
+    def answer(
+        self, question: Question, progress: Callable[[float], None], *, fresh: bool = False
+    ) -> dict[str, Any]:
+        """The answer to a question about the archive, JSON-ready: that of its report, while that is
+        current, else made here and kept. `fresh` archives first what waits.
+
+        Raises `QuestionTooLarge` beyond the limits.
+        """
+        if fresh:
+            self.archive_events()
+        with self._reported():
+            return self.reports.answer_here(question, progress)
+
+    def make_report(self, report_id: str) -> str | None:
+        """Answer a report's question; returns its state, None when there is no such report."""
+        with self._reported():
+            return self.reports.make(UUID(report_id))
+
+    def seal_events(self, now: datetime) -> list[date]:
+        """Seal the raw events of closed days, for at most some minutes; returns the days. See
+        `pipeline.postgres.sealing`."""
+        until_s = time.monotonic() + SEALING_S
+        closed = (now - CLOCKS_DIFFER).date()
+        with self._reported():
+            return seal_events(self.engine, closed, lambda: time.monotonic() > until_s)
 
     def list_types(self, today: date, limit: int) -> tuple[list[TypeSummary], int]:
         """The largest event types, and how many there are; see `TypeReader.list_largest`."""
@@ -192,6 +237,7 @@ class Services:
             self.archive.prune_entries(
                 now - timedelta(days=KEPT_DAYS), self.event_log.find_oldest_ms()
             )
+        self.seal_events(now)
 
     def check_owner(self) -> None:
         """Raise `InvalidConfiguration` where Postgres has the counts of another installation."""

@@ -17,6 +17,7 @@ from pipeline.contract import (
     AUDIT,
     FLUSH_COUNTERS,
     MAINTAIN,
+    MAKE_REPORT,
     MOVE_DEAD_LETTERS,
     PRUNE,
     REPAIR_COUNTERS,
@@ -107,3 +108,12 @@ def audit() -> int:
 def prune() -> int:
     """Drop partitions that are older than the settings say; returns how many."""
     return len(services().prune(datetime.now(UTC).date()).dropped)
+
+
+# -- reports: asked for by the web server, each by its own message --
+
+
+@app.task(name=MAKE_REPORT, shared=False, throws=UNFIT_SERVERS)
+def make_report(report_id: str) -> str | None:
+    """Answer a report's question; returns its state, None when there is no such report."""
+    return services().make_report(report_id)

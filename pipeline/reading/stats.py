@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from heapq import nlargest
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import (
     ARRAY,
@@ -29,6 +29,10 @@ from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hour
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.reading.live_counters import find_user_counters
 from pipeline.redis.keys import Keys, UserCounter, hour_text
+
+if TYPE_CHECKING:
+    from pipeline.reading.journeys.breakdown import Breakdown, BreakdownQuestion
+    from pipeline.reading.journeys.funnels import Funnel, FunnelQuestion
 
 
 def _in_range(column: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -259,6 +263,20 @@ class Stats:
             as_of = connection.execute(select(func.max(flush_batches.c.stored_at))).scalar_one()
         read = str if of == "user" else decode_value
         return Ranking([(read(row[0]), int(row[1])) for row in rows], as_of)
+
+    def funnel(self, question: FunnelQuestion) -> Funnel:
+        """How many users did one thing after another, as of the last archive run; see
+        `pipeline.reading.journeys.funnels`. Raises `QuestionTooLarge` beyond its limits."""
+        from pipeline.reading.journeys.funnels import find_funnel  # loads numpy
+
+        return find_funnel(self._engine, question)
+
+    def breakdown(self, question: BreakdownQuestion) -> Breakdown:
+        """Archived events by any property, on any condition, as of the last archive run; see
+        `pipeline.reading.journeys.breakdown`. Raises `QuestionTooLarge` beyond its limits."""
+        from pipeline.reading.journeys.breakdown import find_breakdown
+
+        return find_breakdown(self._engine, question)
 
     def _by_day(self, event_type: str, first: date, last: date) -> list[tuple[date, int]]:
         def name(day: date) -> str:

@@ -26,6 +26,7 @@ from pipeline.web.api.routes.breakdowns import create_breakdown_routes
 from pipeline.web.api.routes.counts import create_count_routes
 from pipeline.web.api.routes.docs import create_docs_routes
 from pipeline.web.api.routes.events import create_event_route
+from pipeline.web.api.routes.journeys import create_journey_routes
 from pipeline.web.api.routes.live import create_live_route
 from pipeline.web.api.routes.status import create_status_route
 from pipeline.web.api.routes.users import create_erase_route, create_user_routes
@@ -82,6 +83,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
     return [
         create_count_routes(stats, threads),
         create_breakdown_routes(stats, threads, services),
+        create_journey_routes(threads, services),
         create_user_routes(stats, threads, secret),
         create_erase_route(threads, services),
         create_live_route(live, dependencies.access_keys),

@@ -189,6 +189,7 @@ def document_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     meanings = {
         401: "No valid read token was given",
         403: "The token may not do this",
+        404: "Nothing of this id is there",
         422: "A parameter cannot be used; the error names it",
         429: "Too many at once; come back after `Retry-After` seconds",
         503: "Redis or Postgres does not answer; come back after `Retry-After` seconds",
