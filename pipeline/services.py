@@ -35,6 +35,7 @@ from pipeline.postgres.fitness import report_misfit
 from pipeline.postgres.ownership import check_owner, use_prefix
 from pipeline.postgres.sealing.events import seal_events
 from pipeline.reading.absence import Absence
+from pipeline.reading.catalogue import CatalogueReader, TypeProperties
 from pipeline.reading.event_types import TypeReader, TypeSummary
 from pipeline.reading.exact import UnstoredCounts
 from pipeline.reading.stats import Stats
@@ -160,6 +161,12 @@ class Services:
         """The largest event types, and how many there are; see `TypeReader.list_largest`."""
         with self._reported():
             return self.types.list_largest(today, limit)
+
+    def list_properties(self, event_type: str, today: date, limit: int) -> TypeProperties:
+        """The properties of an event type; see `CatalogueReader.list_properties`."""
+        with self._reported():
+            reader = CatalogueReader(self.engine, self.options.counters)
+            return reader.list_properties(event_type, today, limit)
 
     def remove_types(self, types: Collection[str], today: date) -> Removal:
         """Fold junk event types into `__other__`; totals stay. See `TypeRemover.remove`."""

@@ -81,6 +81,16 @@ class Absence:
             "workers; `analytics rebuild` then counts closed days too"
         )
 
+    def explain_properties(self, event_type: str) -> str:
+        """Why no property of a type is known."""
+        if not self.is_known(event_type):
+            return self.explain_type(event_type)
+        return (
+            f"no archived {_show(event_type)} had properties: the archive takes events every "
+            "minute, --fresh has it take them now, and it takes none of types that "
+            "ANALYTICS_EVENT_LOG leaves out"
+        )
+
     def explain_users(self, event_type: str) -> str:
         """Why a ranking of the users of a type is empty."""
         if not self.is_known(event_type):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from heapq import nlargest
 from itertools import islice
 from typing import cast
@@ -19,13 +19,14 @@ from sqlalchemy import ARRAY, Engine, Text, bindparam, func, select, text
 
 from pipeline.counting.event_types import list_named
 from pipeline.counting.increments import OTHER
+from pipeline.days import begin_day
 from pipeline.options import CounterOptions
 from pipeline.postgres.tables import daily
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.reading.live_counters import find_type_counters
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import rank_types
-from pipeline.redis.keys import DailyCounter, Keys
+from pipeline.redis.keys import DailyCounter, HourlyCounter, Keys
 
 _IS_TODAY = daily.c.date == bindparam("today")
 _COUNTS = with_ledger(
@@ -45,12 +46,19 @@ _DAYS = text(
     "SELECT event_type, min(date), max(date) FROM schema$.analytics_daily "
     "WHERE event_type = ANY(CAST(:event_types AS TEXT[])) GROUP BY event_type"
 )
+# Each of them is the end of an index.
+_NEWEST = text(
+    "SELECT name, GREATEST("
+    "(SELECT last FROM schema$.analytics_event_types WHERE event_type = name), "
+    "(SELECT max(hour) FROM schema$.analytics_hourly WHERE event_type = name)) "
+    "FROM unnest(CAST(:event_types AS TEXT[])) AS name"
+)
 
 
 @dataclass(frozen=True)
 class TypeSummary:
-    """An event type: events today (UTC) and of all days, how many of them are not stored yet, and
-    the first and the last day of any."""
+    """An event type: events today (UTC) and of all days, how many of them are not stored yet, the
+    first and the last day of any, and the time of the newest: to the hour until it is archived."""
 
     event_type: str
     today: int
@@ -58,6 +66,7 @@ class TypeSummary:
     unstored: int
     first_day: date
     last_day: date
+    last: datetime
 
 
 class TypeReader:
@@ -88,9 +97,12 @@ class TypeReader:
         Looks through the names of all keys in Redis.
         """
         live: defaultdict[str, set[date]] = defaultdict(set)
+        hours: defaultdict[str, set[datetime]] = defaultdict(set)
         for one in find_type_counters(self._client, self._keys):
             if isinstance(one, DailyCounter):
                 live[one.event_type].add(one.day)
+            elif isinstance(one, HourlyCounter):
+                hours[one.event_type].add(one.hour)
         with self._engine.connect() as connection:
             types = {*live, *connection.execute(_LARGEST, {"most": limit}).scalars()}
             how_many = connection.execute(_HOW_MANY, {"live": list(live)}).scalar_one()
@@ -101,11 +113,15 @@ class TypeReader:
         with self._engine.connect() as connection:
             found = connection.execute(_DAYS, {"event_types": largest})
             days = {row[0]: {row[1], row[2]} for row in found}
-        return [
-            TypeSummary(name, now[name], total[name], unstored[name], min(every), max(every))
-            for name in largest
-            if (every := days.get(name, set()) | live.get(name, set()))
-        ], how_many
+            newest = dict(map(tuple, connection.execute(_NEWEST, {"event_types": largest})))
+        found_types = []
+        for name in largest:
+            if every := days.get(name, set()) | live.get(name, set()):
+                counts = now[name], total[name], unstored[name]
+                times = [*hours.get(name, ()), begin_day(max(every))]
+                times += [newest[name]] if newest[name] else []
+                found_types.append(TypeSummary(name, *counts, min(every), max(every), max(times)))
+        return found_types, how_many
 
     def _count(
         self, types: Sequence[str], live: dict[str, set[date]], today: date

@@ -23,6 +23,7 @@ from pipeline.web.api.live_counts import LiveCounts
 from pipeline.web.api.parameters import explain_validation_errors
 from pipeline.web.api.read_tokens import ReadTokenRequired
 from pipeline.web.api.routes.breakdowns import create_breakdown_routes
+from pipeline.web.api.routes.catalogue import create_catalogue_routes
 from pipeline.web.api.routes.counts import create_count_routes
 from pipeline.web.api.routes.docs import create_docs_routes
 from pipeline.web.api.routes.events import create_event_route
@@ -84,6 +85,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_count_routes(stats, threads),
         create_breakdown_routes(stats, threads, services),
         create_journey_routes(threads, services),
+        create_catalogue_routes(types, threads, services),
         create_user_routes(stats, threads, secret),
         create_erase_route(threads, services),
         create_live_route(live, dependencies.access_keys),

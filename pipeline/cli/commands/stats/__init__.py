@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli.commands.stats import counts, journeys
+from pipeline.cli.commands.stats import catalogue, counts, journeys
 from pipeline.cli.commands.stats.group import commands
 
-MODULES = (counts, journeys)
+MODULES = (counts, catalogue, journeys)
 """In the order in which `--help` lists their commands."""
 
 

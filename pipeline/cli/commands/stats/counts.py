@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipeline.cli.commands.stats.group import commands
+from pipeline.cli.commands.stats.group import commands, explain, format_days
 from pipeline.cli.context import open_services
 from pipeline.cli.options import (
     Csv,
@@ -22,7 +22,7 @@ from pipeline.cli.options import (
     read_day_or_days,
     read_days,
 )
-from pipeline.cli.output import print_csv, print_json, print_table, say, warn
+from pipeline.cli.output import print_csv, print_json, print_table, say
 from pipeline.days import today
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def count(
         columns = ["event_type", "from", "to", "count"]
         print_csv(columns, [(event_type, beginning, end, counted)])
     else:
-        print_table(_format_days(beginning, end), ["event type", "count"], [(event_type, counted)])
-    _explain(note)
+        print_table(format_days(beginning, end), ["event type", "count"], [(event_type, counted)])
+    explain(note)
 
 
 @commands.command(epilog="Example: analytics stats hourly page_view --date 2026-01-31")
@@ -76,14 +76,14 @@ def hourly(
         note = "" if any(counts) else services.absence.explain_type(event_type)
     if as_json:
         print_json({"counts": counts})
-        _explain(note)
+        explain(note)
         return
     hours = [(f"{hour:02d}:00", counted) for hour, counted in enumerate(counts)]
     if as_csv:
         print_csv(["hour", "count"], hours)
     else:
         print_table(f"{event_type}, {on}", ["hour (UTC)", "count"], hours)
-    _explain(note)
+    explain(note)
 
 
 @commands.command(
@@ -112,8 +112,8 @@ def series(
         print_csv(["at", "count"], [(at.isoformat(), n) for at, n in points])
     else:
         rows = [(_format_moment(at), n) for at, n in points]
-        print_table(f"{event_type}, {_format_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
-    _explain(note)
+        print_table(f"{event_type}, {format_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
+    explain(note)
 
 
 @commands.command(epilog="Example: analytics stats user u1 --from 2026-01-01 --to 2026-01-31")
@@ -131,7 +131,7 @@ def user(
     with open_services() as services:
         forms = services.list_user_forms(user_id)
         counts, more = keep_largest(services.stats.counts_of_user(forms, beginning, end))
-        _explain("" if counts else services.absence.explain_user(user_id))
+        explain("" if counts else services.absence.explain_user(user_id))
     if as_json:
         listed = {
             event_type: {day.isoformat(): n for day, n in sorted(by_day.items())}
@@ -178,9 +178,9 @@ def property_(  # noqa: PLR0913, PLR0917 - the arguments and options of the comm
         columns = ["event_type", "property", "value", "from", "to", "count"]
         print_csv(columns, [(event_type, name, value, beginning, end, counted)])
     else:
-        title = f"{event_type}, {_format_days(beginning, end)}"
+        title = f"{event_type}, {format_days(beginning, end)}"
         print_table(title, [name, "count"], [(value, counted)])
-    _explain(note)
+    explain(note)
 
 
 @commands.command(epilog="Example: analytics stats top page_view path --limit 20 --fresh")
@@ -206,7 +206,7 @@ def top(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
             services.flush()
         ranking = services.stats.top(event_type, of, beginning, end, limit)
         if not ranking.top:
-            _explain(_explain_ranking(services, event_type, of))
+            explain(_explain_ranking(services, event_type, of))
     as_of = ranking.as_of
     if as_json:
         listed = [{"value": value, "count": n} for value, n in ranking.top]
@@ -227,16 +227,6 @@ def _explain_ranking(services: Services, event_type: str, of: str) -> str:
     if of == "user":
         return services.absence.explain_users(event_type)
     return services.absence.explain_property(event_type, of, today())
-
-
-def _explain(note: str) -> None:
-    """Say why there is nothing, on standard error: with --json too, and beside the number."""
-    if note:
-        warn(note)
-
-
-def _format_days(first: date, last: date) -> str:
-    return first.isoformat() if first == last else f"{first.isoformat()} to {last.isoformat()}"
 
 
 def _format_moment(at: datetime | date) -> str:
