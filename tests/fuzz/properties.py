@@ -36,6 +36,7 @@ from pipeline.web.collector.formats.parsed_events import ParsedEvents, ParsingSt
 from pipeline.web.collector.request_head import RequestHead, mask_address
 from pipeline.web.errors import RequestRefused
 from tasks.consumer.messages import read_message
+from tests.fuzz.additions import check_additions
 from tests.fuzz.strategies.files import files, format_names
 from tests.fuzz.strategies.messages import event_messages
 from tests.fuzz.strategies.requests import bodies, text, values
@@ -129,6 +130,7 @@ def check_body(body: bytes, name: str, agent: str, secret: str) -> None:
     assert all(rejected.reason for rejected in parsed.rejected)
     for event in parsed.events:
         Event.from_dict(msgspec.json.decode(event), now=datetime.now(UTC))
+    check_additions(parsed.events, encoder, lambda other: FORMATS[name](body, other))
 
 
 @given(
