@@ -23,7 +23,12 @@
     ├── CannotRebuild             the archive does not have all events of a day
     ├── CannotRemoveType          the settings name an event type that is to be removed
     ├── CannotReplay              a dead letter is still no valid event
+    ├── NumbersUsedUp             there are more users than numbers for them
+    ├── RowsHaveCome              old rows came while they were to be pruned
     ├── TooMuchWaiting            more waits in the event log than can be compared
+    │
+    │   reading
+    ├── TooManyPeriods            a range has more periods than can be compared
     │
     │   web
     ├── ClientGone                a client closed the connection before its request was complete
@@ -197,8 +202,25 @@ class CannotReplay(PipelineError):
     event in its place."""
 
 
+class NumbersUsedUp(PipelineError):
+    """All numbers of users were given; days are no longer sealed, and users not erased. Nothing was
+    changed."""
+
+
+class RowsHaveCome(PipelineError):
+    """Rows of days that are about to be pruned have come since their users were noted: they stay
+    until the next time."""
+
+
 class TooMuchWaiting(PipelineError):
     """More waits in the event log than can be compared in one step: archive it first."""
+
+
+# reading
+
+
+class TooManyPeriods(PipelineError):
+    """A range has more periods than retention compares; ask for fewer days, or longer periods."""
 
 
 # web

@@ -49,6 +49,8 @@ from pipeline.upkeep.audit import Difference, audit
 from pipeline.upkeep.erase import Erasure, erase_user, find_user
 from pipeline.upkeep.event_types.books import forget_rare_types
 from pipeline.upkeep.event_types.removal import Removal, TypeRemover
+from pipeline.upkeep.people.audit import UsersDifference, audit_users
+from pipeline.upkeep.people.sealing import seal_users, unseal_users
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
@@ -157,6 +159,18 @@ class Services:
         with self._reported():
             return seal_events(self.engine, closed, lambda: time.monotonic() > until_s)
 
+    def audit_users(self, first: date, last: date) -> list[UsersDifference]:
+        """What differs between sealed days and their rows; see `pipeline.upkeep.people.audit`."""
+        with self._reported():
+            return audit_users(self.engine, first, last)
+
+    def seal_users(self, now: datetime, anew: Collection[date] = ()) -> list[date]:
+        """Seal the users of closed days; returns the days that were. Breaks the seals of the days
+        `anew` before. See `pipeline.upkeep.people.sealing`."""
+        with self._reported():
+            unseal_users(self.engine, anew)
+            return seal_users(self.engine, now)
+
     def list_types(self, today: date, limit: int) -> tuple[list[TypeSummary], int]:
         """The largest event types, and how many there are; see `TypeReader.list_largest`."""
         with self._reported():
@@ -233,7 +247,8 @@ class Services:
             return repair_counters(self.redis, self.keys)
 
     def maintain(self, now: datetime) -> None:
-        """Make partitions ahead of need and prune ledger entries far older than any flush."""
+        """Make partitions ahead of need, prune ledger entries far older than any flush, and seal
+        the users of closed days."""
         oldest = now - timedelta(days=self.options.ledger_days)
         with self._reported():
             partitions.make_ahead(self.engine, now.date(), self.options.partitions_ahead_months)
@@ -245,6 +260,8 @@ class Services:
                 now - timedelta(days=KEPT_DAYS), self.event_log.find_oldest_ms()
             )
         self.seal_events(now)
+        with self._reported():
+            seal_users(self.engine, now, SEALING_S)
 
     def check_owner(self) -> None:
         """Raise `InvalidConfiguration` where Postgres has the counts of another installation."""

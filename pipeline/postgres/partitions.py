@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -135,7 +135,12 @@ def existing(connection: Connection, table: Table) -> list[Partition]:
     return sorted(found)
 
 
-def drop(engine: Engine, table: Table, partition: Partition) -> None:
+MayDrop = Callable[[Connection], None]
+"""Is called in the transaction that has dropped rows, before it commits, while none of them can
+come back; what it raises undoes the drop."""
+
+
+def drop(engine: Engine, table: Table, partition: Partition, check: MayDrop | None = None) -> None:
     """Detach a partition and drop it: its rows are gone at once, however many. May be repeated.
 
     Raises sqlalchemy.exc.OperationalError when a reader holds the table for longer than the lock is
@@ -146,6 +151,8 @@ def drop(engine: Engine, table: Table, partition: Partition) -> None:
         if partition.name not in _present(connection, table):
             return
         _drop(connection, table, partition.name)
+        if check is not None:
+            check(connection)
 
 
 def holds_older(engine: Engine, table: Table, before: date) -> bool:
@@ -155,7 +162,7 @@ def holds_older(engine: Engine, table: Table, before: date) -> bool:
         return connection.execute(text(old)).first() is not None
 
 
-def prune_default(engine: Engine, table: Table, before: date) -> None:
+def prune_default(engine: Engine, table: Table, before: date, check: MayDrop | None = None) -> None:
     """Remove the rows from before that day from the default partition. May be repeated.
 
     When it holds no younger ones it is replaced by an empty one, else they are deleted, some
@@ -170,6 +177,8 @@ def prune_default(engine: Engine, table: Table, before: date) -> None:
             _drop(connection, table, name)
             again = f"CREATE TABLE schema$.{name} PARTITION OF {_ours(table)} DEFAULT"
             connection.execute(text(f"{again} {_storage(table)}"))
+            if check is not None:
+                check(connection)
             return
     page = (
         f"SELECT ctid FROM schema$.{name} WHERE {old} LIMIT {_DELETED_AT_ONCE} "
@@ -180,6 +189,8 @@ def prune_default(engine: Engine, table: Table, before: date) -> None:
     while deleted:
         with engine.begin() as connection:
             deleted = connection.execute(delete).rowcount
+            if check is not None:
+                check(connection)
 
 
 def _of_month(table: Table, month: date) -> Partition:

@@ -100,6 +100,17 @@ class Absence:
             "last flush, and needs events with a user_id"
         )
 
+    def explain_no_users(self, event_types: Collection[str]) -> str:
+        """Why no users of these types, of any where none is named, were found."""
+        for event_type in sorted(event_types):
+            if not self.is_known(event_type):
+                return self.explain_type(event_type)
+        what = ", ".join(map(_show, sorted(event_types))) or "event"
+        return (
+            f"no {what} of a user is stored in these days: users are counted as of the last "
+            f"flush, and by events with a user_id{self._describe_queue()}"
+        )
+
     def explain_user(self, user_id: str) -> str:
         """Why nothing of a user was found."""
         return (

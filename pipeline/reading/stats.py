@@ -28,6 +28,16 @@ from pipeline.days import list_days
 from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hourly, user_daily
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.reading.live_counters import find_user_counters
+from pipeline.reading.people.retention import Retention, count_retention
+from pipeline.reading.people.users import (
+    ActiveUsers,
+    Period,
+    Users,
+    UserSeries,
+    count_active,
+    count_users,
+    count_users_by,
+)
 from pipeline.redis.keys import Keys, UserCounter, hour_text
 
 if TYPE_CHECKING:
@@ -263,6 +273,27 @@ class Stats:
             as_of = connection.execute(select(func.max(flush_batches.c.stored_at))).scalar_one()
         read = str if of == "user" else decode_value
         return Ranking([(read(row[0]), int(row[1])) for row in rows], as_of)
+
+    def users(self, event_types: Collection[str], first: date, last: date) -> Users:
+        """How many users did one of these, of any event where none is named, as of the last flush:
+        in all, new and returning."""
+        return count_users(self._engine, event_types, first, last)
+
+    def users_by(
+        self, event_types: Collection[str], first: date, last: date, by: Period
+    ) -> UserSeries:
+        """The same for each day, week or month of the range as well."""
+        return count_users_by(self._engine, event_types, first, last, by)
+
+    def active_users(self, day: date) -> ActiveUsers:
+        """Users of any event on a day and in the 7 and 30 days that it ends, as of the last
+        flush."""
+        return count_active(self._engine, day)
+
+    def retention(self, start: str, return_: str, by: Period, first: date, last: date) -> Retention:
+        """Of the users who did `start` in a period, how many did `return_` so many periods later,
+        as of the last flush. Raises `TooManyPeriods`."""
+        return count_retention(self._engine, start, return_, by, (first, last))
 
     def funnel(self, question: FunnelQuestion) -> Funnel:
         """How many users did one thing after another, as of the last archive run; see

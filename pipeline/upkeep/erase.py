@@ -2,12 +2,14 @@
 
 The steps, each of which may be repeated, and the whole of them after a crash at any point:
 
-1. With flush and archive held off, the user is entered among the erased and their counters are
-   dropped from Redis, in one script. From that moment no worker counts an event of theirs that is
-   not newer, and the archive keeps none.
-2. In the transaction that holds them off, their stored counters and dead letters are deleted, and
-   archived events lose user, event id and all properties that are not counted: totals can still be
-   made anew from them.
+1. The user is entered among the erased. From that moment no worker counts an event of theirs that
+   is not newer, and the archive keeps none.
+2. With flush and archive held off, the days and event types on which they were seen, in Redis and
+   stored, are entered under their number: totals of users stay. Once more, until none is new.
+3. With both held off, their counters are dropped from Redis, in one script that enters them anew.
+4. In the transaction that holds them off, their stored counters, their number's name and dead
+   letters are deleted, and archived events lose user, event id and all properties that are not
+   counted: totals can still be made anew from them.
 
 A user who comes back is counted anew.
 """
@@ -15,7 +17,7 @@ A user who comes back is counted anew.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -33,12 +35,17 @@ from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.tables import dead_letters, user_daily
 from pipeline.reading.live_counters import find_user_counters
 from pipeline.redis.keys import Keys, UserCounter, key_text
+from pipeline.upkeep.people.anonymous import enter_anonymous
+from pipeline.upkeep.people.numbers import take_numbers
 
 _DROPPED_AT_ONCE = 500
 _LETTERS_AT_ONCE = 500
 _MOST_ROUNDS = 20
 _IDS_AT_ONCE = 5_000
 _HAS_NUL = r"(position('\u0000' IN CAST(properties AS TEXT)) > 0)"
+Named = dict[str, UserCounter]
+"""Counters of a user by their names in Redis."""
+
 _ANONYMISE = text(
     "UPDATE schema$.events SET user_id = NULL, event_id = NULL, properties = ("
     "SELECT json_object_agg(one.key, one.value) FROM json_each(events.properties) AS one "
@@ -58,6 +65,7 @@ _ANONYMISE_ONE = text(
 )
 _STORED_IDS = text(
     "SELECT user_id FROM schema$.analytics_user_daily UNION "
+    "SELECT user_id FROM schema$.analytics_user_numbers UNION "
     "SELECT user_id FROM schema$.events WHERE user_id IS NOT NULL"
 )
 
@@ -125,19 +133,16 @@ def erase_user(counters: Counters, engine: Engine, user: SoughtUser, asked_by: s
     Waits for a flush that runs, and holds off others meanwhile. Raises redis.RedisError or
     sqlalchemy.exc.OperationalError when a server is away: then repeat it.
     """
-    live = stored = events = at_ms = 0
-    with hold_transfers(engine) as connection:
-        for form in user.forms:
-            at_ms, dropped = _drop_counters(counters, form)
-            live += dropped
-            named = delete(user_daily).where(user_daily.c.user_id == form)
-            stored += connection.execute(named).rowcount
-            values = {"user_id": form, "counted": _arrays(counters)}
-            events += connection.execute(_ANONYMISE, values).rowcount
-            events += _anonymise_with_nul(counters, connection, form)
-        letters = _drop_letters(counters, connection, user)
-    erased_at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    erasure = Erasure(erased_at, live, stored, events, letters)
+    for form in user.forms:
+        erased_users.enter(counters.client, counters.keys, form, ())
+    erasure, rounds = None, 0
+    while erasure is None:
+        rounds += 1
+        with hold_transfers(engine) as connection:
+            found = {form: _find_counters(counters, form) for form in user.forms}
+            seen = [one for of_form in found.values() for one in of_form.values()]
+            if not enter_anonymous(connection, user.forms, seen) or rounds == _MOST_ROUNDS:
+                erasure = _erase(counters, connection, user, found)
     # Not the id: the log would go on naming the user.
     logger.info(
         "%s had a user forgotten (digest %s): %d live counters, %d stored counters, %d archived "
@@ -150,6 +155,25 @@ def erase_user(counters: Counters, engine: Engine, user: SoughtUser, asked_by: s
         erasure.dead_letters,
     )
     return erasure
+
+
+def _erase(
+    counters: Counters, connection: Connection, user: SoughtUser, found: Mapping[str, Named]
+) -> Erasure:
+    """Drop these counters of the user from Redis, by form of the id, and what is stored."""
+    live = stored = events = at_ms = 0
+    for form, named in found.items():
+        at_ms = _drop_counters(counters, form, sorted(named))
+        live += len(named)
+        of_form = delete(user_daily).where(user_daily.c.user_id == form)
+        stored += connection.execute(of_form).rowcount
+        values = {"user_id": form, "counted": _arrays(counters)}
+        events += connection.execute(_ANONYMISE, values).rowcount
+        events += _anonymise_with_nul(counters, connection, form)
+    take_numbers(connection, user.forms)
+    letters = _drop_letters(counters, connection, user)
+    erased_at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return Erasure(erased_at, live, stored, events, letters)
 
 
 def _anonymise_with_nul(counters: Counters, connection: Connection, user_id: str) -> int:
@@ -170,35 +194,34 @@ def _anonymise_with_nul(counters: Counters, connection: Connection, user_id: str
     return len(found)
 
 
-def _drop_counters(counters: Counters, user_id: str) -> tuple[int, int]:
-    """Enter the user and drop their counters until none is found; returns the moment of the last
-    entry and how many were dropped.
+def _drop_counters(counters: Counters, user_id: str, names: Sequence[str]) -> int:
+    """Enter the user anew and drop these counters, in one step with each part of them; returns the
+    moment of the last entry (Unix ms).
 
-    A counter that an old event made just before the entry is found by the next look. One of a user
-    who comes back at this moment goes too, with its event's name in the archive: the entry is made
-    anew with what it drops.
+    What an event of a user who comes back at this moment has added to one of them goes too, with
+    its name in the archive.
     """
-    client, keys = counters.client, counters.keys
-    at_ms, dropped, names = 0, 0, _names(counters, user_id)
-    for _ in range(_MOST_ROUNDS):
-        for first in range(0, max(1, len(names)), _DROPPED_AT_ONCE):
-            at_ms = erased_users.enter(
-                client, keys, user_id, names[first : first + _DROPPED_AT_ONCE]
-            )
-        dropped += len(names)
-        names = _names(counters, user_id)
-        if not names:
-            break
-    return at_ms, dropped
+    client, keys, at_ms = counters.client, counters.keys, 0
+    for first in range(0, max(1, len(names)), _DROPPED_AT_ONCE):
+        at_ms = erased_users.enter(client, keys, user_id, names[first : first + _DROPPED_AT_ONCE])
+    return at_ms
 
 
-def _names(counters: Counters, user_id: str) -> list[str]:
+def _find_counters(counters: Counters, user_id: str) -> Named:
     """The user's counters in Redis: live, claimed, or lost from the pending ones."""
     client, keys = counters.client, counters.keys
-    found = find_user_counters(client, keys, user_id)
+    names = find_user_counters(client, keys, user_id)
     for name in client.scan_iter(keys.user_pattern(user_id), count=10_000):
-        found.add(key_text(cast("bytes", name)))
-    return sorted(found)
+        names.add(key_text(cast("bytes", name)))
+    return {name: counter for name in names if (counter := _parse(keys, name)) is not None}
+
+
+def _parse(keys: Keys, name: str) -> UserCounter | None:
+    try:
+        counter = keys.parse(name)
+    except ValueError:
+        return None
+    return counter if isinstance(counter, UserCounter) else None
 
 
 def _arrays(counters: Counters) -> str:

@@ -26,6 +26,7 @@ from pipeline.event_log.streams import EventLog
 from pipeline.flushing.store import UPSERTS, counter_name, joined_columns, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
+from pipeline.postgres.sealing.seals import unseal
 from pipeline.postgres.tables import (
     PARTITIONED_BY_MONTH,
     daily,
@@ -242,6 +243,7 @@ class _Day:
             some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
             for table, columns in rows_of(some, self._keys)[0]:
                 self._connection.execute(UPSERTS[table.name], joined_columns(table, columns))
+        unseal(self._connection, "users", [self._day] if deltas else [])
         for table in _REBUILT if deltas else ():
             self._connection.execute(delete(table).where(self._of_day(table), table.c.count == 0))
 

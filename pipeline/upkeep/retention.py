@@ -14,9 +14,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 
 from pipeline.days import begin_month
+from pipeline.errors import RowsHaveCome
 from pipeline.postgres import partitions
 from pipeline.postgres.sealing.events import prune_day_events
 from pipeline.postgres.tables import dimension_daily, events, pruned, user_daily
+from pipeline.upkeep.people import pruning as people
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +26,15 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Pruned:
     """What was dropped: names of partitions. `emptied` are default partitions of which the old rows
-    were deleted, `busy` those that are being read."""
+    were deleted, `busy` those that are being read, or into which old rows come."""
 
     dropped: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
+
+
+Done = Callable[[str, Callable[[], None]], bool]
+"""Prunes a partition of this name by a call; returns whether that is done."""
 
 
 def prune(
@@ -42,26 +48,59 @@ def prune(
     kept = {events: events_days, user_daily: counters_days, dimension_daily: counters_days}
     found = Pruned()
     for table, before in _ends(kept, today).items():
-        if not dry_run:
+        if dry_run:
+            _prune_table(engine, table, before, found, lambda _, __: True)
+        elif table is user_daily:
+            _prune_users(engine, before, found)
+        else:
             _note(engine, table, before)
-        with engine.connect() as connection:
-            old = [one for one in partitions.existing(connection, table) if one.end <= before]
-        for one in old:
-            drop = partial(partitions.drop, engine, table, one)
-            if dry_run or _done(one.name, drop, found):
-                found.dropped.append(one.name)
-        if table is events and not dry_run:
-            prune_day_events(engine, before)
-        if partitions.holds_older(engine, table, before):
-            name = f"{table.name}_default"
-            empty = partial(partitions.prune_default, engine, table, before)
-            if dry_run or _done(name, empty, found):
-                found.emptied.append(name)
+            _prune_table(engine, table, before, found, partial(_done, found))
+            if table is events:
+                prune_day_events(engine, before)
     if found.dropped and not dry_run:
         logger.info("dropped %d partitions: %s", len(found.dropped), ", ".join(found.dropped))
     if found.emptied and not dry_run:
         logger.info("deleted old rows of %s", ", ".join(found.emptied))
     return found
+
+
+def _prune_users(engine: Engine, before: date, found: Pruned) -> None:
+    """Prune the rows of users, with what is kept of those users."""
+    month = people.note_past(engine, before)
+    if month is None:
+        found.busy.append(user_daily.name)
+        logger.warning("%s is not pruned now: rows of old days come in", user_daily.name)
+        return
+    _note(engine, user_daily, before)
+    check = partial(people.check_past, month=month)
+    done = partial(_done, found)
+    has_dropped = _prune_table(engine, user_daily, before, found, done, check)
+    people.forget_pruned(engine, before, has_dropped=has_dropped)
+
+
+def _prune_table(
+    engine: Engine,
+    table: Table,
+    before: date,
+    found: Pruned,
+    done: Done,
+    check: partitions.MayDrop | None = None,
+) -> bool:
+    """Drop and empty the old partitions of a table; returns whether any was."""
+    with engine.connect() as connection:
+        old = [one for one in partitions.existing(connection, table) if one.end <= before]
+    dropped = [
+        one.name
+        for one in old
+        if done(one.name, partial(partitions.drop, engine, table, one, check))
+    ]
+    found.dropped.extend(dropped)
+    if partitions.holds_older(engine, table, before):
+        name = f"{table.name}_default"
+        if done(name, partial(partitions.prune_default, engine, table, before, check)):
+            found.emptied.append(name)
+            return True
+    return bool(dropped)
 
 
 def read_pruned_before(connection: Connection, table: Table) -> date | None:
@@ -70,13 +109,14 @@ def read_pruned_before(connection: Connection, table: Table) -> date | None:
     return connection.execute(before).scalar_one_or_none()
 
 
-def _done(name: str, prune: Callable[[], None], found: Pruned) -> bool:
-    """Prune the partition; returns whether no reader was in the way."""
+def _done(found: Pruned, name: str, prune: Callable[[], None]) -> bool:
+    """Prune the partition; returns whether nothing was in the way."""
     try:
         prune()
-    except OperationalError as error:
+    except (OperationalError, RowsHaveCome) as error:
         found.busy.append(name)
-        logger.warning("%s is not pruned now, the next time: %s", name, error.orig)
+        reason = error.orig if isinstance(error, OperationalError) else error
+        logger.warning("%s is not pruned now, the next time: %s", name, reason)
         return False
     return True
 

@@ -15,7 +15,12 @@ logger = logging.getLogger(__name__)
 
 def report_audit(services: Services, today: date) -> int:
     """Audit the last days, and log what differs; returns how many hours and days that are."""
-    found = services.audit(today - timedelta(days=AUDITED_DAYS - 1), today)
+    first = today - timedelta(days=AUDITED_DAYS - 1)
+    return _report_counts(services, first, today) + _report_users(services, first, today)
+
+
+def _report_counts(services: Services, first: date, last: date) -> int:
+    found = services.audit(first, last)
     for one in found[:_SHOWN]:
         when = f"{one.day}" if one.hour is None else f"{one.day} {one.hour:02}:00"
         logger.error(
@@ -24,4 +29,17 @@ def report_audit(services: Services, today: date) -> int:
         )
     if len(found) > _SHOWN:
         logger.error("audit: and %d more; `analytics audit` lists them", len(found) - _SHOWN)
+    return len(found)
+
+
+def _report_users(services: Services, first: date, last: date) -> int:
+    found = services.audit_users(first, last)
+    for one in found[:_SHOWN]:
+        event_type = one.event_type or "any event"
+        logger.error(
+            "audit: users of %s, %s: %d sealed, %d stored",
+            *(event_type, one.day, one.sealed, one.stored),
+        )
+    if len(found) > _SHOWN:
+        logger.error("audit: and %d more of users", len(found) - _SHOWN)
     return len(found)

@@ -1,4 +1,4 @@
-"""Commands about the archive of raw events: archive, audit, rebuild, prune."""
+"""Commands about what is stored: archive, audit, seal, rebuild, prune."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pipeline.errors import NotCompared
 
 if TYPE_CHECKING:
     from pipeline.upkeep.audit import Difference
+    from pipeline.upkeep.people.audit import UsersDifference
     from pipeline.upkeep.rebuild import Rebuilt
 
 _AUDITED_DAYS = 7
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(epilog="Example: analytics archive")(archive)
     app.command(epilog="Example: analytics audit --from 2026-01-01 --to 2026-01-31")(audit)
+    app.command(epilog="Example: analytics seal")(seal)
     app.command(epilog="Example: analytics rebuild --from 2026-01-30 --dry-run")(rebuild)
     app.command(epilog="Example: analytics prune --dry-run")(prune)
 
@@ -50,16 +52,17 @@ def archive(as_json: Json = False) -> None:
 
 
 def audit(first: First = None, last: Last = None, as_json: Json = False) -> None:
-    """Compare the archive with the counters, by event type and hour.
+    """Compare the archive with the counters, by event type and hour, and sealed users with rows.
 
     Changes nothing. Without days, the last seven. Exit status 1 when something differs, 3
     when a server does not answer, 4 when nothing could be compared for another reason.
     """
     days = read_days(first, last) or (today() - timedelta(days=_AUDITED_DAYS - 1), today())
     with _explain_failure(), open_services() as services:
-        found = services.audit(*days)
+        found, users = services.audit(*days), services.audit_users(*days)
     if as_json:
-        print_json({"differences": [_to_object(one) for one in found]})
+        listed = [_users_to_object(one) for one in users]
+        print_json({"differences": [_to_object(one) for one in found], "users": listed})
     elif found:
         rows = [
             (one.event_type, _format_time(one), one.counted, one.logged, one.gap, one.drift)
@@ -72,8 +75,49 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
         say("`analytics rebuild` makes the counters of closed days anew from the archive.")
     else:
         say(f"Archive and counters agree from {days[0]} to {days[1]}.")
-    if found:
+    if users and not as_json:
+        _show_users(users)
+    if found or users:
         raise typer.Exit(1)
+
+
+def _show_users(found: list[UsersDifference]) -> None:
+    rows = [
+        (one.event_type or "any", f"{one.day}", one.sealed, one.stored)
+        for one in found[:_DIFFERENCES_SHOWN]
+    ]
+    print_table("Sealed users and rows differ", ["event type", "day (UTC)", "sealed", "rows"], rows)
+    if len(found) > _DIFFERENCES_SHOWN:
+        say(f"… and {len(found) - _DIFFERENCES_SHOWN:,} more; --json lists them.")
+    days = sorted({one.day for one in found})
+    say(f"`analytics seal --anew --from {days[0]} --to {days[-1]}` seals these days anew.")
+
+
+def seal(
+    first: First = None,
+    last: Last = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Seal the days from --from to --to once more.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Seal the users of closed days now, so that counting them is fast.
+
+    Maintenance does so every hour. Counts do not change by it. A day that gets late events is
+    sealed anew. May be repeated.
+    """
+    days = read_days(first, last)
+    if anew != (days is not None):
+        raise typer.BadParameter(
+            "needs --from, and --from needs it: which days are to be sealed once more?",
+            param_hint="--anew",
+        )
+    with open_services() as services:
+        sealed = services.seal_users(datetime.now(UTC), list_days(*days) if days else ())
+    if as_json:
+        print_json({"sealed": [day.isoformat() for day in sorted(sealed)]})
+    else:
+        say(f"Sealed {len(sealed):,} days.")
 
 
 def rebuild(
@@ -150,6 +194,15 @@ def _to_object(one: Difference) -> dict[str, object]:
         "logged": one.logged,
         "not_logged": one.gap,
         "drift": one.drift,
+    }
+
+
+def _users_to_object(one: UsersDifference) -> dict[str, object]:
+    return {
+        "event_type": one.event_type,
+        "day": one.day.isoformat(),
+        "sealed": one.sealed,
+        "stored": one.stored,
     }
 
 

@@ -17,12 +17,12 @@ takes it over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import Literal
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from pipeline.postgres.locks import hold_transfers
 
@@ -49,17 +49,24 @@ _CHANGED = (
     "(kind = :kind AND date = ANY(CAST(:days AS DATE[]))) "
     "OR (kind = 'past' AND :kind = 'users' AND date > CAST(:first AS DATE))"
 )
-# In one order, so that of two transactions with several days neither waits for the other for ever.
-_LOCK = text(
-    f"SELECT 1 FROM schema$.analytics_seals WHERE {_CHANGED} ORDER BY kind, date FOR UPDATE"
-)
-_DELETE = text(f"DELETE FROM schema$.analytics_seals WHERE {_CHANGED}")
+_PRUNED = "kind IN ('past', 'users') AND date < :before"
+
+
+def _delete(which: str) -> tuple[TextClause, TextClause]:
+    """Statements that lock these seals, in one order, so that of two transactions with several
+    neither waits for the other for ever, and that delete them."""
+    found = f"FROM schema$.analytics_seals WHERE {which}"
+    return text(f"SELECT 1 {found} ORDER BY kind, date FOR UPDATE"), text(f"DELETE {found}")
+
+
+_DELETE_CHANGED = _delete(_CHANGED)
+_DELETE_PRUNED = _delete(_PRUNED)
 
 
 def seal(
     engine: Engine,
     kind: Kind,
-    days: Collection[date],
+    days: Sequence[date],
     write: Write,
     is_over: Callable[[], bool] = lambda: False,
 ) -> list[date]:
@@ -71,13 +78,13 @@ def seal(
     """
     token = uuid4()
     with engine.begin() as connection:
-        entered = {"kind": kind, "token": token, "days": sorted(days)}
-        mine = sorted(connection.execute(_ENTER, entered).scalars()) if days else []
-    if not mine:
+        wanted = {"kind": kind, "token": token, "days": list(days)}
+        entered = set(connection.execute(_ENTER, wanted).scalars()) if days else set()
+    if not entered:
         return []
     wait_for_transfers(engine)
     sealed: list[date] = []
-    for day in mine:
+    for day in filter(entered.__contains__, days):
         if is_over():
             break
         with engine.connect() as connection:
@@ -100,8 +107,14 @@ def unseal(connection: Connection, kind: Kind, days: Iterable[date | str]) -> No
     changed: Sequence[str] = sorted(map(str, days))
     if changed:
         values = {"kind": kind, "days": list(changed), "first": changed[0]}
-        connection.execute(_LOCK, values)
-        connection.execute(_DELETE, values)
+        for statement in _DELETE_CHANGED:
+            connection.execute(statement, values)
+
+
+def drop_seals_of_users(connection: Connection, before: date) -> None:
+    """Delete the seals of users of all earlier days, whose rows are gone."""
+    for statement in _DELETE_PRUNED:
+        connection.execute(statement, {"before": before})
 
 
 def read_sealed(

@@ -48,6 +48,7 @@ from pipeline.redis.keys import (
 )
 from pipeline.redis.scripts import Script
 from pipeline.upkeep.event_types.books import fold_books, list_sets
+from pipeline.upkeep.people.folding import fold_users
 
 _FOLD_COUNTERS = Script("pipeline.upkeep.event_types.fold_counters")
 _MARK_REMOVED = Script("pipeline.upkeep.event_types.mark_removed")
@@ -175,6 +176,7 @@ class TypeRemover:
     def _fold(self, connection: Connection, types: Collection[str]) -> Removal:
         values = {"types": sorted(types)}
         folded = self._fold_redis(types)
+        fold_users(connection, values["types"])
         events = connection.execute(_SUM, values).scalar_one()
         for table, columns in _FOLDED_TABLES.items():
             connection.execute(text(_FOLD.format(table=table, keys=columns)), values)

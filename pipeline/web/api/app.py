@@ -29,6 +29,7 @@ from pipeline.web.api.routes.docs import create_docs_routes
 from pipeline.web.api.routes.events import create_event_route
 from pipeline.web.api.routes.journeys import create_journey_routes
 from pipeline.web.api.routes.live import create_live_route
+from pipeline.web.api.routes.people.routes import create_people_routes
 from pipeline.web.api.routes.status import create_status_route
 from pipeline.web.api.routes.users import create_erase_route, create_user_routes
 from pipeline.web.api.threads import ThreadPools
@@ -84,6 +85,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
     return [
         create_count_routes(stats, threads),
         create_breakdown_routes(stats, threads, services),
+        create_people_routes(stats, threads, services),
         create_journey_routes(threads, services),
         create_catalogue_routes(types, threads, services),
         create_user_routes(stats, threads, secret),

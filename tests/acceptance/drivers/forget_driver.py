@@ -17,6 +17,10 @@ from pipeline.upkeep import erase
 POINTS = (
     "before the entry",
     "after the first entry",
+    "before the days are entered",
+    "after the days are entered",
+    "before the counters are dropped",
+    "after the counters are dropped",
     "before the letters are dropped",
     "before the commit",
 )
@@ -44,9 +48,17 @@ def main() -> None:
         pipeline_options(Settings(count_by={"page_view": ["path"]})), redis_url, postgres_url
     )
     if point == "before the entry":
-        erase.find_user_counters = die  # type: ignore[assignment]
+        erased_users.enter = die
     elif point == "after the first entry":
         erased_users.enter = after(erased_users.enter)
+    elif point == "before the days are entered":
+        erase.enter_anonymous = die  # type: ignore[assignment]
+    elif point == "after the days are entered":
+        erase._erase = die  # type: ignore[assignment]
+    elif point == "before the counters are dropped":
+        erase._drop_counters = die  # type: ignore[assignment]
+    elif point == "after the counters are dropped":
+        erase._drop_counters = after(erase._drop_counters)
     elif point == "before the letters are dropped":
         erase._drop_letters = die  # type: ignore[assignment]
     elif point == "before the commit":

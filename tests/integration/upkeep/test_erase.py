@@ -58,7 +58,7 @@ def traces(services: Services, client: redis.Redis, user_id: str) -> list[str]:
         }[kind]()
         texts = b"\n".join([key, *(part for part in content if isinstance(part, bytes))])
         found += [f"Redis: {key.decode()}" for form in forms if form in texts]
-    for table in ("analytics_user_daily", "events", "dead_letters"):
+    for table in ("analytics_user_daily", "analytics_user_numbers", "events", "dead_letters"):
         for row in execute(services, f"SELECT * FROM {table}"):
             if user_id in repr(tuple(row)) or user_id in str(
                 [bytes(one).decode() for one in row if isinstance(one, bytes)]

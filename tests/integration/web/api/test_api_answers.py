@@ -26,6 +26,9 @@ ROUTES = [
     ("GET", "/api/stats/hourly?event_type=page_view"),
     ("GET", "/api/stats/series?event_type=page_view"),
     ("GET", "/api/stats/top?event_type=page_view"),
+    ("GET", "/api/stats/users?event_type=page_view"),
+    ("GET", "/api/stats/active"),
+    ("GET", "/api/stats/retention?start=page_view&return=page_view"),
     ("GET", "/api/stats/live?event_type=page_view"),
     ("GET", "/api/users/u1"),
     ("DELETE", "/api/users/u1"),
@@ -35,7 +38,8 @@ ROUTES = [
     ("GET", "/api/status"),
 ]
 NO_TABLES = ("/api/stats/live", "/api/status")
-READ_ONE = {"redis": ("/api/stats/top", "/api/events"), "postgres": ("/api/status",)}
+PEOPLE = ("/api/stats/users", "/api/stats/active", "/api/stats/retention")
+READ_ONE = {"redis": ("/api/stats/top", "/api/events", *PEOPLE), "postgres": ("/api/status",)}
 TABLES = [path for method, path in ROUTES if method == "GET" and not path.startswith(NO_TABLES)]
 
 

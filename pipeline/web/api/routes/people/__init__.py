@@ -1,0 +1,1 @@
+"""Routes of the stats API that count people."""
