@@ -256,7 +256,7 @@ def test_a_user_who_does_not_own_the_tables_stores_in_the_default_partitions(
 # Programs and tables of different versions
 
 
-@pytest.mark.parametrize("version", ["0004", "0010", "9999"])
+@pytest.mark.parametrize("version", ["0008", "0010", "9999"])
 def test_a_database_that_is_newer_than_the_program_is_said(
     services: Services, version: str
 ) -> None:
@@ -297,7 +297,7 @@ def test_counts_wait_while_the_tables_are_of_a_newer_program(
     """An old worker goes on beside tables that were upgraded first."""
     count_events(services, event(user_id="u1"))
     execute(services, upgraded)
-    execute(services, f"UPDATE {VERSION_TABLE} SET version_num = '0004'")
+    execute(services, f"UPDATE {VERSION_TABLE} SET version_num = '0008'")
 
     for _ in range(2):
         count_events(services, event(user_id="u1"))
