@@ -32,11 +32,11 @@ from pipeline.event.pseudonyms import is_pseudonym as has_pseudonym_form
 from pipeline.event.pseudonyms import list_forms, pseudonym
 from pipeline.event.rules import check_user_id
 from pipeline.postgres.locks import hold_transfers
+from pipeline.postgres.sealing.numbers import take_numbers
 from pipeline.postgres.tables import dead_letters, user_daily
 from pipeline.reading.live_counters import find_user_counters
 from pipeline.redis.keys import Keys, UserCounter, key_text
 from pipeline.upkeep.people.anonymous import enter_anonymous
-from pipeline.upkeep.people.numbers import take_numbers
 
 _DROPPED_AT_ONCE = 500
 _LETTERS_AT_ONCE = 500

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, text
 
 from pipeline.days import bound_days
 from pipeline.postgres.journeys import BUCKET_BITS
+from pipeline.postgres.sealing.numbers import keep_numbers
 from pipeline.postgres.sealing.seals import seal
 
 MOST_DAYS_AT_ONCE = 400
@@ -70,6 +71,7 @@ def pack_day(connection: Connection, day: date) -> None:
     """Write a day's events by user anew, in a sealing's transaction."""
     begin, end = bound_days(day, day)
     values: dict[str, Any] = {"day": day, "begin": begin, "end": end}
+    keep_numbers(connection)
     connection.execute(_NUMBER_USERS, values)
     connection.execute(_CLEAR, values)
     connection.execute(_PACK, values)

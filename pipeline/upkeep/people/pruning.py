@@ -13,9 +13,9 @@ from datetime import date
 from sqlalchemy import Connection, Engine, text
 
 from pipeline.errors import RowsHaveCome
+from pipeline.postgres.sealing.numbers import take_unused_numbers
 from pipeline.postgres.sealing.seals import drop_seals_of_users, read_sealed, seal
 from pipeline.reading.people.snapshot import read_kept_since
-from pipeline.upkeep.people.numbers import take_unused_numbers
 from pipeline.upkeep.people.sealing import write_past
 
 _NUMBERS = "analytics_user_numbers"

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from pipeline.days import begin_month, begin_next_month
 from pipeline.postgres.sealing.bitmaps import read_bitmap, read_numbers, write_bitmap
+from pipeline.postgres.sealing.numbers import give_numbers
 from pipeline.postgres.sealing.seals import read_sealed, seal, unseal
 from pipeline.postgres.sealing.tables import ANY_TYPE
 from pipeline.reading.people.snapshot import (
@@ -22,7 +23,6 @@ from pipeline.reading.people.snapshot import (
     list_past_days,
     read_kept_since,
 )
-from pipeline.upkeep.people.numbers import give_numbers
 
 GRACE = timedelta(hours=1)
 """How long after its end a day is closed: most events that are late have been stored by then."""

@@ -37,11 +37,17 @@ _GIVE = text(
 )
 _TAKE_UNUSED = text(
     "DELETE FROM schema$.analytics_user_numbers AS one WHERE NOT EXISTS ("
-    "SELECT 1 FROM schema$.analytics_user_daily AS seen WHERE seen.user_id = one.user_id)"
+    "SELECT 1 FROM schema$.analytics_user_daily AS seen WHERE seen.user_id = one.user_id) "
+    "AND NOT EXISTS (SELECT 1 FROM schema$.events AS event WHERE event.user_id = one.user_id)"
 )
 _TAKE = text(
     "DELETE FROM schema$.analytics_user_numbers WHERE user_id = ANY(CAST(:users AS TEXT[]))"
 )
+
+
+def keep_numbers(connection: Connection) -> None:
+    """Keep the number of every user until the transaction ends."""
+    connection.execute(_SHARE)
 
 
 def give_numbers(connection: Connection, days: list[date]) -> None:
@@ -49,7 +55,7 @@ def give_numbers(connection: Connection, days: list[date]) -> None:
 
     Raises `NumbersUsedUp`.
     """
-    connection.execute(_SHARE)
+    keep_numbers(connection)
     with _reported():
         connection.execute(_GIVE_TO_USERS_OF_DAYS, {"days": days})
 
@@ -60,7 +66,7 @@ def give_numbers_to(connection: Connection, user_ids: Collection[str]) -> None:
     Raises `NumbersUsedUp`.
     """
     if user_ids:
-        connection.execute(_SHARE)
+        keep_numbers(connection)
         with _reported():
             connection.execute(_GIVE, {"users": list(user_ids)})
 
