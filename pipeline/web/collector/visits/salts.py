@@ -28,27 +28,30 @@ class DailySalts:
         self._client, self._prefix = client, keys.salt
         self._salts: dict[date, tuple[bytes, float]] = {}
 
-    def find(self, day: date) -> bytes:
-        """The salt of a day (UTC), made by the first process that asks. Raises redis.RedisError."""
+    def find(self, at: datetime) -> bytes:
+        """The salt of a moment's day (UTC), made by the first process that asks. Raises
+        redis.RedisError."""
+        day = at.date()
         salt, until_s = self._salts.get(day, (b"", 0.0))
         if time.monotonic() >= until_s:
-            salt = self._read(day)
+            salt = self._read(at)
             self._salts = {
                 one: found for one, found in self._salts.items() if abs(one - day).days <= 1
             }
             self._salts[day] = salt, time.monotonic() + _READ_AGAIN_S
         return salt
 
-    def _read(self, day: date) -> bytes:
+    def _read(self, at: datetime) -> bytes:
         new = secrets.token_hex(32)
-        end = datetime.combine(day, time_of_day.min, UTC) + timedelta(days=1) + _KEPT_ON
+        end = datetime.combine(at.date(), time_of_day.min, UTC) + timedelta(days=1)
         # With NX and GET together, Redis answers what was there, or nothing where this is it now.
         found = self._client.set(
-            f"{self._prefix}:{day.isoformat()}",
+            f"{self._prefix}:{at.date().isoformat()}",
             new,
             nx=True,
             get=True,
-            exat=int(end.timestamp()),
+            # By our clock, as the day is: to Redis, whose clock may be another, this may be over.
+            ex=int((end - at + _KEPT_ON).total_seconds()),
         )
         return cast("bytes | None", found) or new.encode()
 

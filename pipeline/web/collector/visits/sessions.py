@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import redis
@@ -86,8 +86,8 @@ class Sessions:
         self._is_away = False
 
     async def find(self, visits: Sequence[Visit], at: datetime) -> Sequence[Session | None]:
-        """The session of each visit, begun at this moment unless there is one; None for those
-        without, and for all while Redis does not answer. Raises nothing."""
+        """The session of each visit, begun at this moment (UTC) unless there is one; None for
+        those without, and for all while Redis does not answer. Raises nothing."""
         if time.monotonic() < self._away_until_s:
             return [None] * len(visits)
         loop = asyncio.get_running_loop()
@@ -139,7 +139,7 @@ class Sessions:
 
     def _find(self, together: Sequence[_Asking]) -> list[list[Session | None]]:
         """Runs in the thread. Raises redis.RedisError."""
-        salted = [(self._salts.find(one.at.astimezone(UTC).date()), one) for one in together]
+        salted = [(self._salts.find(one.at), one) for one in together]
         asked = [(salt, visit) for salt, one in salted for visit in one.visits]
         digests = [digest(salt, *visit.visitor) for salt, visit in asked]
         prefix = f"{self._keys.prefix}seen:"
