@@ -19,6 +19,7 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
         prefix=settings.prefix,
         counters=CounterOptions(
             count_by=settings.count_by,
+            sums=settings.sum,
             values_cap=settings.values_cap,
             event_types_cap=settings.event_types_cap,
             dedup_window_s=settings.dedup_window_s,

@@ -36,6 +36,7 @@ from pipeline import urls
 from pipeline.contract import PAGE_PROPERTIES
 from pipeline.errors import InvalidConfiguration
 from pipeline.installation import DEFAULT_PREFIX, check_prefix
+from pipeline.options import DEFAULT_SUMS
 
 _SECRET_CHARACTERS = 16
 
@@ -78,7 +79,12 @@ class Settings(BaseSettings):
     count_by: Annotated[dict[str, list[str]], NoDecode] = Field(
         default_factory=dict,
         description="Properties whose values are counted, as JSON: "
-        '{"page_view": ["path"], "product_click": ["product_id"]}',
+        '{"page_view": ["path"], "sale": ["plan", "plan+country"]}; `+` counts values together',
+    )
+    sum: Annotated[dict[str, dict[str, int]], NoDecode] = Field(
+        default_factory=lambda: {name: dict(of) for name, of in DEFAULT_SUMS.items()},
+        description="Properties whose numbers are summed, with the decimals that are kept, as "
+        'JSON: {"sale": {"total": 2}}; `{}`: none',
     )
     values_cap: int = Field(
         default=10_000,
@@ -297,12 +303,18 @@ class Settings(BaseSettings):
     @field_validator("count_by")
     @classmethod
     def _check_count_by(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
-        for event_type, properties in value.items():
-            values.check_event_type(event_type)
-            if not all(properties):
-                raise ValueError(f"a property of {values.show(event_type)} has no name")
-            if len(set(properties)) < len(properties):
-                raise ValueError(f"{values.show(event_type)} names a property twice")
+        values.check_count_by(value)
+        return value
+
+    @field_validator("sum", mode="before")
+    @classmethod
+    def _decode_sum(cls, value: object) -> object:
+        return values.decode_json(value, 'JSON such as {"sale": {"total": 2}}')
+
+    @field_validator("sum")
+    @classmethod
+    def _check_sum(cls, value: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        values.check_sums(value)
         return value
 
     @field_validator("user_id_secret")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import get_args
 
@@ -17,6 +17,7 @@ from pipeline.contract import (
     MAX_EVENT_TYPE_CHARACTERS,
     PAGE_PROPERTIES,
 )
+from pipeline.options import MOST_DECIMALS, split_name
 
 _LOGGED = 'all, none or a JSON list of event types, such as ["page_view", "sale"]'
 _NETWORKS = 'a JSON list of addresses or networks, such as ["10.0.0.7", "192.168.0.0/16"]'
@@ -120,6 +121,30 @@ def check_event_type(event_type: str) -> None:
             f"{show(event_type)} cannot be an event type: 1 to {longest} characters, no control "
             "characters"
         )
+
+
+def check_count_by(count_by: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError unless this can be the setting `count_by`."""
+    for event_type, properties in count_by.items():
+        check_event_type(event_type)
+        if not all(all(split_name(name)) for name in properties):
+            raise ValueError(f"a property of {show(event_type)} has no name")
+        if len(set(properties)) < len(properties):
+            raise ValueError(f"{show(event_type)} names a property twice")
+
+
+def check_sums(sums: Mapping[str, Mapping[str, int]]) -> None:
+    """Raise ValueError unless this can be the setting `sum`."""
+    for event_type, properties in sums.items():
+        check_event_type(event_type)
+        if not all(properties):
+            raise ValueError(f"a property of {show(event_type)} has no name")
+        for name, decimals in properties.items():
+            if not 0 <= decimals <= MOST_DECIMALS:
+                raise ValueError(
+                    f"{show(name)} of {show(event_type)} keeps {decimals} decimals; give 0 to "
+                    f"{MOST_DECIMALS}"
+                )
 
 
 def describe_rule(field: FieldInfo) -> str:

@@ -93,8 +93,8 @@ class Services:
     @property
     def absence(self) -> Absence:
         """Explains counts that are 0."""
-        count_by = self.options.counters.count_by
-        return Absence(self.redis, self.keys, self.engine, count_by)
+        options = self.options.counters
+        return Absence(self.redis, self.keys, self.engine, options.count_by, options.sums)
 
     def flush(self) -> int:
         """Store every pending counter; returns how many were stored. See `pipeline.flushing`.
@@ -369,7 +369,7 @@ def connect(
     engine = postgres_engine(postgres_url, options.postgres_schema)
     use_prefix(engine, options.prefix)
     client, keys = counters.client, counters.keys
-    count_by, unstored = options.counters.count_by, UnstoredCounts(client, keys)
+    kept, unstored = options.counters.kept_properties, UnstoredCounts(client, keys)
     return Services(
         options=options,
         redis=client,
@@ -378,9 +378,9 @@ def connect(
         counters=counters,
         claims=Claims(client, keys),
         store=Store(engine, keys),
-        stats=Stats(unstored, engine),
+        stats=Stats(unstored, engine, options.counters.sums),
         types=TypeReader(unstored, engine, options.counters),
         event_log=EventLog(client, keys),
-        archive=Archive(engine, counters.read_erased_users, count_by),
+        archive=Archive(engine, counters.read_erased_users, kept),
         broker_url=broker_url,
     )

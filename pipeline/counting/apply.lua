@@ -8,11 +8,11 @@
 --           counters, books       {counter key: increment}, {field of totals: increment}
 --           buckets               {number of a bucket: [[field, …], [its increment, …]]}, no field twice
 --           values                [{values_key, expire_at_s, counters = [[value, bucket, field, increment], …], rest_bucket,
---                                   rest_field, rest = what is added to the counter of the rest anyway}, …]
+--                                   rest_field, rest = what is added to the counter of the rest anyway,
+--                                   sums of the last bucket = {value: [[field, that of the rest, increment], …]}}, …]
 --           log                   [{stream, sizes, partition, name, events, gap = {gap counter: increment}}, …], entries of
 --                                 the event log; where the stream is full, the gap is counted in place of the entry
---           dead                  [{kind, reason}, …], dead letters
---           forgotten             version of the forgotten users that the worker has left out
+--           dead, forgotten       [{kind, reason}, …], dead letters; version of the forgotten users that the worker has left out
 --           before, half_window_s: prefix of the sets of the version before, and half the deduplication window;
 --           prefix, values_cap, counter_ttl_s (0: none), log_max_entries, log_max_bytes: the settings of these names
 --       2… bodies of the dead letters, then blobs of the log's entries: any bytes
@@ -74,21 +74,24 @@ for i, entry in ipairs(batch.log) do
     fits[i] = redis.call('XLEN', entry.stream) < batch.log_max_entries and bytes + #blob(i) <= batch.log_max_bytes
 end
 
-local function put(bucket, field, increment)
+local function put(bucket, ...)
     batch.buckets[bucket] = batch.buckets[bucket] or { {}, {} }
-    for i, list in ipairs(batch.buckets[bucket]) do list[#list + 1] = i == 1 and field or increment end
+    for i, list in ipairs(batch.buckets[bucket]) do list[#list + 1] = select(i, ...) end
 end
 local new_values = {} -- per group, the values that take one of the places left under the cap; others are added to the rest
 for at, group in ipairs(batch.values) do
-    local names, fresh, rest = {}, {}, group.rest
+    local names, fresh, rest, sums = {}, {}, group.rest, {}
+    local function sum(value, at) for _, one in ipairs(group.sums[value] or {}) do sums[one[at]] = (sums[one[at]] or 0) + one[3] end end
     for i, value in ipairs(group.counters) do names[i] = value[1] end
     local room = batch.values_cap - redis.call('SCARD', group.values_key)
     for _, position in ipairs(positions(group.values_key, names, 0)) do
         local value = group.counters[position]
         if #fresh < room then fresh[#fresh + 1] = value[1] else rest, group.counters[position] = rest + value[4], false end
     end
-    for _, value in ipairs(group.counters) do if value then put(unpack(value, 2)) end end
+    for i, value in ipairs(group.counters) do sum(names[i], value and 1 or 2, value and put(unpack(value, 2))) end
     if rest > 0 then put(group.rest_bucket, group.rest_field, rest) end
+    sum('__other__', 2) -- sent as a value
+    for field, increment in pairs(sums) do put(#KEYS - 6, field, increment) end
     new_values[at] = fresh
 end
 
@@ -99,9 +102,7 @@ local function keep(count, name, increment)
     if type(count) == 'number' then return count == increment end
     redis.call('XADD', dead, '*', 'kind', 'counter', 'counter', name, 'count', increment, 'reason', count.err, 'at_s', now_s)
 end
-local function add(key, increment)
-    if keep(redis.pcall('INCRBY', key, increment), key, increment) then created[#created + 1] = key end
-end
+local function add(key, by) if keep(redis.pcall('INCRBY', key, by), key, by) then created[#created + 1] = key end end
 -- Add to the fields of a bucket by two calls for some thousand of them, which takes half as long as one call for each.
 local function add_to_bucket(key, fields, increments)
     local fields_before = new_fields
@@ -110,14 +111,13 @@ local function add_to_bucket(key, fields, increments)
         local held = redis.call('HMGET', key, 'pad', unpack(fields, first, last))
         local sums = held[1] and {} or { 'pad', PAD }
         for i = first, last do
-            local field, count, increment = fields[i], held[i - first + 2], increments[i]
-            local sum = increment
-            if count then sum = string.match(count, '^%d+$') and count + increment or EXACT else new_fields = new_fields + 1 end
-            if sum < EXACT then
+            local field, count, sum = fields[i], held[i - first + 2], increments[i]
+            if count then sum = string.match(count, '^%-?%d+$') and count + sum or EXACT else new_fields = new_fields + 1 end
+            if math.abs(sum) < EXACT then
                 sums[#sums + 1], sums[#sums + 2] = field, sum
-            else
-                local kind = select(2, string.gsub(field, ':', '')) == 2 and 'user:' or 'dim:' -- see name_of of keys.py
-                keep(redis.pcall('HINCRBY', key, field, increment), batch.prefix .. kind .. field, increment)
+            else -- kinds of counters: see name_of of keys.py
+                local kind = ({ [2] = 'user:', [3] = 'dim:' })[select(2, string.gsub(field, ':', ''))] or ''
+                keep(redis.pcall('HINCRBY', key, field, increments[i]), batch.prefix .. kind .. field, increments[i])
             end
         end
         if #sums > 0 then redis.call('HSET', key, unpack(sums)) end
@@ -125,8 +125,7 @@ local function add_to_bucket(key, fields, increments)
     if new_fields > fields_before and batch.counter_ttl_s > 0 then redis.call('EXPIRE', key, batch.counter_ttl_s) end
 end
 
-in_chunks('HDEL', unacked, batch.tags)
-in_chunks('ZREM', unacked_index, batch.tags)
+for command, key in pairs({ HDEL = unacked, ZREM = unacked_index }) do in_chunks(command, key, batch.tags) end
 for _, ids in ipairs(batch.ids) do
     local set, beside = window_sets(ids[1])[1], ids[3] and window_sets(ids[3])[1]
     if #ids[2] > 0 and (not beside or redis.call('EXISTS', beside) == 1) then
@@ -142,9 +141,8 @@ for at, group in ipairs(batch.values) do
 end
 local unlogged = 0
 for i, entry in ipairs(batch.log) do
-    -- A stream whose ids are used up takes no more.
     if fits[i] and type(redis.pcall('XADD', entry.stream, '*', 'name', entry.name, 'events', entry.events,
-        'format', '1', 'blob', blob(i))) == 'string' then
+        'format', '1', 'blob', blob(i))) == 'string' then -- a stream whose ids are used up takes no more
         redis.pcall('HINCRBY', entry.sizes, entry.partition .. ':bytes', #blob(i))
         redis.pcall('HINCRBY', entry.sizes, entry.partition .. ':events', entry.events)
     else
@@ -156,8 +154,8 @@ if unlogged > 0 then redis.pcall('HINCRBY', totals, 'unlogged', unlogged) end
 in_chunks('SADD', pending, created)
 if were_pending == 0 and #created + new_fields > 0 then redis.call('HSET', totals, 'pending_since_s', now_s) end
 for _, key in ipairs(batch.counter_ttl_s > 0 and created or {}) do redis.call('EXPIRE', key, batch.counter_ttl_s) end
-for i, letter in ipairs(batch.dead) do
-    redis.call('XADD', dead, '*', 'kind', letter.kind, 'body', ARGV[1 + i], 'reason', letter.reason, 'at_s', now_s)
+for i, one in ipairs(batch.dead) do
+    redis.call('XADD', dead, '*', 'kind', one.kind, 'body', ARGV[1 + i], 'reason', one.reason, 'at_s', now_s)
 end
 for field, increment in pairs(batch.books) do redis.pcall('HINCRBY', totals, field, increment) end
 return { 1, were_pending + #created + new_fields, unlogged }

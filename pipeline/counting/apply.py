@@ -16,11 +16,10 @@ import msgspec
 import redis
 
 from pipeline.counting import erased_users
-from pipeline.counting.batch import Applied, BadEvent, Batch, Delivery
+from pipeline.counting.batch import Applied, BadEvent, Batch, Delivery, replace_user_ids
 from pipeline.counting.erased_users import ErasedUsers
 from pipeline.counting.event_types import EventTypes
 from pipeline.counting.ids_of_before import EXPECTED_FOR_S, IdsOfBefore
-from pipeline.counting.pseudonymising import replace_user_ids
 from pipeline.options import CounterOptions
 from pipeline.redis.client import RETRY_LATER
 from pipeline.redis.keys import Keys
@@ -111,7 +110,7 @@ class Applying:
     def __init__(self, counters: Counters, deliveries: Sequence[Delivery], now: datetime) -> None:
         self._counters, self._now = counters, now
         found, log = counters.with_pseudonyms(deliveries), counters.options.event_log
-        self._batch = Batch(found, log, counters.expect_before())
+        self._batch = Batch(found, log, counters.expect_before(), sums=counters.options.sums)
         self._call = self._send()
 
     def finish(self) -> Applied:

@@ -23,7 +23,8 @@ from pipeline.counting.increments import OTHER, count
 from pipeline.counting.log_entries import log_events
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event, named_type
-from pipeline.options import CountBy, EventLogOptions
+from pipeline.event.pseudonyms import complete_pseudonym
+from pipeline.options import CountBy, EventLogOptions, Sums
 from pipeline.redis.keys import Keys, digest_id, hour_text
 
 OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
@@ -127,6 +128,7 @@ class Batch:
     """Set while Redis may hold ids that the version before remembered."""
     refused_types: set[Seen] = field(default_factory=set)
     """Of the `types` of the batch as it was prepared last, those counted as `OTHER`."""
+    sums: Sums = field(default_factory=dict)
     _gone: set[int] = field(default_factory=set)
     _seen_tasks: set[int] = field(default_factory=set)
     _seen_events: set[str] = field(default_factory=set)
@@ -139,7 +141,7 @@ class Batch:
         found = self._sorted = self._sort(erased)
         if self.refused_types:
             found.rename(self.refused_types)
-        increments = count(found.counted, count_by, keys, now)
+        increments = count(found.counted, count_by, keys, now, self.sums)
         self.types = [one for one in increments.hours if one[0] not in count_by]
         self.types += [(name, NOT_COUNTED) for _, name in found.not_counted]
         self._books = found.books(increments.hours)
@@ -152,7 +154,7 @@ class Batch:
             "ids": ids if before is None else ids + before.ask(found.event_ids, keys),
             "before": keys.seen_event_before if found.event_ids and before is None else None,
             "counters": increments.counters | gaps,
-            "buckets": {n: (list(one), list(one.values())) for n, one in increments.users.items()},
+            "buckets": {n: (list(one), list(one.values())) for n, one in increments.fields.items()},
             "values": increments.values,
             "log": log,
             "dead": [{"kind": bad.kind, "reason": bad.reason} for bad in found.dead],
@@ -248,3 +250,27 @@ def read_delivery(items: Sequence[object], now: datetime, **delivery: Any) -> De
             event_type = named_type(item) or TYPE_UNKNOWN
             bad.append(BadEvent(json.dumps(item).encode(), str(error), event_type=event_type))
     return Delivery(events=events, bad=bad, **delivery)
+
+
+def replace_user_ids(secret: str, deliveries: Iterable[Delivery]) -> list[Delivery]:
+    """The messages with pseudonyms in place of the plain user ids of their events: a worker is the
+    last place where they become that.
+
+    Bad events stay as they came: a dead letter is to show what was sent.
+    """
+    return [
+        msgspec.structs.replace(
+            delivery,
+            events=[
+                _replace_user_id(secret, one, delivery.plain_user_ids) for one in delivery.events
+            ],
+        )
+        for delivery in deliveries
+    ]
+
+
+def _replace_user_id(secret: str, event: Event, is_plain: bool) -> Event:
+    if event.user_id is None:
+        return event
+    stored = complete_pseudonym(secret, event.user_id, is_plain=is_plain)
+    return event if stored == event.user_id else msgspec.structs.replace(event, user_id=stored)

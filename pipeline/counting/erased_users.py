@@ -56,11 +56,11 @@ class ErasedUsers:
         """Whether a bad event or message, as JSON, names an erased user, whatever its time."""
         return any(self._find(user_id) is not None for user_id in find_user_ids(raw) or ())
 
-    def anonymise(self, events: RawEvents, logged_at_ms: int, count_by: CountBy) -> RawEvents:
+    def anonymise(self, events: RawEvents, logged_at_ms: int, kept: CountBy) -> RawEvents:
         """The events of an entry as the archive may keep them.
 
-        Users who were erased when the entry was made, or later, are taken out of them; what is
-        counted stays. (What a user did after that, no earlier entry holds.)
+        Users who were erased when the entry was made, or later, are taken out of them; the `kept`
+        properties of their types stay. (What a user did after that, no earlier entry holds.)
         """
         if not self.at_ms:
             return events
@@ -75,7 +75,7 @@ class ErasedUsers:
         properties = list(events.properties)
         for position in at:
             users[position] = ids[position] = None
-            counted = count_by.get(events.event_types[position], ())
+            counted = kept.get(events.event_types[position], ())
             properties[position] = msgspec.Raw(keep_counted(properties[position], counted))
         return RawEvents(events.event_types, events.timestamps, users, properties, ids)
 

@@ -147,13 +147,14 @@ def is_named(event_type: str, options: CounterOptions) -> bool:
     """Whether a type needs no place under the cap: the settings name it, or it is one of ours."""
     logged = options.event_log.types
     is_logged = not isinstance(logged, str) and event_type in logged
-    return is_logged or event_type in options.count_by or event_type in (OTHER, TYPE_UNKNOWN)
+    is_measured = event_type in options.count_by or event_type in options.sums
+    return is_logged or is_measured or event_type in (OTHER, TYPE_UNKNOWN)
 
 
 def list_named(options: CounterOptions) -> set[str]:
     """The event types that the settings name."""
     logged = options.event_log.types
-    return {*options.count_by, *(() if isinstance(logged, str) else logged)}
+    return {*options.count_by, *options.sums, *(() if isinstance(logged, str) else logged)}
 
 
 def _day_before(day: str) -> str:

@@ -1,7 +1,7 @@
 """From events to increments: which counters an event adds to. Pure; no server, no clock.
 
-An event counts its type per day and per hour, its user per day, and for each property named in
-`count_by` the property's value per day.
+An event counts its type per day and per quarter hour, its user per day, for each property named in
+`count_by` the property's value per day, and for each in `sums` what `sums.py` says.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ from typing import Any
 
 import msgspec
 
+from pipeline.counting.sums import PropertySums
 from pipeline.event.model import Event
-from pipeline.options import CountBy
-from pipeline.redis.keys import Keys, bucket_of, escape, escape_again, hour_text, value_field
+from pipeline.options import NO_SUMS, TOGETHER, CountBy, Sums, split_name
+from pipeline.redis.keys import (
+    QUARTERS,
+    Keys,
+    bucket_of,
+    escape,
+    escape_again,
+    quarter_text,
+    value_field,
+)
 
 MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"
+_ESCAPED_PLUS = str.maketrans({"\\": r"\\", TOGETHER: rf"\{TOGETHER}"})
 _MARK = "\uffff"
 """Begins what stands for NUL, and for itself: a character that Unicode keeps free for such use."""
 OTHER = "__other__"
@@ -40,6 +50,8 @@ class ValueIncrements(msgspec.Struct):
     expire_at_s: int
     counters: list[tuple[str, int, str, int]]
     """(value, bucket, field, increment)"""
+    sums: dict[str, list[tuple[str, str, int]]] = {}
+    """Value -> sums of the events with it: (field, that of the rest, increment)"""
 
 
 class Increments(msgspec.Struct):
@@ -48,41 +60,49 @@ class Increments(msgspec.Struct):
 
     counters: dict[str, int]
     """Of event types, by key."""
-    users: dict[int, dict[str, int]]
-    """By bucket, then field."""
+    fields: dict[int, dict[str, int]]
+    """Of users, quarter hours, sums and sizes: by bucket, then field."""
     values: list[ValueIncrements]
     hours: dict[tuple[str, str], int] = {}
     """Events by (event type, hour)."""
 
     def __len__(self) -> int:
-        users = sum(map(len, self.users.values()))
+        fields = sum(map(len, self.fields.values()))
         values = sum(len(group.counters) + bool(group.rest) for group in self.values)
-        return len(self.counters) + users + values
+        return len(self.counters) + fields + values
 
 
-def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime) -> Increments:
-    """Sum what `events` add to the counters, the values of the properties in `count_by` among them.
+def count(
+    events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime, sums: Sums = NO_SUMS
+) -> Increments:
+    """Sum what `events` add to the counters, of values (`count_by`) and numbers (`sums`) too.
     `now` bounds the lifetime of the sets of distinct values of days long past."""
-    hours: defaultdict[tuple[str, str], int] = defaultdict(int)
+    quarters: defaultdict[tuple[str, str], int] = defaultdict(int)
+    measured = PropertySums(sums)
     users: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     values: dict[tuple[str, str, str], Counter[str]] = {}
     for event in events:
-        hour = hour_text(event.timestamp)
-        day = hour[:10]
-        hours[event.event_type, hour] += 1
+        quarter = quarter_text(event.timestamp)
+        day = quarter[:10]
+        quarters[event.event_type, quarter] += 1
+        numbers = measured.add(event, quarter) if event.event_type in sums else None
         if event.user_id is not None:
             users[event.user_id, event.event_type, day] += 1
         for name in count_by.get(event.event_type, ()):
             value = _value(event.properties, name)
             if value is not None:
                 values.setdefault((event.event_type, name, day), Counter())[value] += 1
+                if numbers:
+                    measured.add_by_value(numbers, (event.event_type, name, day), value)
 
-    counters: defaultdict[str, int] = defaultdict(int)
-    for (event_type, hour), n in hours.items():
-        hourly = keys.hourly(event_type, hour)
-        counters[hourly] = n
-        counters[hourly[:-3]] += n  # that of the day
+    days: defaultdict[str, int] = defaultdict(int)
+    hours: defaultdict[tuple[str, str], int] = defaultdict(int)
     buckets: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for (event_type, quarter), n in quarters.items():
+        days[keys.daily(event_type, quarter[:10])] += n
+        hours[event_type, quarter[:13]] += n
+        buckets[QUARTERS][f"quarter:{escape_again(event_type)}:{quarter}"] = n
+    buckets |= measured.list_buckets()
     for (user_id, event_type, day), n in users.items():
         user = escape(user_id)
         buckets[bucket_of(user)][f"{user}:{escape_again(event_type)}:{day}"] = n
@@ -93,10 +113,11 @@ def count(events: Iterable[Event], count_by: CountBy, keys: Keys, now: datetime)
             rest=found.pop(OTHER, 0),
             expire_at_s=_values_expire_at_s(day, now),
             counters=[(v, *value_field(event_type, name, v, day), n) for v, n in found.items()],
+            sums=measured.list_by_value(event_type, name, day, OTHER) if measured.of_values else {},
         )
         for (event_type, name, day), found in values.items()
     ]
-    return Increments(counters, buckets, groups, hours)
+    return Increments(days, buckets, groups, hours)
 
 
 def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
@@ -104,9 +125,21 @@ def _value(properties: Mapping[str, Any] | None, name: str) -> str | None:
     JSON (`true`, `12`, `{"a":1}`). None when the event does not have the property, or has null."""
     found = properties.get(name) if properties else None
     if found is None:
-        return None
+        return _join_values(properties, name) if properties and TOGETHER in name else None
     text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
     return text if len(text) <= MAX_VALUE_CHARACTERS and text.isprintable() else encode_value(text)
+
+
+def _join_values(properties: Mapping[str, Any], name: str) -> str | None:
+    """The value of properties that are counted together: theirs, joined as their names are. None
+    where one is missing."""
+    texts: list[str] = []
+    for found in map(properties.get, split_name(name)):
+        if found is None:
+            return None
+        text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
+        texts.append(text.translate(_ESCAPED_PLUS))
+    return encode_value(TOGETHER.join(texts))
 
 
 def encode_value(text: str) -> str:

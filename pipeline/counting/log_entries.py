@@ -110,11 +110,9 @@ def log_events(
     events: Sequence[Event], hours: Hours, options: EventLogOptions, keys: Keys
 ) -> tuple[list[LogEntry], list[bytes], dict[str, int]]:
     """What the event log takes of a batch: an entry for each partition, their blobs in the same
-    order, and the gap counters of events whose types are not logged.
-
-    An entry has a random name of its own. The ledger of the archive knows entries by that: a stream
-    that was deleted, or a server that took over with a slower clock, gives ids out again.
-    """
+    order, and the gap counters of events whose types are not logged. An entry has a random name, by
+    which the ledger of the archive knows it: a stream that was deleted, or a server that took over
+    with a slower clock, gives ids out again."""
     types = {event_type for event_type, _ in hours}
     places = {name: partition_of(name, options) for name in types}
     partitions = sorted({place for place in places.values() if place is not None})

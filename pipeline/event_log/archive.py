@@ -66,12 +66,12 @@ class Archive:
         self,
         engine: Engine,
         read_erased: Callable[[], ErasedUsers] = ErasedUsers,
-        count_by: CountBy | None = None,
+        kept: CountBy | None = None,
     ) -> None:
-        """`read_erased` is asked in every transaction; of events of these users only the properties
-        named in `count_by` are kept."""
+        """`read_erased` is asked in every transaction; of events of these users only the `kept`
+        properties of their types are kept."""
         self.engine = engine
-        self._read_erased, self._count_by = read_erased, count_by or {}
+        self._read_erased, self._kept = read_erased, kept or {}
 
     def wait_until_ready(self) -> None:
         """Wait for the end of what holds off transfers. Raises sqlalchemy.exc.OperationalError when
@@ -117,7 +117,7 @@ class Archive:
         # Read after the hold is shared: an erasure holds it exclusively, so none is missed.
         erased = self._read_erased() if new else NO_ERASED_USERS
         found = [
-            erased.anonymise(one.events, one.entry.written_ms, self._count_by)
+            erased.anonymise(one.events, one.entry.written_ms, self._kept)
             for one in unpacked
             if one.name in new
         ]

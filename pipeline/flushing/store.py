@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, TextClause, select
@@ -24,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.days import today
 from pipeline.flushing.claims import Claim, Fields
+from pipeline.flushing.counter_rows import ROWS, counter_name
 from pipeline.flushing.ledger import explain_number_given_twice, newest_claim
 from pipeline.postgres import partitions
 from pipeline.postgres.fitness import check_tables
@@ -38,23 +38,13 @@ from pipeline.postgres.tables import (
     PARTITIONED_BY_MONTH,
     Staging,
     additive_upsert,
-    daily,
     dimension_daily,
-    event_log_gaps,
     flush_batches,
-    hourly,
     key_columns,
+    quarter_hourly,
     user_daily,
 )
-from pipeline.redis.keys import (
-    DailyCounter,
-    GapCounter,
-    HourlyCounter,
-    Keys,
-    UserCounter,
-    ValueCounter,
-    hour_text,
-)
+from pipeline.redis.keys import Keys
 
 Turn = AbstractContextManager[object]
 
@@ -81,6 +71,7 @@ _BETWEEN = b" "
 """Between fields that are decoded together: no field has a space, and it can be printed."""
 _LONGEST_COUNT = 20
 _COUNT = re.compile("-?[0-9]{1,19}")
+_QUARTERS = {f"{hour:02}:{minute:02}" for hour in range(24) for minute in (0, 15, 30, 45)}
 _NOT_PLAIN = re.compile("[%{}]")
 
 
@@ -91,16 +82,6 @@ class Refused:
     counter: str
     count: str
     reason: str
-
-
-_ROWS: Mapping[type, tuple[Table, Callable[[Any], tuple[Any, ...]]]] = {
-    DailyCounter: (daily, attrgetter("event_type", "day")),
-    HourlyCounter: (hourly, attrgetter("event_type", "hour")),
-    UserCounter: (user_daily, attrgetter("day", "event_type", "user_id")),
-    GapCounter: (event_log_gaps, attrgetter("event_type", "reason", "hour")),
-    ValueCounter: (dimension_daily, attrgetter("day", "event_type", "property", "value")),
-}
-"""The table of a counter, and the primary key of its row."""
 
 
 class Store:
@@ -146,11 +127,10 @@ class FlushTransaction:
         self, claim: Claim, pages: Iterable[Fields], turn: Turn | None = None, *, as_is: bool = True
     ) -> int | None:
         """Enter the batch in the ledger and add its counts, those of its buckets from these pages;
-        returns how many counters. Writes counts during its `turn` only.
-
-        Does nothing when the ledger holds the batch. Raises `RedisWentBack` when another batch has
-        its number. A refused counter becomes a dead letter, in the same transaction. Writes nothing
-        and returns None when partitions are to be made first, unless stored `as_is`."""
+        returns how many counters. Writes counts during its `turn` only, and nothing when the ledger
+        holds the batch. Raises `RedisWentBack` when another batch has its number. A refused counter
+        becomes a dead letter, in the same transaction. Writes nothing and returns None when
+        partitions are to be made first, unless stored `as_is`."""
         rows, refused = rows_of(claim.named, self.keys)
         is_staged = claim.size > SORTED_IN_MEMORY and self._may_stage()
         of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)
@@ -177,17 +157,23 @@ class FlushTransaction:
         return bool(self.connection.execute(MAY_STAGE).scalar_one())
 
     def _stage(self, pages: Iterable[Fields]) -> tuple[Rows, list[Refused]]:
-        """Put the rows of the fields into temporary tables, bit by bit; returns those refused."""
+        """Put the rows of the fields into temporary tables, bit by bit; returns the few of other
+        tables, and those refused."""
         for staging in STAGINGS.values():
             self.connection.execute(staging.create)
         refused: dict[str, Refused] = {}
+        few: Groups = defaultdict(dict)
         for some in _in_portions(pages):
             rows, found = rows_of_fields(some, self.keys)
             for table, columns in rows:
+                if table not in STAGINGS:
+                    for *head, last, n in zip(*columns, strict=True):
+                        few[table, *head][last] = n
+                    continue
                 self.days.setdefault(table, Counter()).update(columns[0])
                 found += self._add(table, columns, STAGINGS[table].insert)
             refused |= {one.counter: one for one in found}  # a field may come twice
-        return [], list(refused.values())
+        return _sorted_rows(few), list(refused.values())
 
     def _add_staged(self) -> list[Refused]:
         """Upsert the rows of the temporary tables; returns those that Postgres refuses."""
@@ -207,11 +193,9 @@ class FlushTransaction:
         return refused
 
     def _enter(self, claim: Claim) -> bool:
-        """Enter the batch in the ledger; returns whether it was new.
-
-        A conflict with either unique key is no error, since two flushes may enter one batch at the
-        same moment. What is then not there under its own id has the number of another.
-        """
+        """Enter the batch in the ledger; returns whether it was new. A conflict with either unique
+        key is no error, since two flushes may enter one batch at the same moment; what is then not
+        there under its own id has the number of another."""
         batch = {"epoch": claim.epoch, "claim": claim.number, "rows": claim.size}
         if self.connection.execute(ENTER_BATCH, {"batch_id": claim.batch_id, **batch}).rowcount:
             return True
@@ -289,7 +273,7 @@ def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[Rows, list[Refused]]
         except ValueError as error:
             refused.append(Refused(name, str(count), str(error)))
         else:
-            table, key = _ROWS[type(counter)]
+            table, key = ROWS[type(counter)]
             rows[table].append((*map(str, key(counter)), str(count)))
     return [
         (table, list(zip(*sorted(found), strict=True))) for table, found in rows.items()
@@ -298,10 +282,7 @@ def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[Rows, list[Refused]]
 
 def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refused]]:
     """The rows of fields of buckets, no row twice however often its field comes; and the fields
-    that are no counters of ours, or whose count is no number.
-
-    Takes some 200 bytes of memory for a field.
-    """
+    that are no counters, or whose count is no number. Takes some 200 bytes for a field."""
     groups: Groups = defaultdict(dict)
     refused: dict[str, Refused] = {}
     for page in pages:
@@ -321,8 +302,18 @@ def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refu
                     case [event_type, property_name, value, day] if _is_day(day):
                         groups[dimension_daily, day, event_type, property_name][value] = count
                         continue
+                    case ["quarter", event_type, *at] if moment := _read_quarter(*at):
+                        groups[quarter_hourly, event_type][moment] = count
+                        continue
             _add_unusual(groups, refused, keys, (name, count))
     return _sorted_rows(groups), list(refused.values())
+
+
+@lru_cache(maxsize=1024)
+def _read_quarter(day: str, *at: str) -> str | None:
+    """The beginning of a quarter hour, as its row has it; None for anything else."""
+    is_one = _is_day(day) and ":".join(at) in _QUARTERS
+    return f"{day} {':'.join(at)}:00+00:00" if is_one else None
 
 
 def _add_unusual(groups: Groups, refused: dict[str, Refused], keys: Keys, one: Field) -> None:
@@ -334,7 +325,7 @@ def _add_unusual(groups: Groups, refused: dict[str, Refused], keys: Keys, one: F
     except ValueError as error:
         refused[name] = Refused(name, count, str(error))
         return
-    table, key = _ROWS[type(counter)]
+    table, key = ROWS[type(counter)]
     *head, last = map(str, key(counter))
     written = counter_name(table, [*head, last], keys)
     if written != name:
@@ -370,19 +361,6 @@ def _is_day(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-def counter_name(table: Table, row: Sequence[str], keys: Keys) -> str:
-    """The name of the counter that made the row, which begins with its primary key."""
-    if table is daily:
-        return keys.daily(row[0], row[1])
-    if table is hourly:
-        return keys.hourly(row[0], hour_text(datetime.fromisoformat(row[1])))
-    if table is user_daily:
-        return keys.user(row[2], row[1], row[0])
-    if table is event_log_gaps:
-        return keys.gap(row[0], row[1], hour_text(datetime.fromisoformat(row[2])))
-    return keys.value(row[1], row[2], row[3], row[0])
 
 
 def cut(columns: Columns, rows: int) -> Iterable[Columns]:

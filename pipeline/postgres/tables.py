@@ -23,6 +23,8 @@ from sqlalchemy.dialects import postgresql
 
 metadata = MetaData()
 
+_PARTS = "of a sum: count, not_numbers, or e and a power of ten"
+
 FILL_FACTOR = 50
 """Percent of a page of a counter table that inserts may fill. The rest is room for the updates of
 the flushes that follow: a row that is updated in its page costs Postgres 2.6 µs, else 8.3."""
@@ -46,6 +48,15 @@ hourly = Table(
     metadata,
     Column("event_type", Text, primary_key=True),
     Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+)
+
+quarter_hourly = Table(
+    "analytics_quarter_hourly",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("quarter", DateTime(timezone=True), primary_key=True),
     Column("count", BigInteger, nullable=False),
     _updated_at(),
 )
@@ -74,6 +85,42 @@ dimension_daily = Table(
     postgresql_partition_by="RANGE (date)",
 )
 
+sums = Table(
+    "analytics_sums",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("property", Text, primary_key=True),
+    Column("quarter", DateTime(timezone=True), primary_key=True),
+    Column("part", Text, primary_key=True, comment=_PARTS),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+)
+
+value_sums = Table(
+    "analytics_value_sums",
+    metadata,
+    Column("date", Date, primary_key=True),
+    Column("event_type", Text, primary_key=True),
+    Column("property", Text, primary_key=True),
+    Column("by_property", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("part", Text, primary_key=True, comment=_PARTS),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+    postgresql_partition_by="RANGE (date)",
+)
+
+distributions = Table(
+    "analytics_distributions",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("property", Text, primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("bin", Integer, primary_key=True, comment="see pipeline/event/scale.py"),
+    Column("count", BigInteger, nullable=False),
+    _updated_at(),
+)
+
 flush_batches = Table(
     "flush_batches",
     metadata,
@@ -82,6 +129,9 @@ flush_batches = Table(
     Column("claim", BigInteger, nullable=False, comment="Redis's number of the claim"),
     Column("rows", Integer, nullable=False),
     Column("stored_at", DateTime(timezone=True), nullable=False),
+    # Without a default: a flush of the version before, which would lose a part of a batch of ours,
+    # can enter none.
+    Column("form", Integer, nullable=False, comment="of the batch: 2 has measures"),
     Index("ix_flush_batches_epoch_claim", "epoch", "claim", unique=True),
     Index("ix_flush_batches_stored_at", "stored_at"),
 )
@@ -166,9 +216,12 @@ dead_letters = Table(
     Column("replayed_at", DateTime(timezone=True)),
 )
 
-COUNTER_TABLES = (daily, hourly, event_log_gaps, user_daily, dimension_daily)
+COUNTER_TABLES = (
+    *(daily, hourly, quarter_hourly, event_log_gaps, sums, distributions),
+    *(user_daily, dimension_daily, value_sums),
+)
 """In the order in which every flush adds to them, so that two wait for each other at most."""
-PARTITIONED_BY_MONTH = (user_daily, dimension_daily)
+PARTITIONED_BY_MONTH = (user_daily, dimension_daily, value_sums)
 PARTITIONED_BY_DAY = (events,)
 
 
@@ -188,11 +241,25 @@ def additive_upsert(table: Table) -> TextClause:
     which Postgres then has to sort (a sixth slower).
     """
     names = ", ".join([*key_columns(table), "count"])
+    if table is quarter_hourly:
+        return text(_UPSERT_QUARTERS.format(rows=_columns_as_text(table)))
     return text(
         f"INSERT INTO schema$.{table.name} ({names}) SELECT * FROM {_columns_as_text(table)} "
         f"{_on_conflict_add(table)}"
     )
 
+
+_UPSERT_QUARTERS = (
+    "WITH of_batch (event_type, quarter, count) AS (SELECT * FROM {rows}), of_hours AS ("
+    "INSERT INTO schema$.analytics_hourly (event_type, hour, count) "
+    "SELECT event_type, date_trunc('hour', quarter, 'UTC'), CAST(sum(count) AS BIGINT) "
+    'FROM of_batch GROUP BY 1, 2 ORDER BY event_type COLLATE "C", 2 ON CONFLICT (event_type, hour) '
+    "DO UPDATE SET count = analytics_hourly.count + excluded.count, updated_at = now()) "
+    "INSERT INTO schema$.analytics_quarter_hourly (event_type, quarter, count) "
+    "SELECT * FROM of_batch ON CONFLICT (event_type, quarter) "
+    "DO UPDATE SET count = analytics_quarter_hourly.count + excluded.count, updated_at = now()"
+)
+"""Adds to the hours, too, that the quarter hours are parts of."""
 
 MAY_STAGE = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
 """Whether this user may make temporary tables."""
@@ -245,8 +312,8 @@ def _on_conflict_add(table: Table) -> str:
 
 
 ENTER_BATCH = text(
-    "INSERT INTO schema$.flush_batches (batch_id, epoch, claim, rows, stored_at) "
-    "VALUES (:batch_id, :epoch, :claim, :rows, clock_timestamp()) ON CONFLICT DO NOTHING"
+    "INSERT INTO schema$.flush_batches (batch_id, epoch, claim, rows, stored_at, form) "
+    "VALUES (:batch_id, :epoch, :claim, :rows, clock_timestamp(), 2) ON CONFLICT DO NOTHING"
 )
 
 INSERT_DEAD_COUNTERS = text(

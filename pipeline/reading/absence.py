@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from difflib import get_close_matches
 
 import redis
 from sqlalchemy import Engine, text
 
-from pipeline.options import CountBy
+from pipeline.options import CountBy, Sums
 from pipeline.reading.event_types import read_books
 from pipeline.reading.totals import read_status
 from pipeline.redis.keys import Keys
@@ -36,8 +36,8 @@ _READ_PROPERTIES = text(
 
 @dataclass(frozen=True)
 class Absence:
-    """Explains on these servers, where `count_by` is what this process's settings say: those of the
-    event workers may differ, so what is stored counts too.
+    """Explains on these servers, where `count_by` and `sums` are what this process's settings say:
+    those of the event workers may differ, so what is stored counts too.
 
     Raises redis.RedisError or sqlalchemy.exc.OperationalError when a server is away.
     """
@@ -46,6 +46,7 @@ class Absence:
     keys: Keys
     engine: Engine
     count_by: CountBy
+    sums: Sums = field(default_factory=dict)
 
     def explain_type(self, event_type: str) -> str:
         """Why nothing of the type was found, in some range of days."""
@@ -89,6 +90,22 @@ class Absence:
             f"no archived {_show(event_type)} had properties: the archive takes events every "
             "minute, --fresh has it take them now, and it takes none of types that "
             "ANALYTICS_EVENT_LOG leaves out"
+        )
+
+    def explain_sum(self, event_type: str, name: str) -> str:
+        """Why no number of a property was found."""
+        summed = self.sums.get(event_type, {})
+        if name in summed:
+            if not self.is_known(event_type):
+                return self.explain_type(event_type)
+            return f"no {_show(event_type)} in these days had a number as its {_show(name)}"
+        wanted = {**self.sums, event_type: {**summed, name: 2}}
+        near = suggest(name, summed)
+        return (
+            f"numbers of {_show(name)} are not summed for {_show(event_type)}: "
+            + (f"{near} or " if near else "")
+            + f"set ANALYTICS_SUM='{json.dumps(wanted, ensure_ascii=False)}' for the event workers "
+            "(2 are the decimals that are kept); `analytics rebuild` then sums closed days too"
         )
 
     def explain_users(self, event_type: str) -> str:

@@ -26,7 +26,8 @@ from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_l
 from pipeline.reading.live_counters import find_type_counters
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import rank_types
-from pipeline.redis.keys import DailyCounter, HourlyCounter, Keys
+from pipeline.redis.counters import DailyCounter, HourlyCounter
+from pipeline.redis.keys import Keys
 
 _IS_TODAY = daily.c.date == bindparam("today")
 _COUNTS = with_ledger(

@@ -12,18 +12,23 @@ from typing import cast
 import redis
 
 from pipeline.flushing.claims import Claims
-from pipeline.redis.keys import (
-    PAD,
+from pipeline.redis.counters import (
     Counter,
     DailyCounter,
     GapCounter,
     HourlyCounter,
-    Keys,
+    QuarterCounter,
     UserCounter,
+)
+from pipeline.redis.keys import (
+    PAD,
+    QUARTERS,
+    Keys,
     bucket_of,
     escape,
     field_pattern,
     key_text,
+    match_literally,
 )
 
 _SCANNED_AT_ONCE = 1_000
@@ -35,12 +40,20 @@ _OF_ALL = "[cgud][oasi]*"
 
 def find_type_counters(
     client: redis.Redis, keys: Keys
-) -> Iterator[DailyCounter | HourlyCounter | GapCounter]:
-    """The counters of event types, without users and values."""
+) -> Iterator[DailyCounter | HourlyCounter | QuarterCounter | GapCounter]:
+    """The counters of event types, without users, values and sums."""
     for name in _names(client, keys, keys.prefix + _OF_TYPES):
         counter = _parse(keys, name)
         if isinstance(counter, DailyCounter | HourlyCounter | GapCounter):
             yield counter
+    for _, found in _parsed(keys, _fields(client, keys, QUARTERS)):
+        if isinstance(found, QuarterCounter):
+            yield found
+
+
+def find_measures(client: redis.Redis, keys: Keys, bucket: int, head: str) -> set[str]:
+    """Names of the counters in a bucket of measures whose fields begin with `head` and a colon."""
+    return set(_fields(client, keys, bucket, f"{match_literally(head)}:*"))
 
 
 def find_counters(client: redis.Redis, keys: Keys) -> Iterator[tuple[str, Counter]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,8 +25,10 @@ from sqlalchemy import (
 
 from pipeline.counting.increments import decode_value, encode_value
 from pipeline.days import list_days
-from pipeline.postgres.tables import daily, dimension_daily, flush_batches, hourly, user_daily
+from pipeline.options import NO_SUMS, Sums
+from pipeline.postgres.tables import daily, dimension_daily, flush_batches, user_daily
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
+from pipeline.reading.hours import HourReader, QuarterCounts
 from pipeline.reading.live_counters import find_user_counters
 from pipeline.reading.people.retention import Retention, count_retention
 from pipeline.reading.people.users import (
@@ -38,7 +40,9 @@ from pipeline.reading.people.users import (
     count_users,
     count_users_by,
 )
-from pipeline.redis.keys import Keys, UserCounter, hour_text
+from pipeline.reading.sums import SumReader
+from pipeline.redis.counters import UserCounter
+from pipeline.redis.keys import Keys
 
 if TYPE_CHECKING:
     from pipeline.reading.journeys.breakdown import Breakdown, BreakdownQuestion
@@ -58,11 +62,6 @@ _TYPES_OF_DAY = with_ledger(
     select(daily.c.event_type, daily.c.count).where(
         daily.c.date == bindparam("day"),
         daily.c.event_type == func.any(bindparam("event_types", type_=ARRAY(Text))),
-    )
-)
-_HOURS = with_ledger(
-    select(hourly.c.hour, hourly.c.count).where(
-        hourly.c.event_type == bindparam("event_type"), _in_range(hourly.c.hour)
     )
 )
 _USER_DAYS = with_ledger(
@@ -116,11 +115,14 @@ class Stats:
     Every method raises redis.RedisError or sqlalchemy.exc.OperationalError when a server is away.
     """
 
-    def __init__(self, unstored: UnstoredCounts, engine: Engine) -> None:
+    def __init__(self, unstored: UnstoredCounts, engine: Engine, sums: Sums = NO_SUMS) -> None:
         self._unstored = unstored
         self._keys: Keys = unstored.keys
         self._engine = engine
         self._exact = ExactReader(unstored, engine)
+        self._hours = HourReader(unstored, self._exact)
+        self.sums = SumReader(unstored, self._exact, sums)
+        """Sums and distributions of the numbers of properties."""
 
     def daily_count(self, event_type: str, day: date) -> int:
         """How often the event happened on a day."""
@@ -145,7 +147,7 @@ class Stats:
 
     def hourly_counts(self, event_type: str, day: date) -> list[int]:
         """24 counts, one for each hour of a day."""
-        return [count for _, count in self._by_hour(event_type, day, day)]
+        return [count for _, count in self._hours.read_hours(event_type, day, day)]
 
     def series(
         self, event_type: str, first: date, last: date, by: Literal["hour", "day"]
@@ -153,9 +155,13 @@ class Stats:
         """One (time, count) for every hour or day of the range, zeros included. An hour is an aware
         datetime."""
         read: Callable[[str, date, date], Sequence[tuple[date, int]]] = (
-            self._by_hour if by == "hour" else self._by_day
+            self._hours.read_hours if by == "hour" else self._by_day
         )
         return read(event_type, first, last)
+
+    def quarter_counts(self, event_type: str, first: date, last: date) -> QuarterCounts:
+        """The same by quarter hour (UTC): see `QuarterCounts`."""
+        return self._hours.read_quarters(event_type, first, last)
 
     def user_count(self, user_id: str, event_type: str, first: date, last: date) -> int:
         """How often a user did something from `first` to `last`."""
@@ -317,22 +323,6 @@ class Stats:
         wanted = {"event_type": event_type, "first": first, "last": last}
         counts = self._read(Question(_DAYS, wanted, name, [name(day) for day in days]))
         return list(zip(days, counts, strict=True))
-
-    def _by_hour(self, event_type: str, first: date, last: date) -> list[tuple[datetime, int]]:
-        hours = [
-            datetime.combine(day, time(hour), UTC)
-            for day in list_days(first, last)
-            for hour in range(24)
-        ]
-        if not hours:
-            return []
-
-        def name(hour: datetime) -> str:
-            return self._keys.hourly(event_type, hour_text(hour.astimezone(UTC)))
-
-        wanted = {"event_type": event_type, "first": hours[0], "last": hours[-1]}
-        counts = self._read(Question(_HOURS, wanted, name, [name(hour) for hour in hours]))
-        return list(zip(hours, counts, strict=True))
 
     def _read(self, question: Question) -> list[int]:
         found = self._exact.read(question)

@@ -4,7 +4,7 @@ it counts.
 | key                                       | type       | lifetime                          |
 | ----------------------------------------- | ---------- | --------------------------------- |
 | `counter:{type}:{YYYY-MM-DD}`             | string     | until claimed by a flush          |
-| `counter:{type}:{YYYY-MM-DD:HH}`          | string     | until claimed                     |
+| `counter:{type}:{YYYY-MM-DD:HH}`          | string     | until claimed: of the version before |
 | `gap:{type}:{reason}:{YYYY-MM-DD:HH}`     | string     | until claimed                     |
 | `pending_flush`                           | set        | while not empty: names of the above |
 | `live:{bucket}`                           | hash       | until claimed                     |
@@ -40,18 +40,42 @@ reach another key and every counter's name parses back to exactly what made it.
 Counters of users and of properties' values are fields of a few hashes, the buckets. A field is
 `{user}:{type}:{YYYY-MM-DD}` or `{type}:{property}:{value}:{YYYY-MM-DD}`, and the counter's name has
 `user:` or `dim:` before it, as if it were a key. The bucket is that of the user, or of the value.
+
+The last three buckets hold what the version before does not know of, so that its flushes leave them
+alone. Their fields begin with their kind, as the counters' names do after the prefix:
+
+| bucket | field                                                      | counts          |
+| ------ | ---------------------------------------------------------- | --------------- |
+| 16     | `quarter:{type}:{YYYY-MM-DD:HH:MM}`                        | quarter hours   |
+| 17     | `sum:{type}:{property}:{part}:{YYYY-MM-DD:HH:MM}`          | sums            |
+| 17     | `bin:{type}:{property}:{bin}:{YYYY-MM-DD}`                 | numbers by size |
+| 18     | `sumby:{type}:{property}:{by}:{value}:{part}:{YYYY-MM-DD}` | sums by value   |
 """
 
 from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import unquote
 from zlib import crc32
+
+from pipeline.redis.counters import (
+    COUNT,
+    NOT_NUMBERS,
+    BinCounter,
+    Counter,
+    DailyCounter,
+    GapCounter,
+    HourlyCounter,
+    QuarterCounter,
+    SumCounter,
+    UserCounter,
+    ValueCounter,
+    ValueSumCounter,
+)
 
 KINDS = frozenset(
     {
@@ -68,10 +92,15 @@ KINDS = frozenset(
 BUCKETS = 16
 """Enough for millions of counters, and few enough to look into each. Another number would lose
 sight of fields: a counter is looked for in one bucket only."""
+QUARTERS, MEASURES, MEASURES_BY_VALUE = range(BUCKETS, BUCKETS + 3)
+"""Numbers of the buckets of quarter hours, of sums and distributions, and of sums by value."""
+ALL_BUCKETS = MEASURES_BY_VALUE + 1
 PAD = "pad"
 """A field of every bucket, with a long value: Redis keeps a small hash of short values as a list,
 and looks through all of it for a field."""
 
+_PART = re.compile(rf"{COUNT}|{NOT_NUMBERS}|e0|e-?[1-9][0-9]?")
+_MINUTES = ("00", "15", "30", "45")
 _RESERVED = re.compile(r"[:%{}\s]")
 
 
@@ -105,66 +134,32 @@ def digest_id(*parts: str) -> str:
 
 def hour_text(at: datetime) -> str:
     """`YYYY-MM-DD:HH` of a UTC time."""
-    return _hour_text(at.date(), at.hour)
+    return quarter_text(at)[:13]
+
+
+def quarter_text(at: datetime) -> str:
+    """`YYYY-MM-DD:HH:MM` of the quarter hour of a UTC time."""
+    return _quarter_text(at.date(), at.hour, at.minute // 15)
 
 
 # Made anew for each event, it would be a third of the time that adding up takes.
-@lru_cache(maxsize=4_096)
-def _hour_text(day: date, hour: int) -> str:
-    return f"{day.isoformat()}:{hour:02}"  # strftime would not pad the years before 1000
+@lru_cache(maxsize=16_384)
+def _quarter_text(day: date, hour: int, quarter: int) -> str:
+    # strftime would not pad the years before 1000
+    return f"{day.isoformat()}:{hour:02}:{15 * quarter:02}"
 
 
 def _percent(match: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in match.group().encode())
 
 
-@dataclass(frozen=True, slots=True)
-class DailyCounter:
-    """How often an event type happened on a day."""
-
-    event_type: str
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class HourlyCounter:
-    """How often an event type happened in an hour, given by its start in UTC."""
-
-    event_type: str
-    hour: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class UserCounter:
-    """How often a user did something on a day."""
-
-    user_id: str
-    event_type: str
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class ValueCounter:
-    """How often an event type happened on a day with a value of a property."""
-
-    event_type: str
-    property: str
-    value: str
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class GapCounter:
-    """How many events of an hour were counted and not logged, and why: "off" or "full"."""
-
-    event_type: str
-    reason: str
-    hour: datetime
-
-
-_COLONS_OF_USER = 2
-
-Counter = DailyCounter | HourlyCounter | UserCounter | ValueCounter | GapCounter
+_COLONS_OF_USER, _COLONS_OF_VALUE = 2, 3
+_KINDS_IN_BUCKETS = {
+    "quarter": QUARTERS,
+    "sum": MEASURES,
+    "bin": MEASURES,
+    "sumby": MEASURES_BY_VALUE,
+}
 
 
 class Keys:
@@ -191,7 +186,7 @@ class Keys:
         self.unacked_index = f"{prefix}unacked_index"
         self.inflight = f"{prefix}inflight:"
         self.live = f"{prefix}live:"
-        self.live_buckets = [f"{prefix}live:{bucket}" for bucket in range(BUCKETS)]
+        self.live_buckets = [f"{prefix}live:{bucket}" for bucket in range(ALL_BUCKETS)]
         self.seen_event = f"{prefix}seen:event_id:"
         self.seen_event_before = f"{prefix}seen:event:"
         self.seen_task = f"{prefix}seen:task:"
@@ -200,8 +195,27 @@ class Keys:
         return f"{self.prefix}counter:{escape(event_type)}:{day}"
 
     def hourly(self, event_type: str, hour: str) -> str:
-        """That of the day, and the hour."""
+        """Of the version before."""
         return f"{self.prefix}counter:{escape(event_type)}:{hour}"
+
+    def quarterly(self, event_type: str, quarter: str) -> str:
+        return f"{self.prefix}quarter:{escape(event_type)}:{quarter}"
+
+    def names_of_hour(self, event_type: str, hour: str) -> list[str]:
+        """Every counter of an hour: that of the version before, and those of its quarters."""
+        quarters = [self.quarterly(event_type, f"{hour}:{minute}") for minute in _MINUTES]
+        return [self.hourly(event_type, hour), *quarters]
+
+    def sum(self, event_type: str, property_name: str, part: str, quarter: str) -> str:
+        return f"{self.prefix}{sum_head(event_type, property_name)}:{part}:{quarter}"
+
+    def bin(self, event_type: str, property_name: str, number: int, day: str) -> str:
+        return f"{self.prefix}{bin_head(event_type, property_name)}:{number}:{day}"
+
+    def value_sum(self, counter: ValueSumCounter) -> str:
+        one = counter
+        head = value_sum_head(one.event_type, one.property, one.by, one.value)
+        return f"{self.prefix}{head}:{one.part}:{one.day}"
 
     def user(self, user_id: str, event_type: str, day: str) -> str:
         return f"{self.prefix}user:{escape(user_id)}:{escape(event_type)}:{day}"
@@ -211,7 +225,7 @@ class Keys:
 
     def journal_buckets(self, batch_id: str) -> list[str]:
         """The buckets of a batch, by their numbers; few of them may be there."""
-        return [f"{self.inflight}{batch_id}:{bucket}" for bucket in range(BUCKETS)]
+        return [f"{self.inflight}{batch_id}:{bucket}" for bucket in range(ALL_BUCKETS)]
 
     def field_of(self, name: str) -> tuple[int, str] | None:
         """The bucket and the field of a counter; None for one that has a key of its own."""
@@ -220,15 +234,22 @@ class Keys:
             return bucket_of(field.partition(":")[0]), field
         if kind == "dim":
             return bucket_of(field.rpartition(":")[0]), field
+        if bucket := _KINDS_IN_BUCKETS.get(kind):
+            return bucket, f"{kind}:{field}"
         return None
 
     def field_in_bucket(self, name: str) -> str:
         """The field of a counter that is known to have one."""
-        return name[len(self.prefix) :].partition(":")[2]
+        field = name[len(self.prefix) :]
+        kind, _, rest = field.partition(":")
+        return field if kind in _KINDS_IN_BUCKETS else rest
 
     def name_of(self, field: str) -> str:
         """The name of the counter that a field of a bucket holds."""
-        kind = "user" if field.count(":") == _COLONS_OF_USER else "dim"
+        colons = field.count(":")
+        if colons > _COLONS_OF_VALUE:
+            return self.prefix + field
+        kind = "user" if colons == _COLONS_OF_USER else "dim"
         return f"{self.prefix}{kind}:{field}"
 
     def gap(self, event_type: str, reason: str, hour: str) -> str:
@@ -258,7 +279,7 @@ class Keys:
 
     def user_pattern(self, user_id: str) -> str:
         """A glob pattern that matches the name of every counter of one user, and nothing else."""
-        return f"{_literal(self.prefix)}user:{field_pattern(user_id)}"
+        return f"{match_literally(self.prefix)}user:{field_pattern(user_id)}"
 
     def parse(self, name: str) -> Counter:
         """What the counter `name` counts. Raises ValueError when it is no counter of ours."""
@@ -270,15 +291,13 @@ class Keys:
         match kind, segments:
             case "counter", [event_type, day]:
                 return DailyCounter(read(event_type), date.fromisoformat(day))
-            case "counter", [event_type, day, hour]:
-                return HourlyCounter(read(event_type), _hour(day, hour))
             case "gap", [event_type, "off" | "full" as reason, day, hour]:
                 return GapCounter(read(event_type), reason, _hour(day, hour))
             case "user", [user_id, event_type, day]:
                 return UserCounter(read(user_id), read(event_type), date.fromisoformat(day))
             case "dim", [type_, name_, value, day]:
                 return ValueCounter(read(type_), read(name_), read(value), date.fromisoformat(day))
-        raise ValueError(f"{name!r} is not the name of a counter")
+        return _parse_other(name, kind, [read(one) for one in segments])
 
     def is_counter(self, name: str) -> bool:
         """Whether `parse` can read it."""
@@ -295,18 +314,58 @@ def value_field(event_type: str, property_name: str, value: str, day: str) -> tu
     return bucket_of(head), f"{head}:{day}"
 
 
+def _parse_other(name: str, kind: str, segments: list[str]) -> Counter:
+    match kind, segments:
+        case "counter", [event_type, day, hour]:
+            return HourlyCounter(event_type, _hour(day, hour))
+        case "quarter", [event_type, *at]:
+            return QuarterCounter(event_type, _quarter(*at))
+        case "sum", [event_type, of, part, *at] if _PART.fullmatch(part):
+            return SumCounter(event_type, of, part, _quarter(*at))
+        case "bin", [event_type, of, number, day]:
+            return BinCounter(event_type, of, int(number), date.fromisoformat(day))
+        case "sumby", [event_type, of, by, value, part, day] if _PART.fullmatch(part):
+            return ValueSumCounter(event_type, of, by, value, part, date.fromisoformat(day))
+    raise ValueError(f"{name!r} is not the name of a counter")
+
+
+def sum_head(event_type: str, property_name: str) -> str:
+    """What the fields of the sums of a property begin with, up to the colon before the part."""
+    return f"sum:{escape_again(event_type)}:{escape_again(property_name)}"
+
+
+def bin_head(event_type: str, property_name: str) -> str:
+    """The same of the bins of its numbers."""
+    return f"bin:{escape_again(event_type)}:{escape_again(property_name)}"
+
+
+def value_sum_head(event_type: str, property_name: str, by: str, value: str) -> str:
+    """The same of the sums of the events with a value of another property."""
+    names = map(escape_again, (event_type, property_name, by))
+    return f"sumby:{':'.join(names)}:{escape(value)}"
+
+
 def field_pattern(user_id: str) -> str:
     """A glob pattern that matches every field of one user in their bucket, and nothing else of
     users: those of values have a colon more."""
-    return f"{_literal(escape(user_id))}:*"
+    return f"{match_literally(escape(user_id))}:*"
 
 
-def _literal(text: str) -> str:
+def match_literally(text: str) -> str:
+    """A glob pattern that matches this text only."""
     return re.sub(r"([*?\[\]\\^-])", r"\\\1", text)
 
 
 def _hour(day: str, hour: str) -> datetime:
     return datetime.fromisoformat(f"{day}T{hour}:00").replace(tzinfo=UTC)
+
+
+def _quarter(*at: str) -> datetime:
+    """The beginning of a quarter hour, given by day, hour and minute."""
+    quarter = datetime.strptime(":".join(at), "%Y-%m-%d:%H:%M").replace(tzinfo=UTC)
+    if quarter_text(quarter) != ":".join(at):
+        raise ValueError(f"no quarter hour begins at {':'.join(at)}")
+    return quarter
 
 
 def _unescape(segment: str) -> str:

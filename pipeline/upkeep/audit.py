@@ -26,13 +26,16 @@ from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.refusals import read_sqlstate
 from pipeline.postgres.tables import events
 from pipeline.reading.live_counters import find_type_counters
-from pipeline.redis.keys import DailyCounter, Keys
+from pipeline.redis.counters import day_of
+from pipeline.redis.keys import (
+    Keys,
+)
 from pipeline.upkeep.retention import read_pruned_before
 from pipeline.upkeep.snapshot import Snapshot
 
 MOST_DIFFERENCES = 100_000
-_DAYS_AT_ONCE = 50
-"""Days of event types that one script reads, with 73 counters each."""
+_DAYS_AT_ONCE = 20
+"""Days of event types that one script reads, with 169 counters each."""
 _LOCKED = "55P03"
 _LOOK_AGAIN_S = 0.2
 _EXCLUDE_AUDITS = text("LOCK TABLE schema$.pruned IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
@@ -161,7 +164,7 @@ def _read_unstored(
     _add(waiting, missing.read([])[1])
     found = {(event_type, day) for event_type, day, _ in waiting}
     for one in find_type_counters(counters.client, counters.keys):
-        found.add((one.event_type, one.day if isinstance(one, DailyCounter) else one.hour.date()))
+        found.add((one.event_type, day_of(one)))
     pairs = sorted(pair for pair in found if days[0] <= pair[1] <= days[1])
     for at in range(0, len(pairs), _DAYS_AT_ONCE):
         some = pairs[at : at + _DAYS_AT_ONCE]
@@ -200,6 +203,7 @@ def _names(keys: Keys, event_type: str, day: date) -> Iterator[tuple[str, Place,
     yield keys.daily(event_type, f"{day}"), (event_type, day, None), False
     for number in range(24):
         place, hour = (event_type, day, number), f"{day}:{number:02}"
-        yield keys.hourly(event_type, hour), place, False
+        for name in keys.names_of_hour(event_type, hour):
+            yield name, place, False
         for reason in (OFF, FULL):
             yield keys.gap(event_type, reason, hour), place, True

@@ -35,7 +35,8 @@ from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.sealing.numbers import take_numbers
 from pipeline.postgres.tables import dead_letters, user_daily
 from pipeline.reading.live_counters import find_user_counters
-from pipeline.redis.keys import Keys, UserCounter, key_text
+from pipeline.redis.counters import UserCounter
+from pipeline.redis.keys import Keys, key_text
 from pipeline.upkeep.people.anonymous import enter_anonymous
 
 _DROPPED_AT_ONCE = 500
@@ -180,7 +181,7 @@ def _anonymise_with_nul(counters: Counters, connection: Connection, user_id: str
     """Anonymise the archived events of which a property holds a NUL; returns how many."""
     found = connection.execute(_FIND_WITH_NUL, {"user_id": user_id}).all()
     for row in found:
-        counted = counters.options.count_by.get(row.event_type, ())
+        counted = counters.options.kept_properties.get(row.event_type, ())
         kept = erased_users.keep_counted(row.properties.encode(), counted).decode()
         connection.execute(
             _ANONYMISE_ONE,
@@ -225,10 +226,10 @@ def _parse(keys: Keys, name: str) -> UserCounter | None:
 
 
 def _arrays(counters: Counters) -> str:
-    """`count_by` as JSON: event type -> a Postgres array literal of its properties."""
+    """What is kept as JSON: event type -> a Postgres array literal of its properties."""
     arrays = {
         event_type: "{" + ",".join(_quoted(name) for name in names) + "}"
-        for event_type, names in counters.options.count_by.items()
+        for event_type, names in counters.options.kept_properties.items()
     }
     return msgspec.json.encode(arrays).decode()
 

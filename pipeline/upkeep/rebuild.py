@@ -7,15 +7,16 @@ flush will add this later.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, delete, func, select
 
 from pipeline.counting.apply import Counters
-from pipeline.counting.increments import OTHER, count
+from pipeline.counting.increments import OTHER, ValueIncrements, count
 from pipeline.counting.log_entries import FULL, OFF
 from pipeline.days import bound_days
 from pipeline.errors import CannotRebuild
@@ -23,7 +24,8 @@ from pipeline.event.model import Event
 from pipeline.event_log import queries
 from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import EventLog
-from pipeline.flushing.store import UPSERTS, counter_name, joined_columns, rows_of
+from pipeline.flushing.counter_rows import counter_name
+from pipeline.flushing.store import UPSERTS, joined_columns, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.sealing.seals import unseal
@@ -31,18 +33,39 @@ from pipeline.postgres.tables import (
     PARTITIONED_BY_MONTH,
     daily,
     dimension_daily,
+    distributions,
     event_log_gaps,
     hourly,
+    quarter_hourly,
+    sums,
     user_daily,
+    value_sums,
 )
 from pipeline.reading.live_counters import find_type_counters
-from pipeline.redis.keys import GapCounter, Keys, ValueCounter, hour_text
+from pipeline.redis.counters import (
+    BinCounter,
+    GapCounter,
+    HourlyCounter,
+    QuarterCounter,
+    SumCounter,
+    ValueCounter,
+    ValueSumCounter,
+)
+from pipeline.redis.keys import (
+    Keys,
+    hour_text,
+)
 from pipeline.upkeep.audit import find_first_kept_day
 from pipeline.upkeep.snapshot import Snapshot
 
 _COUNTERS_AT_ONCE = 1_000
 _ROWS_AT_ONCE = 10_000
-_REBUILT = (daily, hourly, user_daily, dimension_daily)
+_REBUILT = (
+    *(daily, hourly, quarter_hourly, user_daily, dimension_daily),
+    *(sums, value_sums, distributions),
+)
+_MOMENTS = {"hour", "quarter"}
+"""Columns that hold a moment of the day."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +151,8 @@ class _Day:
                 "dead letters after some more runs of `analytics archive`"
             )
         if write:
-            self._write({name: right - shown for name, (shown, right) in changed.items()})
+            deltas = {name: right - shown for name, (shown, right) in changed.items()}
+            self._write(Counter(deltas))
         return Rebuilt(self._day, changed, sorted(self._left))
 
     def _compare(self, stored: Counter[str]) -> dict[str, tuple[int, int]]:
@@ -139,13 +163,48 @@ class _Day:
         changed: dict[str, tuple[int, int]] = {}
         for first in range(0, len(names), _COUNTERS_AT_ONCE):
             some = names[first : first + _COUNTERS_AT_ONCE]
-            live, waiting = self._snapshot.read(some)
-            self._add(waiting)  # of the same instant
-            for name, unflushed in zip(some, live, strict=True):
-                shown, right = stored[name] + unflushed, self._logged[name]
+            unflushed = self._read_live(some)
+            for name in some:
+                shown, right = stored[name] + unflushed[name], self._logged[name]
                 if shown != right:
                     changed[name] = (shown, right)
-        return changed
+        return self._without_equal_sums(changed)
+
+    def _read_live(self, names: Sequence[str]) -> Counter[str]:
+        """What Redis holds of these counters, to an hour also what it holds of its quarters; and
+        add up what was logged until the same instant."""
+        parts = [(name, part) for name in names for part in self._parts_of(name)]
+        live, waiting = self._snapshot.read([part for _, part in parts])
+        self._add(waiting)
+        found: Counter[str] = Counter()
+        for (name, _), n in zip(parts, live, strict=True):
+            found[name] += n
+        return found
+
+    def _parts_of(self, name: str) -> Sequence[str]:
+        counter = self._keys.parse(name)
+        if isinstance(counter, HourlyCounter):
+            return self._keys.names_of_hour(counter.event_type, hour_text(counter.hour))
+        return [name]
+
+    def _without_equal_sums(
+        self, changed: dict[str, tuple[int, int]]
+    ) -> dict[str, tuple[int, int]]:
+        """What changes, without the parts of sums of which only the parts differ, and not the sum:
+        a worker splits the sum of each of its batches."""
+        deltas: defaultdict[Hashable, list[tuple[str, Decimal]]] = defaultdict(list)
+        for name, (shown, right) in changed.items():
+            counter = self._keys.parse(name)
+            if isinstance(counter, SumCounter | ValueSumCounter) and counter.part[0] == "e":
+                delta = Decimal(right - shown).scaleb(int(counter.part[1:]))
+                deltas[replace(counter, part="")].append((name, delta))
+        equal = {
+            name
+            for parts in deltas.values()
+            if not sum(delta for _, delta in parts)
+            for name, _ in parts
+        }
+        return {name: found for name, found in changed.items() if name not in equal}
 
     def _unlogged_types(self) -> tuple[set[str], list[Event]]:
         """Types that were not always logged, and what was logged since the last look. Raises
@@ -187,7 +246,7 @@ class _Day:
         stored: Counter[str] = Counter()
         for table in _REBUILT:
             columns = [
-                cast(func.timezone("UTC", column) if column.name == "hour" else column, Text)
+                cast(func.timezone("UTC", column) if column.name in _MOMENTS else column, Text)
                 for column in (*table.primary_key, table.c.count)
             ]
             of_day = select(*columns).where(self._of_day(table))
@@ -202,6 +261,10 @@ class _Day:
         counter = self._keys.parse(name)
         if counter.event_type in self._left:
             return False
+        if isinstance(counter, SumCounter | ValueSumCounter | BinCounter):
+            is_summed = counter.property in self._options.sums.get(counter.event_type, ())
+            by = counter.by if isinstance(counter, ValueSumCounter) else None
+            return is_summed and by in (None, *self._options.count_by.get(counter.event_type, ()))
         if isinstance(counter, ValueCounter):
             if counter.property not in self._options.count_by.get(counter.event_type, ()):
                 return False
@@ -220,25 +283,42 @@ class _Day:
             for one in found
             if one.timestamp.date() == self._day and one.event_type not in self._left
         ]
-        increments = count(of_day, self._options.count_by, self._keys, self._now)
+        options = self._options
+        increments = count(of_day, options.count_by, self._keys, self._now, options.sums)
         self._logged.update(increments.counters)
-        for fields in increments.users.values():
+        for (event_type, hour), n in increments.hours.items():
+            self._logged[self._keys.hourly(event_type, hour)] += n
+        for fields in increments.fields.values():
             for one, n in fields.items():
                 self._logged[self._keys.name_of(one)] += n
         for group in increments.values:
-            rest = self._keys.name_of(group.rest_field)
-            self._logged[rest] += group.rest
-            known = self._values.setdefault(rest, set())
-            for _, _, one, n in group.counters:
-                name = self._keys.name_of(one)
-                if name not in known and len(known) >= self._options.values_cap:
-                    self._logged[rest] += n
-                else:
-                    known.add(name)
-                    self._logged[name] += n
+            self._add_values(group)
 
-    def _write(self, deltas: dict[str, int]) -> None:
-        names = sorted(deltas)
+    def _add_values(self, group: ValueIncrements) -> None:
+        rest = self._keys.name_of(group.rest_field)
+        self._logged[rest] += group.rest
+        known = self._values.setdefault(rest, set())
+        admitted: set[str] = set()
+        for value, _, one, n in group.counters:
+            name = self._keys.name_of(one)
+            if name not in known and len(known) >= self._options.values_cap:
+                self._logged[rest] += n
+            else:
+                known.add(name)
+                admitted.add(value)
+                self._logged[name] += n
+        for value, of_value in group.sums.items():
+            for own, of_rest, n in of_value:
+                field = own if value in admitted else of_rest
+                self._logged[self._keys.name_of(field)] += n
+
+    def _write(self, deltas: Counter[str]) -> None:
+        for name, n in list(deltas.items()):
+            counter = self._keys.parse(name)
+            if isinstance(counter, QuarterCounter):  # its hour gets as much with it
+                hour = hour_text(counter.quarter)
+                deltas[self._keys.hourly(counter.event_type, hour)] -= n
+        names = sorted(name for name in deltas if deltas[name])
         for first in range(0, len(names), _ROWS_AT_ONCE):
             some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
             for table, columns in rows_of(some, self._keys)[0]:
@@ -251,7 +331,8 @@ class _Day:
         if "date" in table.c:
             return table.c.date == self._day
         begin, end = bound_days(self._day, self._day)
-        return (table.c.hour >= begin) & (table.c.hour < end)
+        [moment] = [column for column in table.primary_key if column.name in _MOMENTS]
+        return (moment >= begin) & (moment < end)
 
 
 def _name_gap(keys: Keys, gap: GapCounter) -> str:

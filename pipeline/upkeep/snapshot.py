@@ -75,11 +75,11 @@ class Snapshot:
         archived = set(self._connection.execute(ledger).scalars()) if named else set()
         # No user is erased meanwhile: that needs the same lock.
         erased = self._counters.read_erased_users()
-        by = self._counters.options.count_by
+        kept = self._counters.options.kept_properties
         for name, entry in named.items():
             if name not in archived:
                 try:
-                    of_entry = erased.anonymise(entry.unpack(), entry.written_ms, by)
+                    of_entry = erased.anonymise(entry.unpack(), entry.written_ms, kept)
                     found = list(as_events(of_entry))
                 except ValueError:
                     self.unreadable += 1

@@ -61,7 +61,7 @@ def is_marked(value: object, depth: int = 0) -> bool:
         return bool(_BYTES.search(value))
     if isinstance(value, _ATOMS) or depth == _DEEPEST:
         return False
-    if isinstance(value, dict) and value == COUNT_BY:
+    if isinstance(value, dict) and value.get(MARK) == COUNT_BY[MARK]:  # the setting, or made of it
         return False
     return any(is_marked(part, depth + 1) for part in _parts(value))
 

@@ -37,15 +37,15 @@ from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.sealing.events import find_days_of_types
 from pipeline.postgres.sealing.seals import unseal
 from pipeline.reading.live_counters import find_counters
-from pipeline.redis.keys import (
+from pipeline.redis.counters import (
     Counter,
     DailyCounter,
     GapCounter,
     HourlyCounter,
-    Keys,
+    QuarterCounter,
     UserCounter,
-    hour_text,
 )
+from pipeline.redis.keys import Keys, hour_text, quarter_text
 from pipeline.redis.scripts import Script
 from pipeline.upkeep.event_types.books import fold_books, list_sets
 from pipeline.upkeep.people.folding import fold_users
@@ -70,6 +70,7 @@ _FOLD = (
 _FOLDED_TABLES = {
     "analytics_daily": "date",
     "analytics_hourly": "hour",
+    "analytics_quarter_hourly": "quarter",
     "analytics_user_daily": "date, user_id",
     "event_log_gaps": "reason, hour",
 }
@@ -77,9 +78,13 @@ _SUM = text(
     "SELECT CAST(COALESCE(sum(count), 0) AS BIGINT) FROM schema$.analytics_daily "
     "WHERE event_type = ANY(CAST(:types AS TEXT[]))"
 )
-_DROP_VALUES = text(
-    "DELETE FROM schema$.analytics_dimension_daily WHERE event_type = ANY(CAST(:types AS TEXT[]))"
+_DROPPED_TABLES = (
+    "analytics_dimension_daily",
+    "analytics_sums",
+    "analytics_value_sums",
+    "analytics_distributions",
 )
+_DROP = "DELETE FROM schema$.{table} WHERE event_type = ANY(CAST(:types AS TEXT[]))"
 # As text, so that no number or escape in the properties changes.
 _RENAME = text(
     "UPDATE schema$.events SET event_type = :other, properties = CAST("
@@ -180,7 +185,8 @@ class TypeRemover:
         events = connection.execute(_SUM, values).scalar_one()
         for table, columns in _FOLDED_TABLES.items():
             connection.execute(text(_FOLD.format(table=table, keys=columns)), values)
-        connection.execute(_DROP_VALUES, values)
+        for table in _DROPPED_TABLES:
+            connection.execute(text(_DROP.format(table=table)), values)
         catalogue.fold(connection, types)
         unseal(connection, "events", find_days_of_types(connection, types))
         archived = connection.execute(_RENAME, values).rowcount
@@ -219,12 +225,14 @@ def _fold_some(client: redis.Redis, keys: Keys, some: Sequence[Fold]) -> int:
 
 
 def _name_of_rest(counter: Counter, keys: Keys) -> str:
-    """The counter of the rest that has the same day, hour and user; '' for a property's value."""
+    """The counter of the rest that has the same day, hour and user; '' for those of properties."""
     match counter:
         case DailyCounter(day=day):
             return keys.daily(OTHER, f"{day}")
         case HourlyCounter(hour=hour):
             return keys.hourly(OTHER, hour_text(hour))
+        case QuarterCounter(quarter=quarter):
+            return keys.quarterly(OTHER, quarter_text(quarter))
         case UserCounter(user_id=user_id, day=day):
             return keys.user(user_id, OTHER, f"{day}")
         case GapCounter(reason=reason, hour=hour):

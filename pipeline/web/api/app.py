@@ -31,6 +31,7 @@ from pipeline.web.api.routes.journeys import create_journey_routes
 from pipeline.web.api.routes.live import create_live_route
 from pipeline.web.api.routes.people.routes import create_people_routes
 from pipeline.web.api.routes.status import create_status_route
+from pipeline.web.api.routes.sums import create_sum_routes
 from pipeline.web.api.routes.users import create_erase_route, create_user_routes
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.dependencies import WebDependencies
@@ -79,7 +80,7 @@ def create_stats_api(dependencies: WebDependencies) -> FastAPI:
 def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[APIRouter]:
     services, secret = dependencies.services, dependencies.options.user_id_secret
     unstored = UnstoredCounts(dependencies.redis, services.keys)
-    stats = Stats(unstored, services.engine)
+    stats = Stats(unstored, services.engine, services.counters.options.sums)
     types = TypeReader(unstored, services.engine, services.counters.options)
     live = LiveCounts(stats, types, threads, dependencies.stopping)
     return [
@@ -88,6 +89,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_people_routes(stats, threads, services),
         create_journey_routes(threads, services),
         create_catalogue_routes(types, threads, services),
+        create_sum_routes(stats, threads),
         create_user_routes(stats, threads, secret),
         create_erase_route(threads, services),
         create_live_route(live, dependencies.access_keys),

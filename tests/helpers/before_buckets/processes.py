@@ -19,7 +19,8 @@ import msgspec
 from pipeline.counting.batch import Applied, Batch, Delivery
 from pipeline.counting.increments import OTHER
 from pipeline.flushing.claims import BATCH_LISTED_S, Claim
-from pipeline.redis.keys import Keys, key_text
+from pipeline.redis.counters import QuarterCounter
+from pipeline.redis.keys import BUCKETS, Keys, hour_text, key_text
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
 
@@ -57,10 +58,16 @@ class WorkerBefore:
 
 
 def _as_before(batch: dict[str, Any], keys: Keys) -> dict[str, Any]:
-    """The batch with a key for each counter, and no buckets."""
-    counters = dict(batch["counters"])
-    for fields, increments in batch["buckets"].values():
-        counters |= zip(map(keys.name_of, fields), increments, strict=True)
+    """The batch with a key for each counter, and no buckets: hours in place of their quarters, and
+    no sums, which that version did not know of."""
+    counters = Counter[str](batch["counters"])
+    for bucket, (fields, increments) in batch["buckets"].items():
+        for name, n in zip(map(keys.name_of, fields), increments, strict=True):
+            counter = keys.parse(name)
+            if isinstance(counter, QuarterCounter):
+                counters[keys.hourly(counter.event_type, hour_text(counter.quarter))] += n
+            elif bucket < BUCKETS:
+                counters[name] = n
     values = [
         {
             "values_key": group.values_key,

@@ -18,6 +18,7 @@ from tests.helpers.support import (
     count_events,
     event,
     fetched,
+    field_place,
     live_count,
     live_counts,
     message,
@@ -25,7 +26,8 @@ from tests.helpers.support import (
 )
 
 DAY = "analytics:counter:page_view:2025-03-14"
-HOUR = "analytics:counter:page_view:2025-03-14:15"
+CLICK = "analytics:counter:click:2025-03-14"
+QUARTER = "analytics:quarter:page_view:2025-03-14:15:00"
 USER = "analytics:user:u1:page_view:2025-03-14"
 CLOCK = datetime.now(UTC)
 
@@ -65,7 +67,7 @@ def test_a_message_is_consumed_and_counted_in_one_step(services: Services) -> No
     assert applied == Applied(counted=1, pending=4)
     assert live_counts(services) == {
         DAY: 1,
-        HOUR: 1,
+        QUARTER: 1,
         "analytics:dim:page_view:path:/:2025-03-14": 1,
         "analytics:user:u1:page_view:2025-03-14": 1,
     }
@@ -78,7 +80,7 @@ def test_a_message_delivered_twice_is_counted_once(services: Services) -> None:
     services.counters.apply([delivery], CLOCK)
     again = services.counters.apply([delivery], CLOCK)
     assert again == Applied(pending=2)
-    assert live_counts(services) == {DAY: 1, HOUR: 1}
+    assert live_counts(services) == {DAY: 1, QUARTER: 1}
     assert books(services)["consumed"] == 1
 
 
@@ -214,14 +216,16 @@ def test_the_sets_of_ids_live_as_long_as_they_are_looked_at(services: Services) 
 def test_an_increment_that_a_counter_cannot_take_is_kept_and_the_rest_counted(
     services: Services,
 ) -> None:
-    services.redis.sadd(HOUR, "not a counter")
-    count_events(services, event(user_id="u1"), event(user_id="u1"))
+    services.redis.sadd(CLICK, "not a counter")
+    count_events(services, *[event(of, user_id="u1") for of in ("page_view", "click") * 2])
     assert services.redis.get(DAY) == b"2"
-    assert live_count(services, USER) == 2
+    for name in (USER, QUARTER, USER.replace("page_view", "click")):
+        assert live_count(services, name) == 2
+    assert live_count(services, QUARTER.replace("page_view", "click")) == 2
     [letter] = dead(services)
-    assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", HOUR, "2")
+    assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", CLICK, "2")
     assert "WRONGTYPE" in letter["reason"]
-    services.redis.delete(HOUR)
+    services.redis.delete(CLICK)
 
 
 def test_a_counter_is_not_taken_past_the_largest_number(services: Services) -> None:
@@ -229,7 +233,7 @@ def test_a_counter_is_not_taken_past_the_largest_number(services: Services) -> N
     services.redis.set(DAY, 2**63 - 2)
     count_events(services, event(), event())
     assert services.redis.get(DAY) == b"9223372036854775806"
-    assert services.redis.get(HOUR) == b"3"
+    assert live_count(services, QUARTER) == 3
     [letter] = dead(services)
     assert (letter["counter"], letter["count"]) == (DAY, "2")
     assert "overflow" in letter["reason"]
@@ -255,7 +259,7 @@ def test_the_books_balance(services: Services) -> None:
 
 def test_a_live_counter_has_no_lifetime_by_default(services: Services) -> None:
     count_events(services, event(user_id="u1", properties={"path": "/"}))
-    keys = [DAY, HOUR, *services.redis.keys("analytics:live:*")]
+    keys = [DAY, *services.redis.keys("analytics:live:*")]
     assert {services.redis.ttl(name) for name in keys} == {-1}
 
 
@@ -263,11 +267,11 @@ def test_with_a_lifetime_set_a_counter_has_it_from_its_first_increment_on(
     make_services: MakeServices,
 ) -> None:
     services = make_services(counter_ttl_s=1_000)
-    count_events(services, event())
+    count_events(services, event(), event("click"))
     services.redis.expire(DAY, 500)
-    count_events(services, event())
+    count_events(services, event(), event("click"))
     assert 0 < services.redis.ttl(DAY) <= 500
-    assert 500 < services.redis.ttl(HOUR) <= 1_000
+    assert 500 < services.redis.ttl(CLICK) <= 1_000
 
 
 def test_with_a_lifetime_set_a_bucket_has_it_from_its_newest_counter_on(
@@ -278,7 +282,7 @@ def test_with_a_lifetime_set_a_bucket_has_it_from_its_newest_counter_on(
     services = make_services(counter_ttl_s=1_000)
     first, second = users_of_one_bucket(2)
     count_events(services, event(user_id=first))
-    [bucket] = services.redis.keys("analytics:live:*")
+    bucket, _ = field_place(services, services.keys.user(first, "page_view", "2025-03-14"))
     assert 500 < services.redis.ttl(bucket) <= 1_000
     services.redis.expire(bucket, 500)
     count_events(services, event(user_id=first))

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from pipeline.counting.batch import BadEvent, Delivery
-from pipeline.redis.keys import BUCKETS, PAD
+from pipeline.redis.keys import ALL_BUCKETS, PAD
 from pipeline.services import Services
 from tests.conftest import MakeServices
 from tests.helpers.support import (
@@ -25,7 +25,7 @@ from tests.helpers.support import (
 )
 
 DAY = "analytics:counter:page_view:2025-03-14"
-HOUR = "analytics:counter:page_view:2025-03-14:15"
+QUARTER = "analytics:quarter:page_view:2025-03-14:15:00"
 USER = "analytics:user:u1:page_view:2025-03-14"
 CLOCK = datetime.now(UTC)
 EXACT = 10**15
@@ -134,11 +134,12 @@ def test_counts_are_exact_up_to_the_largest_number(services: Services, before: i
         ("0x10", "not an integer"),
     ],
 )
-@pytest.mark.parametrize("kind", ["user", "dim"])
+@pytest.mark.parametrize("kind", ["user", "dim", "quarter"])
 def test_an_increment_that_a_field_cannot_take_is_kept_by_name_and_the_rest_counted(
     services: Services, kind: str, before: int | str, reason: str
 ) -> None:
-    odd = {"user": USER, "dim": "analytics:dim:page_view:path:/a%20b:2025-03-14"}[kind]
+    of_value = "analytics:dim:page_view:path:/a%20b:2025-03-14"
+    odd, n = {"user": (USER, 2), "dim": (of_value, 2), "quarter": (QUARTER, 3)}[kind]
     set_field(services, odd, before)
     one = event(user_id="u1", properties={"path": "/a b"})
     other = event(user_id="u2", properties={"path": "/"})
@@ -146,12 +147,12 @@ def test_an_increment_that_a_field_cannot_take_is_kept_by_name_and_the_rest_coun
     bucket, field = field_place(services, odd)
     assert services.redis.hget(bucket, field) == f"{before}".encode()
     [letter] = dead(services)
-    assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", odd, "2")
+    assert (letter["kind"], letter["counter"], letter["count"]) == ("counter", odd, f"{n}")
     assert reason in letter["reason"]
     services.redis.hdel(bucket, field)
     rest = {
         DAY: 3,
-        HOUR: 3,
+        QUARTER: 3,
         USER: 2,
         "analytics:user:u2:page_view:2025-03-14": 1,
         "analytics:dim:page_view:path:/a%20b:2025-03-14": 2,
@@ -166,8 +167,9 @@ def test_thousands_of_counters_of_one_bucket_are_applied_at_once(services: Servi
     for times in (1, 2):  # new, and again
         applied = count_events(services, *[event(user_id=one) for one in users])
         assert applied.pending == services.claims.pending() == 10_000
-        [bucket] = services.redis.keys("analytics:live:*")
-        assert services.redis.hlen(bucket) == 9_999
+        [of_users, of_quarters] = sorted(services.redis.keys("analytics:live:*"))
+        assert services.redis.hlen(of_users) == 9_999
+        assert services.redis.hlen(of_quarters) == 2
         counts = live_counts(services)
         assert {counts[services.keys.user(one, "page_view", "2025-03-14")] for one in users} == {
             times
@@ -176,9 +178,11 @@ def test_thousands_of_counters_of_one_bucket_are_applied_at_once(services: Servi
 
 def test_a_bucket_is_padded_so_that_it_is_no_list_to_be_searched(services: Services) -> None:
     count_events(services, event(user_id="u1"))
-    [bucket] = services.redis.keys("analytics:live:*")
-    assert len(services.redis.hget(bucket, PAD) or b"") > 64
-    assert services.redis.object("encoding", bucket) == b"hashtable"
+    buckets = services.redis.keys("analytics:live:*")
+    assert len(buckets) == 2, "of a user and of a quarter hour"
+    for bucket in buckets:
+        assert len(services.redis.hget(bucket, PAD) or b"") > 64
+        assert services.redis.object("encoding", bucket) == b"hashtable"
 
 
 def test_other_sent_as_a_value_is_added_to_what_is_past_the_cap(
@@ -209,7 +213,7 @@ def test_users_and_values_of_one_bucket_are_added_together(services: Services) -
         "pending_flush",
         "totals",
         "dead",
-        *(f"live:{bucket}" for bucket in range(BUCKETS)),
+        *(f"live:{bucket}" for bucket in range(ALL_BUCKETS)),
         "values:page_view:path:2025-03-14",
     ],
 )

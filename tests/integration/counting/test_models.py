@@ -36,7 +36,7 @@ from pipeline.flushing import store
 from pipeline.flushing.claims import Claim
 from pipeline.flushing.store import FlushTransaction
 from pipeline.producer.publisher import Publisher
-from pipeline.redis.keys import BUCKETS
+from pipeline.redis.keys import ALL_BUCKETS
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
 from tests.helpers.model import COUNTED_BY_PATH, Key, Message, Model
@@ -212,7 +212,7 @@ class Pipeline(RuleBasedStateMachine):
         again = self.services.claims.claim(claim.batch_id, limit, self._newest_stored())
         assert again in (
             replace(claim, pending=pending),
-            Claim(claim.batch_id, 0, 0, {}, [0] * BUCKETS, pending),
+            Claim(claim.batch_id, 0, 0, {}, [0] * ALL_BUCKETS, pending),
         )
         assert self.services.claims.pending() == pending
 

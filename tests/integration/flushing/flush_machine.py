@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -26,6 +27,8 @@ from pipeline.counting import erased_users
 from pipeline.event.model import Event
 from pipeline.flushing import store
 from pipeline.flushing.claims import Claim, Fields
+from pipeline.postgres.tables import COUNTER_TABLES, flush_batches
+from pipeline.reading.sums import PropertySum
 from pipeline.services import Services
 from pipeline.upkeep.erase import SoughtUser, erase_user
 from pipeline.upkeep.event_types.removal import TypeRemover
@@ -44,8 +47,12 @@ events = st.lists(
         event,
         st.sampled_from([COUNTED_BY_PATH, JUNK]),
         st.sampled_from([None, *USERS]),
-        properties=st.none() | st.fixed_dictionaries({"path": st.sampled_from(PATHS)}),
-        timestamp=st.sampled_from([NOW, NOW - timedelta(days=1)]),
+        properties=st.none()
+        | st.fixed_dictionaries(
+            {"path": st.sampled_from(PATHS)},
+            optional={"ms": st.sampled_from([5, -0.25, 10**18, "x"])},
+        ),
+        timestamp=st.sampled_from([NOW, NOW - timedelta(days=1), NOW - timedelta(minutes=20)]),
     ),
     min_size=1,
     max_size=9,
@@ -73,7 +80,7 @@ class Buckets(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.counts: Counter[tuple[str, ...]] = Counter()  # sums are decimal numbers
         self.erased: set[str] = set()
         self.flushers: list[Flusher] = []
         """Have claimed or taken over, and not stored."""
@@ -93,9 +100,7 @@ class Buckets(RuleBasedStateMachine):
         self.services.counters.erased_users = erased_users.NO_ERASED_USERS
         execute(
             self.services,
-            "DELETE FROM analytics_daily; DELETE FROM analytics_hourly; DELETE FROM flush_batches;"
-            "DELETE FROM analytics_user_daily; DELETE FROM analytics_dimension_daily;"
-            "DELETE FROM event_log_gaps",
+            "; ".join(f"DELETE FROM {table.name}" for table in (*COUNTER_TABLES, flush_batches)),
         )
 
     # -- workers --
@@ -105,7 +110,7 @@ class Buckets(RuleBasedStateMachine):
         """A worker of today, or of the version before, counts events."""
         worker = WorkerBefore(self.services) if is_before else self.services.counters
         worker.apply([message(*batch)], datetime.now(UTC))
-        self._add(batch)
+        self._add(batch, is_before=is_before)
         self.is_pending = True
 
     # -- flushers --
@@ -313,9 +318,11 @@ class Buckets(RuleBasedStateMachine):
     def _check_type(self, event_type: str) -> None:
         for day, n in self.services.stats.series(event_type, *DAYS, "day"):
             assert n == self.counts["daily", event_type, f"{day}"]
-        assert sum(n for _, n in self.services.stats.series(event_type, *DAYS, "hour")) == sum(
-            n for key, n in self.counts.items() if key[:2] == ("daily", event_type)
-        )
+        every = sum(n for key, n in self.counts.items() if key[:2] == ("daily", event_type))
+        assert sum(n for _, n in self.services.stats.series(event_type, *DAYS, "hour")) == every
+        found = self.services.stats.quarter_counts(event_type, *DAYS)
+        assert sum(found.quarters.values()) == self.counts["quarters", event_type]
+        assert sum(found.unsplit.values()) == every - self.counts["quarters", event_type]
 
     def _check_user(self, user: str) -> None:
         found = {
@@ -328,8 +335,18 @@ class Buckets(RuleBasedStateMachine):
     def _check_value(self, path: str) -> None:
         count = self.services.stats.property_count(COUNTED_BY_PATH, "path", path, *DAYS)
         assert count == self.counts["value", path]
+        self._check_sums(path)
 
-    def _add(self, batch: list[Event]) -> None:
+    def _check_sums(self, path: str) -> None:
+        sums, counts = self.services.stats.sums, self.counts
+        total = sums.read_sum(COUNTED_BY_PATH, "ms", *DAYS)
+        assert total.sum == counts["sum",]
+        assert (total.count, total.not_numbers) == (counts["numbers",], counts["others",])
+        assert sums.read_distribution(COUNTED_BY_PATH, "ms", *DAYS).count == total.count
+        of_values = sums.read_value_sums((COUNTED_BY_PATH, "ms", "path"), *DAYS)
+        assert of_values.get(path, PropertySum()).sum == counts["sum", path]
+
+    def _add(self, batch: list[Event], *, is_before: bool) -> None:
         for one in batch:
             if one.user_id in self.erased:
                 continue
@@ -339,6 +356,19 @@ class Buckets(RuleBasedStateMachine):
                 self.counts["user", one.user_id, one.event_type, day] += 1
             if one.properties and one.event_type == COUNTED_BY_PATH:
                 self.counts["value", one.properties["path"]] += 1
+            if not is_before:
+                self.counts["quarters", one.event_type] += 1
+                self._add_number(one)
+
+    def _add_number(self, one: Event) -> None:
+        if one.event_type != COUNTED_BY_PATH or "ms" not in (one.properties or {}):
+            return
+        assert one.properties is not None
+        number = one.properties["ms"]
+        self.counts["others" if isinstance(number, str) else "numbers",] += 1
+        if not isinstance(number, str):
+            self.counts["sum",] += Decimal(str(number))  # type: ignore[assignment]
+            self.counts["sum", one.properties["path"]] += Decimal(str(number))  # type: ignore[assignment]
 
     def _name(self) -> str:
         self.named += 1

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 import redis
 
 from pipeline.flushing.claims import Claim
-from pipeline.redis.keys import BUCKETS, PAD
+from pipeline.redis.keys import ALL_BUCKETS, PAD, QUARTERS
 from pipeline.services import Services
 from tests.conftest import MakeServices
 from tests.helpers.support import (
+    NOW,
     count_events,
     counts_of,
     event,
@@ -25,7 +27,8 @@ from tests.helpers.support import (
 )
 
 DAY = "analytics:counter:page_view:2025-03-14"
-HOUR = "analytics:counter:page_view:2025-03-14:15"
+CLICK = "analytics:counter:click:2025-03-14"
+QUARTER = "analytics:quarter:page_view:2025-03-14:15:00"
 USER = "analytics:user:u1:page_view:2025-03-14"
 EMPTY_LEDGER = (0, 0)
 
@@ -42,7 +45,7 @@ def claim(services: Services, batch_id: str = "b1", limit: int = 1_000) -> Claim
 
 def sizes(of: dict[int, int] | None = None) -> list[int]:
     """The sizes of all buckets of a batch, given those that have any fields."""
-    return [(of or {}).get(bucket, 0) for bucket in range(BUCKETS)]
+    return [(of or {}).get(bucket, 0) for bucket in range(ALL_BUCKETS)]
 
 
 def counts(services: Services, claimed: Claim) -> dict[str, int]:
@@ -63,9 +66,12 @@ def test_a_claim_moves_counters_into_the_journal(services: Services) -> None:
     count_events(services, event(), event())
     claimed = claim(services)
     assert claimed == Claim(
-        "b1", epoch=0, number=1, named={DAY: 2, HOUR: 2}, buckets=sizes(), size=2
+        "b1", epoch=0, number=1, named={DAY: 2}, buckets=sizes({QUARTERS: 1}), size=2
     )
-    assert not services.redis.exists(DAY, HOUR, services.keys.pending_flush)
+    assert counts(services, claimed) == {DAY: 2, QUARTER: 2}
+    assert not services.redis.exists(
+        DAY, services.keys.live_buckets[QUARTERS], services.keys.pending_flush
+    )
     assert services.claims.take_over("b1") == claimed
     assert services.claims.open_batches() == ["b1"]
 
@@ -84,7 +90,7 @@ def test_a_claim_moves_whole_buckets_into_the_batch(services: Services) -> None:
     count_events(services, *[event(user_id=one) for one in users])
     counted = live_counts(services)
     claimed = claim(services)
-    assert claimed == Claim("b1", 0, 1, {DAY: 5, HOUR: 5}, sizes({5: 3, 7: 2}), size=7)
+    assert claimed == Claim("b1", 0, 1, {DAY: 5}, sizes({5: 3, 7: 2, QUARTERS: 1}), size=7)
     assert claimed.size == 7
     assert counts(services, claimed) == counted
     assert live_counts(services) == {}
@@ -97,14 +103,14 @@ def test_a_claim_of_buckets_repeated_returns_the_same_and_takes_nothing_more(
 ) -> None:
     users = users_of_one_bucket(3) + users_of_one_bucket(2, bucket=7)
     count_events(services, *[event(user_id=one) for one in users])
-    first = claim(services, limit=5)
-    assert (first.buckets, first.pending) == (sizes({0: 3}), 2)
+    first = claim(services, limit=4)
+    assert (first.buckets, first.pending) == (sizes({0: 3}), 2 + 1)
     held = counts(services, first)
     count_events(services, *[event(user_id=one) for one in users])
     again = claim(services, limit=1_000)
-    assert replace(again, pending=2) == first
+    assert replace(again, pending=2 + 1) == first
     assert counts(services, again) == held
-    assert again.pending == services.claims.pending() == 2 + 3 + 2
+    assert again.pending == services.claims.pending() == 1 + 3 + 2 + 1
     assert claim(services, "b2").size == 7
 
 
@@ -114,12 +120,12 @@ def test_a_claim_takes_whole_buckets_until_it_has_as_many_counters_as_it_may(
     of_bucket = {bucket: users_of_one_bucket(3, bucket) for bucket in range(4)}
     users = [one for found in of_bucket.values() for one in found]
     count_events(services, *[event(user_id=one) for one in users])
-    claimed = [claim(services, f"b{n}", limit=5) for n in range(4)]
-    assert [(one.size, one.pending) for one in claimed] == [(5, 9), (6, 3), (3, 0), (0, 0)]
+    claimed = [claim(services, f"b{n}", limit=4) for n in range(4)]
+    assert [(one.size, one.pending) for one in claimed] == [(4, 10), (6, 4), (4, 0), (0, 0)]
     assert [one.buckets for one in claimed] == [
         sizes({0: 3}),
         sizes({1: 3, 2: 3}),
-        sizes({3: 3}),
+        sizes({3: 3, QUARTERS: 1}),
         sizes(),
     ]
     names = [name for one in claimed for name in counts(services, one)]
@@ -129,18 +135,19 @@ def test_a_claim_takes_whole_buckets_until_it_has_as_many_counters_as_it_may(
 def test_of_names_a_claim_takes_no_more_than_it_may_and_no_more_than_500(
     services: Services,
 ) -> None:
-    count_events(services, *[event(f"type{n}") for n in range(500)])
+    days = (NOW, NOW - timedelta(days=1))
+    count_events(services, *[event(f"type{n}", timestamp=at) for n in range(500) for at in days])
     claimed = [claim(services, f"b{n}", limit) for n, limit in enumerate((5, 1_000, 1_000))]
-    assert [(len(one.named), one.pending) for one in claimed] == [(5, 995), (500, 495), (495, 0)]
+    assert [(len(one.named), one.pending) for one in claimed] == [(5, 1_995), (500, 495), (495, 0)]
 
 
 def test_a_large_bucket_is_claimed_at_once_however_few_counters_are_asked_for(
     services: Services,
 ) -> None:
     count_events(services, *[event(user_id=one) for one in users_of_one_bucket(9_000)])
-    claim(services, "names", limit=2)
+    claim(services, "names", limit=1)
     claimed = claim(services, limit=1)
-    assert (claimed.size, claimed.pending) == (9_000, 0)
+    assert (claimed.size, claimed.pending) == (9_000, 1), "the quarter hour is left"
     assert len(counts(services, claimed)) == 9_000
 
 
@@ -149,19 +156,20 @@ def test_what_is_counted_while_a_batch_is_open_is_left_for_the_next(services: Se
     first = claim(services)
     count_events(services, event(user_id="u1"), event(user_id="u1"))
     second = claim(services, "b2")
-    assert counts(services, first) == {DAY: 1, HOUR: 1, USER: 1}
-    assert counts(services, second) == {DAY: 2, HOUR: 2, USER: 2}
+    assert counts(services, first) == {DAY: 1, QUARTER: 1, USER: 1}
+    assert counts(services, second) == {DAY: 2, QUARTER: 2, USER: 2}
 
 
 def test_a_claimed_bucket_has_no_lifetime_left(make_services: MakeServices) -> None:
     """A live one may have: what is claimed is as good as stored."""
     services = make_services(counter_ttl_s=1_000)
     count_events(services, event(user_id="u1"))
-    [live] = services.redis.keys("analytics:live:*")
-    assert services.redis.ttl(live) > 0
+    live = services.redis.keys("analytics:live:*")
+    assert len(live) == 2
+    assert all(services.redis.ttl(one) > 0 for one in live)
     claim(services)
-    [claimed] = services.redis.keys("analytics:inflight:b1:*")
-    assert services.redis.ttl(claimed) == -1
+    claimed = services.redis.keys("analytics:inflight:b1:*")
+    assert [services.redis.ttl(one) for one in claimed] == [-1, -1]
 
 
 def test_a_bucket_with_nothing_but_its_pad_is_not_pending_and_not_claimed(
@@ -169,13 +177,13 @@ def test_a_bucket_with_nothing_but_its_pad_is_not_pending_and_not_claimed(
 ) -> None:
     """All of its users have been erased."""
     count_events(services, event(user_id="u1"))
-    services.redis.hdel(*field_place(services, USER))
-    [bucket] = services.redis.keys("analytics:live:*")
+    bucket, field = field_place(services, USER)
+    services.redis.hdel(bucket, field)
     assert services.redis.hkeys(bucket) == [PAD.encode()]
     assert services.claims.pending() == 2
     assert services.status()["pending_counters"] == 2
     claimed = claim(services)
-    assert (claimed.size, claimed.buckets, claimed.pending) == (2, sizes(), 0)
+    assert (claimed.size, claimed.buckets, claimed.pending) == (2, sizes({QUARTERS: 1}), 0)
     assert services.redis.exists(bucket)
     assert claim(services, "b2") == Claim("b2", 0, 0, {}, sizes())
     assert count_events(services, event(user_id="u1")).pending == services.claims.pending() == 3
@@ -225,8 +233,8 @@ def test_parallel_claims_share_the_counters_among_them(services: Services) -> No
 
 
 def test_a_pending_name_without_a_counter_is_skipped_and_booked(services: Services) -> None:
-    count_events(services, event())
-    services.redis.delete(HOUR)
+    count_events(services, event(), event("click"))
+    services.redis.delete(CLICK)
     assert claim(services).named == {DAY: 1}
     assert services.redis.hget(services.keys.totals, "expired_counters") == b"1"
 
@@ -237,7 +245,9 @@ def test_a_counter_that_is_no_number_is_set_apart_and_the_others_are_claimed(
 ) -> None:
     count_events(services, event())
     add_pending(services, "analytics:counter:odd:2025-03-14", value)
-    assert claim(services).named == {DAY: 1, HOUR: 1}
+    claimed = claim(services)
+    assert claimed.named == {DAY: 1}
+    assert counts(services, claimed) == {DAY: 1, QUARTER: 1}
     [letter] = waiting_letters(services)
     assert letter[b"counter"] == b"analytics:counter:odd:2025-03-14"
     assert letter[b"count"] == (value if isinstance(value, bytes) else value.encode())
@@ -246,15 +256,15 @@ def test_a_counter_that_is_no_number_is_set_apart_and_the_others_are_claimed(
 
 
 def test_a_counter_of_another_type_is_set_apart_and_left_as_it_is(services: Services) -> None:
-    count_events(services, event())
-    services.redis.delete(HOUR)
-    services.redis.sadd(HOUR, "of another program")
+    count_events(services, event(), event("click"))
+    services.redis.delete(CLICK)
+    services.redis.sadd(CLICK, "of another program")
     assert claim(services).named == {DAY: 1}
     [letter] = waiting_letters(services)
-    assert (letter[b"counter"], letter[b"count"]) == (HOUR.encode(), b"")
+    assert (letter[b"counter"], letter[b"count"]) == (CLICK.encode(), b"")
     assert b"WRONGTYPE" in letter[b"reason"]
-    assert services.redis.smembers(HOUR) == {b"of another program"}
-    services.redis.delete(HOUR)
+    assert services.redis.smembers(CLICK) == {b"of another program"}
+    services.redis.delete(CLICK)
 
 
 def test_a_name_that_is_no_text_is_claimed_like_any_other(services: Services) -> None:
@@ -269,7 +279,7 @@ def test_a_name_that_is_no_text_is_claimed_like_any_other(services: Services) ->
     "key",
     [
         *("pending_flush", "inflight:b1", "batches", "totals", "dead"),
-        *(f"live:{bucket}" for bucket in range(BUCKETS)),
+        *(f"live:{bucket}" for bucket in range(ALL_BUCKETS)),
     ],
 )
 def test_a_structure_of_the_wrong_type_refuses_the_claim_and_changes_nothing(
@@ -282,11 +292,12 @@ def test_a_structure_of_the_wrong_type_refuses_the_claim_and_changes_nothing(
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         claim(services)
     assert everything(services.redis) == before
-    services.redis.delete(f"analytics:{key}", DAY, HOUR)
+    services.redis.delete(f"analytics:{key}", DAY)
 
 
 def test_no_counter_is_lost_where_the_number_of_claims_is_no_number(services: Services) -> None:
     count_events(services, event())
     services.redis.hset(services.keys.totals, "claims", "many")
     claimed = claim(services)
-    assert (claimed.number, claimed.named) == (1, {DAY: 1, HOUR: 1})
+    assert (claimed.number, claimed.named) == (1, {DAY: 1})
+    assert counts(services, claimed) == {DAY: 1, QUARTER: 1}

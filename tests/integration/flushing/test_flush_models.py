@@ -39,7 +39,10 @@ model."""
 def search(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs the model so many times."""
     Buckets.services = make_services(
-        count_by={COUNTED_BY_PATH: ["path"]}, event_log="none", flush_batch_size=7
+        count_by={COUNTED_BY_PATH: ["path"]},
+        sum={COUNTED_BY_PATH: {"ms": 2}},
+        event_log="none",
+        flush_batch_size=7,
     )
     monkeypatch.setattr(claims, "FIELDS_AT_ONCE", 1)
     monkeypatch.setattr(store, "SORTED_IN_MEMORY", store.SORTED_IN_MEMORY)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.flushing.claims import BATCH_LISTED_S, Claim
 from pipeline.redis.client import server_time_s
-from pipeline.redis.keys import BUCKETS, PAD
+from pipeline.redis.keys import ALL_BUCKETS, PAD
 from pipeline.services import Services
 from tests.helpers.support import (
     NOW,
@@ -20,7 +20,7 @@ from tests.helpers.support import (
 )
 
 DAY = "analytics:counter:page_view:2025-03-14"
-HOUR = "analytics:counter:page_view:2025-03-14:15"
+HOUR_OF_BEFORE = "analytics:counter:page_view:2025-03-14:15"
 EMPTY_LEDGER = (0, 0)
 
 
@@ -36,7 +36,7 @@ def claim(services: Services, batch_id: str = "b1", limit: int = 1_000) -> Claim
 
 def sizes(of: dict[int, int] | None = None) -> list[int]:
     """The sizes of all buckets of a batch, given those that have any fields."""
-    return [(of or {}).get(bucket, 0) for bucket in range(BUCKETS)]
+    return [(of or {}).get(bucket, 0) for bucket in range(ALL_BUCKETS)]
 
 
 def counts(services: Services, claimed: Claim) -> dict[str, int]:
@@ -54,7 +54,7 @@ def test_a_bucket_is_read_whole_page_by_page(
     monkeypatch.setattr("pipeline.flushing.claims.FIELDS_AT_ONCE", count)
     count_events(services, *[event(user_id=one) for one in users_of_one_bucket(3_000)])
     counted = live_counts(services)
-    claimed = claim(services)
+    claimed = claim(services, limit=10_000)
     pages = list(services.claims.read_buckets(claimed))
     assert max(map(len, pages)) < max(60, 2 * count)
     assert counts(services, claimed) == counted
@@ -102,7 +102,7 @@ def test_a_claimed_batch_stays_until_it_is_settled(services: Services) -> None:
     claim(services)
     journal = services.keys.inflight + "b1"
     buckets = services.redis.keys("analytics:inflight:b1:*")
-    assert [services.redis.ttl(key) for key in (journal, *buckets)] == [-1, -1]
+    assert [services.redis.ttl(key) for key in (journal, *buckets)] == [-1, -1, -1]
     services.claims.settle("b1")
     assert not services.redis.exists(journal, *services.keys.journal_buckets("b1"))
     assert services.claims.open_batches() == []
@@ -191,27 +191,32 @@ def test_a_batch_that_is_left_behind_waits_on(services: Services) -> None:
 
 
 def test_counters_that_are_not_pending_are_made_pending_again(services: Services) -> None:
-    count_events(services, event(), event("click"))
+    days = (NOW, NOW - timedelta(days=1))
+    count_events(services, *[event(of, timestamp=at) for of in ("a", "b") for at in days])
     services.redis.delete(services.keys.pending_flush)
-    assert services.repair_counters() == services.claims.pending() == 4
+    assert services.claims.pending() == 4, "a quarter hour needs no name"
+    assert services.repair_counters() == 4
+    assert services.claims.pending() == 4 + 4
     assert services.redis.hget(services.keys.totals, "repaired_counters") == b"4"
     assert services.repair_counters() == 0
-    assert claim(services).size == 4
+    assert claim(services).size == 4 + 4
 
 
 def test_counters_of_users_and_values_of_the_version_before_are_repaired_as_well(
     services: Services,
 ) -> None:
-    """Their names were pending, as those of types are; a field of a bucket needs none."""
+    """Their names were pending, as those of days are; a field of a bucket needs none. And so were
+    those of hours."""
     count_events(services, event(user_id="u*?[1]", properties={"path": "/"}))
     before = ["analytics:user:u*?[1]:page_view:2025-03-14", "analytics:dim:a:b:c:2025-03-14"]
+    before.append(HOUR_OF_BEFORE)
     services.redis.mset(dict.fromkeys(before, 7))
     services.redis.delete(services.keys.pending_flush)
     assert services.repair_counters() == 4
-    assert services.claims.pending() == 6
+    assert services.claims.pending() == 4 + 3
     claimed = claim(services)
-    assert claimed.named == {DAY: 1, HOUR: 1, **dict.fromkeys(before, 7)}
-    assert sum(claimed.buckets) == 2
+    assert claimed.named == {DAY: 1, **dict.fromkeys(before, 7)}
+    assert sum(claimed.buckets) == 3
 
 
 def test_only_what_may_be_a_counter_is_repaired(services: Services) -> None:
@@ -224,8 +229,8 @@ def test_only_what_may_be_a_counter_is_repaired(services: Services) -> None:
 
 
 def test_thousands_of_counters_are_repaired_in_pages(services: Services) -> None:
-    types, hours = 900, (NOW, NOW - timedelta(hours=1))
-    events = [event(f"type{n}", timestamp=at) for n in range(types) for at in hours]
+    types, days = 900, [NOW - timedelta(days=n) for n in range(3)]
+    events = [event(f"type{n}", timestamp=at) for n in range(types) for at in days]
     count_events(services, *events)
     services.redis.delete(services.keys.pending_flush)
     assert services.repair_counters() == 3 * types

@@ -15,6 +15,7 @@ from pipeline.flushing.claims import Claim, Claims, Fields
 from pipeline.flushing.flush import flush
 from pipeline.flushing.store import FlushTransaction
 from pipeline.postgres.tables import COUNTER_TABLES
+from pipeline.redis.counters import ValueSumCounter
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.conftest import MakeServices
@@ -60,7 +61,10 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def some_events(services: Services) -> None:
-    events = [event(user_id=f"u {n}", properties={"path": f"/{n % 40}"}) for n in range(USERS)]
+    events = [
+        event(user_id=f"u {n}", properties={"path": f"/{n % 40}", "price": 0.25})
+        for n in range(USERS)
+    ]
     count_events(services, *events)
 
 
@@ -69,9 +73,24 @@ def expected(times: int = 1) -> dict[str, list[tuple[object, ...]]]:
     return {
         "analytics_daily": [("page_view", TODAY, USERS * times)],
         "analytics_hourly": [("page_view", hour, USERS * times)],
+        "analytics_quarter_hourly": [("page_view", hour, USERS * times)],
         "analytics_user_daily": sorted((TODAY, "page_view", f"u {n}", times) for n in range(USERS)),
         "analytics_dimension_daily": sorted(
             (TODAY, "page_view", "path", f"/{n}", 3 * times) for n in range(40)
+        ),
+    }
+
+
+def expected_sums(times: int) -> dict[str, list[tuple[object, ...]]]:
+    """Of `price`, with two decimals kept: in all, and of each path."""
+    hour = NOW.replace(minute=0, second=0)
+    of = ("page_view", "price", hour)
+    return {
+        "analytics_sums": [(*of, "count", USERS * times), (*of, "e-2", 25 * USERS * times)],
+        "analytics_value_sums": sorted(
+            (TODAY, "page_view", "price", "path", f"/{n}", part, 3 * times * each)
+            for n in range(40)
+            for part, each in (("count", 1), ("e-2", 25))
         ),
     }
 
@@ -95,15 +114,22 @@ class EachPageTwice(Claims):
 
 @pytest.mark.parametrize("in_memory", [IN_MEMORY, STAGED])
 def test_what_is_staged_is_stored_as_what_is_sorted_in_memory(
-    services: Services, in_memory: int, staged: list[int], monkeypatch: pytest.MonkeyPatch
+    make_services: MakeServices,
+    in_memory: int,
+    staged: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(store_module, "SORTED_IN_MEMORY", in_memory)
+    services = make_services(count_by={"page_view": ["path"]}, sum={"page_view": {"price": 2}})
     for times in (1, 2, 3):  # new rows, and again
         some_events(services)
-        assert services.flush() == 2 + USERS + 40
+        assert services.flush() == 2 + USERS + 40 + 2 + 1 + 80, "sums, a bin, sums by path"
         assert stored(services) == expected(times)
-    assert staged[:-2:] == staged[2:], "the first time, partitions are made and it is staged anew"
-    assert set(staged) == ({USERS, 40} if in_memory == STAGED else set())
+        sums = expected_sums(times)
+        assert {table: rows(services, table) for table in sums} == sums
+        assert [row[-1] for row in rows(services, "analytics_distributions")] == [USERS * times]
+    assert staged[:-3:] == staged[3:], "the first time, partitions are made and it is staged anew"
+    assert set(staged) == ({USERS, 40, 80} if in_memory == STAGED else set())
     assert (letters(services), services.claims.open_batches()) == ([], [])
 
 
@@ -128,7 +154,7 @@ def test_a_field_that_redis_gives_twice_is_counted_once(
         some_events(services)
         assert flush(claims, services.store, 1_000) == 2 + USERS + 40
         assert stored(services) == expected(times)
-    assert not staged or min(staged[::2]) > USERS, "in several portions, a field comes twice"
+    assert not staged or min(staged[::3]) > USERS, "in several portions, a field comes twice"
     assert bool(staged) == (in_memory == STAGED)
 
 
@@ -247,6 +273,10 @@ def test_every_flush_adds_to_the_tables_in_one_order(
 
     monkeypatch.setattr(FlushTransaction, "_add", noting)
     named = [
+        keys.value_sum(ValueSumCounter("a", "n", "p", "v", "count", TODAY)),
+        keys.bin("a", "n", 7, f"{TODAY}"),
+        keys.sum("a", "n", "e-2", f"{TODAY}:15:00"),
+        keys.quarterly("a", f"{TODAY}:15:00"),
         keys.value("a", "p", "v", f"{TODAY}"),
         keys.user("u", "a", f"{TODAY}"),
         keys.gap("a", "full", f"{TODAY}:15"),
@@ -255,9 +285,9 @@ def test_every_flush_adds_to_the_tables_in_one_order(
     ]
     fields = [{b"a:p:w:2025-03-14": b"1"}, {b"u:z:2025-03-14": b"1"}]
     for number, names in enumerate((named, named[::-1]), start=1):
-        claim = Claim(f"b{number}", 0, number, dict.fromkeys(names, 1), [2], size=7)
+        claim = Claim(f"b{number}", 0, number, dict.fromkeys(names, 1), [2], size=11)
         with services.store.transaction() as transaction:
-            assert transaction.save(claim, iter(fields)) == 7
+            assert transaction.save(claim, iter(fields)) == 11
         order = [COUNTER_TABLES.index(table) for table in added]
         assert order == sorted(order)
         assert set(order) == set(range(len(COUNTER_TABLES)))

@@ -111,7 +111,7 @@ def test_every_time_in_postgres_is_moved_save_those_of_events(make_services: Mak
     services.archive_events()
     services.move_dead_letters()
     grow_older(services, 10 * DAY)
-    of_events = ("hour", "timestamp")
+    of_events = ("hour", "quarter", "timestamp")
     looked_at = 0
     for table in metadata.tables:
         for row in execute(services, f"SELECT * FROM {table}"):

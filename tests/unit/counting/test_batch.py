@@ -87,7 +87,8 @@ def test_of_several_events_with_one_id_the_first_is_counted() -> None:
     batch, message = prepared(Delivery([first, again], tag="1"), Delivery([again, other], tag="2"))
     assert message["counters"][DAY] == 2
     fields = [field for of_bucket, _ in message["buckets"].values() for field in of_bucket]
-    assert sorted(fields) == ["u1:page_view:2025-03-14", "u3:page_view:2025-03-14"]
+    of_users = ["u1:page_view:2025-03-14", "u3:page_view:2025-03-14"]
+    assert sorted(fields) == ["quarter:page_view:2025-03-14:15:00", *of_users]
     assert len(message["ids"][0][1]) == 2
     assert batch.applied(0) == Applied(counted=2, duplicate=2)
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.counting.increments import CUT_MARK, Increments, count
 from pipeline.event.model import Event
 from pipeline.options import CountBy
-from pipeline.redis.keys import Keys, bucket_of
+from pipeline.redis.keys import BUCKETS, QUARTERS, Keys, bucket_of
 from tests.helpers.support import NOW, event
 
 PATHS: CountBy = {"page_view": ["path"]}
@@ -22,8 +22,13 @@ def increments(*events: Event, count_by: CountBy = PATHS) -> Increments:
 
 def users(*events: Event) -> dict[str, int]:
     """The increments of users' fields, of all buckets."""
-    found = increments(*events).users
-    return {field: n for fields in found.values() for field, n in fields.items()}
+    found = increments(*events).fields
+    return {field: n for bucket in range(BUCKETS) for field, n in found.get(bucket, {}).items()}
+
+
+def quarters(*events: Event) -> dict[str, int]:
+    """The increments of quarter hours."""
+    return increments(*events).fields[QUARTERS]
 
 
 def values(*properties: dict[str, Any] | None, count_by: CountBy = PATHS) -> dict[str, int]:
@@ -32,11 +37,10 @@ def values(*properties: dict[str, Any] | None, count_by: CountBy = PATHS) -> dic
     return {value: n for group in found.values for value, _, _, n in group.counters}
 
 
-def test_an_event_counts_its_type_for_the_day_and_for_the_hour() -> None:
-    assert increments(event()).counters == {
-        "analytics:counter:page_view:2025-03-14": 1,
-        "analytics:counter:page_view:2025-03-14:15": 1,
-    }
+def test_an_event_counts_its_type_for_the_day_and_for_the_quarter_hour() -> None:
+    assert increments(event()).counters == {"analytics:counter:page_view:2025-03-14": 1}
+    assert quarters(event()) == {"quarter:page_view:2025-03-14:15:00": 1}
+    assert increments(event()).hours == {("page_view", "2025-03-14:15"): 1}
 
 
 def test_an_event_counts_its_user_for_the_day() -> None:
@@ -45,11 +49,13 @@ def test_an_event_counts_its_user_for_the_day() -> None:
 
 def test_the_counters_of_a_user_are_in_one_bucket_which_is_that_of_the_escaped_id() -> None:
     events = [event(kind, user_id="a b:c") for kind in ("page_view", "click")]
-    assert increments(*events).users == {
+    found = increments(*events).fields
+    assert found == {
+        QUARTERS: found[QUARTERS],
         bucket_of("a%20b%3Ac"): {
             "a%20b%3Ac:page_view:2025-03-14": 1,
             "a%20b%3Ac:click:2025-03-14": 1,
-        }
+        },
     }
 
 
@@ -57,12 +63,12 @@ def test_every_counter_is_in_the_bucket_in_which_it_is_looked_for() -> None:
     texts = [*"ab:%{}é语", "a b", "a:b", "%41", "\U0001f600"]
     events = [event(user_id=one, properties={"path": one}) for one in texts]
     found = increments(*events)
-    held = {field: bucket for bucket, fields in found.users.items() for field in fields}
+    held = {field: bucket for bucket, fields in found.fields.items() for field in fields}
     [group] = found.values
     held |= {field: bucket for _, bucket, field, _ in group.counters}
     held[group.rest_field] = group.rest_bucket
     keys = Keys()
-    assert len(held) == 2 * len(texts) + 1
+    assert len(held) == 2 * len(texts) + 2
     for field, bucket in held.items():
         assert keys.field_of(keys.name_of(field)) == (bucket, field)
 
@@ -70,10 +76,10 @@ def test_every_counter_is_in_the_bucket_in_which_it_is_looked_for() -> None:
 def test_many_events_are_summed_into_one_increment_a_counter() -> None:
     late = NOW.replace(hour=23, minute=59)
     events = [event(user_id="u1"), event(user_id="u1"), event(user_id="u2", timestamp=late)]
-    assert increments(*events).counters == {
-        "analytics:counter:page_view:2025-03-14": 3,
-        "analytics:counter:page_view:2025-03-14:15": 2,
-        "analytics:counter:page_view:2025-03-14:23": 1,
+    assert increments(*events).counters == {"analytics:counter:page_view:2025-03-14": 3}
+    assert quarters(*events) == {
+        "quarter:page_view:2025-03-14:15:00": 2,
+        "quarter:page_view:2025-03-14:23:45": 1,
     }
     assert users(*events) == {"u1:page_view:2025-03-14": 2, "u2:page_view:2025-03-14": 1}
 
@@ -81,11 +87,14 @@ def test_many_events_are_summed_into_one_increment_a_counter() -> None:
 def test_midnight_belongs_to_the_new_day() -> None:
     midnight = NOW.replace(hour=0, minute=0, second=0)
     before = midnight - timedelta(microseconds=1)
-    assert set(increments(event(timestamp=midnight), event(timestamp=before)).counters) == {
+    both = [event(timestamp=midnight), event(timestamp=before)]
+    assert set(increments(*both).counters) == {
         "analytics:counter:page_view:2025-03-14",
-        "analytics:counter:page_view:2025-03-14:00",
         "analytics:counter:page_view:2025-03-13",
-        "analytics:counter:page_view:2025-03-13:23",
+    }
+    assert set(quarters(*both)) == {
+        "quarter:page_view:2025-03-14:00:00",
+        "quarter:page_view:2025-03-13:23:45",
     }
 
 

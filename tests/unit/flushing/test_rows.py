@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.flushing.claims import Fields
-from pipeline.flushing.store import Columns, Refused, counter_name, cut, rows_of, rows_of_fields
+from pipeline.flushing.counter_rows import counter_name
+from pipeline.flushing.store import Columns, Refused, cut, rows_of, rows_of_fields
 from pipeline.postgres.tables import daily, dimension_daily, event_log_gaps, hourly, user_daily
 from pipeline.redis.keys import Keys
 

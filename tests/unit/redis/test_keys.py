@@ -9,16 +9,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.redis.keys import (
-    BUCKETS,
-    PAD,
+from pipeline.redis.counters import (
     Counter,
     DailyCounter,
     GapCounter,
     HourlyCounter,
-    Keys,
     UserCounter,
     ValueCounter,
+)
+from pipeline.redis.keys import (
+    BUCKETS,
+    PAD,
+    Keys,
     bucket_of,
     escape,
     hour_text,

@@ -1,0 +1,95 @@
+"""What the numbers of properties add to the counters: sums, and how many numbers of each size there
+are. Pure.
+
+A property named in `sums` is summed per quarter hour, and per day by each value that is counted of
+the same event. A value that is no number is counted as such.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.event.model import Event
+from pipeline.event.scale import LIMB, LIMB_DIGITS, bin_of, scale
+from pipeline.options import Sums
+from pipeline.redis.counters import COUNT, NOT_NUMBERS
+from pipeline.redis.keys import MEASURES, bin_head, sum_head, value_sum_head
+
+Number = tuple[str, int]
+"""A property that is summed, and its number in an event, scaled."""
+
+
+class PropertySums:
+    """Adds up the numbers of a batch of events."""
+
+    def __init__(self, sums: Sums) -> None:
+        self._sums = sums
+        self._sums_of: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        """By type, property and quarter hour: sum, numbers, values that were no numbers."""
+        self._bins: defaultdict[tuple[str, str, str, int], int] = defaultdict(int)
+        self.of_values: defaultdict[tuple[str, str, str], dict[str, dict[str, list[int]]]]
+        self.of_values = defaultdict(dict)
+        """By type, counted property and day; then by value and summed property: sum, numbers."""
+
+    def add(self, event: Event, quarter: str) -> list[Number]:
+        """Add the event's numbers, and return them."""
+        numbers: list[Number] = []
+        event_type, properties = event.event_type, event.properties or {}
+        for name, decimals in self._sums[event_type].items():
+            if name in properties:
+                number = scale(properties[name], decimals)
+                found = self._sums_of[event_type, name, quarter]
+                if number is None:
+                    found[2] += 1
+                    continue
+                found[0] += number
+                found[1] += 1
+                self._bins[event_type, name, quarter[:10], bin_of(number, decimals)] += 1
+                numbers.append((name, number))
+        return numbers
+
+    def add_by_value(self, numbers: Sequence[Number], of: tuple[str, str, str], value: str) -> None:
+        """Add an event's numbers to the sums of a value: `of` is event type, property and day."""
+        of_value = self.of_values[of].setdefault(value, {})
+        for name, number in numbers:
+            found = of_value.setdefault(name, [0, 0])
+            found[0] += number
+            found[1] += 1
+
+    def list_buckets(self) -> dict[int, dict[str, int]]:
+        """The fields of sums and bins, with their increments, by bucket."""
+        fields: dict[str, int] = {}
+        for (event_type, name, quarter), (total, numbers, others) in self._sums_of.items():
+            head, decimals = sum_head(event_type, name), self._sums[event_type][name]
+            parts = [*_split(total, decimals), (COUNT, numbers), (NOT_NUMBERS, others)]
+            fields |= {f"{head}:{part}:{quarter}": n for part, n in parts if n}
+        for (event_type, name, day, number), n in self._bins.items():
+            fields[f"{bin_head(event_type, name)}:{number}:{day}"] = n
+        return {MEASURES: fields} if fields else {}
+
+    def list_by_value(
+        self, event_type: str, by: str, day: str, rest: str
+    ) -> dict[str, list[tuple[str, str, int]]]:
+        """By value, the fields of its sums: (field, that of the `rest`, increment)."""
+        found: dict[str, list[Any]] = {}
+        for value, of_value in self.of_values.get((event_type, by, day), {}).items():
+            fields = found[value] = []
+            for name, (total, numbers) in of_value.items():
+                head = value_sum_head(event_type, name, by, value)
+                head_of_rest = value_sum_head(event_type, name, by, rest)
+                decimals = self._sums[event_type][name]
+                for part, n in [*_split(total, decimals), (COUNT, numbers)]:
+                    fields.append((f"{head}:{part}:{day}", f"{head_of_rest}:{part}:{day}", n))
+        return found
+
+
+def _split(total: int, decimals: int) -> Iterator[tuple[str, int]]:
+    """The parts of a scaled sum that are not zero, each far below 64 bits."""
+    large = abs(total) // LIMB * (1 if total > 0 else -1)
+    small = total - large * LIMB
+    if small:
+        yield f"e{-decimals}", small
+    if large:
+        yield f"e{LIMB_DIGITS - decimals}", large
