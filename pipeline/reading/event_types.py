@@ -26,7 +26,7 @@ from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_l
 from pipeline.reading.live_counters import find_type_counters
 from pipeline.reading.stats import Stats
 from pipeline.reading.totals import rank_types
-from pipeline.redis.counters import DailyCounter, HourlyCounter
+from pipeline.redis.counters import DailyCounter, HourlyCounter, QuarterCounter
 from pipeline.redis.keys import Keys
 
 _IS_TODAY = daily.c.date == bindparam("today")
@@ -104,6 +104,8 @@ class TypeReader:
                 live[one.event_type].add(one.day)
             elif isinstance(one, HourlyCounter):
                 hours[one.event_type].add(one.hour)
+            elif isinstance(one, QuarterCounter):
+                hours[one.event_type].add(one.quarter)
         with self._engine.connect() as connection:
             types = {*live, *connection.execute(_LARGEST, {"most": limit}).scalars()}
             how_many = connection.execute(_HOW_MANY, {"live": list(live)}).scalar_one()
