@@ -76,12 +76,14 @@ class Settings(BaseSettings):
         default=DEFAULT_PREFIX,
         description="What every Redis key of ours begins with, and, without its colon, every queue",
     )
-    count_by: Annotated[dict[str, list[str]], NoDecode] = Field(
-        default_factory=dict,
-        description="Properties whose values are counted, as JSON: "
-        '{"page_view": ["path"], "sale": ["plan", "plan+country"]}; `+` counts values together',
+    count_by: Annotated[dict[str, list[str]], NoDecode, AfterValidator(values.check_count_by)] = (
+        Field(
+            default_factory=dict,
+            description="Properties whose values are counted, as JSON: "
+            '{"page_view": ["path"], "sale": ["plan", "plan+country"]}; `+` counts values together',
+        )
     )
-    sum: Annotated[dict[str, dict[str, int]], NoDecode] = Field(
+    sum: Annotated[dict[str, dict[str, int]], NoDecode, AfterValidator(values.check_sums)] = Field(
         default_factory=lambda: {name: dict(of) for name, of in DEFAULT_SUMS.items()},
         description="Properties whose numbers are summed, with the decimals that are kept, as "
         'JSON: {"sale": {"total": 2}}; `{}`: none',
@@ -300,22 +302,10 @@ class Settings(BaseSettings):
     def _decode_event_log(cls, value: object) -> object:
         return values.decode_logged_types(value)
 
-    @field_validator("count_by")
-    @classmethod
-    def _check_count_by(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
-        values.check_count_by(value)
-        return value
-
     @field_validator("sum", mode="before")
     @classmethod
     def _decode_sum(cls, value: object) -> object:
         return values.decode_json(value, 'JSON such as {"sale": {"total": 2}}')
-
-    @field_validator("sum")
-    @classmethod
-    def _check_sum(cls, value: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-        values.check_sums(value)
-        return value
 
     @field_validator("user_id_secret")
     @classmethod

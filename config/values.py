@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import NoneType
 from typing import get_args
 
@@ -123,18 +123,19 @@ def check_event_type(event_type: str) -> None:
         )
 
 
-def check_count_by(count_by: Mapping[str, Sequence[str]]) -> None:
-    """Raise ValueError unless this can be the setting `count_by`."""
+def check_count_by(count_by: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The setting `count_by`. Raises ValueError unless this can be it."""
     for event_type, properties in count_by.items():
         check_event_type(event_type)
         if not all(all(split_name(name)) for name in properties):
             raise ValueError(f"a property of {show(event_type)} has no name")
         if len(set(properties)) < len(properties):
             raise ValueError(f"{show(event_type)} names a property twice")
+    return count_by
 
 
-def check_sums(sums: Mapping[str, Mapping[str, int]]) -> None:
-    """Raise ValueError unless this can be the setting `sum`."""
+def check_sums(sums: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """The setting `sum`. Raises ValueError unless this can be it."""
     for event_type, properties in sums.items():
         check_event_type(event_type)
         if not all(properties):
@@ -145,6 +146,7 @@ def check_sums(sums: Mapping[str, Mapping[str, int]]) -> None:
                     f"{show(name)} of {show(event_type)} keeps {decimals} decimals; give 0 to "
                     f"{MOST_DECIMALS}"
                 )
+    return sums
 
 
 def describe_rule(field: FieldInfo) -> str:
