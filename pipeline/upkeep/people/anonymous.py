@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.postgres.sealing.numbers import give_numbers_to
 from pipeline.postgres.sealing.seals import unseal
-from pipeline.redis.keys import UserCounter
+from pipeline.redis.counters import UserCounter
 
 _ENTER = "INSERT INTO schema$.analytics_anonymous_daily (date, event_type, number) "
 _ENTER_STORED = text(
