@@ -1,22 +1,25 @@
-"""The version before gave each counter of a user or a value a key of its own: what it left is taken
-up, and its workers and flushers may work beside those of today."""
+"""A version before gave each counter of a user or a value a key of its own, and the one after it
+counted hours by keys: what they left is taken up, and their workers may work beside those of today.
+Their flushers may try: the ledger takes no batch from them, since they do not know all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from subprocess import Popen
 
 import pytest
 
+from pipeline.redis.keys import QUARTERS
 from pipeline.services import Services
 from tests.acceptance.drivers.before_driver import events_of
 from tests.acceptance.drivers.flushers import Flushers, finish
 from tests.acceptance.drivers.truth import Seen, Truth, assert_reads, assert_stored
 from tests.helpers.before_buckets.processes import BatchBefore, FlusherBefore, WorkerBefore
+from tests.helpers.before_quarters import FlusherOfHours, WorkerOfHours
 from tests.helpers.processes import LIMIT_S, piped_python
-from tests.helpers.support import event, message
+from tests.helpers.support import event, execute, message, rows, store
 
 NOON = datetime(2025, 3, 14, 12, tzinfo=UTC)
 TODAY = NOON.date()
@@ -34,8 +37,12 @@ EVENTS = [
 ]
 
 
-def count_before(services: Services, *events: Seen) -> None:
-    WorkerBefore(services).apply([as_message(events)], datetime.now(UTC))
+VERSIONS = {"keys": WorkerBefore, "hours": WorkerOfHours}
+"""Those before, with what counts as their workers do."""
+
+
+def count_before(services: Services, *events: Seen, version: str = "keys") -> None:
+    VERSIONS[version](services).apply([as_message(events)], datetime.now(UTC))
 
 
 def count_today(services: Services, *events: Seen) -> None:
@@ -56,10 +63,22 @@ def as_message(events: tuple[Seen, ...]) -> object:
     )
 
 
-@pytest.fixture
-def left(services: Services) -> Truth:
-    """What the version before leaves that is stopped in the middle of its work: a batch that is
-    stored and not settled, one that was claimed in two parts and not stored, and live counters."""
+@pytest.fixture(params=VERSIONS)
+def left(services: Services, request: pytest.FixtureRequest) -> Truth:
+    """What a version before leaves that is stopped in the middle of its work: a batch that is
+    stored and not settled, one that is claimed and not stored, and live counters. All of its hours
+    are without quarters."""
+    (leave_keys if request.param == "keys" else leave_hours)(services)
+    assert [*services.redis.scan_iter("analytics:counter:*:2025-03-14:03")]
+    assert rows(services, "analytics_hourly")
+    assert rows(services, "analytics_quarter_hourly") == []
+    assert not services.redis.exists(services.keys.live_buckets[QUARTERS])
+    assert len(services.claims.open_batches()) == 2
+    return Truth(EVENTS)
+
+
+def leave_keys(services: Services) -> None:
+    """One batch was claimed in two parts."""
     flusher = FlusherBefore(services)
     count_before(services, *EVENTS[:20])
     stored = flusher.claim_batch(1_000, 7, (0, 0))
@@ -73,8 +92,21 @@ def left(services: Services) -> Truth:
     assert [*services.redis.scan_iter("analytics:user:*")]
     assert [*services.redis.scan_iter("analytics:dim:*")]
     assert flusher.open_batches() == services.claims.open_batches()
-    assert len(flusher.open_batches()) == 2
-    return Truth(EVENTS)
+
+
+def leave_hours(services: Services) -> None:
+    """A batch that was stored is in the ledger with the form that the migration gave it."""
+    claims = FlusherOfHours(services).claims
+    count_before(services, *EVENTS[:20], version="hours")
+    stored = claims.claim("stored", 1_000, (0, 0))
+    assert store(services, stored) == stored.size
+    execute(services, "UPDATE flush_batches SET form = 1")
+    count_before(services, *EVENTS[20:40], version="hours")
+    claimed = claims.claim("claimed", 25, (stored.epoch, stored.number))
+    assert claimed.named
+    assert sum(claimed.buckets)
+    assert claimed.pending
+    count_before(services, *EVENTS[40:], version="hours")
 
 
 def test_it_is_read_at_once_and_while_today_counts_on(services: Services, left: Truth) -> None:
@@ -87,17 +119,30 @@ def test_it_is_read_at_once_and_while_today_counts_on(services: Services, left: 
         }
         for event_type in {kind for _, kind, user in left.users if user == "a: b%"}
     }
+    assert_splits(services, left, Truth())
     count_today(services, *EVENTS)
+    assert_splits(services, left, Truth(EVENTS))
     left.add(EVENTS)
     assert_reads(services, left)
 
 
+def assert_splits(services: Services, before: Truth, today: Truth) -> None:
+    """The hours of before are read whole, those of today by their quarters."""
+    for event_type in {of for of, _ in (before.hourly | today.hourly)}:
+        found = services.stats.quarter_counts(event_type, *DAYS)
+        for said, truth in ((found.unsplit, before), (found.quarters, today)):
+            assert said == {at: n for (of, at), n in truth.hourly.items() if of == event_type}
+
+
 def test_it_is_flushed(services: Services, left: Truth) -> None:
+    before, today = Truth(EVENTS), Truth(EVENTS[:30])
     count_today(services, *EVENTS[:30])
     left.add(EVENTS[:30])
     services.flush()
     assert_stored(services, left)
     assert_reads(services, left)
+    assert_splits(services, before, today)
+    assert rows(services, "analytics_quarter_hourly") == today.tables()["analytics_hourly"]
 
 
 def test_it_is_audited_and_rebuilt(services: Services, left: Truth) -> None:
@@ -105,10 +150,17 @@ def test_it_is_audited_and_rebuilt(services: Services, left: Truth) -> None:
     left.add(EVENTS[:30])
     assert services.audit(*DAYS) == []
     found = services.rebuild(DAYS, datetime.now(UTC), dry_run=False)
-    assert [one.changed for one in found] == [{}, {}]
+    changed = {name: pair for one in found for name, pair in one.changed.items()}
+    assert all(name.startswith("analytics:quarter:") for name in changed)
+    assert sum(after - before for before, after in changed.values()) == len(EVENTS)
     assert_reads(services, left)
+    assert_splits(services, Truth(), left)
     services.flush()
     assert_stored(services, left)
+    assert_splits(services, Truth(), left)
+    assert services.audit(*DAYS) == []
+    again = services.rebuild(DAYS, datetime.now(UTC), dry_run=False)
+    assert [one.changed for one in again] == [{}, {}]
 
 
 def test_a_user_is_erased_from_it(services: Services, left: Truth) -> None:
@@ -136,9 +188,12 @@ def test_a_type_is_removed_from_it(services: Services, left: Truth) -> None:
     services.remove_types(["junk"], TODAY)
 
     assert services.stats.count("junk", *DAYS) == 0
+    of_before, of_today = Truth(map(folded, EVENTS)), Truth(map(folded, EVENTS[:30]))
     assert_reads(services, expected)
+    assert_splits(services, of_before, of_today)
     services.flush()
     assert_stored(services, expected)
+    assert_splits(services, of_before, of_today)
     assert services.audit(*DAYS) == []
 
 
@@ -166,11 +221,13 @@ def processes(redis_url: str, postgres_url: str) -> Iterator[Processes]:
 def test_workers_and_flushers_of_both_versions_at_once_are_exact(
     services: Services, processes: Processes
 ) -> None:
-    """Each of them is killed once at some moment, the flushers while they flush."""
-    flushers = [processes.start(version, "flush") for version in ("before", "today") * 2]
+    """Two flushers are killed at some moment, while they flush. The ledger takes no batch of the
+    versions before: what they claim waits for a flusher of today."""
+    flushers = [processes.start(of, "flush", *refused(of)) for of in ("hours", "today") * 2]
+    flushers.append(processes.start("keys", "flush", *refused("keys")))
     workers = [
         processes.start(version, "work", "--seed", f"{seed}")
-        for seed, version in enumerate(("before", "today") * 2)
+        for seed, version in enumerate(("keys", "today", "hours", "today"))
     ]
     truth = Truth(one for seed in range(4) for one in events_of(seed))
     highest: dict[object, int] = {}
@@ -192,18 +249,31 @@ def test_workers_and_flushers_of_both_versions_at_once_are_exact(
         assert worker.communicate(timeout=LIMIT_S)[1] == ""
         assert worker.returncode == 0
     assert_reads(services, truth)
-    stored = [finish(one) for one in flushers[killed:]]
+    hours, today, keys = [finish(one) for one in flushers[killed:]]
 
     assert killed == 2
-    assert all(stored), "each of them has stored some"
+    assert today, "it has stored some"
+    assert hours, "the ledger has refused some, and they have stored none"
+    assert keys
     services.flush()
     assert_stored(services, truth)
     assert services.audit(*DAYS) == []
 
 
+def refused(version: str) -> tuple[str, ...]:
+    """What a flusher is started with, of which nothing but refusals is expected before today."""
+    return () if version == "today" else ("--refused",)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("moment", ["after claim", "after read", "after ledger", "after commit"])
 def test_a_flusher_of_before_never_touches_a_batch_of_today(
-    services: Services, processes: Processes, redis_url: str, postgres_url: str, moment: str
+    services: Services,
+    processes: Processes,
+    redis_url: str,
+    postgres_url: str,
+    moment: str,
+    version: str,
 ) -> None:
     truth = both_count(services)
     flushers = Flushers(redis_url, postgres_url, 1_000)
@@ -212,9 +282,9 @@ def test_a_flusher_of_before_never_touches_a_batch_of_today(
         assert len(batch) > 3
         both_count(services, truth)
 
-        theirs = processes.start("before", "flush", "--once")
+        theirs = processes.start(version, "flush", "--once", "--refused")
 
-        assert finish(theirs) > 0
+        assert finish(theirs) == 1
         assert {name: content(services, name) for name in batch} == batch
         assert_reads(services, truth)
         finish(ours)
@@ -223,14 +293,23 @@ def test_a_flusher_of_before_never_touches_a_batch_of_today(
     assert_stored(services, truth)
 
 
-def test_with_the_score_of_before_a_flusher_of_before_loses_a_batch_of_today(
-    services: Services, processes: Processes, redis_url: str, postgres_url: str
+@pytest.mark.parametrize(
+    ("version", "options"), [("keys", ("--score-of-before",)), ("hours", ())], ids=VERSIONS
+)
+def test_without_the_form_of_a_batch_a_flusher_of_before_loses_one_of_today(
+    services: Services,
+    processes: Processes,
+    redis_url: str,
+    postgres_url: str,
+    version: str,
+    options: tuple[str, ...],
 ) -> None:
-    """What the other score of an open batch is for."""
+    """What the form in the ledger is for."""
+    execute(services, "ALTER TABLE flush_batches ALTER form SET DEFAULT 1")
     truth = both_count(services)
     flushers = Flushers(redis_url, postgres_url, 1_000)
-    with flushers.paused("after claim", 1, "--score-of-before") as ours:
-        finish(processes.start("before", "flush", "--once"))
+    with flushers.paused("after claim", 1, *options) as ours:
+        finish(processes.start(version, "flush", "--once"))
         finish(ours)
     services.flush()
     with pytest.raises(AssertionError):
@@ -243,10 +322,10 @@ def test_with_the_score_of_before_a_flusher_of_before_loses_a_batch_of_today(
 def both_count(services: Services, truth: Truth | None = None) -> Truth:
     """Events counted by a worker of each version, for the same users."""
     found = truth or Truth()
-    count: Callable[..., None]
-    for count in (count_before, count_today):
-        count(services, *EVENTS)
-        found.add(EVENTS)
+    for version in VERSIONS:
+        count_before(services, *EVENTS, version=version)
+    count_today(services, *EVENTS)
+    found.add(EVENTS * 3)
     return found
 
 
@@ -258,4 +337,7 @@ def journal_of_the_only_batch(services: Services) -> list[str]:
 
 
 def content(services: Services, name: str) -> dict[bytes, bytes]:
-    return services.redis.hgetall(name)
+    """What is counted in it; not the mark of a flusher that has looked at it."""
+    found = services.redis.hgetall(name)
+    found.pop(b"#taken_over", None)
+    return found
