@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import islice
-from typing import Any, ClassVar
+from itertools import count, islice
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import strategies as st
@@ -39,8 +39,7 @@ COUNTED_BY_PATH, JUNK, OTHER = "page_view", "junk", "__other__"
 USERS = [*(f"u{n}" for n in range(9)), "a: b%"]
 """More than one of them in some of the buckets."""
 PATHS = [f"/{n}" for n in range(5)]
-YESTERDAY = TODAY - timedelta(days=1)
-DAYS = (YESTERDAY, TODAY)
+DAYS = (TODAY - timedelta(days=1), TODAY)
 
 events = st.lists(
     st.builds(
@@ -88,13 +87,12 @@ class Buckets(RuleBasedStateMachine):
         """Are stored, and not settled by the one who stored them."""
         self.of_before: list[BatchBefore] = []
         """The same of flushers of the version before that are still claiming."""
-        self.named = self.looked = 0
+        self.names, self.looked = count(1), 0
         self.calm_until = CALM
         self.is_pending = False
 
     @initialize()
     def begin(self) -> None:
-        """Nothing is there."""
         self.before = FlusherBefore(self.services)
         self.services.redis.flushdb()
         self.services.counters.erased_users = erased_users.NO_ERASED_USERS
@@ -340,8 +338,7 @@ class Buckets(RuleBasedStateMachine):
     def _check_sums(self, path: str) -> None:
         sums, counts = self.services.stats.sums, self.counts
         total = sums.read_sum(COUNTED_BY_PATH, "ms", *DAYS)
-        assert total.sum == counts["sum",]
-        assert (total.count, total.not_numbers) == (counts["numbers",], counts["others",])
+        assert total == PropertySum(*(counts[one,] for one in ("sum", "numbers", "others")))  # type: ignore[arg-type]
         assert sums.read_distribution(COUNTED_BY_PATH, "ms", *DAYS).count == total.count
         of_values = sums.read_value_sums((COUNTED_BY_PATH, "ms", "path"), *DAYS)
         assert of_values.get(path, PropertySum()).sum == counts["sum", path]
@@ -361,18 +358,16 @@ class Buckets(RuleBasedStateMachine):
                 self._add_number(one)
 
     def _add_number(self, one: Event) -> None:
-        if one.event_type != COUNTED_BY_PATH or "ms" not in (one.properties or {}):
-            return
-        assert one.properties is not None
-        number = one.properties["ms"]
-        self.counts["others" if isinstance(number, str) else "numbers",] += 1
-        if not isinstance(number, str):
-            self.counts["sum",] += Decimal(str(number))  # type: ignore[assignment]
-            self.counts["sum", one.properties["path"]] += Decimal(str(number))  # type: ignore[assignment]
+        number = (one.properties or {}).get("ms") if one.event_type == COUNTED_BY_PATH else None
+        if isinstance(number, str):
+            self.counts["others",] += 1
+        elif number is not None:
+            self.counts["numbers",] += 1
+            for key in (("sum",), ("sum", cast("dict[str, Any]", one.properties)["path"])):
+                self.counts[key] += Decimal(str(number))  # type: ignore[assignment]
 
     def _name(self) -> str:
-        self.named += 1
-        return f"batch{self.named}"
+        return f"batch{next(self.names)}"
 
     def _pick(self, some: list[Any], which: int) -> Any:
         return some[which % len(some)]
