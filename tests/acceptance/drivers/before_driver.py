@@ -27,7 +27,7 @@ from pipeline.flushing import store
 from pipeline.services import Services, connect
 from tests.acceptance.drivers.truth import Seen
 from tests.helpers.before_buckets.processes import FlusherBefore, WorkerBefore
-from tests.helpers.before_quarters import ENTER_BATCH, FlusherOfHours, WorkerOfHours
+from tests.helpers.measures.before_quarters import ENTER_BATCH, FlusherOfHours, WorkerOfHours
 from tests.helpers.support import event, message
 
 MESSAGES = 60

@@ -17,7 +17,7 @@ from tests.acceptance.drivers.before_driver import events_of
 from tests.acceptance.drivers.flushers import Flushers, finish
 from tests.acceptance.drivers.truth import Seen, Truth, assert_reads, assert_stored
 from tests.helpers.before_buckets.processes import BatchBefore, FlusherBefore, WorkerBefore
-from tests.helpers.before_quarters import FlusherOfHours, WorkerOfHours
+from tests.helpers.measures.before_quarters import FlusherOfHours, WorkerOfHours
 from tests.helpers.processes import LIMIT_S, piped_python
 from tests.helpers.support import event, execute, message, rows, store
 
