@@ -20,6 +20,7 @@ from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
 from pipeline.postgres import schema
+from pipeline.postgres.sealing.tables import day_users, past_users, seals, user_numbers
 from pipeline.postgres.tables import COUNTER_TABLES, archived_entries, events, flush_batches
 from pipeline.producer.app import configure
 from pipeline.services import Services, connect
@@ -30,6 +31,7 @@ USERS = 5_000
 _WORTH_PROCESSES = 2_000_000
 _TABLES = [
     *(table.name for table in COUNTER_TABLES),
+    *(table.name for table in (seals, user_numbers, day_users, past_users)),
     flush_batches.name,
     events.name,
     archived_entries.name,
@@ -63,6 +65,7 @@ class Sizes:
     requests: int = 20_000
     batch_requests: int = 1_000
     api_reads: int = 2_000
+    daily_users: int = 100_000
     quiet_s: float = 5
     sustained_s: float = 300
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -95,6 +98,7 @@ QUICK = Sizes(
     requests=5_000,
     batch_requests=300,
     api_reads=500,
+    daily_users=20_000,
     quiet_s=3,
     sustained_s=15,
     growth=(10_000, 100_000, 1_000_000),

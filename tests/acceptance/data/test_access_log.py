@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,29 @@ def test_the_imported_log_reads_exactly_before_during_and_after_a_flush(
     top = services.stats.top
     assert top("page_view", "user").top == [(v, n) for v, n in expected["top_visitors"]]
     assert top("page_view", "path").top == [(v, n) for v, n in expected["top_paths"]]
+    assert_people(services, expected["rejected_lines"])
+    services.seal_users(datetime.now(UTC))
+    assert_people(services, expected["rejected_lines"])
+
+
+def assert_people(services: Services, rejected: Sequence[int]) -> None:
+    """Visitors of each range of days, and those not seen before it, by an account of the lines."""
+    visitors: dict[date, set[str]] = {}
+    for one in page_views(LOG, rejected):
+        visitors.setdefault(one.at.astimezone(UTC).date(), set()).add(one.user)
+    days = sorted(visitors)
+    assert len(days) == 4
+    for at, first in enumerate(days):
+        before = set[str]().union(*(visitors[day] for day in days[:at]))
+        for last in days[at:]:
+            of_range = set[str]().union(*(visitors[day] for day in days if first <= day <= last))
+            found = services.stats.users(["page_view"], first, last)
+            assert (found.users, found.new) == (len(of_range), len(of_range - before))
+            assert found.returning == len(of_range & before)
+    cohorts = services.stats.retention("page_view", "page_view", "day", days[0], days[-1]).cohorts
+    for cohort, at in zip(cohorts, range(4), strict=True):
+        later = [len(visitors[days[at]] & visitors[day]) for day in days[at:]]
+        assert (cohort.users, list(cohort.returned)) == (len(visitors[days[at]]), later)
 
 
 def test_a_reader_sees_no_count_fall_or_exceed_the_truth_while_flushes_run(

@@ -1,0 +1,1 @@
+"""Contests of measures: what is asked of stored rows."""
