@@ -65,7 +65,7 @@ class Sizes:
     requests: int = 20_000
     batch_requests: int = 1_000
     api_reads: int = 2_000
-    daily_users: int = 100_000
+    daily_users: int = 50_000
     quiet_s: float = 5
     sustained_s: float = 300
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
