@@ -19,6 +19,10 @@
     │   flushing
     ├── BatchesLeft               a flush leaves batches that could not be stored
     │
+    │   reading
+    ├── CountedByHour             an hour was counted as a whole, and a part of it is asked for
+    ├── UnsuitableTimeZone        a time zone is unknown, or was not whole quarter hours from UTC
+    │
     │   upkeep
     ├── CannotRebuild             the archive does not have all events of a day
     ├── CannotRemoveType          the settings name an event type that is to be removed
@@ -45,7 +49,6 @@
     │   ├── TooManyRequests       429, a rate limit is reached: pipeline.web.errors
     │   ├── Unauthorised          401, no valid access key was given: pipeline.web.errors
     │   └── Unavailable           503, a server does not answer: pipeline.web.errors
-    ├── UnsuitableTimeZone        a time zone is unknown, or its days are not whole UTC hours
     │
     │   command line
     ├── AlreadyRunning            another `analytics up` runs on the data directory
@@ -184,6 +187,19 @@ class BatchesLeft(PipelineError):
         self.batches, self.stored = batches, stored
 
 
+# reading
+
+
+class CountedByHour(PipelineError):
+    """An hour was counted as a whole, by a version without quarter hours, and a part of it is asked
+    for: rebuild its day from the archive, or ask for whole hours."""
+
+
+class UnsuitableTimeZone(PipelineError):
+    """A time zone is unknown, or was not whole quarter hours from UTC on a day asked for; choose
+    another."""
+
+
 # upkeep
 
 
@@ -233,10 +249,6 @@ class ClientGone(PipelineError):
 
 class NoSuchAccessKey(PipelineError):
     """There is no access key with this id: `analytics keys list` shows their ids."""
-
-
-class UnsuitableTimeZone(PipelineError):
-    """A time zone is unknown, or its days do not consist of whole UTC hours; choose another."""
 
 
 # command line

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.days import check_range, parse_day, today
+from pipeline.days import MOST_DAYS, check_range, parse_day, today
 
 
 def _check_format(context: typer.Context, value: bool) -> bool:
@@ -60,8 +60,11 @@ def read_day(option: str, text: str) -> date:
         ) from None
 
 
-def read_days(first: str | None, last: str | None) -> tuple[date, date] | None:
-    """The days of `--from` and `--to`, None when neither is given; until today without `--to`."""
+def read_days(
+    first: str | None, last: str | None, end: date | None = None, most: int = MOST_DAYS
+) -> tuple[date, date] | None:
+    """The days of `--from` and `--to`, None when neither is given; without `--to` until `end`, or
+    today (UTC)."""
     if first is None:
         if last is not None:
             raise typer.BadParameter(
@@ -70,9 +73,9 @@ def read_days(first: str | None, last: str | None) -> tuple[date, date] | None:
             )
         return None
     beginning = read_day("--from", first)
-    end = today() if last is None else read_day("--to", last)
+    end = (end or today()) if last is None else read_day("--to", last)
     try:
-        check_range(beginning, end)
+        check_range(beginning, end, most)
     except ValueError as error:
         raise typer.BadParameter(f"{first!r} {error}", param_hint="--from") from None
     return beginning, end

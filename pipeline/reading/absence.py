@@ -7,19 +7,18 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from difflib import get_close_matches
 
 import redis
 from sqlalchemy import Engine, text
 
 from pipeline.options import CountBy, Sums
 from pipeline.reading.event_types import read_books
+from pipeline.reading.suggestions import show, suggest
 from pipeline.reading.totals import read_status
 from pipeline.redis.keys import Keys
 
 _MOST_NAMES = 10_000
 _RECENT_DAYS = 31
-_SHOWN_CHARACTERS = 80
 _READ_TYPES = text(
     "SELECT event_type FROM schema$.analytics_daily GROUP BY event_type "
     "ORDER BY sum(count) DESC LIMIT :most"
@@ -53,12 +52,12 @@ class Absence:
         with self.engine.connect() as connection:
             first, last = connection.execute(_READ_DAYS, {"event_type": event_type}).one()
         if first is not None:
-            return f"no {_show(event_type)} in these days; stored are {first} to {last}"
+            return f"no {show(event_type)} in these days; stored are {first} to {last}"
         if event_type in self._list_booked_types():
-            return f"no {_show(event_type)} in these days; `analytics types` says when they came"
+            return f"no {show(event_type)} in these days; `analytics types` says when they came"
         near = suggest(event_type, self._list_types())
         return (
-            f"no event of the type {_show(event_type)} was ever counted; "
+            f"no event of the type {show(event_type)} was ever counted; "
             f"{near or '`analytics types` lists those that were'}{self._describe_queue()}"
         )
 
@@ -69,14 +68,14 @@ class Absence:
             if not self.is_known(event_type):
                 return self.explain_type(event_type)
             return (
-                f"no such value of {_show(name)} was counted in these days; `analytics stats top "
-                f"{_show(event_type)} {_show(name)} --fresh` lists those that were"
+                f"no such value of {show(name)} was counted in these days; `analytics stats top "
+                f"{show(event_type)} {show(name)} --fresh` lists those that were"
             )
         wanted = {**self.count_by, event_type: [*self.count_by.get(event_type, ()), name]}
         near = suggest(name, counted)
         unknown = "" if self.is_known(event_type) else f"{self.explain_type(event_type)}; and "
         return (
-            f"{unknown}values of {_show(name)} are not counted for {_show(event_type)}: "
+            f"{unknown}values of {show(name)} are not counted for {show(event_type)}: "
             + (f"{near} or " if near else "")
             + f"set ANALYTICS_COUNT_BY='{json.dumps(wanted, ensure_ascii=False)}' for the event "
             "workers; `analytics rebuild` then counts closed days too"
@@ -87,7 +86,7 @@ class Absence:
         if not self.is_known(event_type):
             return self.explain_type(event_type)
         return (
-            f"no archived {_show(event_type)} had properties: the archive takes events every "
+            f"no archived {show(event_type)} had properties: the archive takes events every "
             "minute, --fresh has it take them now, and it takes none of types that "
             "ANALYTICS_EVENT_LOG leaves out"
         )
@@ -98,11 +97,11 @@ class Absence:
         if name in summed:
             if not self.is_known(event_type):
                 return self.explain_type(event_type)
-            return f"no {_show(event_type)} in these days had a number as its {_show(name)}"
+            return f"no {show(event_type)} in these days had a number as its {show(name)}"
         wanted = {**self.sums, event_type: {**summed, name: 2}}
         near = suggest(name, summed)
         return (
-            f"numbers of {_show(name)} are not summed for {_show(event_type)}: "
+            f"numbers of {show(name)} are not summed for {show(event_type)}: "
             + (f"{near} or " if near else "")
             + f"set ANALYTICS_SUM='{json.dumps(wanted, ensure_ascii=False)}' for the event workers "
             "(2 are the decimals that are kept); `analytics rebuild` then sums closed days too"
@@ -113,7 +112,7 @@ class Absence:
         if not self.is_known(event_type):
             return self.explain_type(event_type)
         return (
-            f"no {_show(event_type)} of a user is stored in these days: a ranking is as of the "
+            f"no {show(event_type)} of a user is stored in these days: a ranking is as of the "
             "last flush, and needs events with a user_id"
         )
 
@@ -122,7 +121,7 @@ class Absence:
         for event_type in sorted(event_types):
             if not self.is_known(event_type):
                 return self.explain_type(event_type)
-        what = ", ".join(map(_show, sorted(event_types))) or "event"
+        what = ", ".join(map(show, sorted(event_types))) or "event"
         return (
             f"no {what} of a user is stored in these days: users are counted as of the last "
             f"flush, and by events with a user_id{self._describe_queue()}"
@@ -131,7 +130,7 @@ class Absence:
     def explain_user(self, user_id: str) -> str:
         """Why nothing of a user was found."""
         return (
-            f"nothing of the user {_show(user_id)} was counted in these days; ids are compared as "
+            f"nothing of the user {show(user_id)} was counted in these days; ids are compared as "
             f"they were sent, capitals too{self._describe_queue()}"
         )
 
@@ -165,14 +164,3 @@ class Absence:
     def _describe_queue(self) -> str:
         waiting = read_status(self.client, self.keys).queue_depth
         return f" (messages that wait for an event worker: {waiting:,})" if waiting else ""
-
-
-def suggest(name: str, known: Collection[str]) -> str:
-    """`did you mean …?` with the name that is most alike; empty when none is."""
-    by_folded = {one.casefold(): one for one in sorted(known)}
-    found = get_close_matches(name.casefold(), by_folded, 1, 0.7)
-    return f"did you mean {_show(by_folded[found[0]])}?" if found else ""
-
-
-def _show(name: str) -> str:
-    return name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…"

@@ -40,6 +40,7 @@ from pipeline.reading.people.users import (
     count_users,
     count_users_by,
 )
+from pipeline.reading.series.reader import CountedPeriod, SeriesReader, SeriesRequest
 from pipeline.reading.sums import SumReader
 from pipeline.redis.counters import UserCounter
 from pipeline.redis.keys import Keys
@@ -121,6 +122,7 @@ class Stats:
         self._engine = engine
         self._exact = ExactReader(unstored, engine)
         self._hours = HourReader(unstored, self._exact)
+        self._series = SeriesReader(unstored, self._exact)
         self.sums = SumReader(unstored, self._exact, sums)
         """Sums and distributions of the numbers of properties."""
 
@@ -162,6 +164,11 @@ class Stats:
     def quarter_counts(self, event_type: str, first: date, last: date) -> QuarterCounts:
         """The same by quarter hour (UTC): see `QuarterCounts`."""
         return self._hours.read_quarters(event_type, first, last)
+
+    def read_series(self, wanted: SeriesRequest) -> list[CountedPeriod]:
+        """A series in a time zone, after that of the range it is compared with, if there is one;
+        see `SeriesReader.read`."""
+        return self._series.read(wanted)
 
     def user_count(self, user_id: str, event_type: str, first: date, last: date) -> int:
         """How often a user did something from `first` to `last`."""

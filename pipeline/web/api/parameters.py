@@ -11,7 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.contract import MAX_EVENT_TYPE_CHARACTERS, MAX_USER_ID_CHARACTERS
 from pipeline.days import parse_day
-from pipeline.reading.periods import FIRST_DAY, LAST_DAY
+from pipeline.reading.series.periods import FIRST_DAY, LAST_DAY
 from pipeline.web.errors import InvalidParameter
 
 _LONGEST_SHOWN = 80

@@ -8,14 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.days import MOST_DAYS, check_range, today
-from pipeline.reading.periods import Granularity
+from pipeline.reading.series.periods import Compared, Granularity
 from pipeline.web.api.parameters import Absent, Day, EventType, PropertyName, UserId
 from pipeline.web.errors import InvalidParameter
 
-MAX_DAYS_BY_HOUR = 800
-"""For counts that are sums of hours."""
-MOST_HOURLY_DAYS = 400
-"""For a point each hour: the points are the answer."""
 MOST_ROWS = 20_000
 """Of one answer: a megabyte or two."""
 MAX_LIVE_TYPES = 100
@@ -43,15 +39,16 @@ class DaysQuery(TableQuery):
         None, alias="to", description="Last day, UTC, counted too; today when left out"
     )
 
-    def range(self, max_days: int = MOST_DAYS) -> tuple[date, date] | None:
-        """The days, None when none was given. Raises `InvalidParameter` for a wrong range."""
+    def range(self, max_days: int = MOST_DAYS, end: date | None = None) -> tuple[date, date] | None:
+        """The days, None when none was given; the last is `end`, or today (UTC), when left out.
+        Raises `InvalidParameter` for a wrong range."""
         if self.first is None:
             if self.last is not None:
                 raise InvalidParameter(
                     "to", f"{self.last} ends a range that has no beginning; add from=YYYY-MM-DD"
                 )
             return None
-        first, last = self.first, self.last or today()
+        first, last = self.first, self.last or end or today()
         try:
             check_range(first, last, max_days)
         except ValueError as error:
@@ -82,14 +79,14 @@ class SeriesQuery(CountQuery):
     granularity: Granularity = Field("day", description="The step from point to point")
     time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         "UTC",
-        description="IANA name of the zone whose days, weeks and months are meant; it has to be "
-        "whole hours from UTC",
-        examples=["Europe/Berlin"],
+        description="IANA name of the zone whose hours, days, weeks and months are meant",
+        examples=["Europe/Berlin", "Asia/Kolkata"],
     )
-    compare: Literal["previous"] | Absent = Field(
+    compare: Compared | Absent = Field(
         None,
         description="`previous` adds the period directly before: as many months where the range "
-        "is whole months, else as many days",
+        "is whole months, else as many days; `year` the same days a year before; `weekdays` the "
+        "same weekdays 52 weeks before",
     )
 
 

@@ -48,7 +48,8 @@ class SeriesPoint(BaseModel):
     """A point of a series."""
 
     at: str = Field(
-        description="The hour (ISO 8601), the day, the Monday of the week, the first of the month"
+        description="The hour or quarter hour (ISO 8601), the day, the Monday of the week, the "
+        "first of the month"
     )
     count: Count
 
@@ -63,7 +64,7 @@ class Period(BaseModel):
 
 
 class SeriesAnswer(Period):
-    """A series, and that of the period before where it was asked for."""
+    """A series, and that of the period it is compared with where it was asked for."""
 
     event_type: str
     granularity: str
@@ -190,6 +191,7 @@ def document_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "No valid read token was given",
         403: "The token may not do this",
         404: "Nothing of this id is there",
+        409: "What was asked for was counted by the hour only; the error says what to do",
         422: "A parameter cannot be used; the error names it",
         429: "Too many at once; come back after `Retry-After` seconds",
         503: "Redis or Postgres does not answer; come back after `Retry-After` seconds",

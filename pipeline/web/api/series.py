@@ -1,39 +1,35 @@
-"""A series of counts: the points of a query, and their counts from one exact read."""
+"""A series of counts as the stats API answers it: the query, its limits, and the response."""
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-from itertools import islice
+from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from pipeline.days import MOST_DAYS, count_days, today
-from pipeline.errors import UnsuitableTimeZone
-from pipeline.reading import periods
-from pipeline.reading.periods import Point
+from pipeline.days import count_days
+from pipeline.errors import CountedByHour, UnsuitableTimeZone
+from pipeline.reading.series.periods import find_zone
+from pipeline.reading.series.reader import CountedPeriod, SeriesRequest, limit_days
 from pipeline.reading.stats import Stats
-from pipeline.web.api.queries import MAX_DAYS_BY_HOUR, MOST_HOURLY_DAYS, SeriesQuery
-from pipeline.web.errors import InvalidParameter
+from pipeline.web.api.queries import SeriesQuery
+from pipeline.web.errors import InvalidParameter, RequestRefused
 
-_Range = tuple[date, date]
+_MOST_HOURLY_DAYS = 400
+"""For a point each hour: the points are the answer."""
 
 
 class Series:
-    """The series that a query asks for: its points, and whether they are sums of days or of hours.
-
-    With `compare` it has two periods, the previous one first.
-    """
+    """The series that a query asks for. With `compare` it has two periods."""
 
     def __init__(self, query: SeriesQuery) -> None:
         """Costs little, however long the series is. Raises `InvalidParameter` for a wrong range or
         time zone."""
-        self._query = query
-        self._by_hour = query.granularity == "hour" or query.time_zone != "UTC"
         try:
-            self._zone = periods.find_zone(query.time_zone)
-            self._ranges = [_find_range(query, self._by_hour)]
-            days = self._ranges[0]
-            if query.compare:
-                self._ranges.insert(0, periods.find_previous_range(*days))
+            first, last = _find_range(query, find_zone(query.time_zone))
+            self._wanted = SeriesRequest(
+                query.event_type, first, last, query.granularity, query.time_zone, query.compare
+            )
+            self._wanted.ranges()
         except UnsuitableTimeZone as error:
             raise InvalidParameter("time_zone", str(error)) from error
         except OverflowError as error:
@@ -42,72 +38,60 @@ class Series:
             ) from error
 
     def count_counters(self) -> int:
-        """How many counters a read looks up, about."""
-        days = sum(count_days(*one) for one in self._ranges)
-        return days * 24 if self._by_hour else days
+        """How many counters a read looks up, at most."""
+        return self._wanted.count_counters()
 
     def read(self, stats: Stats) -> tuple[dict[str, Any], list[tuple[object, ...]]]:
         """The content of the response, and its rows as a table. One read, hence of one instant.
 
-        Raises `InvalidParameter` for a time zone without exact counts.
+        Raises `InvalidParameter` for a time zone without exact counts, and `RequestRefused` where a
+        part of an hour is asked for that was counted as a whole.
         """
-        query, listed = self._query, self._list_points()
-        found = [
-            _describe(*one)
-            for one in zip(self._ranges, listed, self._count_points(stats, listed), strict=True)
-        ]
+        wanted = self._wanted
+        try:
+            found = stats.read_series(wanted)
+        except UnsuitableTimeZone as error:
+            raise InvalidParameter("time_zone", str(error)) from error
+        except CountedByHour as error:
+            raise RequestRefused(409, "counted_by_hour", str(error), field="from") from error
         content = {
-            "event_type": query.event_type,
-            "granularity": query.granularity,
-            "time_zone": query.time_zone,
-            **found[-1],
-            "previous": found[0] if query.compare else None,
+            "event_type": wanted.event_type,
+            "granularity": wanted.granularity,
+            "time_zone": wanted.time_zone,
+            **_describe(found[-1]),
+            "previous": _describe(found[0]) if wanted.compared else None,
         }
-        names = [("previous",), ("current",)] if query.compare else [()]
+        names = [("previous",), ("current",)] if wanted.compared else [()]
         rows = [
-            (*name, *point.values())
+            (*name, at, n)
             for name, period in zip(names, found, strict=True)
-            for point in period["series"]
+            for at, n in period.points
         ]
         return content, rows
 
-    def _list_points(self) -> list[list[Point]]:
-        try:
-            return [
-                periods.list_points(*one, self._query.granularity, self._zone)
-                for one in self._ranges
-            ]
-        except UnsuitableTimeZone as error:
-            raise InvalidParameter("time_zone", str(error)) from error
 
-    def _count_points(self, stats: Stats, listed: list[list[Point]]) -> list[list[int]]:
-        """The counts of the points of each range."""
-        every = [point for points in listed for point in points]
-        first, last = periods.find_utc_days(every)
-        step = timedelta(hours=1) if self._by_hour else timedelta(days=1)
-        by = "hour" if self._by_hour else "day"
-        counts = [n for _, n in stats.series(self._query.event_type, first, last, by)]  # type: ignore[arg-type]
-        sums = iter(periods.sum_points(every, first, step, counts))
-        return [list(islice(sums, len(points))) for points in listed]
-
-
-def _find_range(query: SeriesQuery, by_hour: bool) -> _Range:
-    if query.granularity != "hour":
-        days = query.range(MAX_DAYS_BY_HOUR if by_hour else MOST_DAYS)
-    elif (days := query.range()) and (n := count_days(*days)) > MOST_HOURLY_DAYS:
+def _find_range(query: SeriesQuery, zone: ZoneInfo) -> tuple[date, date]:
+    """The days, today's of the zone where none are given."""
+    today = datetime.now(zone).date()
+    most = limit_days(query.granularity, query.time_zone)
+    if query.granularity not in {"quarter_hour", "hour"}:
+        return query.range(most, today) or (today, today)
+    most = min(most, _MOST_HOURLY_DAYS)
+    days = query.range(end=today) or (today, today)
+    if (n := count_days(*days)) > most:
+        step = query.granularity.replace("_", " ")
         raise InvalidParameter(
             "from",
-            f"{days[0]} is {n} days before the end; ask for at most {MOST_HOURLY_DAYS} days at a "
-            "time by hour, or for granularity=day",
+            f"{days[0]} is {n} days before the end; ask for at most {most} days at a time by "
+            f"{step}, or for granularity=day",
         )
-    return days or (today(), today())
+    return days
 
 
-def _describe(days: _Range, points: list[Point], counts: list[int]) -> dict[str, Any]:
-    first, last = days
+def _describe(period: CountedPeriod) -> dict[str, Any]:
     return {
-        "from": first,
-        "to": last,
-        "count": sum(counts),
-        "series": [{"at": point.at, "count": n} for point, n in zip(points, counts, strict=True)],
+        "from": period.first,
+        "to": period.last,
+        "count": period.count,
+        "series": [{"at": at, "count": n} for at, n in period.points],
     }

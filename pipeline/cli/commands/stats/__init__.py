@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli.commands.stats import catalogue, counts, journeys, people, sums
+from pipeline.cli.commands.stats import catalogue, counts, journeys, people, series, sums
 from pipeline.cli.commands.stats.group import commands
 
-MODULES = (counts, sums, people, catalogue, journeys)
+MODULES = (counts, series, sums, people, catalogue, journeys)
 """In the order in which `--help` lists their commands."""
 
 

@@ -1,11 +1,9 @@
-"""`analytics stats count`, `hourly`, `series`, `user`, `property` and `top`: counts, exact at any
+"""`analytics stats count`, `hourly`, `user`, `property` and `top`: counts, exact at any
 moment, and rankings as of the last flush."""
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,13 +25,6 @@ from pipeline.days import today
 
 if TYPE_CHECKING:
     from pipeline.services import Services
-
-
-class By(StrEnum):
-    """The step of a series."""
-
-    hour = "hour"
-    day = "day"
 
 
 @commands.command(
@@ -83,36 +74,6 @@ def hourly(
         print_csv(["hour", "count"], hours)
     else:
         print_table(f"{event_type}, {on}", ["hour (UTC)", "count"], hours)
-    explain(note)
-
-
-@commands.command(
-    epilog="Example: analytics stats series page_view --from 2026-01-01 --to 2026-01-31 --by day"
-)
-def series(
-    event_type: EventType,
-    first: Annotated[
-        str, typer.Option("--from", metavar="DATE", help="First day, UTC: YYYY-MM-DD.")
-    ],
-    last: Last = None,
-    by: Annotated[By, typer.Option("--by", help="One number for each hour or day.")] = By.day,
-    as_json: Json = False,
-    as_csv: Csv = False,
-) -> None:
-    """Count the events of a type by hour or day over a range, zeros included."""
-    days = read_days(first, last)
-    assert days is not None  # --from is required
-    with open_services() as services:
-        step: Literal["hour", "day"] = "hour" if by is By.hour else "day"
-        points = services.stats.series(event_type, *days, step)
-        note = "" if any(n for _, n in points) else services.absence.explain_type(event_type)
-    if as_json:
-        print_json({"series": [{"at": at.isoformat(), "count": n} for at, n in points]})
-    elif as_csv:
-        print_csv(["at", "count"], [(at.isoformat(), n) for at, n in points])
-    else:
-        rows = [(_format_moment(at), n) for at, n in points]
-        print_table(f"{event_type}, {format_days(*days)}", [f"{by.value} (UTC)", "count"], rows)
     explain(note)
 
 
@@ -227,7 +188,3 @@ def _explain_ranking(services: Services, event_type: str, of: str) -> str:
     if of == "user":
         return services.absence.explain_users(event_type)
     return services.absence.explain_property(event_type, of, today())
-
-
-def _format_moment(at: datetime | date) -> str:
-    return at.strftime("%Y-%m-%d %H:%M") if isinstance(at, datetime) else at.isoformat()

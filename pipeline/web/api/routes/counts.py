@@ -51,9 +51,9 @@ def create_count_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
 
         return await threads.run_lookup(request.state.key.id, 24, read)
 
-    @router.get("/stats/series", response_model=SeriesAnswer)
+    @router.get("/stats/series", response_model=SeriesAnswer, responses=document_errors(409))
     async def series(request: Request, query: Annotated[SeriesQuery, Query()]) -> Response:
-        """How often an event happened, hour by hour, day by day, week by week or month by month."""
+        """How often an event happened, by quarter hour, hour, day, week or month of a time zone."""
         wanted = Series(query)
 
         def read() -> Response:

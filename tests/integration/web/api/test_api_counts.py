@@ -113,7 +113,9 @@ def test_weeks_begin_on_monday_and_months_on_the_first(
     assert monthly == by_month
 
 
-@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Pacific/Apia"])
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "America/New_York", "Pacific/Apia", "Asia/Kolkata", "Asia/Kathmandu"]
+)
 def test_days_of_a_zone_are_sums_of_their_hours(
     api: Api, weeks: dict[datetime, int], zone: str
 ) -> None:
@@ -129,15 +131,53 @@ def test_days_of_a_zone_are_sums_of_their_hours(
     assert {at: n for at, n in found.items() if n} == by_day
 
 
-def test_a_zone_that_is_not_whole_hours_from_utc_is_refused(api: Api) -> None:
+def test_a_zone_that_is_not_whole_quarter_hours_from_utc_is_refused(api: Api) -> None:
     response = api.reader.get(
         "/api/stats/series",
-        params={"event_type": "x", "from": DAY, "time_zone": "Asia/Kolkata"},
+        params={
+            "event_type": "x",
+            "from": "1970-01-01",
+            "to": "1970-01-02",
+            "time_zone": "Africa/Monrovia",
+        },
     )
 
     assert response.status_code == 422
     assert response.json()["error"]["field"] == "time_zone"
-    assert "Asia/Kolkata is not whole hours from UTC" in response.json()["error"]["message"]
+    assert "was not whole quarter hours from UTC" in response.json()["error"]["message"]
+
+
+def test_hours_that_were_counted_as_a_whole_are_refused_where_a_day_begins_within(
+    services: Services, api: Api
+) -> None:
+    execute(
+        services,
+        f"INSERT INTO analytics_hourly (event_type, hour, count) VALUES ('x', '{DAY} 18:00Z', 5)",
+    )
+    query = {"event_type": "x", "from": DAY, "to": DAY, "time_zone": "Asia/Kolkata"}
+
+    response = api.reader.get("/api/stats/series", params=query)
+    in_adelaide = api.reader.get(
+        "/api/stats/series", params={**query, "time_zone": "Australia/Adelaide"}
+    )
+
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "counted_by_hour"
+    assert f"{DAY} 18:00" in response.json()["error"]["message"]
+    assert in_adelaide.status_code == 200
+
+
+@pytest.mark.parametrize(("how", "expected"), [("year", 2), ("weekdays", 1)])
+def test_a_series_is_compared_with_the_year_before(
+    services: Services, api: Api, how: str, expected: int
+) -> None:
+    days = ("2024-03-14", "2024-03-14", "2024-03-15", DAY)
+    half_flushed(services, *(event(timestamp=f"{day}T12:00:00Z") for day in days))
+    days_asked = {"from": DAY, "to": DAY}
+
+    found = get(api.reader, "/api/stats/series", event_type="page_view", compare=how, **days_asked)
+
+    assert (found["count"], found["previous"]["count"]) == (1, expected)  # type: ignore[index]
 
 
 def test_the_period_before_is_as_many_months_where_the_range_is_months(
