@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import counting, people, serving, storing
+from benchmarks.rows import counting, journeys, people, serving, storing
 from benchmarks.rows.contest import Contest
 
 __all__ = ["CONTESTS", "GROWTH", "Contest", "chosen"]
 
-CONTESTS = (*counting.CONTESTS, *storing.CONTESTS, *people.CONTESTS, *serving.CONTESTS)
+CONTESTS = (
+    *counting.CONTESTS,
+    *storing.CONTESTS,
+    *people.CONTESTS,
+    *journeys.CONTESTS,
+    *serving.CONTESTS,
+)
 GROWTH = "growth"
 """The name under which growth is chosen: it has points, not rows."""
 

@@ -62,6 +62,7 @@ class Sizes:
     upserted: int = 50_000
     flushed_while_read: int = 500_000
     archived: int = 150_000
+    funnel_events: int = 3_000_000
     requests: int = 20_000
     batch_requests: int = 1_000
     api_reads: int = 2_000
@@ -95,6 +96,7 @@ QUICK = Sizes(
     upserted=5_000,
     flushed_while_read=100_000,
     archived=40_000,
+    funnel_events=200_000,
     requests=5_000,
     batch_requests=300,
     api_reads=500,

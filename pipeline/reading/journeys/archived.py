@@ -26,7 +26,7 @@ from pipeline.reading.journeys.steps import Step
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """Postgres counts microseconds from then on."""
-_UNNUMBERED = 1 << 40
+UNNUMBERED = 1 << 40
 """From here on users are numbered who have no number in Postgres yet, for one question."""
 _DIGEST_BYTES = 16
 _PACKED = (
@@ -125,7 +125,7 @@ class RowsRead:
         )
         _, positions = np.unique(digests, return_inverse=True)
         events = join_marked([marked for _, marked in self.unnumbered])
-        numbers = positions.astype(np.int64) + _UNNUMBERED
+        numbers = positions.astype(np.int64) + UNNUMBERED
         for bucket in np.unique(numbers >> BUCKET_BITS).tolist():
             own = (numbers >> BUCKET_BITS) == bucket
             chosen = Events(numbers[own], events.events.times[own], events.events.masks[own])
@@ -154,6 +154,10 @@ class Source:
                 _COUNT_PACKED, {"days": list(days), "types": self._list_plain_types()}
             )
         ]
+
+    def count_packed_events(self, days: Sequence[date]) -> int:
+        """How many packed events of sealed days there are."""
+        return sum(n for _, n in self.count_packed(days))
 
     def read_packed(self, days: Sequence[date], low: int, high: int) -> list[Marked]:
         """The packed events of sealed days, of users from one bucket on and before another."""

@@ -23,9 +23,11 @@ from pipeline.reading.journeys.snapshot import (
     TIME_LIMIT_S,
     Snapshot,
     check_rows,
+    describe_kept_since,
     estimate_rows,
     open_snapshot,
     read_as_of,
+    read_kept_since,
     write_moment,
 )
 from pipeline.reading.journeys.steps import Step
@@ -87,19 +89,21 @@ class Breakdown:
     users: int | None = None
     values: list[tuple[str, int]] | None = None
     without: int = 0
+    kept_since: date | None = None
+    """The days before it were pruned, and are not part of this."""
 
     def describe(self) -> dict[str, Any]:
         """The answer, JSON-ready; `others` are events of values that are not listed."""
+        known = {"as_of": write_moment(self.as_of)} | describe_kept_since(self.kept_since)
         if self.values is None:
-            return {"count": self.count, "users": self.users, "as_of": write_moment(self.as_of)}
+            return {"count": self.count, "users": self.users} | known
         others = self.count - self.without - sum(n for _, n in self.values)
         return {
             "breakdown": [{"value": value, "count": n} for value, n in self.values],
             "count": self.count,
             "others": others,
             "without": self.without,
-            "as_of": write_moment(self.as_of),
-        }
+        } | known
 
 
 def find_breakdown(
@@ -111,16 +115,16 @@ def find_breakdown(
     """
     step = question.read_step()
     with open_snapshot(engine, timeout_s) as snapshot:
-        as_of = read_as_of(snapshot)
+        as_of, kept_since = read_as_of(snapshot), read_kept_since(snapshot, question.first)
         days = (question.first, question.last)
         check_rows(estimate_rows(snapshot, [step.event_type], *days))
         if question.by is None:
             count, users = _count(snapshot, _Events(step, *days))
-            return Breakdown(count, as_of, users)
+            return Breakdown(count, as_of, users, kept_since=kept_since)
         wanted = _Events(step, *days)
         values, count, without = _count_values(snapshot, wanted, question.by, question.limit)
     shown = [(decode_value(value), n) for value, n in values]
-    return Breakdown(count, as_of, values=shown, without=without)
+    return Breakdown(count, as_of, None, shown, without, kept_since)
 
 
 def estimate_work(engine: Engine, question: BreakdownQuestion) -> int:

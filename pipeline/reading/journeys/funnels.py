@@ -6,7 +6,7 @@ bounded however long the range is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -17,32 +17,23 @@ from sqlalchemy import Engine
 from pipeline.counting.increments import decode_value
 from pipeline.days import bound_days
 from pipeline.errors import InvalidQuestion
-from pipeline.reading.journeys.archived import (
-    Marked,
-    RowsRead,
-    Source,
-    Wanted,
-    join_marked,
-    list_ranges,
-    to_microseconds,
-)
+from pipeline.reading.journeys.archived import Marked, Source, Wanted, to_microseconds
 from pipeline.reading.journeys.breakdown import list_largest_values
+from pipeline.reading.journeys.parts import Progress, estimate_source, take_in_parts
 from pipeline.reading.journeys.paths import Events, Numbers, Rules, find_first_reached
 from pipeline.reading.journeys.snapshot import (
     TIME_LIMIT_S,
     check_rows,
-    estimate_rows,
+    describe_kept_since,
     open_snapshot,
     read_as_of,
+    read_kept_since,
     write_moment,
 )
 from pipeline.reading.journeys.steps import Step, parse_steps, parse_window
 
-EVENTS_AT_ONCE = 2_000_000
 MOST_VALUES = 100
 _FIRST_STEP = np.uint8(1)
-Progress = Callable[[float], None]
-"""Is called with how much is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +77,8 @@ class Funnel:
     steps: list[FunnelStep]
     as_of: datetime | None
     values: list[tuple[str, list[FunnelStep]]] | None = None
+    kept_since: date | None = None
+    """The days before it were pruned, and are not part of this."""
 
     def describe(self) -> dict[str, Any]:
         """The answer, JSON-ready."""
@@ -94,7 +87,7 @@ class Funnel:
             found["values"] = [
                 {"value": value, "steps": _describe(steps)} for value, steps in self.values
             ]
-        return found | {"as_of": write_moment(self.as_of)}
+        return found | {"as_of": write_moment(self.as_of)} | describe_kept_since(self.kept_since)
 
 
 def find_funnel(
@@ -110,18 +103,17 @@ def find_funnel(
     steps, window = parse_steps(question.steps), parse_window(question.window)
     first, last = _find_days(question, window)
     with open_snapshot(engine, timeout_s) as snapshot:
-        as_of, values = read_as_of(snapshot), list[str]()
+        as_of, kept_since = read_as_of(snapshot), read_kept_since(snapshot, question.first)
+        values = list[str]()
         if question.by is not None:
             days = (question.first, question.last)
             values = list_largest_values(snapshot, steps[0], days, question.by, question.limit)
         source = Source(snapshot, Wanted(steps, first, last, question.by, values))
         tallies = _Tallies(question, steps, window, len(values))
         packed = source.list_packed_days()
-        check_rows(_estimate(source, packed))
-        rows = source.read_rows(packed, lambda done: progress(done / 2))
-        for done, events in _take_in_parts(source, packed, rows):
+        check_rows(estimate_source(source, packed))
+        for events in take_in_parts(source, packed, progress):
             tallies.add(events)
-            progress((1 + done) / 2)
     by_value = [
         (decode_value(value), tallies.of_value(position).list_steps(question, steps))
         for position, value in enumerate(values, start=1)
@@ -131,6 +123,7 @@ def find_funnel(
         tallies.of_all.list_steps(question, steps),
         as_of,
         None if question.by is None else by_value,
+        kept_since,
     )
 
 
@@ -141,8 +134,7 @@ def estimate_work(engine: Engine, question: FunnelQuestion) -> int:
         wanted = Wanted(parse_steps(question.steps), first, last, question.by)
         source = Source(snapshot, wanted)
         packed = source.list_packed_days()
-        events = sum(n for _, n in source.count_packed(packed))
-        return _estimate(source, packed) + events // 10
+        return estimate_source(source, packed) + source.count_packed_events(packed) // 10
 
 
 def _find_days(question: FunnelQuestion, window: timedelta) -> tuple[date, date]:
@@ -155,42 +147,6 @@ def _find_days(question: FunnelQuestion, window: timedelta) -> tuple[date, date]
     if begin.max.replace(tzinfo=begin.tzinfo) - end > window:
         last = (end + window - timedelta(microseconds=1)).date()
     return first, last
-
-
-def _estimate(source: Source, packed: Sequence[date]) -> int:
-    wanted, rows = source.wanted, 0
-    for event_type in wanted.list_types():
-        for first, last in list_ranges(source.list_days_of_rows(event_type, packed)):
-            rows += estimate_rows(source.snapshot, [event_type], first, last)
-    return rows
-
-
-def _take_in_parts(
-    source: Source, packed: Sequence[date], rows: RowsRead
-) -> Iterator[tuple[float, Marked]]:
-    """All events of some users after those of others, and how much is done."""
-    counts = dict(source.count_packed(packed))
-    for bucket, parts in rows.by_bucket.items():
-        counts[bucket] = counts.get(bucket, 0) + sum(len(part.events) for part in parts)
-    total, done = sum(counts.values()), 0
-    for some in _group(counts):
-        parts = [part for one in some for part in rows.by_bucket.pop(one, ())]
-        parts += source.read_packed(packed, some[0], some[-1] + 1)
-        done += sum(counts[one] for one in some)
-        yield done / total, join_marked(parts)
-
-
-def _group(counts: Mapping[int, int]) -> Iterator[list[int]]:
-    """Buckets in order, as many together as make up `EVENTS_AT_ONCE` events."""
-    some, size = list[int](), 0
-    for bucket in sorted(counts):
-        if some and size + counts[bucket] > EVENTS_AT_ONCE:
-            yield some
-            some, size = [], 0
-        some.append(bucket)
-        size += counts[bucket]
-    if some:
-        yield some
 
 
 @dataclass

@@ -22,6 +22,7 @@ TIME_LIMIT_S = 30.0
 NARROW = "ask about fewer days (--from, --to), or a rarer event type"
 _ROWS_AT_ONCE = 2_000
 _LAST_RUN = "SELECT max(archived_at) FROM schema$.archived_entries"
+_PRUNED = "SELECT before FROM schema$.pruned WHERE table_name = 'events'"
 _COUNTED = (
     "SELECT CAST(COALESCE(sum(count), 0) AS BIGINT) FROM schema$.analytics_daily "
     "WHERE event_type = ANY(%(types)s) AND date BETWEEN %(first)s AND %(last)s"
@@ -86,6 +87,17 @@ def _as_others(error: psycopg.Error) -> DBAPIError:
 def read_as_of(snapshot: Snapshot) -> datetime | None:
     """When the archive was last added to; None where the ledger knows of no time."""
     return cast("datetime | None", snapshot.rows(_LAST_RUN, {})[0][0])
+
+
+def read_kept_since(snapshot: Snapshot, first: date) -> date | None:
+    """The day before which the archive was pruned, where that cuts a range that begins there."""
+    rows = snapshot.rows(_PRUNED, {})
+    return rows[0][0] if rows and rows[0][0] > first else None
+
+
+def describe_kept_since(kept_since: date | None) -> dict[str, str]:
+    """What an answer says of a range that was cut; nothing of others."""
+    return {} if kept_since is None else {"counted_from": kept_since.isoformat()}
 
 
 def write_moment(moment: datetime | None) -> str | None:

@@ -12,13 +12,18 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Engine
 
-from pipeline.reading.journeys import breakdown, funnels
+from pipeline.reading.journeys import breakdown, funnels, retention
 from pipeline.reading.journeys.breakdown import BreakdownQuestion
 from pipeline.reading.journeys.funnels import FunnelQuestion
+from pipeline.reading.journeys.retention import RetentionQuestion
 from pipeline.reading.journeys.snapshot import TIME_LIMIT_S
 
-Question = FunnelQuestion | BreakdownQuestion
-KINDS: dict[str, type[Question]] = {"funnel": FunnelQuestion, "breakdown": BreakdownQuestion}
+Question = FunnelQuestion | BreakdownQuestion | RetentionQuestion
+KINDS: dict[str, type[Question]] = {
+    "funnel": FunnelQuestion,
+    "breakdown": BreakdownQuestion,
+    "retention": RetentionQuestion,
+}
 _VERSION = "1"
 """Of the answers: one of another is asked for anew."""
 _encode = msgspec.json.Encoder().encode
@@ -30,7 +35,7 @@ Table = tuple[Sequence[str], list[tuple[object, ...]]]
 
 
 def find_kind(question: Question) -> str:
-    """What kind of question it is: funnel or breakdown."""
+    """What kind of question it is: funnel, breakdown or retention."""
     return next(kind for kind, one in KINDS.items() if isinstance(question, one))
 
 
@@ -71,6 +76,8 @@ def answer(
             return funnels.find_funnel(engine, question, progress, timeout_s).describe()
         case BreakdownQuestion():
             return breakdown.find_breakdown(engine, question, timeout_s).describe()
+        case RetentionQuestion():
+            return retention.find_retention(engine, question, progress, timeout_s).describe()
 
 
 def estimate(engine: Engine, question: Question) -> int:
@@ -80,6 +87,8 @@ def estimate(engine: Engine, question: Question) -> int:
             return funnels.estimate_work(engine, question)
         case BreakdownQuestion():
             return breakdown.estimate_work(engine, question)
+        case RetentionQuestion():
+            return retention.estimate_work(engine, question)
 
 
 def tabulate(question: Question, found: dict[str, Any]) -> Table:
@@ -97,6 +106,13 @@ def tabulate(question: Question, found: dict[str, Any]) -> Table:
         case BreakdownQuestion():
             rows = [(one["value"], one["count"]) for one in found["breakdown"]]
             return ("value", "count"), rows
+        case RetentionQuestion():
+            rows = [
+                (one["start"], one["users"], period, n)
+                for one in found["cohorts"]
+                for period, n in enumerate(one["returned"])
+            ]
+            return ("start", "users", "period", "returned"), rows
 
 
 def _list_steps(steps: Sequence[dict[str, Any]]) -> list[tuple[object, ...]]:

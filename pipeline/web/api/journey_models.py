@@ -114,3 +114,9 @@ class ReportAnswer(BaseModel):
     progress: float = Field(ge=0, le=1)
     result: dict[str, Any] | None = Field(description="The answer, once it is done")
     reason: str | None = Field(description="Why it failed")
+
+
+REPORT: dict[int | str, dict[str, Any]] = {
+    202: {"model": ReportAnswer, "description": "A worker answers; see `Location`"}
+}
+"""What a route may answer in place of what it was asked for."""

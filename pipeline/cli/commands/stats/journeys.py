@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,6 +104,32 @@ def breakdown(  # noqa: PLR0913, PLR0917 - the arguments and options of the comm
         warn(note)
 
 
+@dataclass(frozen=True)
+class RetentionOfSteps:
+    """What `analytics stats retention` asks where a step has conditions."""
+
+    steps: tuple[str, str]
+    by: str
+    days: tuple[date, date]
+
+    def show(self, *, fresh: bool, as_json: bool, as_csv: bool) -> None:
+        """Answer it."""
+        from pipeline.reading.journeys.retention import RetentionQuestion
+        from pipeline.reading.journeys.steps import read_step
+
+        with _refusing(), open_services() as services:
+            question = RetentionQuestion(*self.steps, self.by, *self.days)
+            found = _ask(services, question, fresh=fresh)
+            note = ""
+            if not any(one["users"] for one in found["cohorts"]):
+                event_type = read_step("start", self.steps[0]).event_type
+                note = _explain(services, event_type, "event of a user")
+        title = f"{self.steps[0]}, then {self.steps[1]} so many {self.by}s later"
+        _show(question, found, title, as_json=as_json, as_csv=as_csv)
+        if note:
+            warn(note)
+
+
 def _read_days(first: str | None, last: str | None) -> tuple[date, date]:
     return read_days(first, last) or (today() - timedelta(days=_DEFAULT_DAYS - 1), today())
 
@@ -166,6 +193,8 @@ def _show(
         if found.get(name):
             kind = "other values" if name == "others" else "no value"
             say(f"… and {found[name]:,} events of {kind}.")
+    if "counted_from" in found:
+        say(f"Days before {found['counted_from']} were pruned, and are not part of this.")
     if found["as_of"] is None:
         say("Nothing was archived yet, or long ago: add --fresh, or wait for the next run.")
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.commands.stats.group import commands
+from pipeline.cli.commands.stats.journeys import RetentionOfSteps
 from pipeline.cli.context import open_services
 from pipeline.cli.options import (
     Csv,
@@ -161,10 +162,15 @@ def retention(  # noqa: PLR0913, PLR0917 - the arguments and options of the comm
 ) -> None:
     """Count those who did TYPE in a period, and how many of them did RETURN so many periods later.
 
-    As of the last flush; period 0 is the same one. Without days, the last 30 days, 12 weeks or 12
-    months. Weeks begin on Monday; a period that the range cuts has the days within.
+    As of the last flush; where either is TYPE[conditions], of the archive as of its last run.
+    Period 0 is the same one. Without days, the last 30 days, 12 weeks or 12 months. Weeks begin on
+    Monday; a period that the range cuts has the days within.
     """
     days = read_days(first, last) or _find_recent_days(by)
+    if start.endswith("]") or return_.endswith("]"):
+        ask = RetentionOfSteps((start, return_), by.value, days)
+        ask.show(fresh=fresh, as_json=as_json, as_csv=as_csv)
+        return
     with open_services() as services:
         _flush_if(services, fresh)
         found = services.stats.retention(start, return_, by.value, *days)

@@ -97,6 +97,25 @@ def test_fresh_archives_first(services: Services, analytics: Any) -> None:
     )
 
 
+def test_retention_with_conditions_has_the_shape_of_any(archived: Services, analytics: Any) -> None:
+    ask = ("stats", "retention", "view", "buy[total > 10]", "--by", "week")
+    days = ("--from", "2025-03-10", "--to", "2025-03-23")
+    code, out, err = analytics(*ask, *days, "--json")
+
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["cohorts"] == [
+        {"start": "2025-03-10", "users": 2, "returned": [1, 0]},
+        {"start": "2025-03-17", "users": 0, "returned": [0]},
+    ]
+    assert found["as_of"] is None
+    assert analytics(*ask, *days, "--csv")[1].splitlines()[:2] == [
+        "start,users,period,returned",
+        "2025-03-10,2,0,1",
+    ]
+    assert "did you mean view?" in analytics(*ask[:2], "veiw", *ask[3:], *days)[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -104,6 +123,7 @@ def test_fresh_archives_first(services: Services, analytics: Any) -> None:
         (("funnel", "view", "buy[plan=pro]"), "step 2"),
         (("funnel", "view", "buy", "--window", "91d"), "window"),
         (("breakdown", "view", "--where", "plan = pro"), "character 8"),
+        (("retention", "view", "buy[plan]"), "return"),
     ],
 )
 def test_what_has_no_answer_is_refused_by_name(

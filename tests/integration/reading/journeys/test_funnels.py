@@ -14,7 +14,7 @@ from pipeline.postgres.journeys import BUCKET_BITS
 from pipeline.postgres.sealing.events import pack_day
 from pipeline.postgres.sealing.seals import seal
 from pipeline.reading.conditions.matching import matches, split_properties
-from pipeline.reading.journeys import funnels
+from pipeline.reading.journeys import parts
 from pipeline.reading.journeys.funnels import FunnelQuestion, find_funnel
 from pipeline.reading.journeys.steps import parse_steps, parse_window
 from pipeline.services import Services
@@ -95,7 +95,7 @@ def test_a_funnel_is_what_trying_every_path_finds(
 
 
 def test_users_are_taken_in_parts(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(funnels, "EVENTS_AT_ONCE", 3)
+    monkeypatch.setattr(parts, "EVENTS_AT_ONCE", 3)
     rows: list[Row] = [
         (event_type, BEGIN + timedelta(hours=n), f"u{n % 9}", None)
         for n, event_type in enumerate("abcabc" * 6)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.reading.journeys import snapshot
-from pipeline.web.api.routes import journeys
+from pipeline.web.api import archive_questions
 from tests.helpers.journeys.archive import put
 from tests.helpers.support import NOW, Workers, eventually
 from tests.integration.web.api.conftest import Api
@@ -87,7 +87,7 @@ def test_a_question_that_reads_too_much_says_what_to_narrow(
 def test_a_large_question_becomes_a_report_that_a_worker_makes(
     archived: Api, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journeys, "MOST_ROWS_AT_ONCE", -1)
+    monkeypatch.setattr(archive_questions, "MOST_ROWS_AT_ONCE", -1)
 
     accepted = archived.reader.get("/api/stats/funnel", params=FUNNEL)
 
@@ -111,6 +111,20 @@ def test_a_large_question_becomes_a_report_that_a_worker_makes(
     assert (again.status_code, again.json()) == (200, done["result"])
     table = archived.reader.get(where, params={"format": "csv"}).text
     assert table.splitlines()[1].startswith("view,2,")
+
+
+def test_retention_with_conditions_is_of_the_archive(archived: Api) -> None:
+    params = {"start": "view", "return": 'buy[plan="pro"]', "by": "month", **RANGE}
+
+    answer = archived.reader.get("/api/stats/retention", params=params)
+
+    assert answer.json() == {
+        "start": "view",
+        "return": 'buy[plan="pro"]',
+        "by": "month",
+        "cohorts": [{"start": "2025-03-01", "users": 2, "returned": [1]}],
+        "as_of": None,
+    }
 
 
 def test_a_report_that_is_not_there_says_so(api: Api) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.days import today
 from pipeline.reading.people.users import Period
+from pipeline.web.api.journey_models import StepText
 from pipeline.web.api.parameters import Absent, Day, EventType
 from pipeline.web.api.queries import DaysQuery, TableQuery
 
@@ -51,10 +52,10 @@ class ActiveQuery(TableQuery):
 class RetentionQuery(DaysQuery):
     """Who came back; of the last 30 days when no range is given."""
 
-    start: EventType
-    return_: EventType = Field(alias="return", description="Event type that counts as coming back")
+    start: StepText = Field(description="`TYPE`, or `TYPE[conditions]`, which reads the archive")
+    return_: StepText = Field(alias="return", description="What counts as coming back, the same")
     by: Period = Field("day", description="The length of a period; weeks begin on Monday")
-    fresh: bool = Field(False, description="Flush first")
+    fresh: bool = Field(False, description="Flush first, or archive")
 
     def days(self) -> tuple[dt.date, dt.date]:
         """The range."""

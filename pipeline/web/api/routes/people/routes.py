@@ -12,9 +12,13 @@ from starlette.responses import Response
 
 from pipeline.days import today
 from pipeline.errors import TooManyPeriods
+from pipeline.reading.journeys.retention import RetentionQuestion
+from pipeline.reading.journeys.steps import has_conditions
 from pipeline.reading.people.users import Users
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
+from pipeline.web.api.archive_questions import ArchiveQuestions
+from pipeline.web.api.journey_models import REPORT
 from pipeline.web.api.response_models import TABLE, document_errors
 from pipeline.web.api.routes.people.models import (
     ActiveAnswer,
@@ -44,7 +48,7 @@ def create_people_routes(stats: Stats, threads: ThreadPools, services: Services)
 
     _add_users_route(router, stats, scan)
     _add_active_route(router, stats, scan)
-    _add_retention_route(router, stats, scan)
+    _add_retention_route(router, stats, scan, ArchiveQuestions(threads, services))
     return router
 
 
@@ -99,12 +103,20 @@ def _add_active_route(router: APIRouter, stats: Stats, scan: Scan) -> None:
         return await scan(request, query.fresh, read)
 
 
-def _add_retention_route(router: APIRouter, stats: Stats, scan: Scan) -> None:
-    @router.get("/stats/retention", response_model=RetentionAnswer)
+def _add_retention_route(
+    router: APIRouter, stats: Stats, scan: Scan, questions: ArchiveQuestions
+) -> None:
+    @router.get("/stats/retention", response_model=RetentionAnswer, responses=REPORT)
     async def retention(request: Request, query: Annotated[RetentionQuery, Query()]) -> Response:
         """Of the people who did one thing in a period, how many did another so many periods
-        later."""
+        later; as of the last archive run where either has conditions."""
         first, last = query.days()
+        if has_conditions(query.start) or has_conditions(query.return_):
+            return await questions.ask(
+                request,
+                lambda: RetentionQuestion(query.start, query.return_, query.by, first, last),
+                fresh=query.fresh,
+            )
 
         def read(cache: str) -> Response:
             try:
