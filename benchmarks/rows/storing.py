@@ -99,6 +99,16 @@ CONTESTS = (
                 target=0.85,
             ),
             Comparison(
+                name="sum-batches",
+                what="events read and applied by a worker, one property summed, sizes included",
+                ours="summed-batches",
+                rival="logged-batches",
+                rival_is="the same with ANALYTICS_SUM={}",
+                unit="events/s",
+                sense=Sense.MORE_A_SECOND,
+                target=0.75,
+            ),
+            Comparison(
                 name="raw-logging-single",
                 what="single-event messages read and applied by a worker, raw events logged",
                 ours="logged-single",

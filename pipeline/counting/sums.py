@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.event.model import Event
-from pipeline.event.scale import LIMB, LIMB_DIGITS, bin_of, scale
+from pipeline.event.scale import LIMB, LIMB_DIGITS, count_bins, scale
 from pipeline.options import Sums
 from pipeline.redis.counters import COUNT, NOT_NUMBERS
 from pipeline.redis.keys import MEASURES, bin_head, sum_head, value_sum_head
@@ -26,9 +26,10 @@ class PropertySums:
 
     def __init__(self, sums: Sums) -> None:
         self._sums = sums
-        self._sums_of: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-        """By type, property and quarter hour: sum, numbers, values that were no numbers."""
-        self._bins: defaultdict[tuple[str, str, str, int], int] = defaultdict(int)
+        self._numbers: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
+        """Scaled, by type, property and quarter hour."""
+        self._not_numbers: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        """How many values were none."""
         self.of_values: defaultdict[tuple[str, str, str], dict[str, dict[str, list[int]]]]
         self.of_values = defaultdict(dict)
         """By type, counted property and day; then by value and summed property: sum, numbers."""
@@ -40,14 +41,11 @@ class PropertySums:
         for name, decimals in self._sums[event_type].items():
             if name in properties:
                 number = scale(properties[name], decimals)
-                found = self._sums_of[event_type, name, quarter]
                 if number is None:
-                    found[2] += 1
-                    continue
-                found[0] += number
-                found[1] += 1
-                self._bins[event_type, name, quarter[:10], bin_of(number, decimals)] += 1
-                numbers.append((name, number))
+                    self._not_numbers[event_type, name, quarter] += 1
+                else:
+                    self._numbers[event_type, name, quarter].append(number)
+                    numbers.append((name, number))
         return numbers
 
     def add_by_value(self, numbers: Sequence[Number], of: tuple[str, str, str], value: str) -> None:
@@ -61,12 +59,18 @@ class PropertySums:
     def list_buckets(self) -> dict[int, dict[str, int]]:
         """The fields of sums and bins, with their increments, by bucket."""
         fields: dict[str, int] = {}
-        for (event_type, name, quarter), (total, numbers, others) in self._sums_of.items():
+        of_days: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
+        for (event_type, name, quarter), numbers in self._numbers.items():
             head, decimals = sum_head(event_type, name), self._sums[event_type][name]
-            parts = [*_split(total, decimals), (COUNT, numbers), (NOT_NUMBERS, others)]
-            fields |= {f"{head}:{part}:{quarter}": n for part, n in parts if n}
-        for (event_type, name, day, number), n in self._bins.items():
-            fields[f"{bin_head(event_type, name)}:{number}:{day}"] = n
+            for part, n in [*_split(sum(numbers), decimals), (COUNT, len(numbers))]:
+                fields[f"{head}:{part}:{quarter}"] = n
+            of_days[event_type, name, quarter[:10]] += numbers
+        for (event_type, name, quarter), n in self._not_numbers.items():
+            fields[f"{sum_head(event_type, name)}:{NOT_NUMBERS}:{quarter}"] = n
+        for (event_type, name, day), numbers in of_days.items():
+            head = bin_head(event_type, name)
+            for number, n in count_bins(numbers, self._sums[event_type][name]).items():
+                fields[f"{head}:{number}:{day}"] = n
         return {MEASURES: fields} if fields else {}
 
     def list_by_value(

@@ -11,6 +11,7 @@ off any number in it. Bins are whole numbers: 0 is for 0, those of negative numb
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Context, Decimal
 from math import frexp, ldexp
 
@@ -24,6 +25,9 @@ _BINS_OF_OCTAVE = 64
 _ZERO_OCTAVE = 40
 """Added to the exponent of a number, which is more than -31, so that its bin is above 0."""
 _MOST_DIGITS = 21
+_SCALE = 2 * _BINS_OF_OCTAVE
+_FIRST = (_ZERO_OCTAVE - 1) * _BINS_OF_OCTAVE
+"""Of the mantissa, which is at least a half, `_BINS_OF_OCTAVE` are taken."""
 _SURE = 10**15
 """Below it a scaled float is known to be whole by scaling it back."""
 _DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
@@ -61,12 +65,22 @@ def _scale_exactly(text: str, decimals: int) -> int | None:
 
 def bin_of(scaled: int, decimals: int) -> int:
     """The bin of a scaled number."""
-    if not scaled:
-        return 0
-    mantissa, exponent = frexp(abs(scaled) / 10**decimals)
-    within = int((mantissa - 0.5) * 2 * _BINS_OF_OCTAVE)
-    found = (exponent + _ZERO_OCTAVE) * _BINS_OF_OCTAVE + within
-    return found if scaled > 0 else -found
+    [found] = count_bins([scaled], decimals)
+    return found
+
+
+def count_bins(scaled: Iterable[int], decimals: int) -> dict[int, int]:
+    """How many of these scaled numbers are in each bin."""
+    found: dict[int, int] = {}
+    factor = 10**decimals
+    for one in scaled:
+        mantissa, exponent = frexp(one / factor)
+        if one > 0:
+            number = int(mantissa * _SCALE) + _BINS_OF_OCTAVE * exponent + _FIRST
+        else:
+            number = one and int(mantissa * _SCALE) - _BINS_OF_OCTAVE * exponent - _FIRST
+        found[number] = found.get(number, 0) + 1
+    return found
 
 
 def bounds_of(number: int) -> tuple[float, float]:
