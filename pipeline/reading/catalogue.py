@@ -4,7 +4,7 @@ values: of those that are counted from the counters, of others from a sample of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
@@ -33,6 +33,10 @@ _READ_VALUES = text(
     "FROM schema$.analytics_dimension_daily WHERE event_type = :event_type AND date >= :since "
     "GROUP BY property, value) AS ranked WHERE rank <= :most ORDER BY property, rank"
 )
+_READ_SUMMED = text(
+    "SELECT name FROM unnest(CAST(:names AS TEXT[])) AS name WHERE EXISTS (SELECT FROM "
+    "schema$.analytics_sums WHERE event_type = :event_type AND property = name)"
+)
 _READ_AS_OF = text(
     "SELECT (SELECT max(archived_at) FROM schema$.archived_entries), "
     "(SELECT max(stored_at) FROM schema$.flush_batches)"
@@ -44,13 +48,14 @@ Values = list[tuple[str, int]]
 @dataclass(frozen=True)
 class PropertySummary:
     """A property: how many archived events had it and the time of the newest of them (None: none is
-    known), whether its values are counted, and the most frequent: of the last 30 days where they
-    are, else of the sample."""
+    known), whether its values are counted and its numbers summed, and the most frequent values: of
+    the last 30 days where they are counted, else of the sample."""
 
     name: str
     events: int | None
     last: datetime | None
     counted: bool
+    summed: bool
     values: Values
 
 
@@ -71,7 +76,16 @@ class TypeProperties:
     values_as_of: datetime | None
     sampled: int
 
-    COLUMNS: ClassVar = ("property", "events", "last", "counted", "value", "count", "sampled")
+    COLUMNS: ClassVar = (
+        "property",
+        "events",
+        "last",
+        "counted",
+        "summed",
+        "value",
+        "count",
+        "sampled",
+    )
 
     def to_object(self) -> dict[str, Any]:
         """All of it, JSON-ready."""
@@ -82,6 +96,7 @@ class TypeProperties:
                     "events": one.events,
                     "last": _format(one.last),
                     "counted": one.counted,
+                    "summed": one.summed,
                     "values": [{"value": value, "count": n} for value, n in one.values],
                     "sampled": not one.counted,
                 }
@@ -99,7 +114,10 @@ class TypeProperties:
         """As a table of `COLUMNS`: a row for each value, and one for a property without any."""
         no_value: list[tuple[str | None, int | None]] = [(None, None)]
         return [
-            (one.name, one.events, _format(one.last), one.counted, value, n, not one.counted)
+            (
+                *(one.name, one.events, _format(one.last), one.counted, one.summed),
+                *(value, n, not one.counted),
+            )
             for one in self.properties
             for value, n in one.values or no_value
         ]
@@ -127,15 +145,17 @@ class CatalogueReader:
                 for name, n, last in connection.execute(_READ_PROPERTIES, values)
             }
             counted = self._read_counted(connection, event_type, today)
+            summed = self._read_summed(connection, event_type, seen)
             as_of, values_as_of = connection.execute(_READ_AS_OF).one()
         sample, _ = read_page(self.engine, EventFilter(event_type), SAMPLED_EVENTS)
-        names = [*seen, *(name for name in counted if name not in seen)]
+        names = list(dict.fromkeys([*seen, *counted, *summed]))
         sampled = _count_values(sample, set(names[:limit]) - counted.keys())
         properties = [
             PropertySummary(
                 name,
                 *seen.get(name, (None, None)),
                 name in counted,
+                name in summed,
                 counted[name] if name in counted else sampled.get(name, []),
             )
             for name in names[:limit]
@@ -153,6 +173,15 @@ class CatalogueReader:
         for name, value, n in connection.execute(_READ_VALUES, wanted):
             found.setdefault(name, []).append((decode_value(value), int(n)))
         return found
+
+    def _read_summed(
+        self, connection: Connection, event_type: str, seen: Collection[str]
+    ) -> list[str]:
+        """The properties whose numbers are summed here, and those seen of which sums are stored."""
+        here = sorted(self.options.sums.get(event_type, ()))
+        names = [encode_value(name) for name in seen if name not in here]
+        found = connection.execute(_READ_SUMMED, {"event_type": event_type, "names": names})
+        return [*here, *map(decode_value, found.scalars())]
 
 
 def _count_values(sample: Sequence[Event], names: set[str]) -> Mapping[str, Values]:

@@ -51,6 +51,7 @@ _DAYS = text(
 _NEWEST = text(
     "SELECT name, GREATEST("
     "(SELECT last FROM schema$.analytics_event_types WHERE event_type = name), "
+    "(SELECT max(quarter) FROM schema$.analytics_quarter_hourly WHERE event_type = name), "
     "(SELECT max(hour) FROM schema$.analytics_hourly WHERE event_type = name)) "
     "FROM unnest(CAST(:event_types AS TEXT[])) AS name"
 )

@@ -19,7 +19,9 @@ TODAY = CLOCK.date()
 
 @pytest.fixture
 def services(make_services: MakeServices) -> Services:
-    return make_services(count_by={"sale": ["plan", "colour"]})
+    return make_services(
+        count_by={"sale": ["plan", "colour"]}, sum={"sale": {"total": 2, "tax": 2}}
+    )
 
 
 def archive(services: Services, *events: Any) -> None:
@@ -32,11 +34,11 @@ def sale(n: int = 1, **properties: Any) -> list[Any]:
     return [Event("sale", CLOCK, None, properties) for _ in range(n)]
 
 
-def test_the_newest_event_of_a_type_is_known_to_the_hour_and_once_archived_exactly(
+def test_the_newest_event_of_a_type_is_known_to_the_quarter_hour_and_once_archived_exactly(
     services: Services,
 ) -> None:
     times = [datetime(2025, 3, 1, 10, 7, 31, tzinfo=UTC), datetime(2025, 2, 1, tzinfo=UTC)]
-    hour = times[0].replace(minute=0, second=0)
+    quarter = times[0].replace(minute=0, second=0)
 
     count_events(services, *(event(timestamp=at) for at in times))
     live = services.list_types(TODAY, 9)[0]
@@ -48,10 +50,10 @@ def test_the_newest_event_of_a_type_is_known_to_the_hour_and_once_archived_exact
     later = services.list_types(TODAY, 9)[0]
 
     assert [(one.event_type, one.total) for one in archived] == [("page_view", 2)]
-    assert hour <= live[0].last <= times[0]
-    assert hour <= stored[0].last <= times[0]
+    assert live[0].last == quarter
+    assert stored[0].last == quarter
     assert archived[0].last == times[0]
-    assert later[0].last >= hour + timedelta(hours=2)
+    assert later[0].last == quarter + timedelta(hours=2)
 
 
 def test_the_command_lists_types_with_their_newest(services: Services, analytics: Any) -> None:
@@ -78,12 +80,14 @@ def test_properties_come_with_their_most_frequent_values(services: Services) -> 
     assert found.as_of is not None
     assert found.values_as_of is not None
     assert [
-        (one.name, one.events, one.last, one.counted, one.values) for one in found.properties
+        (one.name, one.events, one.last, one.counted, one.summed, one.values)
+        for one in found.properties
     ] == [
-        ("plan", 5, CLOCK, True, [("pro", 3), ("free", 2)]),
-        ("total", 3, CLOCK, False, [("12.5", 3)]),
-        ("note", 1, CLOCK, False, [("[1]", 1)]),
-        ("colour", None, None, True, []),
+        ("plan", 5, CLOCK, True, False, [("pro", 3), ("free", 2)]),
+        ("total", 3, CLOCK, False, True, [("12.5", 3)]),
+        ("note", 1, CLOCK, False, False, [("[1]", 1)]),
+        ("colour", None, None, True, False, []),
+        ("tax", None, None, False, True, []),
     ]
 
 
@@ -104,15 +108,16 @@ def test_the_command_lists_properties(services: Services, analytics: Any) -> Non
         "events": 3,
         "last": CLOCK.isoformat(),
         "counted": True,
+        "summed": False,
         "values": [{"value": "=1+1", "count": 3}],
         "sampled": False,
     }
     assert found["properties"][1]["values"] == [{"value": "12.5", "count": 3}]
     assert rows.splitlines() == [
-        "property,events,last,counted,value,count,sampled",
-        f"plan,3,{CLOCK.isoformat()},True,'=1+1,3,False",
-        f"total,3,{CLOCK.isoformat()},False,12.5,3,True",
-        f"x,1,{CLOCK.isoformat()},False,,,True",
+        "property,events,last,counted,summed,value,count,sampled",
+        f"plan,3,{CLOCK.isoformat()},True,False,'=1+1,3,False",
+        f"total,3,{CLOCK.isoformat()},False,True,12.5,3,True",
+        f"x,1,{CLOCK.isoformat()},False,False,,,True",
     ]
     assert "12.5 (~3)" in table
     assert "sale, 3 events archived" in table

@@ -77,12 +77,15 @@ def _print_properties(event_type: str, found: TypeProperties) -> None:
             one.events,
             f"{one.last:%Y-%m-%d %H:%M:%S}" if one.last else "",
             one.counted,
+            one.summed,
             _format_values(one),
         )
         for one in found.properties
     ]
     title = f"{event_type}, {found.events:,} events archived"
-    print_table(title, ["property", "events", "last (UTC)", "counted", "most frequent"], rows)
+    print_table(
+        title, ["property", "events", "last (UTC)", "counted", "summed", "most frequent"], rows
+    )
     if found.more:
         say(f"… and {found.more:,} more; --limit shows more of them.")
     if found.since:

@@ -69,6 +69,7 @@ class SeenProperty(BaseModel):
     events: int | None = Field(description="Archived events that had it; null: none is known")
     last: dt.datetime | None = Field(description="Of the newest of them")
     counted: bool = Field(description="Whether its values are counted")
+    summed: bool = Field(description="Whether its numbers are summed")
     values: list[SeenValue] = Field(
         description="The most frequent: of the last 30 days where they are counted, else of the "
         "sample"
