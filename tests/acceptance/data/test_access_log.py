@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import func, select
@@ -17,6 +19,7 @@ from pipeline.cli.files.formats.combined import build_combined_parser
 from pipeline.cli.files.importing import Importer, Report
 from pipeline.cli.files.line_source import open_lines
 from pipeline.postgres.tables import flush_batches
+from pipeline.reading.series.reader import SeriesRequest
 from pipeline.services import Services
 from tests.acceptance.drivers.flushers import Flushers, finish
 from tests.acceptance.drivers.truth import Seen, Truth, assert_reads, assert_stored
@@ -109,6 +112,7 @@ def test_the_imported_log_reads_exactly_before_during_and_after_a_flush(
 
     eventually(lambda: counted(services) == expected["events"], what="not all was counted")
     assert_reads(services, truth, EVERY)
+    assert_zones(services, expected["rejected_lines"])
 
     # One flush has settled three batches and stored a fourth; another has claimed three, no more.
     with Flushers(redis_url, postgres_url, 100).paused("after commit", 5) as flush:
@@ -129,6 +133,25 @@ def test_the_imported_log_reads_exactly_before_during_and_after_a_flush(
     assert_people(services, expected["rejected_lines"])
     services.seal_users(datetime.now(UTC))
     assert_people(services, expected["rejected_lines"])
+    assert_zones(services, expected["rejected_lines"])
+
+
+def assert_zones(services: Services, rejected: Sequence[int]) -> None:
+    """Days, hours and quarter hours of zones, by an account of the lines."""
+    for name in ("Asia/Kolkata", "Asia/Kathmandu", "Australia/Adelaide", "America/New_York"):
+        times = [one.at.astimezone(ZoneInfo(name)) for one in page_views(LOG, rejected)]
+        days = min(times).date(), max(times).date()
+        names = {
+            "day": [f"{at.date()}" for at in times],
+            "hour": [at.replace(minute=0, second=0).isoformat() for at in times],
+            "quarter_hour": [
+                at.replace(minute=at.minute // 15 * 15, second=0).isoformat() for at in times
+            ],
+        }
+        for by, expected in names.items():
+            request = SeriesRequest("page_view", *days, by, name)  # type: ignore[arg-type]
+            (found,) = services.stats.read_series(request)
+            assert {at: n for at, n in found.points if n} == Counter(expected)
 
 
 def assert_people(services: Services, rejected: Sequence[int]) -> None:
