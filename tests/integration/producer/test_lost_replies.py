@@ -202,9 +202,13 @@ def test_a_claim_whose_reply_was_lost_returns_the_same_when_it_is_repeated(
     count_events(services, event("click"))
     again = unlucky.claims.claim("b1", 1_000, (0, 0))
     assert (again.number, again.size) == (1, 3)
+    assert set(again.named) == {services.keys.daily("page_view", f"{TODAY}")}
     found = services.claims.take_over("b1")
     assert (again.named, again.buckets) == (found.named, found.buckets)
-    assert list(services.claims.read_buckets(again)) == [{f"u1:page_view:{TODAY}".encode(): b"1"}]
+    assert list(services.claims.read_buckets(again)) == [
+        {f"u1:page_view:{TODAY}".encode(): b"1"},
+        {f"quarter:page_view:{TODAY}:15:00".encode(): b"1"},
+    ]
     assert services.claims.pending() == again.pending == 2
 
 
