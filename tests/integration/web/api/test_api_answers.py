@@ -21,11 +21,20 @@ from tests.helpers.api_server import served
 from tests.helpers.support import count_events, event
 from tests.integration.web.api.conftest import Api, make_dependencies
 
+REPORT = "0" * 32
 ROUTES = [
     ("GET", "/api/stats/count?event_type=page_view"),
     ("GET", "/api/stats/hourly?event_type=page_view"),
     ("GET", "/api/stats/series?event_type=page_view"),
     ("GET", "/api/stats/top?event_type=page_view"),
+    ("GET", "/api/stats/sum?event_type=time_on_page&property=seconds"),
+    ("GET", "/api/stats/percentiles?event_type=time_on_page&property=seconds"),
+    ("GET", "/api/stats/histogram?event_type=time_on_page&property=seconds"),
+    ("GET", "/api/stats/types"),
+    ("GET", "/api/stats/properties?event_type=page_view"),
+    ("GET", "/api/stats/funnel?step=page_view&step=sale&window=1h"),
+    ("GET", "/api/stats/breakdown?event_type=page_view&property=path"),
+    ("GET", f"/api/reports/{REPORT}"),
     ("GET", "/api/stats/users?event_type=page_view"),
     ("GET", "/api/stats/active"),
     ("GET", "/api/stats/retention?start=page_view&return=page_view"),
@@ -37,9 +46,13 @@ ROUTES = [
     ("GET", "/api/events"),
     ("GET", "/api/status"),
 ]
-NO_TABLES = ("/api/stats/live", "/api/status")
+NO_TABLES = ("/api/stats/live", "/api/status", "/api/reports")
 PEOPLE = ("/api/stats/users", "/api/stats/active", "/api/stats/retention")
-READ_ONE = {"redis": ("/api/stats/top", "/api/events", *PEOPLE), "postgres": ("/api/status",)}
+ARCHIVE = ("/api/stats/properties", "/api/stats/funnel", "/api/stats/breakdown", "/api/reports")
+READ_ONE = {
+    "redis": ("/api/stats/top", "/api/events", *ARCHIVE, *PEOPLE),
+    "postgres": ("/api/status",),
+}
 TABLES = [path for method, path in ROUTES if method == "GET" and not path.startswith(NO_TABLES)]
 
 
@@ -55,7 +68,7 @@ def test_the_list_of_routes_here_is_complete(services: Services, redis_url: str)
     documented = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
-    names = {"u1": "{user_id}", "path": "{name}", "x": "{value}"}
+    names = {"u1": "{user_id}", "path": "{name}", "x": "{value}", REPORT: "{report_id}"}
     listed = {
         (method, "/".join(names.get(part, part) for part in path.partition("?")[0].split("/")))
         for method, path in ROUTES
