@@ -17,8 +17,8 @@ from pipeline.options import Sums
 from pipeline.redis.counters import COUNT, NOT_NUMBERS
 from pipeline.redis.keys import MEASURES, bin_head, sum_head, value_sum_head
 
-Number = tuple[str, int]
-"""A property that is summed, and its number in an event, scaled."""
+Number = tuple[str, int | None]
+"""A property that is summed, and its number in an event, scaled; None where its value is none."""
 
 
 class PropertySums:
@@ -32,7 +32,8 @@ class PropertySums:
         """How many values were none."""
         self.of_values: defaultdict[tuple[str, str, str], dict[str, dict[str, list[int]]]]
         self.of_values = defaultdict(dict)
-        """By type, counted property and day; then by value and summed property: sum, numbers."""
+        """By type, counted property and day; then by value and summed property: sum, numbers, and
+        values that are none."""
 
     def add(self, event: Event, quarter: str) -> list[Number]:
         """Add the event's numbers, and return them."""
@@ -45,16 +46,16 @@ class PropertySums:
                     self._not_numbers[event_type, name, quarter] += 1
                 else:
                     self._numbers[event_type, name, quarter].append(number)
-                    numbers.append((name, number))
+                numbers.append((name, number))
         return numbers
 
     def add_by_value(self, numbers: Sequence[Number], of: tuple[str, str, str], value: str) -> None:
         """Add an event's numbers to the sums of a value: `of` is event type, property and day."""
         of_value = self.of_values[of].setdefault(value, {})
         for name, number in numbers:
-            found = of_value.setdefault(name, [0, 0])
-            found[0] += number
-            found[1] += 1
+            found = of_value.setdefault(name, [0, 0, 0])
+            found[0] += number or 0
+            found[1 if number is not None else 2] += 1
 
     def list_buckets(self) -> dict[int, dict[str, int]]:
         """The fields of sums and bins, with their increments, by bucket."""
@@ -80,12 +81,14 @@ class PropertySums:
         found: dict[str, list[Any]] = {}
         for value, of_value in self.of_values.get((event_type, by, day), {}).items():
             fields = found[value] = []
-            for name, (total, numbers) in of_value.items():
+            for name, (total, numbers, others) in of_value.items():
                 head = value_sum_head(event_type, name, by, value)
                 head_of_rest = value_sum_head(event_type, name, by, rest)
                 decimals = self._sums[event_type][name]
-                for part, n in [*_split(total, decimals), (COUNT, numbers)]:
-                    fields.append((f"{head}:{part}:{day}", f"{head_of_rest}:{part}:{day}", n))
+                counts = ((COUNT, numbers), (NOT_NUMBERS, others))
+                for part, n in [*_split(total, decimals), *counts]:
+                    if n:
+                        fields.append((f"{head}:{part}:{day}", f"{head_of_rest}:{part}:{day}", n))
         return found
 
 

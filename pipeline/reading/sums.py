@@ -150,7 +150,7 @@ class Distribution:
             first = ceil(low)
             if first < high <= first + 1:
                 return float((first if number > 0 else -first) / 10**self.decimals)
-        return middle_of(number)
+        return float(f"{middle_of(number):.5g}")
 
 
 Parts = Counter[str]
