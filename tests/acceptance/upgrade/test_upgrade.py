@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from pipeline import server_addresses
+from pipeline.errors import CountedByHour
+from pipeline.reading.series.reader import SeriesRequest
 from pipeline.redis.keys import Keys
 from pipeline.services import Services
 from tests.acceptance.drivers.command import Analytics, Up, rows_of
@@ -101,6 +104,30 @@ def test_every_accepted_event_is_counted_and_stored_once(upgraded: Upgraded) -> 
 
     assert_reads(upgraded.services, truth)
     assert_stored(upgraded.services, truth)
+
+
+def test_what_was_counted_by_the_hour_serves_zones_of_whole_hours(upgraded: Upgraded) -> None:
+    stats = upgraded.services.stats
+    times = [one.at for one in [*accepted(), NEXT] if one.event_type == "page_view"]
+    local = [at.astimezone(ZoneInfo("Europe/Berlin")).date() for at in times]
+    days = date(2025, 3, 13), date(2025, 3, 15)
+
+    request = SeriesRequest("page_view", *days, "day", "Europe/Berlin")
+    (found,) = stats.read_series(request)
+
+    expected = Counter(f"{day}" for day in local if days[0] <= day <= days[1])
+    assert {day: n for day, n in found.points if n} == expected
+    with pytest.raises(CountedByHour, match="rebuild"):
+        stats.read_series(SeriesRequest("page_view", *days, "quarter_hour"))
+
+
+def test_properties_are_counted_since_the_upgrade(upgraded: Upgraded) -> None:
+    found = upgraded.services.list_properties("page_view", DAYS[1], 9)
+
+    assert found.since is not None
+    assert (datetime.now(UTC) - found.since).total_seconds() < 600
+    rows = "SELECT event_type FROM analytics_event_types WHERE since IS NULL"
+    assert [event_type for (event_type,) in execute(upgraded.services, rows)] == []
 
 
 def test_event_ids_and_task_ids_counted_before_are_duplicates(upgraded: Upgraded) -> None:
