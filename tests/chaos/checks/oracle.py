@@ -14,6 +14,7 @@ from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.reading.totals import OUTCOMES
 from pipeline.services import Services
 from tests.chaos.checks.account import DEAD, PROPERTY, UNSTAMPED, Bounds, Key
+from tests.chaos.checks.people import find_wrong_users
 
 _ASKED_ONE_BY_ONE = 200
 _SHOWN = 20
@@ -58,6 +59,8 @@ def reach_verdict(services: Services, bounds: Bounds, random: Random) -> Verdict
     judge(bounds, counters, stored, "Postgres", verdict)
     judge_whole(bounds, stored, verdict)
     judge_archive(services, verdict)
+    for line in find_wrong_users(services, bounds):
+        verdict.note(line)
     read = read_counts(services, counters, random) | read_values(services, counters, random)
     judge(bounds, (), read, "stats", verdict)
     dead = [key for key in bounds.most if key[0] == DEAD]

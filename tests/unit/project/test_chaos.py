@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.services import Services
 from tests.chaos.cards import Card, deal
 from tests.chaos.checks.account import DEAD, Account, Bounds, Log
 from tests.chaos.checks.oracle import Verdict, judge, judge_whole
+from tests.chaos.checks.people import find_wrong_users
 from tests.chaos.points import POINTS, Fate, State
-from tests.helpers.support import ROOT
+from tests.helpers.support import ROOT, count_events, event
 
 DAY = "2025-03-14"
 
@@ -184,3 +186,22 @@ def test_the_control_runs_without_our_transport() -> None:
         "sys.exit('tasks' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_user_too_few_or_too_many_is_seen(services: Services) -> None:
+    found = Bounds()
+    found.add(fields(1), accepted=True)
+    fewer = find_wrong_users(services, found)
+    count_events(services, event("a", "u"), event("a", "other"))
+    services.flush()
+    more = find_wrong_users(services, found)
+    found.add(fields(2, user_id="other"), accepted=True)
+    right = find_wrong_users(services, found)
+
+    assert fewer == [
+        f"users of a on {DAY} are 0 {how}, must be 1 to 1" for how in ("as rows", "when sealed")
+    ]
+    assert [line.partition(",")[0] for line in more] == [
+        f"users of a on {DAY} are 2 {how}" for how in ("as rows", "when sealed")
+    ]
+    assert right == []
