@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import NumbersUsedUp
@@ -35,11 +35,19 @@ _GIVE = text(
     "SELECT 1 FROM schema$.analytics_user_numbers AS one WHERE one.user_id = wanted.user_id) "
     "ORDER BY user_id ON CONFLICT DO NOTHING"
 )
-_TAKE_UNUSED = text(
-    "DELETE FROM schema$.analytics_user_numbers AS one WHERE NOT EXISTS ("
-    "SELECT 1 FROM schema$.analytics_user_daily AS seen WHERE seen.user_id = one.user_id) "
+_HAS_NO_ROWS = (
+    "NOT EXISTS (SELECT 1 FROM schema$.analytics_user_daily AS seen "
+    "WHERE seen.user_id = one.user_id) "
     "AND NOT EXISTS (SELECT 1 FROM schema$.events AS event WHERE event.user_id = one.user_id)"
 )
+_FIND_UNUSED = text(
+    f"SELECT number FROM schema$.analytics_user_numbers AS one WHERE {_HAS_NO_ROWS}"
+)
+_TAKE_UNUSED = text(
+    "DELETE FROM schema$.analytics_user_numbers AS one "
+    f"WHERE number = ANY(CAST(:numbers AS INTEGER[])) AND {_HAS_NO_ROWS}"
+)
+_TAKEN_AT_ONCE = 10_000
 _TAKE = text(
     "DELETE FROM schema$.analytics_user_numbers WHERE user_id = ANY(CAST(:users AS TEXT[]))"
 )
@@ -76,10 +84,18 @@ def take_numbers(connection: Connection, user_ids: Iterable[str]) -> None:
     connection.execute(_TAKE, {"users": list(user_ids)})
 
 
-def take_unused_numbers(connection: Connection) -> int:
-    """Let go of the numbers, and so the names, of users without any row; returns how many."""
-    connection.execute(_HOLD)
-    return connection.execute(_TAKE_UNUSED).rowcount
+def take_unused_numbers(engine: Engine) -> int:
+    """Let go of the numbers, and so the names, of users without any row; returns how many. What
+    gives numbers is held up for moments only. May be repeated."""
+    with engine.connect() as connection:
+        numbers = connection.execute(_FIND_UNUSED).scalars().all()
+    taken = 0
+    for first in range(0, len(numbers), _TAKEN_AT_ONCE):
+        with engine.begin() as connection:
+            connection.execute(_HOLD)
+            some = {"numbers": list(numbers[first : first + _TAKEN_AT_ONCE])}
+            taken += connection.execute(_TAKE_UNUSED, some).rowcount
+    return taken
 
 
 @contextmanager

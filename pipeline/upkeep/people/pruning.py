@@ -53,11 +53,11 @@ def forget_pruned(engine: Engine, before: date, *, has_dropped: bool) -> None:
     without rows, if rows were dropped now or names were not looked through since. May be repeated.
     """
     with engine.begin() as connection:
-        drop_seals_of_users(connection, before)
         for statement in _DROP:
             connection.execute(statement, {"before": before})
-    with engine.begin() as connection:
+        drop_seals_of_users(connection, before)
         noted = connection.execute(_READ_NOTED, {"table": _NUMBERS}).scalar_one_or_none()
-        if has_dropped or noted is None or noted < before:
-            take_unused_numbers(connection)
+    if has_dropped or noted is None or noted < before:
+        take_unused_numbers(engine)
+        with engine.begin() as connection:
             connection.execute(_NOTE, {"table": _NUMBERS, "before": before})
