@@ -29,18 +29,7 @@ from pipeline.flushing.store import UPSERTS, joined_columns, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.sealing.seals import unseal
-from pipeline.postgres.tables import (
-    PARTITIONED_BY_MONTH,
-    daily,
-    dimension_daily,
-    distributions,
-    event_log_gaps,
-    hourly,
-    quarter_hourly,
-    sums,
-    user_daily,
-    value_sums,
-)
+from pipeline.postgres.tables import COUNTER_TABLES, PARTITIONED_BY_MONTH, event_log_gaps
 from pipeline.reading.live_counters import find_type_counters
 from pipeline.redis.counters import (
     BinCounter,
@@ -60,10 +49,7 @@ from pipeline.upkeep.snapshot import Snapshot
 
 _COUNTERS_AT_ONCE = 1_000
 _ROWS_AT_ONCE = 10_000
-_REBUILT = (
-    *(daily, hourly, quarter_hourly, user_daily, dimension_daily),
-    *(sums, value_sums, distributions),
-)
+_REBUILT = [table for table in COUNTER_TABLES if table is not event_log_gaps]
 _MOMENTS = {"hour", "quarter"}
 """Columns that hold a moment of the day."""
 

@@ -14,7 +14,9 @@ from pipeline.cli.options import Csv, Day, EventType, First, Json, Last, read_da
 from pipeline.cli.output import print_csv, print_json, print_table, warn
 
 if TYPE_CHECKING:
-    from pipeline.reading.sums import PropertySum
+    from datetime import date
+
+    from pipeline.reading.sums import Distribution, PropertySum
 
 _SUMMED = Annotated[
     str, typer.Argument(metavar="PROPERTY", help="A property named in ANALYTICS_SUM.")
@@ -105,10 +107,7 @@ def percentiles(  # noqa: PLR0913, PLR0917 - the arguments and options of the co
     from pipeline.reading.sums import PERCENTILES
 
     days = read_day_or_days(day, first, last)
-    with open_services() as services:
-        found = services.stats.sums.read_distribution(event_type, name, *days)
-        if not found.count:
-            warn(services.absence.explain_sum(event_type, name))
+    found = _read_distribution(event_type, name, days)
     named = {f"p{percent}": found.find_percentile(percent) for percent in PERCENTILES}
     if as_json:
         print_json(named | {"count": found.count, "as_of": None})
@@ -132,10 +131,7 @@ def histogram(  # noqa: PLR0913, PLR0917 - the arguments and options of the comm
 ) -> None:
     """How many numbers of a property there were of each size; sizes grow by 1 to 2 %."""
     days = read_day_or_days(day, first, last)
-    with open_services() as services:
-        found = services.stats.sums.read_distribution(event_type, name, *days)
-        if not found.count:
-            warn(services.absence.explain_sum(event_type, name))
+    found = _read_distribution(event_type, name, days)
     columns, bars = ("from", "to", "count"), found.list_bars()
     if as_json:
         listed = [dict(zip(columns, bar, strict=True)) for bar in bars]
@@ -145,6 +141,14 @@ def histogram(  # noqa: PLR0913, PLR0917 - the arguments and options of the comm
     else:
         rows = [(_show(low), _show(high), n) for low, high, n in bars]
         print_table(f"{name} of {event_type}, {days[0]} to {days[1]}", columns, rows)
+
+
+def _read_distribution(event_type: str, name: str, days: tuple[date, date]) -> Distribution:
+    with open_services() as services:
+        found = services.stats.sums.read_distribution(event_type, name, *days)
+        if not found.count:
+            warn(services.absence.explain_sum(event_type, name))
+    return found
 
 
 def _show(number: float | None) -> str:
