@@ -32,6 +32,9 @@ it counts.
 | `requests`                                | hash       | permanent: runs asked for and made |
 | `limit:…`                                 | string     | 20 seconds: what was sent of late |
 | `salt`                                    | string     | 1 day: hashes addresses in `limit` |
+| `salt:{YYYY-MM-DD}`                       | string     | its day: hashes visitors of sessions |
+| `seen:session:{digest}`                   | string     | 30 minutes after its last event   |
+| `seen:sessions:{site}`                    | string     | 30 minutes: new sessions of a site |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
