@@ -33,7 +33,7 @@ from pipeline.postgres import partitions
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import report_misfit
 from pipeline.postgres.ownership import check_owner, use_prefix
-from pipeline.postgres.sealing.events import seal_events
+from pipeline.postgres.sealing.events import seal_events, unseal_events
 from pipeline.reading.absence import Absence
 from pipeline.reading.catalogue import CatalogueReader, TypeProperties
 from pipeline.reading.event_types import TypeReader, TypeSummary
@@ -49,6 +49,7 @@ from pipeline.upkeep.audit import Difference, audit
 from pipeline.upkeep.erase import Erasure, erase_user, find_user
 from pipeline.upkeep.event_types.books import forget_rare_types
 from pipeline.upkeep.event_types.removal import Removal, TypeRemover
+from pipeline.upkeep.packed_events import EventsDifference, audit_packed
 from pipeline.upkeep.people.audit import UsersDifference, audit_users
 from pipeline.upkeep.people.sealing import seal_users, unseal_users
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
@@ -151,13 +152,20 @@ class Services:
         with self._reported():
             return self.reports.make(UUID(report_id))
 
-    def seal_events(self, now: datetime) -> list[date]:
-        """Seal the raw events of closed days, for at most some minutes; returns the days. See
-        `pipeline.postgres.sealing`."""
+    def seal_events(self, now: datetime, anew: Collection[date] = ()) -> list[date]:
+        """Seal the raw events of closed days, for at most some minutes; returns the days that were.
+        Breaks the seals of the days `anew` before. See `pipeline.postgres.sealing.events`."""
         until_s = time.monotonic() + SEALING_S
         closed = (now - CLOCKS_DIFFER).date()
         with self._reported():
+            unseal_events(self.engine, anew)
             return seal_events(self.engine, closed, lambda: time.monotonic() > until_s)
+
+    def audit_packed(self, first: date, last: date) -> list[EventsDifference]:
+        """What differs between the packed events of sealed days and their rows; see
+        `pipeline.upkeep.packed_events`."""
+        with self._reported():
+            return audit_packed(self.engine, first, last)
 
     def audit_users(self, first: date, last: date) -> list[UsersDifference]:
         """What differs between sealed days and their rows; see `pipeline.upkeep.people.audit`."""

@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 def report_audit(services: Services, today: date) -> int:
     """Audit the last days, and log what differs; returns how many hours and days that are."""
     first = today - timedelta(days=AUDITED_DAYS - 1)
-    return _report_counts(services, first, today) + _report_users(services, first, today)
+    sealed = _report_users(services, first, today) + _report_packed(services, first, today)
+    return _report_counts(services, first, today) + sealed
 
 
 def _report_counts(services: Services, first: date, last: date) -> int:
@@ -42,4 +43,16 @@ def _report_users(services: Services, first: date, last: date) -> int:
         )
     if len(found) > _SHOWN:
         logger.error("audit: and %d more of users", len(found) - _SHOWN)
+    return len(found)
+
+
+def _report_packed(services: Services, first: date, last: date) -> int:
+    found = services.audit_packed(first, last)
+    for one in found[:_SHOWN]:
+        logger.error(
+            "audit: packed events of %s, %s: %d sealed, %d stored",
+            *(one.event_type, one.day, one.sealed, one.stored),
+        )
+    if len(found) > _SHOWN:
+        logger.error("audit: and %d more of packed events", len(found) - _SHOWN)
     return len(found)

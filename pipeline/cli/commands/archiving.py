@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +19,7 @@ from pipeline.errors import NotCompared
 
 if TYPE_CHECKING:
     from pipeline.upkeep.audit import Difference
+    from pipeline.upkeep.packed_events import EventsDifference
     from pipeline.upkeep.people.audit import UsersDifference
     from pipeline.upkeep.rebuild import Rebuilt
 
@@ -60,9 +61,12 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
     days = read_days(first, last) or (today() - timedelta(days=_AUDITED_DAYS - 1), today())
     with _explain_failure(), open_services() as services:
         found, users = services.audit(*days), services.audit_users(*days)
+        packed = services.audit_packed(*days)
     if as_json:
-        listed = [_users_to_object(one) for one in users]
-        print_json({"differences": [_to_object(one) for one in found], "users": listed})
+        listed = [_sealed_to_object(one) for one in users]
+        events = [_sealed_to_object(one) for one in packed]
+        differences = [_to_object(one) for one in found]
+        print_json({"differences": differences, "users": listed, "packed_events": events})
     elif found:
         rows = [
             (one.event_type, _format_time(one), one.counted, one.logged, one.gap, one.drift)
@@ -75,18 +79,19 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
         say("`analytics rebuild` makes the counters of closed days anew from the archive.")
     else:
         say(f"Archive and counters agree from {days[0]} to {days[1]}.")
-    if users and not as_json:
-        _show_users(users)
-    if found or users:
+    for what, differing in (("users", users), ("events", packed)):
+        if differing and not as_json:
+            _show_sealed(f"Sealed {what} and rows differ", differing)
+    if found or users or packed:
         raise typer.Exit(1)
 
 
-def _show_users(found: list[UsersDifference]) -> None:
+def _show_sealed(title: str, found: Sequence[UsersDifference | EventsDifference]) -> None:
     rows = [
         (one.event_type or "any", f"{one.day}", one.sealed, one.stored)
         for one in found[:_DIFFERENCES_SHOWN]
     ]
-    print_table("Sealed users and rows differ", ["event type", "day (UTC)", "sealed", "rows"], rows)
+    print_table(title, ["event type", "day (UTC)", "sealed", "rows"], rows)
     if len(found) > _DIFFERENCES_SHOWN:
         say(f"… and {len(found) - _DIFFERENCES_SHOWN:,} more; --json lists them.")
     days = sorted({one.day for one in found})
@@ -101,7 +106,7 @@ def seal(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Seal the users of closed days now, so that counting them is fast.
+    """Seal the users and events of closed days now, so that counting and funnels are fast.
 
     Maintenance does so every hour. Counts do not change by it. A day that gets late events is
     sealed anew. May be repeated.
@@ -113,9 +118,11 @@ def seal(
             param_hint="--anew",
         )
     with open_services() as services:
-        sealed = services.seal_users(datetime.now(UTC), list_days(*days) if days else ())
+        now, again = datetime.now(UTC), list_days(*days) if days else ()
+        sealed, packed = services.seal_users(now, again), services.seal_events(now, again)
     if as_json:
-        print_json({"sealed": [day.isoformat() for day in sorted(sealed)]})
+        days_of = {"sealed": sealed, "packed_events": packed}
+        print_json({name: [f"{day}" for day in sorted(some)] for name, some in days_of.items()})
     else:
         say(f"Sealed {len(sealed):,} days.")
 
@@ -197,7 +204,7 @@ def _to_object(one: Difference) -> dict[str, object]:
     }
 
 
-def _users_to_object(one: UsersDifference) -> dict[str, object]:
+def _sealed_to_object(one: UsersDifference | EventsDifference) -> dict[str, object]:
     return {
         "event_type": one.event_type,
         "day": one.day.isoformat(),

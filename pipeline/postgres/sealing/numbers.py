@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +26,13 @@ _GIVE_TO_USERS_OF_DAYS = text(
     "INSERT INTO schema$.analytics_user_numbers (user_id) "
     "SELECT DISTINCT user_id FROM schema$.analytics_user_daily AS seen "
     "WHERE date = ANY(CAST(:days AS DATE[])) AND NOT EXISTS ("
+    "SELECT 1 FROM schema$.analytics_user_numbers AS one WHERE one.user_id = seen.user_id) "
+    "ORDER BY user_id ON CONFLICT DO NOTHING"
+)
+_GIVE_TO_USERS_OF_EVENTS = text(
+    "INSERT INTO schema$.analytics_user_numbers (user_id) "
+    "SELECT DISTINCT user_id FROM schema$.events AS seen "
+    "WHERE timestamp >= :begin AND timestamp < :end AND user_id IS NOT NULL AND NOT EXISTS ("
     "SELECT 1 FROM schema$.analytics_user_numbers AS one WHERE one.user_id = seen.user_id) "
     "ORDER BY user_id ON CONFLICT DO NOTHING"
 )
@@ -66,6 +73,17 @@ def give_numbers(connection: Connection, days: list[date]) -> None:
     keep_numbers(connection)
     with _reported():
         connection.execute(_GIVE_TO_USERS_OF_DAYS, {"days": days})
+
+
+def give_numbers_of_events(connection: Connection, begin: datetime, end: datetime) -> None:
+    """Give each user of archived events of this time a number, and keep all numbers until the
+    transaction ends.
+
+    Raises `NumbersUsedUp`.
+    """
+    keep_numbers(connection)
+    with _reported():
+        connection.execute(_GIVE_TO_USERS_OF_EVENTS, {"begin": begin, "end": end})
 
 
 def give_numbers_to(connection: Connection, user_ids: Collection[str]) -> None:

@@ -34,8 +34,7 @@ from pipeline.event_log import catalogue
 from pipeline.event_log.archive import Archive
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.postgres.locks import hold_transfers
-from pipeline.postgres.sealing.events import find_days_of_types
-from pipeline.postgres.sealing.seals import unseal
+from pipeline.postgres.sealing.events import unseal_types
 from pipeline.reading.live_counters import find_counters
 from pipeline.redis.counters import (
     Counter,
@@ -188,7 +187,7 @@ class TypeRemover:
         for table in _DROPPED_TABLES:
             connection.execute(text(_DROP.format(table=table)), values)
         catalogue.fold(connection, types)
-        unseal(connection, "events", find_days_of_types(connection, types))
+        unseal_types(connection, types)
         archived = connection.execute(_RENAME, values).rowcount
         return Removal(events + folded, archived)
 

@@ -16,6 +16,7 @@ from pipeline.postgres.sealing.events import pack_day, prune_day_events, seal_ev
 from pipeline.postgres.sealing.seals import read_sealed, seal
 from pipeline.reading.journeys.funnels import FunnelQuestion
 from pipeline.services import Services
+from pipeline.upkeep.packed_events import EventsDifference
 from tests.conftest import MakeServices
 from tests.helpers.journeys.archive import Row, put
 from tests.helpers.support import NOW, TODAY, count_events, event, execute
@@ -126,6 +127,26 @@ def test_a_user_who_is_erased_stays_in_the_totals_of_sealed_days(services: Servi
 
     assert sealed(services) == {TODAY}
     assert users(services) == [2, 1]
+    come_late(services, "b")
+    seal_events(services.engine, TODAY + timedelta(days=1))
+    assert users(services) == [2, 2]
+    assert services.audit_packed(TODAY, TODAY) == []
+
+
+def test_an_audit_finds_what_is_packed_and_is_no_row(services: Services) -> None:
+    put(services, ROWS)
+    seal(services.engine, "events", [TODAY], pack_day)
+    assert services.audit_packed(TODAY, TODAY) == []
+
+    execute(services, "DELETE FROM events WHERE event_type = 'b'")
+    execute(services, "UPDATE analytics_day_events SET count = 9 WHERE event_type = 'a'")
+
+    assert services.audit_packed(TODAY, TODAY) == [
+        EventsDifference("a", TODAY, -1, 2),
+        EventsDifference("b", TODAY, 1, 0),
+    ]
+    assert services.seal_events(NOW + timedelta(days=2), [TODAY]) == [TODAY]
+    assert services.audit_packed(TODAY, TODAY) == []
 
 
 def test_pruned_days_keep_nothing(services: Services) -> None:
