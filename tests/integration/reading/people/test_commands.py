@@ -122,7 +122,8 @@ def test_what_cannot_be_asked_is_said_in_a_line(
 def test_a_wrong_seal_is_found_and_made_anew(lived: Services, analytics: Any) -> None:
     day = f"{day_before(2)}"
     code, out, _ = analytics("seal", "--json")
-    assert (code, json.loads(out)) == (0, {"sealed": [SINCE, day]})
+    both = [SINCE, day]
+    assert (code, json.loads(out)) == (0, {"sealed": both, "packed_events": both})
     assert analytics("audit", "--from", SINCE)[0] == 0
     execute(lived, f"DELETE FROM analytics_user_daily WHERE user_id = 'bob' AND date = '{day}'")
     code, out, _ = analytics("audit", "--from", SINCE, "--json")
