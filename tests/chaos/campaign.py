@@ -7,16 +7,19 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from time import monotonic
 
 import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
 
 from config.options import pipeline_options
 from config.settings import Settings
-from pipeline.contract import EVENTS_QUEUE
+from pipeline.contract import EVENTS_QUEUE, MAINTAIN, MAINTENANCE_QUEUE
 from pipeline.embedded import PrivateServers, Server
 from pipeline.postgres import schema
 from pipeline.services import connect
@@ -38,6 +41,7 @@ _STUCK = 3
 _DRAIN_LIMIT_S = 60.0
 _TRIES = 10
 _PROGRESS_S = 5.0
+_SEALING_EVERY_S = 2.0
 
 
 class CampaignFailed(Exception):
@@ -144,6 +148,8 @@ class Campaign:
             for role, server in self._stage.proxies
         ]
         progress = asyncio.create_task(self._tell())
+        if not self._plan.control:
+            troubles.append(asyncio.create_task(self._seal_on()))
         try:
             await self._play_deck()
             if not self._plan.control:  # which is slow, and loses in a few events already
@@ -184,6 +190,16 @@ class Campaign:
         while True:
             await asyncio.sleep(self._random.expovariate(1 / _BETWEEN_FAULTS_S))
             self._stage.proxies[role, server].strike()
+
+    async def _seal_on(self) -> None:
+        """Have flush workers seal closed days all along, to which events come all along too."""
+        client = Celery("campaign", broker=self._redis.url, set_as_current=False)
+        while True:
+            await asyncio.sleep(_SEALING_EVERY_S)
+            with suppress(OperationalError):  # Redis is dead just now
+                await asyncio.to_thread(
+                    client.send_task, MAINTAIN, queue=MAINTENANCE_QUEUE, retry=False
+                )
 
     async def _tell(self) -> None:
         while True:

@@ -161,21 +161,23 @@ def _watch_statements(points: Points) -> None:
 
     storing: set[int] = set()  # driver connections with a flush transaction open
 
-    def step_of(statement: str) -> str | None:
+    def step_of(statement: str, driver: int) -> str | None:
         if statement.startswith("INSERT INTO flush_batches"):
             return "ledger"
-        return "upserts" if statement.startswith("INSERT INTO analytics_") else None
+        is_upsert = driver in storing and statement.startswith("INSERT INTO analytics_")
+        return "upserts" if is_upsert else None  # others are of a sealing
 
     @event.listens_for(Engine, "before_cursor_execute")
     def before(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
-        step = step_of(statement)
+        driver = id(connection.connection.driver_connection)
+        step = step_of(statement, driver)
         if step is not None:
-            storing.add(id(connection.connection.driver_connection))
+            storing.add(driver)
             points.reach(f"before {step}")
 
     @event.listens_for(Engine, "after_cursor_execute")
     def after(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
-        step = step_of(statement)
+        step = step_of(statement, id(connection.connection.driver_connection))
         if step is not None:
             points.reach(f"after {step}")
 

@@ -16,6 +16,7 @@ import msgspec
 
 from pipeline.embedded import Server
 from tests.chaos.checks.account import PROPERTY, UNSTAMPED
+from tests.chaos.checks.amounts import AMOUNT, DECIMALS
 from tests.chaos.checks.tally import Tally
 from tests.chaos.processes.control import EVENTS_QUEUE as CONTROL_QUEUE
 from tests.chaos.processes.producer import TYPES, Work
@@ -28,6 +29,7 @@ from tests.helpers.support import ROOT, environment_without_settings
 VISIBILITY_TIMEOUT_S = 2
 SETTINGS: dict[str, object] = {
     "count_by": {name: [PROPERTY] for name in (*TYPES, UNSTAMPED)},
+    "sum": {name: {AMOUNT: DECIMALS} for name in (*TYPES, UNSTAMPED)},
     "values_cap": 10_000_000,  # every publish has a value of its own
     "visibility_timeout_s": VISIBILITY_TIMEOUT_S,
     "flush_interval_s": 0.3,

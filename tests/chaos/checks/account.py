@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from tests.chaos.checks.amounts import AMOUNT, count_hundredths, find_bin
 
 UNSTAMPED = "unstamped"
 """Events of this type bring no timestamp, so their hour is not known beforehand."""
@@ -23,11 +25,17 @@ PROPERTY = "publish"
 DEAD = "dead"
 """In place of an event: something that must become one dead letter."""
 
+WHOLE = ("value", "value sum")
+"""Families whose counters have the name of the publish."""
+
 _PUBLISHES_PER_SYNC = 20
 
 Key = tuple[str, ...]
-"""A counter, its family first: ("daily", type, day), ("hourly", type, hour), ("user", user, type,
-day), ("value", type, value, day), and of the dead letters ("dead", mark)."""
+"""A counter, its family first: ("daily", type, day), ("hourly", type, hour), ("quarter", type,
+quarter hour), ("user", user, type, day), ("value", type, value, day); of amounts ("sum", type,
+quarter hour), in hundredths, ("numbers", …) and ("no numbers", …), ("value sum", type, value, day),
+("bin", type, day, bin); the distinct users, ("users", type, day); and of the dead letters ("dead",
+mark)."""
 
 
 class Line(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -111,7 +119,7 @@ class Account:
                 continue
             if event_id is not None:
                 self._ids.add(event_id)
-            self.attempted.update(keys_of(event))
+            take_in(self.attempted, event)
 
     def unknown_with_ids(self, producer: str) -> Iterator[dict[str, Any]]:
         """What an application sends again after a crash of `producer`: events that it may have
@@ -138,7 +146,7 @@ class Account:
                     _, before = by_id.get(event_id, (event, False))
                     by_id[event_id] = event, before or publish.accepted
             if not publish.accepted and not any("event_id" in event for event in publish.events):
-                bounds.whole[_mark(publish.events[0])] = len(publish.events)
+                bounds.take_whole(publish.events)
         for event, accepted in by_id.values():
             bounds.add(event, accepted)
         return bounds
@@ -148,13 +156,13 @@ class Account:
 class Bounds:
     """The least and the most that each counter may be.
 
-    `whole`: by the value of `PROPERTY`, the events of a publish that may be unknown, but never
-    counted in part.
+    `whole`: by family and the value of `PROPERTY`, the events and the sum of a publish that may be
+    unknown, but never counted in part.
     """
 
     least: Counter[Key] = field(default_factory=Counter)
     most: Counter[Key] = field(default_factory=Counter)
-    whole: dict[str, int] = field(default_factory=dict)
+    whole: Counter[tuple[str, str]] = field(default_factory=Counter)
     published: list[int] = field(default_factory=lambda: [0, 0])
     """The least and the most messages that count as published by our producers."""
     accepted_events: int = 0
@@ -162,25 +170,50 @@ class Bounds:
 
     def add(self, event: dict[str, Any], accepted: bool) -> None:
         """Take an event in."""
-        for key in keys_of(event):
-            self.most[key] += 1
-            self.least[key] += accepted
+        take_in(self.most, event)
+        if accepted:
+            take_in(self.least, event)
+
+    def take_whole(self, events: Sequence[dict[str, Any]]) -> None:
+        """Take in a publish of which all is counted, or nothing."""
+        for event in events:
+            for key, n in increments_of(event).items():
+                if key[0] in WHOLE:
+                    self.whole[key[0], key[2]] += n
 
 
-def keys_of(event: dict[str, Any]) -> Iterable[Key]:
-    """The counters that an event adds to, by the rules of the wire contract."""
+def take_in(counts: Counter[Key], event: dict[str, Any]) -> None:
+    """Add an event to the counters, and to the distinct users where its user was not among them."""
+    for key, n in increments_of(event).items():
+        if key[0] == "user" and not counts[key]:
+            _, _, event_type, day = key
+            counts["users", event_type, day] += 1
+        counts[key] += n
+
+
+def increments_of(event: dict[str, Any]) -> dict[Key, int]:
+    """What an event adds to which counters, by the rules of the wire contract."""
     if DEAD in event:
-        return [(DEAD, event[DEAD])]
-    event_type, user_id = event["event_type"], event["user_id"]
-    hour = event.get("timestamp", "")[:13]
-    day = hour[:10]
-    return [
-        ("daily", event_type, day),
-        ("hourly", event_type, hour),
-        ("user", user_id, event_type, day),
-        ("value", event_type, event["properties"][PROPERTY], day),
-    ]
-
-
-def _mark(event: dict[str, Any]) -> str:
-    return str(event.get(DEAD) or event["properties"][PROPERTY])
+        return {(DEAD, event[DEAD]): 1}
+    event_type, user_id, properties = event["event_type"], event["user_id"], event["properties"]
+    at = event.get("timestamp", "")
+    day, hour, value = at[:10], at[:13], properties[PROPERTY]
+    quarter = at and f"{hour}:{int(at[14:16]) // 15 * 15:02}"
+    found: dict[Key, int] = {
+        ("daily", event_type, day): 1,
+        ("hourly", event_type, hour): 1,
+        ("quarter", event_type, quarter): 1,
+        ("user", user_id, event_type, day): 1,
+        ("value", event_type, value, day): 1,
+    }
+    if AMOUNT in properties:
+        amount = count_hundredths(properties[AMOUNT])
+        if amount is None:
+            return found | {("no numbers", event_type, quarter): 1}
+        found |= {
+            ("numbers", event_type, quarter): 1,
+            ("sum", event_type, quarter): amount,
+            ("value sum", event_type, value, day): amount,
+            ("bin", event_type, day, f"{find_bin(amount)}"): 1,
+        }
+    return found

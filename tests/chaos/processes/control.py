@@ -18,7 +18,7 @@ import psycopg
 import redis
 from celery import Celery
 
-from tests.chaos.checks.account import Key, keys_of
+from tests.chaos.checks.account import Key, increments_of
 
 EVENTS_QUEUE = "control.events"
 UNACKED = "unacked"
@@ -74,9 +74,9 @@ def track(event: dict[str, Any]) -> None:
     if event_id is not None and not client.set(f"seen:{event_id}", 1, nx=True, ex=86_400):
         return
     pipeline = client.pipeline()
-    for key in keys_of(event):
+    for key, n in increments_of(event).items():
         name = json.dumps(key)
-        pipeline.incr(name)
+        pipeline.incrby(name, n)
         pipeline.sadd(_PENDING, name)
     pipeline.execute()
 

@@ -23,6 +23,7 @@ import msgspec
 from kombu.exceptions import OperationalError
 
 from tests.chaos.checks.account import DEAD, PROPERTY, UNSTAMPED, Account, Log
+from tests.chaos.checks.amounts import AMOUNT, make_amount
 from tests.chaos.processes.senders import GivenUp, Sender
 
 TYPES = ("page_view", "sign:up", "köp {100%}")
@@ -149,10 +150,11 @@ class Producer:
             event: dict[str, Any] = {
                 "event_type": UNSTAMPED if without_time else random.choice(types),
                 "user_id": f"{self._work.name}:{random.randrange(_USERS)}",
-                "properties": {PROPERTY: mark},
+                "properties": {PROPERTY: mark, AMOUNT: make_amount(random)},
             }
             if not without_time:
-                event["timestamp"] = f"{day:%Y-%m-%d}T{random.randrange(_HOURS):02}:30:00+00:00"
+                at = f"{random.randrange(_HOURS):02}:{random.randrange(60):02}"
+                event["timestamp"] = f"{day:%Y-%m-%d}T{at}:00+00:00"
                 if random.random() < _WITH_ID:
                     event["event_id"] = f"{mark}/{position}"
             yield event

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.event.scale import bounds_of
 from pipeline.services import Services
 from tests.chaos.cards import Card, deal
-from tests.chaos.checks.account import DEAD, Account, Bounds, Log
+from tests.chaos.checks.account import DEAD, Account, Bounds, Log, take_in
+from tests.chaos.checks.amounts import count_hundredths, find_bin, make_amount
 from tests.chaos.checks.oracle import Verdict, judge, judge_whole
 from tests.chaos.checks.people import find_wrong_users
 from tests.chaos.points import POINTS, Fate, State
@@ -31,7 +33,7 @@ def fields(n: int, **more: Any) -> dict[str, Any]:
     return {
         "event_type": "a",
         "user_id": "u",
-        "properties": {"publish": f"p/{n}"},
+        "properties": {"publish": f"p/{n}", "amount": "12.50"},
         "timestamp": f"{DAY}T15:30:00+00:00",
         **more,
     }
@@ -43,16 +45,24 @@ def bounds(directory: Path) -> Bounds:
     return account.bounds()
 
 
+KEYS = {
+    "daily": ("daily", "a", DAY),
+    "hourly": ("hourly", "a", f"{DAY}T15"),
+    "quarter": ("quarter", "a", f"{DAY}T15:30"),
+    "user": ("user", "u", "a", DAY),
+    "users": ("users", "a", DAY),
+    "value": ("value", "a", "p/1", DAY),
+    "numbers": ("numbers", "a", f"{DAY}T15:30"),
+    "sum": ("sum", "a", f"{DAY}T15:30"),
+    "value_sum": ("value sum", "a", "p/1", DAY),
+    "bin": ("bin", "a", DAY, f"{find_bin(1250)}"),
+}
+
+
 def verdict_on(found: Bounds, **counts: int) -> Verdict:
-    """The verdict when the daily, hourly, user and value counters of publish 1 are so many."""
-    keys = {
-        "daily": ("daily", "a", DAY),
-        "hourly": ("hourly", "a", f"{DAY}T15"),
-        "user": ("user", "u", "a", DAY),
-        "value": ("value", "a", "p/1", DAY),
-    }
+    """The verdict when the counters of publish 1 are so many."""
     verdict = Verdict()
-    values = {keys[name]: count for name, count in counts.items()}
+    values = {KEYS[name]: count for name, count in counts.items()}
     judge(found, found.most, values, "a test", verdict)
     judge_whole(found, values, verdict)
     return verdict
@@ -130,30 +140,47 @@ def two_accepted(tmp_path: Path) -> Bounds:
     return bounds(tmp_path)
 
 
+def counts(n: int, **more: int) -> dict[str, int]:
+    """Every counter, when `n` events were counted, but for `more`."""
+    every = dict.fromkeys(KEYS, n) | {"sum": 1250 * n, "value_sum": 1250 * n, "users": min(n, 1)}
+    return every | more
+
+
 def test_exact_counts_are_good(two_accepted: Bounds) -> None:
-    assert verdict_on(two_accepted, daily=2, hourly=2, user=2, value=2).good
+    assert verdict_on(two_accepted, **counts(2)).good
 
 
 def test_an_event_lost_is_found(two_accepted: Bounds) -> None:
-    verdict = verdict_on(two_accepted, daily=1, hourly=1, user=1, value=1)
+    verdict = verdict_on(two_accepted, **counts(1))
     assert (verdict.lost, verdict.doubled, verdict.good) == (1, 0, False)
 
 
 def test_a_counter_that_is_not_there_is_found(two_accepted: Bounds) -> None:
-    assert verdict_on(two_accepted, daily=2, hourly=2, user=2).lost == 2
+    for name in KEYS:
+        found = {other: n for other, n in counts(2).items() if other != name}
+        assert verdict_on(two_accepted, **found).lost == (2 if counts(2)[name] == 2 else 1)
 
 
 def test_an_event_counted_twice_is_found_in_whichever_counter(two_accepted: Bounds) -> None:
-    verdict = verdict_on(two_accepted, daily=2, hourly=2, user=3, value=2)
-    assert (verdict.lost, verdict.doubled, verdict.good) == (0, 1, False)
+    for name, n in counts(2).items():
+        verdict = verdict_on(two_accepted, **counts(2, **{name: n + 1}))
+        assert (verdict.lost, verdict.doubled, verdict.good) == (0, 1, False)
+
+
+def test_a_hundredth_too_little_in_a_sum_is_found(two_accepted: Bounds) -> None:
+    for name in ("sum", "value_sum"):
+        verdict = verdict_on(two_accepted, **counts(2, **{name: 2499}))
+        assert (verdict.lost, verdict.doubled, verdict.good) == (1, 0, False)
 
 
 def test_a_publish_that_is_unknown_is_counted_whole_or_not_at_all(tmp_path: Path) -> None:
     Log(tmp_path / "p.log").attempt(1, [fields(1), fields(1)], ours=True)
     found = bounds(tmp_path)
     for count in (0, 2):
-        assert verdict_on(found, daily=count, hourly=count, user=count, value=count).good
-    assert not verdict_on(found, daily=1, hourly=1, user=1, value=1).good
+        assert verdict_on(found, **counts(count)).good
+    assert not verdict_on(found, **counts(1)).good
+    verdict = verdict_on(found, **counts(2, value_sum=1250))
+    assert verdict.wrong == ["of the value sum of p/1, 2500, 1250 was counted"]
 
 
 def test_what_is_to_be_a_dead_letter_is_no_event(tmp_path: Path) -> None:
@@ -163,6 +190,26 @@ def test_what_is_to_be_a_dead_letter_is_no_event(tmp_path: Path) -> None:
     found = bounds(tmp_path)
     assert dict(found.least) == {(DEAD, "<p/1>"): 1}
     assert found.accepted_events == 0
+
+
+def test_amounts_come_to_what_they_say() -> None:
+    for amount, hundredths in ((12.5, 1250), ("12.50", 1250), (7, 700), (0.01, 1), (True, None)):
+        assert count_hundredths(amount) == hundredths
+    assert [count_hundredths(none) for none in ("n/a", None)] == [None, None]
+    random = Random(3)
+    for amount in (make_amount(random) for _ in range(2_000)):
+        found = count_hundredths(amount)
+        if found is not None:
+            low, high = bounds_of(find_bin(found))
+            assert low <= found / 100 < high
+
+
+def test_a_user_is_distinct_once_a_type_and_day() -> None:
+    taken: Counter[Any] = Counter()
+    for user in ("u", "v", "u"):
+        take_in(taken, fields(1, user_id=user))
+    take_in(taken, fields(1, user_id="u", event_type="b"))
+    assert (taken["users", "a", DAY], taken["users", "b", DAY]) == (2, 1)
 
 
 # A point
