@@ -17,8 +17,8 @@ Group = tuple[str, date]
 
 def find_wrong_users(services: Services, bounds: Bounds) -> list[str]:
     """A line for each event type and day whose distinct users are fewer or more than there may be,
-    after a flush: as the rows have them, and once more when closed days are sealed. And one for each
-    range whose users, or new ones, are not those of the rows."""
+    after a flush: as the rows have them, and once more when closed days are sealed. And one for
+    each range whose users, or new ones, are not those of the rows."""
     least, most = _group_users(bounds.least), _group_users(bounds.most)
     wrong: list[str] = []
     with services.engine.connect() as connection:
