@@ -43,7 +43,7 @@ class Counted:
 def find_needed(moments: Collection[datetime], *, by_hour: bool = False) -> Needed:
     """What is needed for the counts between these moments, which are in UTC and begin a quarter
     hour each; at least one. `by_hour` takes all hours of their days, so that the days are sums of
-    them and need not be looked up."""
+    them and need not be looked up; each day must have a moment."""
     split = sorted({floor_hour(at) for at in moments if at.minute})
     first, last = min(moments), max(moments)
     end = max(last - _QUARTER, first)
@@ -78,7 +78,10 @@ def count_until(moments: Collection[datetime], counted: Counted) -> dict[datetim
         ):
             running -= counted.hours[hour]
             before[hour] = running
-    return {at: before[floor_hour(at)] + _count_in_hour(at, counted) for at in moments}
+    return {
+        at: before[floor_hour(at)] + _count_in_hour(at, counted) if at.minute else before[at]
+        for at in moments
+    }
 
 
 def list_quarters(hour: datetime) -> list[datetime]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -26,12 +26,22 @@ from pipeline.postgres.tables import daily, hourly, quarter_hourly
 from pipeline.reading.exact import Counts, ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.reading.live_counters import find_measures
 from pipeline.reading.series import periods
-from pipeline.reading.series.moments import Counted, Needed, count_until, find_needed, list_quarters
+from pipeline.reading.series.moments import (
+    Counted,
+    Needed,
+    count_until,
+    find_needed,
+    floor_hour,
+    list_quarters,
+)
 from pipeline.reading.series.periods import Compared, Granularity
+from pipeline.redis.counters import QuarterCounter
 from pipeline.redis.keys import QUARTERS, Keys, escape, hour_text, quarter_text
 
 _MOST_QUARTER_HOURLY_DAYS = 100
 _MOST_DAYS_OF_ZONE = 800
+_MOST_NAMED_HOURS = 1_000
+"""Of which the quarter hours are asked for by name: each takes Redis a look."""
 _MOST_NAMED = 3
 _COUNTERS_OF_HOUR = 5
 Range = tuple[date, date]
@@ -140,15 +150,18 @@ class SeriesReader:
         zone, ranges = wanted.zone(), wanted.ranges()
         listed = [periods.list_points(*one, wanted.granularity, zone) for one in ranges]
         moments = {at for points in listed for one in points for at in (one.begin, one.end)}
-        needed = find_needed(moments, by_hour=wanted.is_by_hour)
-        until = count_until(moments, self._read(wanted, needed))
+        until = count_until(moments, self._read(wanted, moments))
         return [
             CountedPeriod(*days, [(one.at, until[one.end] - until[one.begin]) for one in points])
             for days, points in zip(ranges, listed, strict=True)
         ]
 
-    def _read(self, wanted: SeriesRequest, needed: Needed) -> Counted:
-        live = self._find_live(wanted.event_type) if wanted.is_by_hour else None
+    def _read(self, wanted: SeriesRequest, moments: Collection[datetime]) -> Counted:
+        needed, live = find_needed(moments), None
+        is_of_days = wanted.granularity == "day" and len(needed.hours) > _MOST_NAMED_HOURS
+        if wanted.is_by_hour or is_of_days:  # each day has a moment, hence all of its hours
+            needed = find_needed(moments, by_hour=True)
+            live = self._find_live(wanted.event_type)
         names = _Names(self._keys, wanted.event_type, needed, live)
         values = {
             "event_type": wanted.event_type,
@@ -168,9 +181,12 @@ class SeriesReader:
             raise CountedByHour(_explain(wanted, coarse))
         return counted
 
-    def _find_live(self, event_type: str) -> set[str]:
+    def _find_live(self, event_type: str) -> dict[datetime, str]:
+        """The quarter hours in Redis."""
         head = f"quarter:{escape(event_type)}"
-        return find_measures(self._client, self._keys, QUARTERS, head)
+        names = find_measures(self._client, self._keys, QUARTERS, head)
+        parsed = ((self._keys.parse(name), name) for name in names)
+        return {one.quarter: name for one, name in parsed if isinstance(one, QuarterCounter)}
 
 
 class _Names:
@@ -182,23 +198,23 @@ class _Names:
     """
 
     def __init__(
-        self, keys: Keys, event_type: str, needed: Needed, live: Collection[str] | None
+        self, keys: Keys, event_type: str, needed: Needed, live: Mapping[datetime, str] | None
     ) -> None:
         self._split, self._live = needed.split, live
         self._days = {day: keys.daily(event_type, f"{day}") for day in needed.days}
         self._hours = {at: keys.hourly(event_type, hour_text(at)) for at in needed.hours}
-        self._quarters = {
-            at: keys.quarterly(event_type, quarter_text(at))
-            for hour in needed.hours
-            for at in list_quarters(hour)
-        }
+        if live is None:
+            quarters = (at for hour in needed.hours for at in list_quarters(hour))
+            self._quarters = {at: keys.quarterly(event_type, quarter_text(at)) for at in quarters}
+        else:
+            self._quarters = {
+                at: name for at, name in live.items() if floor_hour(at) in self._hours
+            }
 
     def list_all(self) -> list[str]:
         """Of what may be in Redis."""
-        hours, quarters = self._hours.values(), self._quarters.values()
-        if self._live is None:
-            return [*self._days.values(), *hours, *quarters]
-        return [*hours, *(name for name in quarters if name in self._live)]
+        days = self._days.values() if self._live is None else ()
+        return [*days, *self._hours.values(), *self._quarters.values()]
 
     def name_row(self, kind: str, at: datetime) -> str:
         """The name under which a stored row is counted. That of a quarter hour is one of its own,
@@ -206,31 +222,28 @@ class _Names:
         if kind == "day":
             return self._days[at.date()]
         at = at.replace(tzinfo=UTC)
-        return self._hours[at] if kind == "hour" else _name_stored(self._quarters[at])
+        return self._hours[at] if kind == "hour" else _name_stored(at)
 
     def sort(self, found: Counts) -> Counted:
         """The counts by time."""
-        unstored = {at: found[name] for at, name in self._quarters.items()}
-        hours = {
-            hour: found[name] + sum(unstored[at] for at in list_quarters(hour))
-            for hour, name in self._hours.items()
-        }
-        if self._live is None:
-            days = {day: found[name] for day, name in self._days.items()}
-        else:
-            days = dict.fromkeys(self._days, 0)
-            for hour, n in hours.items():
-                days[hour.date()] += n
+        hours = {hour: found[name] for hour, name in self._hours.items()}
         quarters = {
-            at: unstored[at] + found[_name_stored(self._quarters[at])]
-            for hour in self._split
-            for at in list_quarters(hour)
+            at: found[_name_stored(at)] for hour in self._split for at in list_quarters(hour)
         }
+        for at, name in self._quarters.items():
+            hours[floor_hour(at)] += found[name]
+            if at in quarters:
+                quarters[at] += found[name]
+        if self._live is None:
+            return Counted({day: found[name] for day, name in self._days.items()}, hours, quarters)
+        days = dict.fromkeys(self._days, 0)
+        for hour, n in hours.items():
+            days[hour.date()] += n
         return Counted(days, hours, quarters)
 
 
-def _name_stored(quarter: str) -> str:
-    return f"stored {quarter}"
+def _name_stored(quarter: datetime) -> str:
+    return f"stored {quarter.isoformat()}"
 
 
 def _explain(wanted: SeriesRequest, hours: Sequence[datetime]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -66,16 +67,24 @@ def test_points_of_any_zone_are_the_sums_of_their_events(
     inside = [at for at in local if FIRST <= at.date() <= LAST]
 
     for by in ("day", "week", "month", "quarter_hour", "hour"):
-        expected: dict[str, int] = {}
-        for at in inside:
-            name = name_point(at, by)
-            expected[name] = expected.get(name, 0) + 1
+        expected = Counter(name_point(at, by) for at in inside)
         found = {at: n for at, n in read(services, zone, by).items() if n}
         if by == "hour" and zone == "Australia/Lord_Howe":
             # The hour in which clocks go back by half of one is two points.
             assert sum(found.values()) == sum(expected.values())
         else:
             assert found == expected, by
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Auckland", "Asia/Kathmandu"])
+def test_long_ranges_are_exact_too(services: Services, moments: list[datetime], zone: str) -> None:
+    days = date(2023, 1, 1), date(2025, 3, 1)
+    local = [at.astimezone(ZoneInfo(zone)) for at in moments]
+
+    for by in ("day", "week", "month"):
+        found = read(services, zone, by, *days)
+        expected = Counter(name_point(at, by) for at in local)
+        assert {at: n for at, n in found.items() if n} == expected, by
 
 
 def test_a_day_without_events_has_zeros_and_one_across_a_clock_change_its_hours(
