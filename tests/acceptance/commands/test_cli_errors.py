@@ -37,6 +37,8 @@ COMMANDS = [
     "stats user",
     "stats property",
     "stats top",
+    "stats types",
+    "stats properties",
     "dead-letters",
     "dead-letters list",
     "dead-letters replay",
