@@ -55,6 +55,7 @@ from pipeline.upkeep.people.sealing import seal_users, unseal_users
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
+from pipeline.upkeep.sums_audit import SumDifference, audit_sums
 
 if TYPE_CHECKING:
     from pipeline.reading.reports.questions import Question
@@ -133,6 +134,11 @@ class Services:
             with suppress(redis.ResponseError):  # a full Redis; what was found is returned anyway
                 self.redis.hset(self.keys.totals, "audit_drift", drift)
         return found
+
+    def audit_sums(self, first: date, last: date) -> list[SumDifference]:
+        """What differs between sums and the numbers archived; see `pipeline.upkeep.sums_audit`."""
+        with self._reported():
+            return audit_sums(self.counters, self.event_log, self.engine, first, last)
 
     def answer(
         self, question: Question, progress: Callable[[float], None], *, fresh: bool = False

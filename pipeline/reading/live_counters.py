@@ -51,9 +51,13 @@ def find_type_counters(
             yield found
 
 
-def find_measures(client: redis.Redis, keys: Keys, bucket: int, head: str) -> set[str]:
-    """Names of the counters in a bucket of measures whose fields begin with `head` and a colon."""
-    return set(_fields(client, keys, bucket, f"{match_literally(head)}:*"))
+def find_measures(
+    client: redis.Redis, keys: Keys, bucket: int, head: str | None = None
+) -> set[str]:
+    """Names of the counters in a bucket of measures: of all, or of those whose fields begin with
+    `head` and a colon."""
+    pattern = None if head is None else f"{match_literally(head)}:*"
+    return set(_fields(client, keys, bucket, pattern))
 
 
 def find_counters(client: redis.Redis, keys: Keys) -> Iterator[tuple[str, Counter]]:

@@ -198,7 +198,7 @@ class SumReader:
         for row, n in self._read(_SUMS_OF_VALUES, wanted, (first, last), place):
             value, part = (row.value, row.part) if isinstance(row, ValueSumCounter) else row
             found[decode_value(value)][part] += n
-        by_value = {value: _add_up(parts) for value, parts in found.items()}
+        by_value = {value: add_up(parts) for value, parts in found.items()}
         return dict(sorted(by_value.items(), key=lambda one: (-one[1].sum, one[0])))
 
     def read_distribution(
@@ -227,7 +227,7 @@ class SumReader:
         for row, n in self._read(statement, wanted, days, (MEASURES, sum_head(*names))):
             *key, part = (*group(row), row.part) if isinstance(row, SumCounter) else row
             found[tuple(key)][part] += n
-        return defaultdict(PropertySum, {key: _add_up(parts) for key, parts in found.items()})
+        return defaultdict(PropertySum, {key: add_up(parts) for key, parts in found.items()})
 
     def _read(
         self,
@@ -256,9 +256,10 @@ class SumReader:
                 yield counter, int(n)
 
 
-def _add_up(parts: Parts) -> PropertySum:
+def add_up(parts: Mapping[str, int]) -> PropertySum:
+    """The numbers of which these are the counts by part: see `SumCounter`."""
     total = Decimal(0)
     for part, n in parts.items():
         if part not in (COUNT, NOT_NUMBERS):
             total = _EXACT.add(total, Decimal(n).scaleb(int(part[1:]), _EXACT))
-    return PropertySum(total, parts[COUNT], parts[NOT_NUMBERS])
+    return PropertySum(total, parts.get(COUNT, 0), parts.get(NOT_NUMBERS, 0))

@@ -109,7 +109,7 @@ def audit(
     Days whose raw events were pruned are left out. A flush and the archive wait for the moment in
     which the counters are read.
     """
-    with _open_snapshot(engine) as snapshot:
+    with open_snapshot(engine) as snapshot:
         with hold_transfers(engine):
             first = max(first, find_first_kept_day(snapshot))
             if first > last:
@@ -124,7 +124,7 @@ def audit(
 
 
 @contextmanager
-def _open_snapshot(engine: Engine) -> Iterator[Connection]:
+def open_snapshot(engine: Engine) -> Iterator[Connection]:
     """A transaction that sees what Postgres has at its first SELECT.
 
     An audit needs two connections, and a pooler may have no more. So it waits for the second with

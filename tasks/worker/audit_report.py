@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 def report_audit(services: Services, today: date) -> int:
     """Audit the last days, and log what differs; returns how many hours and days that are."""
     first = today - timedelta(days=AUDITED_DAYS - 1)
-    sealed = _report_users(services, first, today) + _report_packed(services, first, today)
-    return _report_counts(services, first, today) + sealed
+    reports = (_report_counts, _report_sums, _report_users, _report_packed)
+    return sum(report(services, first, today) for report in reports)
 
 
 def _report_counts(services: Services, first: date, last: date) -> int:
@@ -30,6 +30,19 @@ def _report_counts(services: Services, first: date, last: date) -> int:
         )
     if len(found) > _SHOWN:
         logger.error("audit: and %d more; `analytics audit` lists them", len(found) - _SHOWN)
+    return len(found)
+
+
+def _report_sums(services: Services, first: date, last: date) -> int:
+    found = services.audit_sums(first, last)
+    for one in found[:_SHOWN]:
+        logger.error(
+            "audit: %s of %s, %s: %s of %d numbers summed, %s of %d logged, %d sizes",
+            *(one.property, one.event_type, one.day, one.counted.sum, one.counted.count),
+            *(one.logged.sum, one.logged.count, one.sized),
+        )
+    if len(found) > _SHOWN:
+        logger.error("audit: and %d more sums", len(found) - _SHOWN)
     return len(found)
 
 

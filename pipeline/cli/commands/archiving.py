@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.upkeep.packed_events import EventsDifference
     from pipeline.upkeep.people.audit import UsersDifference
     from pipeline.upkeep.rebuild import Rebuilt
+    from pipeline.upkeep.sums_audit import SumDifference
 
 _AUDITED_DAYS = 7
 _SHOWN = 20
@@ -61,12 +62,16 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
     days = read_days(first, last) or (today() - timedelta(days=_AUDITED_DAYS - 1), today())
     with _explain_failure(), open_services() as services:
         found, users = services.audit(*days), services.audit_users(*days)
-        packed = services.audit_packed(*days)
+        packed, sums = services.audit_packed(*days), services.audit_sums(*days)
     if as_json:
-        listed = [_sealed_to_object(one) for one in users]
-        events = [_sealed_to_object(one) for one in packed]
-        differences = [_to_object(one) for one in found]
-        print_json({"differences": differences, "users": listed, "packed_events": events})
+        print_json(
+            {
+                "differences": [_to_object(one) for one in found],
+                "sums": [_sum_to_object(one) for one in sums],
+                "users": [_sealed_to_object(one) for one in users],
+                "packed_events": [_sealed_to_object(one) for one in packed],
+            }
+        )
     elif found:
         rows = [
             (one.event_type, _format_time(one), one.counted, one.logged, one.gap, one.drift)
@@ -79,11 +84,35 @@ def audit(first: First = None, last: Last = None, as_json: Json = False) -> None
         say("`analytics rebuild` makes the counters of closed days anew from the archive.")
     else:
         say(f"Archive and counters agree from {days[0]} to {days[1]}.")
+    if sums and not as_json:
+        _show_sums(sums)
     for what, differing in (("users", users), ("events", packed)):
         if differing and not as_json:
             _show_sealed(f"Sealed {what} and rows differ", differing)
-    if found or users or packed:
+    if found or sums or users or packed:
         raise typer.Exit(1)
+
+
+def _show_sums(found: list[SumDifference]) -> None:
+    rows = [tuple(_sum_to_object(one).values()) for one in found[:_DIFFERENCES_SHOWN]]
+    columns = ["event type", "property", "day (UTC)", "counted", "numbers", "sizes", "logged"]
+    print_table("Sums and archive differ", [*columns, "numbers logged"], rows)
+    if len(found) > _DIFFERENCES_SHOWN:
+        say(f"… and {len(found) - _DIFFERENCES_SHOWN:,} more; --json lists them.")
+    say("`analytics rebuild` makes the sums of closed days anew from the archive.")
+
+
+def _sum_to_object(one: SumDifference) -> dict[str, Any]:
+    return {
+        "event_type": one.event_type,
+        "property": one.property,
+        "date": f"{one.day}",
+        "counted": f"{one.counted.sum:f}",
+        "numbers": one.counted.count,
+        "sizes": one.sized,
+        "logged": f"{one.logged.sum:f}",
+        "numbers_logged": one.logged.count,
+    }
 
 
 def _show_sealed(title: str, found: Sequence[UsersDifference | EventsDifference]) -> None:
