@@ -45,17 +45,17 @@ from pipeline.redis.durability import read_durability
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.upkeep import dead_letters
-from pipeline.upkeep.audit import Difference, audit
+from pipeline.upkeep.audits.counts import Difference, audit
+from pipeline.upkeep.audits.packed_events import EventsDifference, audit_packed
+from pipeline.upkeep.audits.sums import SumDifference, audit_sums
+from pipeline.upkeep.audits.users import UsersDifference, audit_users
 from pipeline.upkeep.erase import Erasure, erase_user, find_user
 from pipeline.upkeep.event_types.books import forget_rare_types
 from pipeline.upkeep.event_types.removal import Removal, TypeRemover
-from pipeline.upkeep.packed_events import EventsDifference, audit_packed
-from pipeline.upkeep.people.audit import UsersDifference, audit_users
 from pipeline.upkeep.people.sealing import seal_users, unseal_users
 from pipeline.upkeep.rebuild import Rebuilder, Rebuilt
 from pipeline.upkeep.repair import repair_counters
 from pipeline.upkeep.retention import Pruned, prune
-from pipeline.upkeep.sums_audit import SumDifference, audit_sums
 
 if TYPE_CHECKING:
     from pipeline.reading.reports.questions import Question
@@ -136,7 +136,7 @@ class Services:
         return found
 
     def audit_sums(self, first: date, last: date) -> list[SumDifference]:
-        """What differs between sums and the numbers archived; see `pipeline.upkeep.sums_audit`."""
+        """What differs between sums and the numbers archived; see `pipeline.upkeep.audits.sums`."""
         with self._reported():
             return audit_sums(self.counters, self.event_log, self.engine, first, last)
 
@@ -169,12 +169,12 @@ class Services:
 
     def audit_packed(self, first: date, last: date) -> list[EventsDifference]:
         """What differs between the packed events of sealed days and their rows; see
-        `pipeline.upkeep.packed_events`."""
+        `pipeline.upkeep.audits.packed_events`."""
         with self._reported():
             return audit_packed(self.engine, first, last)
 
     def audit_users(self, first: date, last: date) -> list[UsersDifference]:
-        """What differs between sealed days and their rows; see `pipeline.upkeep.people.audit`."""
+        """What differs between sealed days and their rows; see `pipeline.upkeep.audits.users`."""
         with self._reported():
             return audit_users(self.engine, first, last)
 

@@ -44,7 +44,7 @@ from pipeline.redis.keys import (
     Keys,
     hour_text,
 )
-from pipeline.upkeep.audit import find_first_kept_day
+from pipeline.upkeep.audits.counts import find_first_kept_day
 from pipeline.upkeep.snapshot import Snapshot
 
 _COUNTERS_AT_ONCE = 1_000

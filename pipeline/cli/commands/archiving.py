@@ -18,11 +18,11 @@ from pipeline.days import list_days, today
 from pipeline.errors import NotCompared
 
 if TYPE_CHECKING:
-    from pipeline.upkeep.audit import Difference
-    from pipeline.upkeep.packed_events import EventsDifference
-    from pipeline.upkeep.people.audit import UsersDifference
+    from pipeline.upkeep.audits.counts import Difference
+    from pipeline.upkeep.audits.packed_events import EventsDifference
+    from pipeline.upkeep.audits.sums import SumDifference
+    from pipeline.upkeep.audits.users import UsersDifference
     from pipeline.upkeep.rebuild import Rebuilt
-    from pipeline.upkeep.sums_audit import SumDifference
 
 _AUDITED_DAYS = 7
 _SHOWN = 20

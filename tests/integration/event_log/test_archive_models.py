@@ -24,7 +24,7 @@ from pipeline.event_log.archive import Archive
 from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.event_log.streams import Entry
 from pipeline.services import Services
-from pipeline.upkeep.audit import audit
+from pipeline.upkeep.audits.counts import audit
 from tests.helpers.support import TODAY, count_events, event, execute
 
 TIMES = st.integers(1, 2)

@@ -15,7 +15,7 @@ from pipeline.postgres import locks, partitions
 from pipeline.postgres.partitions import OWN_DAYS
 from pipeline.postgres.tables import events, user_daily
 from pipeline.services import Services
-from pipeline.upkeep.audit import audit
+from pipeline.upkeep.audits.counts import audit
 from tests.helpers.support import NOW, count_events, execute
 
 

@@ -14,8 +14,8 @@ from pipeline.errors import CannotRebuild, TooMuchWaiting
 from pipeline.event.model import Event
 from pipeline.postgres.locks import hold_transfers
 from pipeline.services import Services
-from pipeline.upkeep.audit import Difference
-from pipeline.upkeep.audit import audit as compare
+from pipeline.upkeep.audits.counts import Difference
+from pipeline.upkeep.audits.counts import audit as compare
 from pipeline.upkeep.rebuild import Rebuilt
 from tests.conftest import MakeServices
 from tests.helpers.support import NOW, TODAY, count_events, event, eventually, execute, rows

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.reading.sums import PropertySum
 from pipeline.services import Services
-from pipeline.upkeep.sums_audit import SumDifference
+from pipeline.upkeep.audits.sums import SumDifference
 from tests.conftest import MakeServices
 from tests.helpers.support import NOW, TODAY, count_events, event, execute
 

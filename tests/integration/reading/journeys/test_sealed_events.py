@@ -16,7 +16,7 @@ from pipeline.postgres.sealing.events import pack_day, prune_day_events, seal_ev
 from pipeline.postgres.sealing.seals import read_sealed, seal
 from pipeline.reading.journeys.funnels import FunnelQuestion
 from pipeline.services import Services
-from pipeline.upkeep.packed_events import EventsDifference
+from pipeline.upkeep.audits.packed_events import EventsDifference
 from tests.conftest import MakeServices
 from tests.helpers.journeys.archive import Row, put
 from tests.helpers.support import NOW, TODAY, count_events, event, execute

@@ -27,7 +27,7 @@ from pipeline.reading.live_counters import find_measures, find_type_counters
 from pipeline.reading.sums import PropertySum, add_up
 from pipeline.redis.counters import BinCounter, Counter, GapCounter, SumCounter, day_of
 from pipeline.redis.keys import MEASURES
-from pipeline.upkeep.audit import find_first_kept_day, open_snapshot
+from pipeline.upkeep.audits.counts import find_first_kept_day, open_snapshot
 from pipeline.upkeep.snapshot import Snapshot
 
 _READ_SUMS = text(
