@@ -59,11 +59,6 @@ def parse_step(text: str) -> Step:
         raise error.moved(bracket + 1) from error
 
 
-def has_conditions(text: str) -> bool:
-    """Whether the text of a step is more than the name of an event type."""
-    return text.rstrip().endswith("]") and "[" in text
-
-
 def parse_steps(texts: Sequence[str]) -> tuple[Step, ...]:
     """The steps of a funnel. Raises `InvalidQuestion` that names the step, from 1 on."""
     if not FEWEST_STEPS <= len(texts) <= MOST_STEPS:

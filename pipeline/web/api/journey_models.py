@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, StringConstraints
 
 from pipeline.days import today
-from pipeline.web.api.parameters import Absent, EventType, PropertyName
+from pipeline.web.api.parameters import NO_NUL, Absent, EventType, PropertyName
 from pipeline.web.api.queries import DaysQuery
 
 DEFAULT_DAYS = 30
-StepText = Annotated[str, StringConstraints(min_length=1, max_length=5_000)]
-ConditionText = Annotated[str, StringConstraints(min_length=1, max_length=4_000)]
+StepText = Annotated[str, StringConstraints(min_length=1, max_length=5_000, pattern=NO_NUL)]
+ConditionText = Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=NO_NUL)]
 
 
 class ArchiveQuery(DaysQuery):

@@ -42,7 +42,7 @@ Absent = SkipJsonSchema[None]
 """A query cannot say null, it can only leave a parameter out."""
 
 _NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
-_NO_NUL = r"^[^\x00]*$"
+NO_NUL = r"^[^\x00]*$"
 
 Day = Annotated[
     date, PlainValidator(_parse_bounded_day), WithJsonSchema({"type": "string", "format": "date"})
@@ -54,10 +54,10 @@ EventType = Annotated[
 ]
 UserId = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARACTERS, pattern=_NO_NUL),
+    StringConstraints(min_length=1, max_length=MAX_USER_ID_CHARACTERS, pattern=NO_NUL),
 ]
 UserInPath = Annotated[UserId, BeforeValidator(_decode_segment)]
-PropertyName = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=_NO_NUL)]
+PropertyName = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=NO_NUL)]
 PropertyInPath = Annotated[PropertyName, BeforeValidator(_decode_segment)]
 ValueInPath = Annotated[
     str,

@@ -228,7 +228,7 @@ def test_a_worker_says_that_the_log_is_full_and_a_flush_worker_makes_room(
         ):
             stock.send_task(f"analytics.{task}", queue=f"analytics.{queue}")
     eventually(lambda: execute(services, "SELECT count(*) FROM events") == [(1,)])
-    eventually(lambda: execute(services, "SELECT count(*) FROM pruned") == [(3,)])
+    eventually(lambda: execute(services, "SELECT count(*) FROM pruned") == [(4,)])
     eventually(lambda: services.redis.hget(services.keys.totals, "audit_drift") == b"0")
 
 

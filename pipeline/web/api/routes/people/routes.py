@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from pipeline.days import today
-from pipeline.errors import TooManyPeriods
+from pipeline.errors import InvalidQuestion, TooManyPeriods
 from pipeline.reading.journeys.retention import RetentionQuestion
-from pipeline.reading.journeys.steps import has_conditions
+from pipeline.reading.journeys.steps import read_step
 from pipeline.reading.people.users import Users
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
@@ -111,7 +111,11 @@ def _add_retention_route(
         """Of the people who did one thing in a period, how many did another so many periods
         later; as of the last archive run where either has conditions."""
         first, last = query.days()
-        if has_conditions(query.start) or has_conditions(query.return_):
+        try:
+            start, return_ = read_step("start", query.start), read_step("return", query.return_)
+        except InvalidQuestion as error:
+            raise InvalidParameter(error.field, str(error)) from error
+        if start.condition or return_.condition:
             return await questions.ask(
                 request,
                 lambda: RetentionQuestion(query.start, query.return_, query.by, first, last),
@@ -120,7 +124,7 @@ def _add_retention_route(
 
         def read(cache: str) -> Response:
             try:
-                one = stats.retention(query.start, query.return_, query.by, first, last)
+                one = stats.retention(start.event_type, return_.event_type, query.by, first, last)
             except TooManyPeriods as error:
                 raise InvalidParameter("from", str(error)) from error
             found = {
