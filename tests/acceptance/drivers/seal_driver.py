@@ -16,9 +16,7 @@ from pipeline.upkeep.people import sealing
 from tests.acceptance.drivers.forget_driver import after, die
 
 POINTS = (
-    "before the seals are entered",
     "after the seals are entered",
-    "before a day is written",
     "after a day is written",
     "before a seal is set",
     "after a seal is set",
@@ -30,12 +28,8 @@ POINTS = (
 
 def install(point: str) -> None:
     """Have the sealing die at the point."""
-    if point == "before the seals are entered":
-        sealing.seal = die  # type: ignore[assignment]
-    elif point == "after the seals are entered":
+    if point == "after the seals are entered":
         seals.wait_for_transfers = die  # type: ignore[assignment]
-    elif point == "before a day is written":
-        sealing._write_day = die  # type: ignore[assignment]
     elif point == "after a day is written":
         sealing._write_day = after(sealing._write_day)
     elif point in ("before a seal is set", "after a seal is set"):

@@ -66,11 +66,9 @@ def test_killed_at_any_point_it_changes_no_measure(
     ("moment", "nth"),
     [
         ("after claim", 1),
-        ("before upsert", 1),
         ("after upsert", 2),
         ("before commit", 1),
         ("after commit", 1),
-        ("after settle", 1),
     ],
 )
 def test_a_flush_of_late_events_that_is_killed_leaves_seals_and_rows_as_one(
