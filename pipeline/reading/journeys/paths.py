@@ -109,7 +109,8 @@ def _reach_in_order(keys: Numbers, masks: Masks, rules: Rules, bits: int) -> lis
     moment = (1 << bits) - 1
     reached = np.sort(keys[(masks & 1) != 0])
     starts = reached
-    """The key of the latest start of a path to each of `reached`, or to one before of that user."""
+    """The key of the latest start of a path to each of `reached`. They ascend as these do: what is
+    later has as late a start, or a later one."""
     found = [reached]
     for step in range(1, len(rules.types)):
         wanted = np.sort(keys[(masks >> np.uint8(step) & 1) != 0])
@@ -120,9 +121,7 @@ def _reach_in_order(keys: Numbers, masks: Masks, rules: Rules, bits: int) -> lis
         within = ((wanted >> bits) == (start >> bits)) & (
             (wanted & moment) - (start & moment) <= rules.window_us
         )
-        reached = wanted[within]
-        # Users ascend, and so do keys of starts from user to user: the maximum stays in its user.
-        starts = np.maximum.accumulate(start[within])
+        reached, starts = wanted[within], start[within]
         found.append(reached)
     return found
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.services import Services
 
 _DEFAULT_DAYS = 30
+_PERIODS_SHOWN = 12
 Fresh = Annotated[bool, typer.Option("--fresh", help="Archive first what waits.")]
 
 
@@ -124,10 +125,24 @@ class RetentionOfSteps:
             if not any(one["users"] for one in found["cohorts"]):
                 event_type = read_step("start", self.steps[0]).event_type
                 note = _explain(services, event_type, "event of a user")
-        title = f"{self.steps[0]}, then {self.steps[1]} so many {self.by}s later"
-        _show(question, found, title, as_json=as_json, as_csv=as_csv)
+        if as_json or as_csv:
+            _show(question, found, "", as_json=as_json, as_csv=as_csv)
+        else:
+            self._print_cohorts(found)
         if note:
             warn(note)
+
+    def _print_cohorts(self, found: dict[str, Any]) -> None:
+        shown = min(len(found["cohorts"]), _PERIODS_SHOWN)
+        rows = []
+        for one in found["cohorts"]:
+            returned = one["returned"][:shown]
+            rows.append((one["start"], one["users"], *returned, *[""] * (shown - len(returned))))
+        title = f"{self.steps[0]}, then {self.steps[1]} so many {self.by}s later"
+        print_table(title, [self.by, "users", *map(str, range(shown))], rows)
+        if len(found["cohorts"]) > shown:
+            say(f"The first {shown} periods are shown; --json and --csv have all.")
+        _say_as_of(found)
 
 
 def _read_days(first: str | None, last: str | None) -> tuple[date, date]:
@@ -193,6 +208,10 @@ def _show(
         if found.get(name):
             kind = "other values" if name == "others" else "no value"
             say(f"… and {found[name]:,} events of {kind}.")
+    _say_as_of(found)
+
+
+def _say_as_of(found: dict[str, Any]) -> None:
     if "counted_from" in found:
         say(f"Days before {found['counted_from']} were pruned, and are not part of this.")
     if found["as_of"] is None:

@@ -113,6 +113,7 @@ def test_retention_with_conditions_has_the_shape_of_any(archived: Services, anal
         "start,users,period,returned",
         "2025-03-10,2,0,1",
     ]
+    assert "2025-03-10 |     2 | 1 | 0" in analytics(*ask, *days)[1].replace("│", "|")
     assert "did you mean view?" in analytics(*ask[:2], "veiw", *ask[3:], *days)[2]
 
 

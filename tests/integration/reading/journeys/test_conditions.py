@@ -6,17 +6,18 @@ from __future__ import annotations
 import json
 from datetime import date
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.counting.increments import decode_value
 from pipeline.reading.conditions.counted_values import read_counted
-from pipeline.reading.conditions.language import Condition
+from pipeline.reading.conditions.language import Condition, parse_condition
 from pipeline.reading.conditions.matching import matches, split_properties
 from pipeline.reading.journeys.breakdown import BreakdownQuestion, find_breakdown
 from pipeline.services import Services
 from tests.helpers.journeys.archive import clear, put
-from tests.helpers.journeys.conditions import NAMES, conditions, properties, write
+from tests.helpers.journeys.conditions import NAMES, RAW, conditions, properties, write
 from tests.helpers.support import NOW, TODAY
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -47,6 +48,28 @@ def test_postgres_counts_as_python_does(
         "without": values.count(None),
         "as_of": None,
     }
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        f"p {order} {number}"
+        for order in ("=", "<", ">=")
+        for number in ("0", "12", "1e300", "-1e-300")
+    ]
+    + ['p = "12"', 'p < "pro"', 'p contains "1"', "p = true", "not p exists", 'p in ("", 0.1)'],
+)
+def test_no_value_makes_a_condition_fail_or_mean_something_else(
+    services: Services, where: str
+) -> None:
+    huge = ("1e200000", "1e-200000", "0." + "1" * 20_000, "1e0000000005", "1E+3", "-1E400")
+    texts = [f'{{"p":{raw}}}' for raw in (*RAW, *huge)]
+    put(services, [("sale", NOW, f"u{n}", text) for n, text in enumerate(texts)])
+
+    found = find_breakdown(services.engine, BreakdownQuestion("sale", TODAY, TODAY, where=where))
+
+    condition = parse_condition(where)
+    assert found.count == sum(matches(condition, split_properties(text)) for text in texts)
 
 
 def test_a_value_is_broken_down_as_it_is_counted(services: Services) -> None:
