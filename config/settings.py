@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
+    StrictInt,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -83,10 +84,12 @@ class Settings(BaseSettings):
             '{"page_view": ["path"], "sale": ["plan", "plan+country"]}; `+` counts values together',
         )
     )
-    sum: Annotated[dict[str, dict[str, int]], NoDecode, AfterValidator(values.check_sums)] = Field(
-        default_factory=lambda: {name: dict(of) for name, of in DEFAULT_SUMS.items()},
-        description="Properties whose numbers are summed, with the decimals that are kept, as "
-        'JSON: {"sale": {"total": 2}}; `{}`: none',
+    sum: Annotated[dict[str, dict[str, StrictInt]], NoDecode, AfterValidator(values.check_sums)] = (
+        Field(
+            default_factory=lambda: {name: dict(of) for name, of in DEFAULT_SUMS.items()},
+            description="Properties whose numbers are summed, with the decimals that are kept, as "
+            'JSON: {"sale": {"total": 2}}; `{}`: none',
+        )
     )
     values_cap: int = Field(
         default=10_000,

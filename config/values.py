@@ -171,6 +171,8 @@ def describe_rule(field: FieldInfo) -> str:
         return f"must be one of: {', '.join(types)} (default {default})"
     if "max_length" in bounds:
         return f"must have at most {bounds['max_length']} characters (default {default})"
+    if default:
+        return 'must be a JSON object of properties and decimals, such as {"sale": {"total": 2}}'
     return 'must be a JSON object of lists of names, such as {"page_view": ["path"]}'
 
 
