@@ -15,6 +15,7 @@
     ├── InvalidCondition          a condition on properties cannot be read
     ├── InvalidQuestion           a funnel, a breakdown or a retention is asked for wrongly
     ├── QuestionTooLarge          an answer would have to read too much of the archive
+    ├── TooManyReports            too many reports wait already
     │
     │   flushing
     ├── BatchesLeft               a flush leaves batches that could not be stored
@@ -169,6 +170,10 @@ class InvalidQuestion(PipelineError, ValueError):
 class QuestionTooLarge(PipelineError):
     """To answer, more archived events would have to be read than may be, or for longer; the message
     says what to narrow. Nothing was changed."""
+
+
+class TooManyReports(PipelineError):
+    """Too many reports wait to be made; the message says whose. This one was not asked for."""
 
 
 # flushing

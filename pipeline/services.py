@@ -153,10 +153,10 @@ class Services:
         with self._reported():
             return self.reports.answer_here(question, progress)
 
-    def make_report(self, report_id: str) -> str | None:
-        """Answer a report's question; returns its state, None when there is no such report."""
+    def make_next_report(self) -> UUID | None:
+        """Make the report whose turn it is; returns one that waits still. See `Reports`."""
         with self._reported():
-            return self.reports.make(UUID(report_id))
+            return self.reports.make_next()
 
     def seal_events(self, now: datetime, anew: Collection[date] = ()) -> list[date]:
         """Seal the raw events of closed days, for at most some minutes; returns the days that were.

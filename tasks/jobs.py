@@ -31,6 +31,7 @@ from pipeline.errors import (
     ServerUnavailable,
     TooMuchWaiting,
 )
+from pipeline.producer.reports import ask_for_report
 from tasks.app import app, services
 from tasks.consumer.applying import count_task
 from tasks.consumer.arguments import read_event, read_events
@@ -114,6 +115,9 @@ def prune() -> int:
 
 
 @app.task(name=MAKE_REPORT, shared=False, throws=UNFIT_SERVERS)
-def make_report(report_id: str) -> str | None:
-    """Answer a report's question; returns its state, None when there is no such report."""
-    return services().make_report(report_id)
+def make_report(_report_id: str) -> None:
+    """Make the report whose turn it is, of those that wait, and ask for the next: a flush may come
+    between. Does nothing while another process makes one, which will see to the others."""
+    waiting = services().make_next_report()
+    if waiting is not None:
+        ask_for_report(waiting, services().keys.prefix)

@@ -28,12 +28,13 @@ from pipeline.cli.commands import (
     web,
 )
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
-from pipeline.cli.errors import explain
+from pipeline.cli.errors import explain, find_undecodable
 from pipeline.cli.output import warn
 from pipeline.errors import NotCompared
 from pipeline.server_errors import FAILED_STATUS, find_exit_status
 from pipeline.system import rooms
 
+WRITTEN_WRONGLY = 2
 NOT_COMPARED = 4
 FAULT = 70
 INTERRUPTED = 130
@@ -109,6 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _drop_output()  # its reader has gone (`analytics … | head`)
         sys.exit(1)
     except Exception as error:
+        undecodable = find_undecodable(error, given)
+        if undecodable is not None:
+            warn(f"the argument {undecodable!a} is no UTF-8; write it in UTF-8")
+            sys.exit(WRITTEN_WRONGLY)
         line = explain(error)
         if line is None:
             sys.excepthook(*sys.exc_info())

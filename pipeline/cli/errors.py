@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.errors import PipelineError
 from pipeline.server_errors import describe, walk_causes
 
@@ -13,6 +15,17 @@ def explain(error: BaseException) -> str | None:
         if text is not None:
             return " ".join(text.split())
     return None
+
+
+def find_undecodable(error: BaseException, arguments: Sequence[str]) -> str | None:
+    """The argument whose bytes are no UTF-8, where that is what the exception is about."""
+    if not any(isinstance(one, UnicodeEncodeError) for one in walk_causes(error)):
+        return None
+    return next((one for one in arguments if _has_bytes(one)), None)
+
+
+def _has_bytes(text: str) -> bool:
+    return any("\udc80" <= one <= "\udcff" for one in text)
 
 
 def _explain_system(error: BaseException) -> str | None:

@@ -46,6 +46,8 @@ reports = Table(
     Column("result", Text, comment="JSON"),
     Column("reason", Text, comment="why it failed"),
     Column("as_of", DateTime(timezone=True), comment="the last archive run before it"),
+    Column("asked_by", Text, nullable=False, comment="id of the read token, or empty"),
+    Column("tries", Integer, nullable=False, comment="how many workers began to make it"),
     Column("asked_at", DateTime(timezone=True), nullable=False),
     Column("changed_at", DateTime(timezone=True), nullable=False),
     Index("ix_analytics_reports_asked_at", "asked_at"),

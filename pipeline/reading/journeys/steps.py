@@ -59,6 +59,15 @@ def parse_step(text: str) -> Step:
         raise error.moved(bracket + 1) from error
 
 
+def read_plain_types(start: str, return_: str) -> tuple[str, str] | None:
+    """The event types of these two steps of a retention; None where either has conditions. Raises
+    `InvalidQuestion`."""
+    steps = read_step("start", start), read_step("return", return_)
+    if any(step.condition is not None for step in steps):
+        return None
+    return steps[0].event_type, steps[1].event_type
+
+
 def parse_steps(texts: Sequence[str]) -> tuple[Step, ...]:
     """The steps of a funnel. Raises `InvalidQuestion` that names the step, from 1 on."""
     if not FEWEST_STEPS <= len(texts) <= MOST_STEPS:

@@ -3,6 +3,9 @@
 A report is made by a worker, which may die at any step and be followed by another: it computes the
 answer from the archive and writes it in one statement, so a repeat writes the same, of a later
 instant. A report that has not moved for `STALE_S` is asked for again by the next question.
+
+One report is made at a time, however many are asked for and whichever workers run: they share these
+with flushes and the archive. Who asks for many waits for them; others come between.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TooManyReports
 from pipeline.reading.reports.questions import (
     Progress,
     Question,
@@ -32,6 +35,10 @@ KEPT = timedelta(days=1)
 MOST_REPORTS = 1_000
 FRESH_S = 60.0
 """For which a report is good whatever was archived since."""
+MOST_WAITING, MOST_WAITING_OF_ONE = 100, 10
+"""Reports that wait or run, in all and of those that were asked for by the same."""
+MOST_TRIES = 3
+"""After so many workers were lost while they made it, a report fails."""
 STALE_S = 180.0
 """After which a report that waits or runs is taken for lost; longer than one of its statements."""
 TIME_LIMIT_S = 120.0
@@ -46,10 +53,34 @@ _COLUMNS = (
 _READ = text(f"SELECT {_COLUMNS} FROM schema$.analytics_reports WHERE id = :id")
 _ASK = text(
     "INSERT INTO schema$.analytics_reports "
-    "(id, question, state, progress, asked_at, changed_at) "
-    "VALUES (:id, :question, 'waiting', 0, clock_timestamp(), clock_timestamp()) "
+    "(id, question, state, progress, asked_by, tries, asked_at, changed_at) "
+    "VALUES (:id, :question, 'waiting', 0, :by, 0, clock_timestamp(), clock_timestamp()) "
     "ON CONFLICT (id) DO UPDATE SET state = 'waiting', progress = 0, result = NULL, "
-    "reason = NULL, as_of = NULL, asked_at = clock_timestamp(), changed_at = clock_timestamp()"
+    "reason = NULL, as_of = NULL, asked_by = excluded.asked_by, tries = 0, "
+    "asked_at = clock_timestamp(), changed_at = clock_timestamp()"
+)
+_TOUCH = text(
+    "UPDATE schema$.analytics_reports SET changed_at = clock_timestamp() "
+    "WHERE id = :id AND state IN ('waiting', 'running')"
+)
+# Those that were lost do not keep others from being asked for longer than that.
+_COUNT_WAITING = text(
+    "SELECT count(*), count(*) FILTER (WHERE asked_by = :by) FROM schema$.analytics_reports "
+    "WHERE state IN ('waiting', 'running') AND asked_at > clock_timestamp() - INTERVAL '1 hour'"
+)
+_TAKE_TURN = text("SELECT pg_try_advisory_xact_lock(hashtext('schema$.analytics:reports'))")
+# Who was served longest ago comes first. One that runs has lost its worker, for it is made by one
+# at a time.
+_BEGIN_NEXT = text(
+    "UPDATE schema$.analytics_reports SET state = 'running', tries = tries + 1, progress = 0, "
+    "changed_at = clock_timestamp() WHERE id = (SELECT id FROM schema$.analytics_reports AS one "
+    "WHERE state IN ('waiting', 'running') ORDER BY ("
+    "SELECT max(changed_at) FROM schema$.analytics_reports AS served WHERE "
+    "served.asked_by = one.asked_by AND served.state IN ('done', 'failed')"
+    ") NULLS FIRST, asked_at LIMIT 1) RETURNING id, question, tries"
+)
+_READ_NEXT = text(
+    "SELECT id FROM schema$.analytics_reports WHERE state = 'waiting' ORDER BY asked_at LIMIT 1"
 )
 _MOVE = text(
     "UPDATE schema$.analytics_reports SET state = 'running', progress = :progress, "
@@ -65,7 +96,7 @@ _FORGET_OLD = text(
 )
 _FORGET_MANY = text(
     "DELETE FROM schema$.analytics_reports WHERE id IN (SELECT id FROM schema$.analytics_reports "
-    "ORDER BY asked_at DESC OFFSET :most)"
+    "ORDER BY state IN ('waiting', 'running') DESC, asked_at DESC OFFSET :most)"
 )
 
 logger = logging.getLogger(__name__)
@@ -112,39 +143,56 @@ class Reports:
             row = _read(connection, identify(question))
         return _report(row) if row is not None and _is_current(row) else None
 
-    def ask(self, question: Question) -> tuple[Report, bool]:
+    def ask(self, question: Question, asked_by: str = "") -> tuple[Report, bool]:
         """The question's report, and whether a worker has to be asked to make it. Old reports are
-        forgotten, and the oldest where there are too many."""
+        forgotten, and the oldest where there are too many.
+
+        Raises `TooManyReports` when too many wait that were asked for by the same, or in all.
+        """
         report_id = identify(question)
         with self.engine.begin() as connection:
             row = _read(connection, report_id)
-            if row is not None and (_is_current(row) or _is_under_way(row)):
+            if row is not None and _is_current(row):
                 return _report(row), False
-            connection.execute(_ASK, {"id": report_id, "question": write_question(question)})
-            connection.execute(_FORGET_OLD, {"kept": KEPT})
-            connection.execute(_FORGET_MANY, {"most": MOST_REPORTS})
+            if row is not None and row.state in ("waiting", "running"):
+                is_lost = _age_s(row) >= STALE_S
+                if is_lost:
+                    connection.execute(_TOUCH, {"id": report_id})
+                return _report(row), is_lost
+            _check_waiting(connection, asked_by)
+            _enter(connection, question, asked_by)
         return Report(report_id, question, "waiting", 0.0), True
 
-    def make(self, report_id: UUID, timeout_s: float = TIME_LIMIT_S) -> str | None:
-        """Make a report that was asked for; returns its state, None when there is none. One that is
-        current is left as it is. May be repeated, and runs side by side write the same."""
+    def make_next(self, timeout_s: float = TIME_LIMIT_S) -> UUID | None:
+        """Make the report whose turn it is, unless another process makes one; returns a report that
+        waits still, for which a worker has to be asked. May be repeated."""
+        with self.engine.connect() as turn:
+            if not turn.execute(_TAKE_TURN).scalar_one():
+                return None  # who makes one sees what waits when it is done
+            with self.engine.begin() as connection:
+                row = connection.execute(_BEGIN_NEXT).one_or_none()
+            if row is not None:
+                self._make(row, timeout_s)
         with self.engine.connect() as connection:
-            row = _read(connection, report_id)
-        if row is None or _is_current(row):
-            return None if row is None else str(row.state)
-        report = _report(row)
-        moving = _Moving(self.engine, report_id)
-        moving.move(0.0)
+            found: UUID | None = connection.execute(_READ_NEXT).scalar_one_or_none()
+        return found
+
+    def _make(self, row: Row[Any], timeout_s: float) -> None:
+        if row.tries > MOST_TRIES:
+            reason = f"{MOST_TRIES} workers were lost while they made it: ask about fewer days"
+            self._end(row.id, "failed", reason=reason)
+            return
+        moving = _Moving(self.engine, row.id)
         try:
-            found = answer(self.engine, report.question, moving.move_now_and_then, timeout_s)
+            question = read_question(row.question)
+            found = answer(self.engine, question, moving.move_now_and_then, timeout_s)
         except (PipelineError, DBAPIError) as error:
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise
             logger.info("a report failed: %s", error)
-            self._end(report_id, "failed", reason=_explain(error))
-            return "failed"
-        self._end(report_id, "done", found=found)
-        return "done"
+            self._end(row.id, "failed", reason=_explain(error))
+        else:
+            self._end(row.id, "done", found=found)
 
     def answer_here(self, question: Question, progress: Progress) -> dict[str, Any]:
         """The current answer, or one that is made in this process and kept. Raises
@@ -153,7 +201,8 @@ class Reports:
         if current is not None and current.result is not None:
             return current.result
         found = answer(self.engine, question, progress, TIME_LIMIT_S)
-        self.ask(question)
+        with self.engine.begin() as connection:
+            _enter(connection, question, "")
         self._end(identify(question), "done", found=found)
         return found
 
@@ -191,6 +240,23 @@ class _Moving:
         self._next_s = time.monotonic() + _PROGRESS_EVERY_S
 
 
+def _check_waiting(connection: Connection, asked_by: str) -> None:
+    of_all, of_one = connection.execute(_COUNT_WAITING, {"by": asked_by}).one()
+    if of_one >= MOST_WAITING_OF_ONE:
+        raise TooManyReports(
+            f"{of_one} reports that you asked for wait: ask again when one is done"
+        )
+    if of_all >= MOST_WAITING:
+        raise TooManyReports(f"{of_all} reports wait: ask again when some are done")
+
+
+def _enter(connection: Connection, question: Question, asked_by: str) -> None:
+    values = {"id": identify(question), "question": write_question(question), "by": asked_by}
+    connection.execute(_ASK, values)
+    connection.execute(_FORGET_OLD, {"kept": KEPT})
+    connection.execute(_FORGET_MANY, {"most": MOST_REPORTS})
+
+
 def _read(connection: Connection, report_id: UUID) -> Row[Any] | None:
     return connection.execute(_READ, {"id": report_id}).one_or_none()
 
@@ -205,10 +271,6 @@ def _is_current(row: Row[Any]) -> bool:
     if row.state != "done":
         return False
     return bool(row.as_of == row.archived_at) or _age_s(row) < FRESH_S
-
-
-def _is_under_way(row: Row[Any]) -> bool:
-    return row.state in ("waiting", "running") and _age_s(row) < STALE_S
 
 
 def _age_s(row: Row[Any]) -> float:

@@ -5,26 +5,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from kombu.exceptions import OperationalError
 from starlette.responses import Response
 
-from pipeline.errors import InvalidQuestion, QuestionTooLarge
+from pipeline.errors import InvalidQuestion, QuestionTooLarge, TooManyReports
 from pipeline.producer.reports import ask_for_report
 from pipeline.reading.reports.questions import Question, answer, estimate, find_kind, tabulate
 from pipeline.reading.reports.reports import Report
 from pipeline.services import Services
 from pipeline.web.api.table_responses import CACHE_SHORTLY, REVALIDATE, CsvTable, respond
 from pipeline.web.api.threads import ThreadPools
-from pipeline.web.errors import InvalidParameter, Unavailable
+from pipeline.web.errors import InvalidParameter, TooManyRequests, Unavailable
 from pipeline.web.responses import encode_json
+
+_Made = TypeVar("_Made")
 
 MOST_ROWS_AT_ONCE = 300_000
 """Of the archive, about: what reads more becomes a report."""
 TIMEOUT_S = 8.0
 """For a statement of what is answered at once."""
+REPORTS_RETRY_AFTER_S = 30
+"""When too many reports wait."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +43,25 @@ class ArchiveQuestions:
     ) -> Response:
         """The answer, 200, or the report, 202. `fresh` archives first. Raises `InvalidParameter`
         for a question that has no answer, or one that is too large."""
-        question, token_id = _check(make_question), request.state.key.id
+        question, token_id = refuse_invalid(make_question), request.state.key.id
         if fresh:
             await self.threads.run_job(token_id, self.services.archive_events)
         caching = REVALIDATE if fresh else CACHE_SHORTLY
 
         def read() -> Response:
             try:
-                found = self._answer_at_once(question)
+                found = self._answer_at_once(question, token_id)
             except QuestionTooLarge as error:
                 raise InvalidParameter("from", str(error)) from error
+            except TooManyReports as error:
+                raise TooManyRequests(f"reports ({error})", REPORTS_RETRY_AFTER_S) from error
             if isinstance(found, Report):
                 return _accept(found)
             return respond(request, found, make_table(question, found), caching)
 
         return await self.threads.run_scan(token_id, read)
 
-    def _answer_at_once(self, question: Question) -> dict[str, Any] | Report:
+    def _answer_at_once(self, question: Question, token_id: str) -> dict[str, Any] | Report:
         """The answer, where there is one or it takes little; else the report that a worker
         makes."""
         reports, engine = self.services.reports, self.services.engine
@@ -64,7 +70,7 @@ class ArchiveQuestions:
             return current.result
         if estimate(engine, question) <= MOST_ROWS_AT_ONCE:
             return answer(engine, question, timeout_s=TIMEOUT_S)
-        found, is_new = reports.ask(question)
+        found, is_new = reports.ask(question, token_id)
         if found.result is not None:
             return found.result
         if is_new:
@@ -81,12 +87,14 @@ def make_table(question: Question, found: Mapping[str, Any]) -> CsvTable:
     return CsvTable(find_kind(question), columns, rows)
 
 
-def _check(make_question: Callable[[], Question]) -> Question:
+def refuse_invalid(make: Callable[[], _Made]) -> _Made:
+    """What `make` returns. Raises `InvalidParameter` where it raises `InvalidQuestion`."""
     try:
-        return make_question()
+        return make()
     except InvalidQuestion as error:
-        field = "step" if error.field.startswith("step") else error.field
-        raise InvalidParameter(field, str(error)) from error
+        if error.field.startswith("step"):  # which of them, the reason says
+            raise InvalidParameter("step", str(error)) from error
+        raise InvalidParameter(error.field, error.reason) from error
 
 
 def _accept(report: Report) -> Response:

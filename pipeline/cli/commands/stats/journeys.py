@@ -60,7 +60,7 @@ def funnel(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
     from pipeline.reading.journeys.funnels import FunnelQuestion
 
     days = _read_days(first, last)
-    with _refusing(), open_services() as services:
+    with refusing(), open_services() as services:
         question = FunnelQuestion(tuple(steps), *days, window, any_order, by, limit)
         found = _ask(services, question, fresh=fresh)
         note = ""
@@ -95,7 +95,7 @@ def breakdown(  # noqa: PLR0913, PLR0917 - the arguments and options of the comm
     from pipeline.reading.journeys.breakdown import BreakdownQuestion
 
     days = _read_days(first, last)
-    with _refusing(), open_services() as services:
+    with refusing(), open_services() as services:
         question = BreakdownQuestion(event_type, *days, name, where, limit)
         found = _ask(services, question, fresh=fresh)
         note = "" if found["count"] else _explain(services, event_type, "event")
@@ -118,7 +118,7 @@ class RetentionOfSteps:
         from pipeline.reading.journeys.retention import RetentionQuestion
         from pipeline.reading.journeys.steps import read_step
 
-        with _refusing(), open_services() as services:
+        with refusing(), open_services() as services:
             question = RetentionQuestion(*self.steps, self.by, *self.days)
             found = _ask(services, question, fresh=fresh)
             note = ""
@@ -150,7 +150,7 @@ def _read_days(first: str | None, last: str | None) -> tuple[date, date]:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Name the parameter that has no answer, as for all other options."""
     try:
         yield

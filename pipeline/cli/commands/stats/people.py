@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.commands.stats.group import commands
-from pipeline.cli.commands.stats.journeys import RetentionOfSteps
+from pipeline.cli.commands.stats.journeys import RetentionOfSteps, refusing
 from pipeline.cli.context import open_services
 from pipeline.cli.options import (
     Csv,
@@ -166,16 +166,20 @@ def retention(  # noqa: PLR0913, PLR0917 - the arguments and options of the comm
     Period 0 is the same one. Without days, the last 30 days, 12 weeks or 12 months. Weeks begin on
     Monday; a period that the range cuts has the days within.
     """
+    from pipeline.reading.journeys.steps import read_plain_types
+
     days = read_days(first, last) or _find_recent_days(by)
-    if start.endswith("]") or return_.endswith("]"):
+    with refusing():
+        plain = read_plain_types(start, return_)
+    if plain is None:
         ask = RetentionOfSteps((start, return_), by.value, days)
         ask.show(fresh=fresh, as_json=as_json, as_csv=as_csv)
         return
     with open_services() as services:
         _flush_if(services, fresh)
-        found = services.stats.retention(start, return_, by.value, *days)
+        found = services.stats.retention(*plain, by.value, *days)
         is_empty = not any(one.users for one in found.cohorts)
-        note = services.absence.explain_no_users((start,)) if is_empty else ""
+        note = services.absence.explain_no_users(plain[:1]) if is_empty else ""
     if as_json:
         cohorts = [
             {"start": one.start.isoformat(), "users": one.users, "returned": list(one.returned)}

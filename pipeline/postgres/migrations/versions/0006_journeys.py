@@ -43,6 +43,8 @@ def upgrade() -> None:
         sa.Column("result", text, comment="JSON"),
         sa.Column("reason", text, comment="why it failed"),
         sa.Column("as_of", moment, comment="the last archive run before it"),
+        sa.Column("asked_by", text, nullable=False, comment="id of the read token, or empty"),
+        sa.Column("tries", sa.Integer, nullable=False, comment="how many workers began to make it"),
         sa.Column("asked_at", moment, nullable=False),
         sa.Column("changed_at", moment, nullable=False),
     )

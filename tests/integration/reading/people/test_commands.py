@@ -142,3 +142,33 @@ def test_pruned_days_are_said(lived: Services, analytics: Any) -> None:
     code, out, err = analytics("stats", "users", "--any", "--from", SINCE, "--json")
     assert (code, json.loads(out)["counted_from"]) == (0, f"{day_before(5)}")
     assert "were pruned (ANALYTICS_COUNTERS_RETENTION_DAYS)" in err
+
+
+def test_a_type_with_brackets_in_its_name_is_no_condition(lived: Services, analytics: Any) -> None:
+    track(lived, (TODAY, "ann", "a[b]"))
+    found = read(analytics, "retention", '"a[b]"', "page_view", "--from", f"{TODAY}")
+    assert found["cohorts"] == [{"start": f"{TODAY}", "users": 1, "returned": [0]}]
+    code, _, err = analytics("stats", "retention", "a[b", "page_view")
+    assert code == 2
+    assert "add ] at the end" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("count", "\udcff"),
+        ("users", "\udcff"),
+        ("funnel", "\udcff", "b"),
+        ("breakdown", "a", "\udcff"),
+        ("sum", "a", "\udcff"),
+        ("sum", "a", "b", "--by-value", "\udcff"),
+        ("properties", "\udcff"),
+        ("top", "a", "\udcff"),
+    ],
+)
+def test_an_argument_that_is_no_utf_8_is_said_in_a_line(
+    services: Services, analytics: Any, arguments: tuple[str, ...]
+) -> None:
+    code, out, err = analytics("stats", *arguments)
+    assert (code, out) == (2, "")
+    assert err == r"analytics: the argument '\udcff' is no UTF-8; write it in UTF-8" + "\n"

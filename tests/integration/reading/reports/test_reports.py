@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from pipeline.contract import MAKE_REPORT
-from pipeline.errors import QuestionTooLarge
+from pipeline.errors import QuestionTooLarge, TooManyReports
 from pipeline.producer.reports import ask_for_report
 from pipeline.reading.journeys.breakdown import BreakdownQuestion
 from pipeline.reading.journeys.funnels import FunnelQuestion
@@ -66,10 +66,11 @@ def test_a_report_is_the_answer_and_a_table(archived: Services, question: Questi
     assert (report.state, is_new) == ("waiting", True)
     assert archived.reports.ask(question)[1] is False
 
-    assert archived.make_report(str(report.id)) == "done"
+    assert archived.make_next_report() is None
 
     found = archived.reports.find(report.id)
     assert found is not None
+    assert found.state == "done"
     here: list[float] = []
     assert found.result == archived.answer(question, here.append)
     assert here == []  # it was there
@@ -107,10 +108,11 @@ def test_a_question_that_is_too_large_fails_with_the_reason(
     monkeypatch.setattr("pipeline.reading.journeys.snapshot.MOST_ROWS", -1)
     report, _ = archived.reports.ask(FUNNEL)
 
-    assert archived.make_report(str(report.id)) == "failed"
+    archived.make_next_report()
 
     found = archived.reports.find(report.id)
     assert found is not None
+    assert found.state == "failed"
     assert found.result is None
     assert "ask about fewer days" in str(found.reason)
     assert archived.reports.ask(FUNNEL)[1] is True
@@ -137,16 +139,16 @@ def test_reports_are_bounded(archived: Services, monkeypatch: pytest.MonkeyPatch
 
 
 def test_there_is_no_report_that_was_not_asked_for(services: Services) -> None:
-    assert services.make_report(str(uuid4())) is None
+    assert services.make_next_report() is None
+    assert services.reports.find(uuid4()) is None
 
 
 KILLED = """
 import os, signal, sys
-from uuid import UUID
 from pipeline.postgres.engine import postgres_engine
 from pipeline.reading.reports import reports
 
-step = sys.argv[3]
+step = sys.argv[2]
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -154,7 +156,7 @@ if step == "before the answer":
     reports.answer = die
 else:
     reports.Reports._end = die
-reports.Reports(postgres_engine(sys.argv[1])).make(UUID(sys.argv[2]))
+reports.Reports(postgres_engine(sys.argv[1])).make_next()
 """
 
 
@@ -162,15 +164,96 @@ reports.Reports(postgres_engine(sys.argv[1])).make(UUID(sys.argv[2]))
 def test_a_report_whose_worker_is_killed_is_made_by_the_next(
     archived: Services, postgres_url: str, step: str
 ) -> None:
-    report, _ = archived.reports.ask(FUNNEL)
-    arguments = [sys.executable, "-c", KILLED, postgres_url, str(report.id), step]
+    archived.reports.ask(FUNNEL)
+    arguments = [sys.executable, "-c", KILLED, postgres_url, step]
     killed = subprocess.run(arguments, check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert states(archived) == ["running"]
 
-    assert archived.make_report(str(report.id)) == "done"
+    archived.make_next_report()
 
+    assert states(archived) == ["done"]
     assert archived.answer(FUNNEL, lambda _: None)["steps"][0]["users"] == 2
+
+
+def test_a_report_that_workers_are_lost_of_fails_at_last(
+    archived: Services, postgres_url: str
+) -> None:
+    report, _ = archived.reports.ask(FUNNEL)
+    arguments = [sys.executable, "-c", KILLED, postgres_url, "before the answer"]
+    for _ in range(reports.MOST_TRIES):
+        subprocess.run(arguments, check=False, timeout=60)
+        assert states(archived) == ["running"]
+
+    archived.make_next_report()
+
+    found = archived.reports.find(report.id)
+    assert found is not None
+    assert (found.state, found.result) == ("failed", None)
+    assert "workers were lost" in str(found.reason)
+
+
+def ask_for(archived: Services, asked_by: str, limits: range) -> list[Any]:
+    questions = [BreakdownQuestion("a", TODAY, TODAY, "p", None, limit) for limit in limits]
+    return [archived.reports.ask(question, asked_by)[0].id for question in questions]
+
+
+def test_who_asks_for_many_reports_is_refused_and_others_are_not(archived: Services) -> None:
+    first = ask_for(archived, "greedy", range(1, reports.MOST_WAITING_OF_ONE + 1))
+
+    with pytest.raises(TooManyReports, match="10 reports that you asked for wait"):
+        ask_for(archived, "greedy", range(100, 101))
+
+    [other] = ask_for(archived, "other", range(200, 201))
+    assert ask_for(archived, "greedy", range(1, 2)) == first[:1]  # it waits already
+    archived.make_next_report()
+    archived.make_next_report()
+    assert [str(_find(archived, one).state) for one in (first[0], other)] == ["done", "done"]
+    assert _find(archived, first[1]).state == "waiting"
+    assert len(ask_for(archived, "greedy", range(100, 101))) == 1
+
+
+def test_all_who_ask_are_refused_when_too_many_reports_wait(
+    archived: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "MOST_WAITING", 2)
+    ask_for(archived, "one", range(1, 2))
+    ask_for(archived, "two", range(2, 3))
+
+    with pytest.raises(TooManyReports, match="2 reports wait"):
+        ask_for(archived, "three", range(3, 4))
+
+    age(archived, 3_601)  # no worker has come; those do not count
+    assert len(ask_for(archived, "three", range(3, 4))) == 1
+
+
+def test_one_report_is_made_at_a_time(archived: Services) -> None:
+    ids = ask_for(archived, "one", range(1, 3))
+    with archived.engine.begin() as another:
+        another.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('analytics:reports'))")
+
+        assert archived.make_next_report() is None
+        assert states(archived) == ["waiting", "waiting"]
+
+    assert archived.make_next_report() == ids[1]
+    assert archived.make_next_report() is None
+    assert states(archived) == ["done", "done"]
+
+
+def test_workers_make_all_reports_of_one_message(
+    archived: Services, sending: None, workers: Workers
+) -> None:
+    ids = ask_for(archived, "one", range(1, 4))
+    ask_for_report(ids[0], archived.keys.prefix)
+    workers.start("flush")
+
+    eventually(lambda: states(archived) == ["done"] * 3)
+
+
+def _find(archived: Services, report_id: Any) -> reports.Report:
+    found = archived.reports.find(report_id)
+    assert found is not None
+    return found
 
 
 def test_a_report_is_made_though_its_worker_is_killed(

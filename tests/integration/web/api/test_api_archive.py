@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.reading.journeys import snapshot
+from pipeline.reading.reports import reports
 from pipeline.web.api import archive_questions
 from tests.helpers.journeys.archive import put
 from tests.helpers.support import NOW, Workers, eventually
@@ -71,6 +72,21 @@ def test_what_has_no_answer_is_refused_by_name(
 
     assert answer.status_code == 422
     assert answer.json()["error"]["field"] == field
+
+
+def test_too_many_reports_of_a_token_are_refused(
+    archived: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_questions, "MOST_ROWS_AT_ONCE", -1)
+    monkeypatch.setattr(archive_questions, "ask_for_report", lambda *_: None)
+    monkeypatch.setattr(reports, "MOST_WAITING_OF_ONE", 1)
+    params = {"event_type": "view", **RANGE}
+    assert archived.reader.get("/api/stats/breakdown", params=params).status_code == 202
+
+    answer = archived.reader.get("/api/stats/funnel", params=FUNNEL)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "30")
+    assert archived.reader.get("/api/stats/breakdown", params=params).status_code == 202
 
 
 def test_a_question_that_reads_too_much_says_what_to_narrow(

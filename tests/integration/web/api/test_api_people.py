@@ -93,3 +93,12 @@ def test_what_cannot_be_asked_is_said(api: Api, path: str, field: str, reason: s
     error = response.json()["error"]
     assert (response.status_code, error["field"]) == (422, field)
     assert reason in error["message"]
+
+
+@pytest.mark.parametrize("sent", ['"page_view"', "page_view\0", " page_view"])
+def test_steps_of_retention_are_read_as_those_of_a_funnel(
+    lived: Services, api: Api, sent: str
+) -> None:
+    params = {"start": sent, "return": sent, "from": f"{YESTERDAY}", "to": f"{YESTERDAY}"}
+    answer = api.reader.get("/api/stats/retention", params=params)
+    assert answer.json()["cohorts"] == [{"start": f"{YESTERDAY}", "users": 2, "returned": [2]}]

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from pipeline.days import today
-from pipeline.errors import InvalidQuestion, TooManyPeriods
+from pipeline.errors import TooManyPeriods
 from pipeline.reading.journeys.retention import RetentionQuestion
-from pipeline.reading.journeys.steps import read_step
+from pipeline.reading.journeys.steps import read_plain_types
 from pipeline.reading.people.users import Users
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
-from pipeline.web.api.archive_questions import ArchiveQuestions
+from pipeline.web.api.archive_questions import ArchiveQuestions, refuse_invalid
 from pipeline.web.api.journey_models import REPORT
 from pipeline.web.api.response_models import TABLE, document_errors
 from pipeline.web.api.routes.people.models import (
@@ -111,11 +111,8 @@ def _add_retention_route(
         """Of the people who did one thing in a period, how many did another so many periods
         later; as of the last archive run where either has conditions."""
         first, last = query.days()
-        try:
-            start, return_ = read_step("start", query.start), read_step("return", query.return_)
-        except InvalidQuestion as error:
-            raise InvalidParameter(error.field, str(error)) from error
-        if start.condition or return_.condition:
+        plain = refuse_invalid(lambda: read_plain_types(query.start, query.return_))
+        if plain is None:
             return await questions.ask(
                 request,
                 lambda: RetentionQuestion(query.start, query.return_, query.by, first, last),
@@ -124,7 +121,7 @@ def _add_retention_route(
 
         def read(cache: str) -> Response:
             try:
-                one = stats.retention(start.event_type, return_.event_type, query.by, first, last)
+                one = stats.retention(*plain, query.by, first, last)
             except TooManyPeriods as error:
                 raise InvalidParameter("from", str(error)) from error
             found = {
