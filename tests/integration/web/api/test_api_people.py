@@ -95,7 +95,7 @@ def test_what_cannot_be_asked_is_said(api: Api, path: str, field: str, reason: s
     assert reason in error["message"]
 
 
-@pytest.mark.parametrize("sent", ['"page_view"', "page_view\0", " page_view"])
+@pytest.mark.parametrize("sent", ['"page_view"', " page_view"])
 def test_steps_of_retention_are_read_as_those_of_a_funnel(
     lived: Services, api: Api, sent: str
 ) -> None:
