@@ -52,20 +52,40 @@ def _unit(part: str) -> int:
 
 def read_measures(stats: Stats, event_type: str, day: date) -> dict[Key, int]:
     """Quarter hours and amounts of a type on a day, as readers get them at any moment."""
-    counts = Counter[Key]()
+    return {key: n for read in READS for key, n in read(stats, event_type, day).items()}
+
+
+def read_quarters(stats: Stats, event_type: str, day: date) -> dict[Key, int]:
+    """Its quarter hours; none of its hours may be known as a whole only."""
     found = stats.quarter_counts(event_type, day, day)
-    for at, n in found.quarters.items():
-        counts["quarter", event_type, _show(at)] = n
-    for at, n in found.unsplit.items():  # of an hour that is not known by its quarters: none is
-        counts["quarter", event_type, f"{at:%Y-%m-%dT%H} unsplit"] = n
+    counts: dict[Key, int] = {
+        ("quarter", event_type, f"{at:%Y-%m-%dT%H} unsplit"): n for at, n in found.unsplit.items()
+    }
+    return counts | {("quarter", event_type, _show(at)): n for at, n in found.quarters.items()}
+
+
+def read_sums(stats: Stats, event_type: str, day: date) -> dict[Key, int]:
+    """The sums of its amounts, and how many were numbers."""
+    counts: dict[Key, int] = {}
     for at, one in stats.sums.read_quarter_sums(event_type, AMOUNT, day, day).items():
         counts["sum", event_type, _show(at)] = in_hundredths(one)
         counts["numbers", event_type, _show(at)] = one.count
         counts["no numbers", event_type, _show(at)] = one.not_numbers
+    return counts
+
+
+def read_bins(stats: Stats, event_type: str, day: date) -> dict[Key, int]:
+    """How many of its amounts were of each size."""
     bins = stats.sums.read_distribution(event_type, AMOUNT, day, day).bins
-    for number, n in bins.items():
-        counts["bin", event_type, f"{day}", f"{number}"] = n
-    return dict(counts)
+    return {("bin", event_type, f"{day}", f"{number}"): n for number, n in bins.items()}
+
+
+def read_users(stats: Stats, event_type: str, day: date) -> dict[Key, int]:
+    """Its distinct users, as of the last flush."""
+    return {("users", event_type, f"{day}"): stats.users([event_type], day, day).users}
+
+
+READS = (read_quarters, read_sums, read_bins)
 
 
 def read_value_sums(stats: Stats, event_type: str, day: date) -> dict[Key, int]:
