@@ -113,4 +113,6 @@ def counts(redis_url: str, postgres_url: str) -> dict[Key, int]:
     with redis.Redis.from_url(redis_url) as client:
         for name in client.scan_iter("[[]*", count=1_000):
             found[tuple(json.loads(name))] += int(client.get(name) or 0)
+    for _, _, event_type, day in [key for key in found if key[0] == "user"]:
+        found["users", event_type, day] += 1
     return dict(found)

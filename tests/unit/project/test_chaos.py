@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from tests.chaos.checks.amounts import count_hundredths, find_bin, make_amount
 from tests.chaos.checks.oracle import Verdict, judge, judge_whole
 from tests.chaos.checks.people import find_wrong_users
 from tests.chaos.points import POINTS, Fate, State
+from tests.chaos.processes import control
 from tests.helpers.support import ROOT, count_events, event
 
 DAY = "2025-03-14"
@@ -233,6 +235,29 @@ def test_the_control_runs_without_our_transport() -> None:
         "sys.exit('tasks' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_undisturbed_the_control_counts_everything(
+    tmp_path: Path, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would fail for another reason than what it loses."""
+    monkeypatch.setenv("ANALYTICS_REDIS_URL", redis_url)
+    monkeypatch.setenv("ANALYTICS_POSTGRES_URL", postgres_url)
+    control._redis.cache_clear()
+    control.create_table(postgres_url)
+    log = Log(tmp_path / "p.log")
+    for n in range(1, 5):
+        event = fields(n, user_id=f"u{n % 2}", event_id=f"{n}")
+        log.attempt(n, [event], ours=True)
+        log.accepted(n)
+        control.track(event)
+        if n == 2:
+            control.flush()
+    found, verdict = bounds(tmp_path), Verdict()
+    judge(found, found.most, control.counts(redis_url, postgres_url), "the control", verdict)
+    control._redis(os.getpid()).flushdb()
+    control._redis.cache_clear()
+    assert verdict.good, verdict
 
 
 def test_a_user_too_few_or_too_many_is_seen(services: Services) -> None:
