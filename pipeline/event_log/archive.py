@@ -33,8 +33,8 @@ from pipeline.postgres.sealing.seals import unseal
 from pipeline.postgres.tables import dead_letters, events
 
 _ENTER_ENTRIES = text(
-    "INSERT INTO schema$.archived_entries (name, partition, entry_id, events, archived_at) "
-    "SELECT n, p, i, e, clock_timestamp() FROM unnest(CAST(:names AS UUID[]), "
+    "INSERT INTO schema$.archived_entries (name, partition, entry_id, events, archived_at, form) "
+    "SELECT n, p, i, e, clock_timestamp(), 2 FROM unnest(CAST(:names AS UUID[]), "
     "CAST(:partitions AS INTEGER[]), CAST(:entry_ids AS TEXT[]), CAST(:events AS INTEGER[])) "
     "AS entry (n, p, i, e) ORDER BY n ON CONFLICT DO NOTHING RETURNING name"
 )

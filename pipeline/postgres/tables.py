@@ -177,6 +177,9 @@ archived_entries = Table(
     Column("entry_id", Text, nullable=False, comment="its id in the stream"),
     Column("events", Integer, nullable=False),
     Column("archived_at", DateTime(timezone=True), nullable=False),
+    # Without a default, as that of flush_batches: what an archive worker of the version before
+    # stored would be missing in the catalogue, and in days that are packed.
+    Column("form", Integer, nullable=False, comment="2: entered in the catalogue"),
     Index("ix_archived_entries_archived_at", "archived_at"),
 )
 

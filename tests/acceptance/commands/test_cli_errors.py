@@ -116,7 +116,7 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         ),
         (["stats", "hourly", "x"], "Missing option '--date'"),
         (["stats", "top", "x", "user", "--limit", "0"], "--limit"),
-        (["stats", "series", "x", "--from", "2026-01-01", "--by", "week"], "'week'"),
+        (["stats", "series", "x", "--from", "2026-01-01", "--by", "fortnight"], "'fortnight'"),
         (
             ["import", "x.log", "--format", "xml"],
             "'xml' is not one of 'auto', 'combined'",

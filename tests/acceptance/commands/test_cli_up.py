@@ -248,9 +248,8 @@ def test_every_read_prints_the_one_object_that_was_agreed(up: Up, analytics: Ana
     assert analytics.json("stats", "count", "page_view", *days) == {"count": 3}
     hours = analytics.json("stats", "hourly", "page_view", "--date", DAY)["counts"]
     assert hours == [0] * 10 + [3] + [0] * 13
-    assert analytics.json("stats", "series", "page_view", *days, "--by", "day") == {
-        "series": [{"at": DAY, "count": 3}]
-    }
+    by_day = analytics.json("stats", "series", "page_view", *days, "--by", "day")
+    assert by_day == {"series": [{"at": DAY, "count": 3}], "by": "day", "zone": "UTC"}
     by_hour = analytics.json("stats", "series", "page_view", *days, "--by", "hour")["series"]
     assert by_hour[10] == {"at": f"{DAY}T10:00:00+00:00", "count": 3}
     assert len(by_hour) == 24

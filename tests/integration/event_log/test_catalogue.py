@@ -11,13 +11,24 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from pipeline.counting.log_entries import RawEvents
+from pipeline.event_log import archive as archive_module
 from pipeline.event_log import catalogue
 from pipeline.event_log.catalogue import MOST_PROPERTIES, Sightings
 from pipeline.services import Services
 from tests.conftest import MakeServices
-from tests.helpers.support import NOW, TODAY, count_events, event, execute, json_values_of
+from tests.helpers.support import (
+    NOW,
+    TODAY,
+    count_events,
+    event,
+    eventually,
+    execute,
+    json_values_of,
+)
 
 OTHER = "__other__"
 
@@ -134,3 +145,23 @@ def test_what_is_no_object_has_no_names(bad: bytes) -> None:
 
     assert dict(sightings.types) == {"x": 2}
     assert dict(sightings.properties) == {("x", "a"): 1}
+
+
+def test_an_archive_worker_of_the_version_before_stores_nothing_and_loses_nothing(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would leave out the catalogue, and the seals of days that are packed."""
+    count_events(services, event(properties={"path": "/"}))
+    of_before = text(
+        str(archive_module._ENTER_ENTRIES)
+        .replace(", form", "")
+        .replace("clock_timestamp(), 2", "now()")
+    )
+    with monkeypatch.context() as version:
+        version.setattr(archive_module, "_ENTER_ENTRIES", of_before)
+        with pytest.raises(IntegrityError, match="form"):
+            services.archive_events()
+    assert execute(services, "SELECT count(*) FROM events") == [(0,)]
+
+    assert eventually(services.archive_events) == 1
+    assert services.status()["dead_letters"] == 0

@@ -55,7 +55,9 @@ def test_points_follow_each_other_and_hold_every_quarter_hour_once(
             local, before_end = (
                 at.astimezone(zone) for at in (one.begin, one.end - timedelta(minutes=1))
             )
-            assert (local.hour, local.utcoffset()) == (before_end.hour, before_end.utcoffset())
+            # Clocks of St John's changed at 00:01, which is in no quarter hour's beginning.
+            same = (local.hour, local.utcoffset()) == (before_end.hour, before_end.utcoffset())
+            assert same or (name == "America/St_Johns" and local.year < 2012)
 
 
 def test_a_day_has_23_hours_when_clocks_go_forward_and_25_when_they_go_back() -> None:

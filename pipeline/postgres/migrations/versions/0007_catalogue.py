@@ -1,6 +1,8 @@
 """Event types and properties of events, as the archive has seen them.
 
-Of a type that was counted before, what was archived until now is left out: `since` says so.
+Of a type that was counted before, what was archived until now is left out: `since` says so. An
+archive worker of the version before can enter no entry after this; what it has read is archived by
+the next run of this version.
 """
 
 import sqlalchemy as sa
@@ -41,8 +43,20 @@ def upgrade() -> None:
         "SELECT event_type, 0, CAST(max(date) AS TIMESTAMP) AT TIME ZONE 'UTC', now() "
         "FROM analytics_daily GROUP BY event_type"
     )
+    op.add_column(
+        "archived_entries",
+        sa.Column(
+            "form",
+            sa.Integer,
+            nullable=False,
+            server_default="1",
+            comment="2: entered in the catalogue",
+        ),
+    )
+    op.alter_column("archived_entries", "form", server_default=None)
 
 
 def downgrade() -> None:
+    op.drop_column("archived_entries", "form")
     for table in _TABLES:
         op.drop_table(table)
