@@ -16,6 +16,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
 from pipeline.postgres.address import complete_parameters, make_engine_url, read_address
+from pipeline.postgres.limits import obey_limits
 from pipeline.postgres.names import place_tables, use_schema
 from pipeline.postgres.refusals import STALE_SESSION
 
@@ -42,6 +43,7 @@ def postgres_engine(url: str, schema: str | None = None) -> Engine:
             connect_args=complete_parameters(given),
         )
         use_schema(engine, schema)
+        obey_limits(engine)
         event.listen(engine, "connect", _check_database, insert=True)
         event.listen(engine, "connect", _set_up_session)
         event.listen(engine, "handle_error", _drop_stale)

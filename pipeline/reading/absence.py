@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from pipeline.options import CountBy, Sums
 from pipeline.reading.event_types import read_books
-from pipeline.reading.suggestions import show, suggest
+from pipeline.reading.suggestions import show, suggest, suggest_combination
 from pipeline.reading.totals import read_status
 from pipeline.redis.keys import Keys
 
@@ -72,7 +72,7 @@ class Absence:
                 f"{show(event_type)} {show(name)} --fresh` lists those that were"
             )
         wanted = {**self.count_by, event_type: [*self.count_by.get(event_type, ()), name]}
-        near = suggest(name, counted)
+        near = suggest_combination(name, counted) or suggest(name, counted)
         unknown = "" if self.is_known(event_type) else f"{self.explain_type(event_type)}; and "
         return (
             f"{unknown}values of {show(name)} are not counted for {show(event_type)}: "

@@ -14,6 +14,14 @@ def suggest(name: str, known: Collection[str]) -> str:
     return f"did you mean {show(found)}?" if found else ""
 
 
+def suggest_combination(name: str, known: Collection[str]) -> str:
+    """The same with properties that are counted together, in another order; empty where none
+    are."""
+    parts = sorted(name.split("+"))
+    found = next((one for one in sorted(known) if sorted(one.split("+")) == parts), None)
+    return f"did you mean {show(found)}?" if found else ""
+
+
 def find_alike(name: str, known: dict[str, str]) -> str | None:
     """What stands under the name that is most alike, regardless of capitals; None when no name
     is."""

@@ -127,10 +127,12 @@ def find_breakdown(
     return Breakdown(count, as_of, None, shown, without, kept_since)
 
 
-def estimate_work(engine: Engine, question: BreakdownQuestion) -> int:
+def estimate_work(
+    engine: Engine, question: BreakdownQuestion, timeout_s: float = TIME_LIMIT_S
+) -> int:
     """How many rows of the archive a breakdown reads, about."""
     types = [question.read_step().event_type]
-    with open_snapshot(engine, TIME_LIMIT_S) as snapshot:
+    with open_snapshot(engine, timeout_s) as snapshot:
         return estimate_rows(snapshot, types, question.first, question.last)
 
 

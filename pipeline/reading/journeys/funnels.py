@@ -127,10 +127,10 @@ def find_funnel(
     )
 
 
-def estimate_work(engine: Engine, question: FunnelQuestion) -> int:
+def estimate_work(engine: Engine, question: FunnelQuestion, timeout_s: float = TIME_LIMIT_S) -> int:
     """How many rows a funnel reads, about; ten packed events count as a row."""
     first, last = _find_days(question, parse_window(question.window))
-    with open_snapshot(engine, TIME_LIMIT_S) as snapshot:
+    with open_snapshot(engine, timeout_s) as snapshot:
         wanted = Wanted(parse_steps(question.steps), first, last, question.by)
         source = Source(snapshot, wanted)
         packed = source.list_packed_days()

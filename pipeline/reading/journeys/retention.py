@@ -108,9 +108,11 @@ def find_retention(
     return JourneyRetention(question, periods.list_cohorts(), as_of, kept_since)
 
 
-def estimate_work(engine: Engine, question: RetentionQuestion) -> int:
+def estimate_work(
+    engine: Engine, question: RetentionQuestion, timeout_s: float = TIME_LIMIT_S
+) -> int:
     """How many rows a retention reads, about; ten packed events count as a row."""
-    with open_snapshot(engine, TIME_LIMIT_S) as snapshot:
+    with open_snapshot(engine, timeout_s) as snapshot:
         source = Source(snapshot, _wanted(question))
         packed = source.list_packed_days()
         return estimate_source(source, packed) + source.count_packed_events(packed) // 10

@@ -46,6 +46,12 @@ def parse_step(text: str) -> Step:
         event_type, _, rest = text.partition("[")
         bracket, rest = len(event_type), text[len(event_type) :]
         event_type = event_type.strip()
+        if rest and not event_type:
+            raise InvalidCondition(
+                1,
+                "an event type stands before [conditions]; one that has a [ in its name stands in "
+                "double quotes",
+            )
     event_type = check_event_type(event_type)
     if not rest:
         return Step(event_type)

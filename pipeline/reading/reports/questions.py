@@ -80,15 +80,15 @@ def answer(
             return retention.find_retention(engine, question, progress, timeout_s).describe()
 
 
-def estimate(engine: Engine, question: Question) -> int:
+def estimate(engine: Engine, question: Question, timeout_s: float = TIME_LIMIT_S) -> int:
     """How many rows of the archive an answer reads, about."""
     match question:
         case FunnelQuestion():
-            return funnels.estimate_work(engine, question)
+            return funnels.estimate_work(engine, question, timeout_s)
         case BreakdownQuestion():
-            return breakdown.estimate_work(engine, question)
+            return breakdown.estimate_work(engine, question, timeout_s)
         case RetentionQuestion():
-            return retention.estimate_work(engine, question)
+            return retention.estimate_work(engine, question, timeout_s)
 
 
 def tabulate(question: Question, found: dict[str, Any]) -> Table:

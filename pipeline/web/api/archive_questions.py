@@ -68,7 +68,7 @@ class ArchiveQuestions:
         current = reports.find_current(question)
         if current is not None and current.result is not None:
             return current.result
-        if estimate(engine, question) <= MOST_ROWS_AT_ONCE:
+        if estimate(engine, question, TIMEOUT_S) <= MOST_ROWS_AT_ONCE:
             return answer(engine, question, timeout_s=TIMEOUT_S)
         found, is_new = reports.ask(question, token_id)
         if found.result is not None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
 from pipeline.errors import InvalidConfiguration, RedisWentBack, ServerUnavailable
 from pipeline.postgres.fitness import report_misfit
+from pipeline.postgres.limits import limit_statements
 from pipeline.redis.client import RETRY_LATER
 from pipeline.server_errors import find_server, report_errors
 from pipeline.web.api.shared_threads import SharedThreads
@@ -60,8 +61,14 @@ class ThreadPools:
         return await self._run(self._lookups, token_id, LOOKUP_TIMEOUT_S, read)
 
     async def run_scan(self, token_id: str, read: Callable[[], _Result]) -> _Result:
-        """What `read` returns, which goes through many rows; lookups do not wait for it."""
-        return await self._run(self._scans, token_id, SCAN_TIMEOUT_S, _yield_often(read))
+        """What `read` returns, which goes through many rows; lookups do not wait for it. None of
+        its statements outlives the request by more than its own time."""
+
+        def run() -> _Result:
+            with yielding_often(), limit_statements(SCAN_TIMEOUT_S):
+                return read()
+
+        return await self._run(self._scans, token_id, SCAN_TIMEOUT_S, run)
 
     async def run_job(self, token_id: str, job: Callable[[], _Result]) -> _Result:
         """What `job` returns, which changes something and may take a minute. Whether both servers

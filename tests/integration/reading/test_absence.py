@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.event.model import Event
-from pipeline.reading.absence import suggest
+from pipeline.reading.suggestions import suggest, suggest_combination
 from pipeline.services import Services
 from tests.conftest import MakeServices
 from tests.helpers.support import count_events
@@ -131,3 +131,9 @@ def test_a_name_is_suggested_where_it_is_alike_and_only_there() -> None:
     assert suggest("grösse", known) == "did you mean Größe?"
     assert suggest("x" * 200, known) == ""
     assert suggest("", set()) == ""
+
+
+def test_properties_counted_together_in_another_order_are_suggested() -> None:
+    known = ["path", "plan+country", "plan+country+path"]
+    assert suggest_combination("country+plan", known) == "did you mean plan+country?"
+    assert not suggest_combination("country", known)

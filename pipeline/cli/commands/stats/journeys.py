@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_DAYS = 30
 _PERIODS_SHOWN = 12
+_TITLES = {"of_first": "of first", "median_s": "median time"}
 Fresh = Annotated[bool, typer.Option("--fresh", help="Archive first what waits.")]
 
 
@@ -203,12 +204,24 @@ def _show(
     if as_csv:
         print_csv(columns, rows)
         return
-    print_table(title, [column.replace("_", " ") for column in columns], rows)
+    shown = [[_show_cell(*cell) for cell in zip(columns, row, strict=True)] for row in rows]
+    print_table(title, [_TITLES.get(column, column) for column in columns], shown)
+    if "breakdown" in found:
+        say(f"Of {found['count']:,} events.")
     for name in ("others", "without"):
         if found.get(name):
             kind = "other values" if name == "others" else "no value"
             say(f"… and {found[name]:,} events of {kind}.")
     _say_as_of(found)
+
+
+def _show_cell(column: str, value: Any) -> Any:
+    """Shares as percent, seconds as hours, minutes and seconds."""
+    if value is None:
+        return ""
+    if column in ("conversion", "of_first"):
+        return f"{value:.2%}"
+    return f"{timedelta(seconds=round(value))}" if column == "median_s" else value
 
 
 def _say_as_of(found: dict[str, Any]) -> None:
@@ -217,4 +230,5 @@ def _say_as_of(found: dict[str, Any]) -> None:
     if found["as_of"] is None:
         say("Nothing was archived yet, or long ago: add --fresh, or wait for the next run.")
     else:
-        say(f"As of the last archive run, {found['as_of']}; --fresh archives first.")
+        at = datetime.fromisoformat(found["as_of"])
+        say(f"As of the last archive run, {at:%Y-%m-%d %H:%M:%S %Z}; --fresh archives first.")

@@ -14,9 +14,10 @@ from config.settings import Settings
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.redis.client import redis_client
 from pipeline.services import Services, connect
+from pipeline.web.api import archive_questions, threads
 from pipeline.web.dependencies import WebDependencies, WebOptions
 from tests.helpers.api_server import served
-from tests.helpers.support import count_events, event
+from tests.helpers.support import count_events, event, eventually, execute
 from tests.integration.web.api.conftest import Api
 
 NOBODY_LISTENS = 1
@@ -104,3 +105,37 @@ def test_a_postgres_that_is_away_is_named_although_its_host_reads_like_redis(
         response = client.get("/api/stats/count?event_type=page_view")
 
     check_named(response, "Postgres does not answer; try again shortly")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "users?by=day&from=2025-01-01&to=2025-02-01",
+        "active",
+        "retention?start=a&return=b",
+        "retention?start=a[p=1]&return=b",
+        "funnel?step=a&step=b",
+        "breakdown?event_type=a",
+        "properties?event_type=a",
+        "top?event_type=a",
+    ],
+)
+def test_no_statement_goes_on_for_a_client_who_was_refused(
+    services: Services, api: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(threads, "SCAN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(archive_questions, "TIMEOUT_S", 0.5)
+    tables = "analytics_user_daily, analytics_dimension_daily, events, archived_entries"
+    with services.engine.begin() as connection:
+        connection.exec_driver_sql(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+
+        assert api.reader.get(f"/api/stats/{path}").status_code in (422, 503)
+
+        eventually(lambda: not execute(services, _WAITING))
+    assert api.reader.get(f"/api/stats/{path}").status_code == 200
+
+
+_WAITING = (
+    "SELECT query FROM pg_stat_activity "
+    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+)

@@ -31,6 +31,7 @@ def test_a_step_is_a_type_with_conditions(text: str, step: Step) -> None:
         (["a"], "2 to 8 steps; 1 are given"),
         (["a"] * 9, "9 are given"),
         (["a", ""], "step 2: the event type"),
+        (["[x]", "a"], "step 1: character 1: an event type stands before [conditions]"),
         (["a[plan=1", "b"], "step 1: character 9: the [ of character 2 is open"),
         (["a[plan=pro]", "b"], "step 1: character 8: text stands in quotes"),
         (['"a"b', "c"], "step 1: character 4: after a type in quotes"),
