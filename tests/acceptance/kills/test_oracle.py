@@ -3,7 +3,7 @@ of each version that has one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipeline.postgres.sealing import seals
 from pipeline.redis.keys import MEASURES
 from pipeline.services import Services
 from tests.acceptance.drivers.flushers import Flushers, finish
+from tests.chaos.checks import oracle
 from tests.chaos.checks.account import Account
 from tests.chaos.checks.oracle import Verdict, reach_verdict
 from tests.chaos.processes.producer import Producer, Work
@@ -76,7 +77,10 @@ class Campaign:
 
 
 @pytest.fixture
-def campaign(make_services: MakeServices, tmp_path: Path) -> Campaign:
+def campaign(
+    make_services: MakeServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Campaign:
+    monkeypatch.setattr(oracle, "_ASKED_ONE_BY_ONE", 10)
     return Campaign(make_services(**SETTINGS), tmp_path)
 
 
@@ -116,8 +120,12 @@ def lose_sums(patch: pytest.MonkeyPatch) -> None:
 
 
 def count_in_the_wrong_bin(patch: pytest.MonkeyPatch) -> None:
-    bin_of = sums.bin_of
-    patch.setattr(sums, "bin_of", lambda scaled, decimals: bin_of(scaled, decimals) + 1)
+    count_bins = sums.count_bins
+
+    def one_off(scaled: Iterable[int], decimals: int) -> dict[int, int]:
+        return {number + 1: n for number, n in count_bins(scaled, decimals).items()}
+
+    patch.setattr(sums, "count_bins", one_off)
 
 
 def take_the_quarter_before(patch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from tests.chaos.checks.oracle import Verdict, judge, judge_whole
 from tests.chaos.checks.people import find_wrong_users
 from tests.chaos.points import POINTS, Fate, State
 from tests.chaos.processes import control
+from tests.chaos.processes.reader import Reader
 from tests.helpers.support import ROOT, count_events, event
 
 DAY = "2025-03-14"
@@ -235,6 +236,16 @@ def test_the_control_runs_without_our_transport() -> None:
         "sys.exit('tasks' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_reader_sees_a_sum_that_falls_or_exceeds_what_was_attempted(
+    services: Services, tmp_path: Path
+) -> None:
+    Log(tmp_path / "p.log").attempt(1, [fields(1)], ours=True)
+    reader = Reader(services, Account(tmp_path))
+    for found, wrong in ((1200, 0), (1250, 0), (1249, 1), (1251, 2)):
+        reader._check_counts({KEYS["sum"]: found})
+        assert len(reader.seen.wrong) == wrong, reader.seen.wrong
 
 
 def test_undisturbed_the_control_counts_everything(
