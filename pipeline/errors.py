@@ -34,6 +34,7 @@
     │
     │   reading
     ├── TooManyPeriods            a range has more periods than can be compared
+    ├── TooManyValues             a property has more values than one answer adds up
     │
     │   web
     ├── ClientGone                a client closed the connection before its request was complete
@@ -242,6 +243,10 @@ class TooMuchWaiting(PipelineError):
 
 class TooManyPeriods(PipelineError):
     """A range has more periods than retention compares; ask for fewer days, or longer periods."""
+
+
+class TooManyValues(PipelineError):
+    """A property has more values in a range than one answer adds up; ask for fewer days."""
 
 
 # web

@@ -18,6 +18,7 @@ from sqlalchemy import Select, bindparam, func, literal_column, select
 
 from pipeline.counting.increments import decode_value
 from pipeline.days import bound_days
+from pipeline.errors import TooManyValues
 from pipeline.event.scale import bounds_of, middle_of
 from pipeline.options import Sums
 from pipeline.postgres.tables import distributions, sums, value_sums
@@ -40,6 +41,8 @@ from pipeline.redis.keys import (
 )
 
 PERCENTILES = (50, 75, 90, 95, 99)
+MOST_PARTS_OF_VALUES = 200_000
+"""Of the sums by value that one answer reads: some fifty thousand values."""
 _MORE_DECIMALS = 4
 """Of an average, beyond those of the numbers."""
 _EXACT = Context(prec=100)
@@ -76,6 +79,7 @@ _SUMS_OF_VALUES = with_ledger(
         _of_days(value_sums.c.date),
     )
     .group_by(value_sums.c.value, value_sums.c.part)
+    .limit(literal_column(f"{MOST_PARTS_OF_VALUES + 1}"))
 )
 _BINS = with_ledger(
     select(distributions.c.bin, func.sum(distributions.c.count))
@@ -191,11 +195,18 @@ class SumReader:
         self, names: tuple[str, str, str], first: date, last: date
     ) -> dict[str, PropertySum]:
         """The same by the value of a counted property of the same event, largest sum first: `names`
-        are event type, summed property and counted property."""
+        are event type, summed property and counted property. Raises `TooManyValues`."""
         wanted = dict(zip(("event_type", "property", "by"), names, strict=True))
         place = MEASURES_BY_VALUE, f"sumby:{':'.join(map(escape, names))}"
         found: defaultdict[str, Parts] = defaultdict(Counter)
-        for row, n in self._read(_SUMS_OF_VALUES, wanted, (first, last), place):
+        for stored, (row, n) in enumerate(
+            self._read(_SUMS_OF_VALUES, wanted, (first, last), place), start=1
+        ):
+            if stored > MOST_PARTS_OF_VALUES:
+                raise TooManyValues(
+                    f"{names[2]} has more values from {first} to {last} than can be added up in "
+                    "one answer: ask for fewer days"
+                )
             value, part = (row.value, row.part) if isinstance(row, ValueSumCounter) else row
             found[decode_value(value)][part] += n
         by_value = {value: add_up(parts) for value, parts in found.items()}

@@ -167,7 +167,8 @@ def _check_quarter(at: datetime, tz: ZoneInfo) -> datetime:
 
 @cache
 def _list_zone_names() -> dict[str, str]:
-    return {name: name for name in available_timezones()}
+    # localtime is whatever zone this machine is set to.
+    return {name: name for name in available_timezones() - {"localtime", "Factory"}}
 
 
 @cache

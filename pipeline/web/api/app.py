@@ -89,7 +89,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_people_routes(stats, threads, services),
         create_journey_routes(threads, services),
         create_catalogue_routes(types, threads, services),
-        create_sum_routes(stats, threads),
+        create_sum_routes(stats, threads, services.counters.options),
         create_user_routes(stats, threads, secret),
         create_erase_route(threads, services),
         create_live_route(live, dependencies.access_keys),

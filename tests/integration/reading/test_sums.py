@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import TooManyValues
 from pipeline.event.model import Event
+from pipeline.reading import sums as reading_sums
 from pipeline.reading.sums import PropertySum
 from pipeline.services import Services
 from tests.conftest import MakeServices
@@ -171,3 +173,19 @@ def test_a_property_with_a_plus_in_its_name_is_counted_as_itself(
     count_events(services, sale(**{"a+b": "x", "a": 1, "b": 2}), sale(a=1, b=2))
     for value in ("x", "1+2"):
         assert services.stats.property_count("sale", "a+b", value, TODAY, TODAY) == 1
+
+
+def test_more_values_than_one_answer_adds_up_are_refused(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_sums, "MOST_PARTS_OF_VALUES", 5)
+    count_events(services, sale(1, plan="a"), sale(2, plan="b"))
+    services.flush()
+    names = ("sale", "total", "plan")
+    assert len(services.stats.sums.read_value_sums(names, TODAY, TODAY)) == 2
+
+    count_events(services, sale(3, plan="c"))
+    services.flush()
+
+    with pytest.raises(TooManyValues, match="plan has more values from"):
+        services.stats.sums.read_value_sums(names, TODAY, TODAY)

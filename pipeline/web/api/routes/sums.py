@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from pipeline.days import count_days
+from pipeline.errors import TooManyValues
+from pipeline.options import CounterOptions
 from pipeline.reading.stats import Stats
 from pipeline.reading.sums import PERCENTILES, PropertySum
 from pipeline.web.api.parameters import Absent, PropertyName
@@ -20,6 +22,11 @@ from pipeline.web.errors import InvalidParameter
 
 _MOST_QUARTER_DAYS = 100
 _COLUMNS = ("sum", "count", "average", "not_numbers")
+
+
+Summed = Annotated[
+    bool, Field(description="false: its numbers are not summed; absent when they are")
+]
 
 
 class SumsQuery(CountQuery):
@@ -66,6 +73,10 @@ class SumAnswer(SumParts):
 
     event_type: str
     property: str
+    summed: Summed = True
+    counted: bool = Field(
+        True, description="false: values of `by_value` are not counted; absent when they are"
+    )
     as_of: None = Field(description="null: exact at this moment, flushed or not")
     series: list[SumAt] = Field([], description="With `by`")
     values: list[SumOfValue] = Field([], description="With `by_value`, the largest sum first")
@@ -76,6 +87,7 @@ class PercentilesAnswer(BaseModel):
 
     event_type: str
     property: str
+    summed: Summed = True
     p50: float | None
     p75: float | None
     p90: float | None
@@ -98,14 +110,21 @@ class HistogramAnswer(BaseModel):
 
     event_type: str
     property: str
+    summed: Summed = True
     bars: list[Bar]
     count: int
     as_of: None
 
 
-def create_sum_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
-    """The routes, which read `stats`."""
+def create_sum_routes(stats: Stats, threads: ThreadPools, options: CounterOptions) -> APIRouter:
+    """The routes, which read `stats`; `options` say what is summed and counted."""
     router = APIRouter(tags=["sums"], responses=TABLE | document_errors(422))
+
+    def head(query: SumsQuery) -> dict[str, Any]:
+        found: dict[str, Any] = {"event_type": query.event_type, "property": query.property}
+        if query.property not in options.sums.get(query.event_type, ()):
+            found["summed"] = False
+        return found
 
     @router.get("/stats/sum", response_model=SumAnswer)
     async def add_up(request: Request, query: Annotated[SumQuery, Query()]) -> Response:
@@ -115,14 +134,23 @@ def create_sum_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
 
         def read() -> Response:
             total = stats.sums.read_sum(query.event_type, query.property, *days)
-            found = _head(query) | total.describe() | {"as_of": None}
-            key, name, parts = _read_parts(stats, query)
+            found = head(query) | total.describe() | {"as_of": None}
+            try:
+                key, name, parts = _read_parts(stats, query)
+            except TooManyValues as error:
+                raise InvalidParameter("from", str(error)) from error
+            if query.by_value and query.by_value not in options.count_by.get(query.event_type, ()):
+                found["counted"] = False
             if key:
                 found[key] = [{name: at, **one.describe()} for at, one in parts]
                 rows = [(at, *one.describe().values()) for at, one in parts]
                 return respond(request, found, CsvTable("sum", (name, *_COLUMNS), rows))
-            return respond(request, found, CsvTable("sum", list(found), [list(found.values())]))
+            columns = ("event_type", "property", *_COLUMNS, "as_of")
+            row = [found[column] for column in columns]
+            return respond(request, found, CsvTable("sum", columns, [row]))
 
+        if query.by_value is not None:
+            return await threads.run_scan(request.state.key.id, read)
         return await threads.run_lookup(request.state.key.id, count_days(*days), read)
 
     @router.get("/stats/percentiles", response_model=PercentilesAnswer)
@@ -133,7 +161,7 @@ def create_sum_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
         def read() -> Response:
             spread = stats.sums.read_distribution(query.event_type, query.property, *days)
             named = {f"p{one}": spread.find_percentile(one) for one in PERCENTILES}
-            found = _head(query) | named | {"count": spread.count, "as_of": None}
+            found = head(query) | named | {"count": spread.count, "as_of": None}
             table = CsvTable("percentiles", ("percentile", "number"), list(named.items()))
             return respond(request, found, table)
 
@@ -147,7 +175,7 @@ def create_sum_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
         def read() -> Response:
             spread = stats.sums.read_distribution(query.event_type, query.property, *days)
             columns, bars = ("from", "to", "count"), spread.list_bars()
-            found = _head(query) | {
+            found = head(query) | {
                 "bars": [dict(zip(columns, bar, strict=True)) for bar in bars],
                 "count": spread.count,
                 "as_of": None,
@@ -169,10 +197,6 @@ def _check(query: SumQuery) -> None:
             f"{first} is {count_days(first, last)} days before the end; ask for at most "
             f"{_MOST_QUARTER_DAYS} days at a time by quarter hour, or for by=day",
         )
-
-
-def _head(query: SumsQuery) -> dict[str, Any]:
-    return {"event_type": query.event_type, "property": query.property}
 
 
 def _read_parts(stats: Stats, query: SumQuery) -> tuple[str, str, list[tuple[str, PropertySum]]]:

@@ -302,3 +302,15 @@ def test_counts_stay_exact_while_a_flush_runs(services: Services, api: Api) -> N
     with services.engine.connect() as connection:
         stored = connection.execute(text("SELECT sum(count) FROM analytics_daily")).scalar_one()
     assert get(api.reader, "/api/stats/count", **days)["count"] == stored == counted[0]  # type: ignore[index]
+
+
+def test_what_is_not_summed_or_counted_is_said(api: Api) -> None:
+    found = api.reader.get("/api/stats/sum?event_type=sale&property=total&by_value=plan").json()
+    assert (found["summed"], found["counted"], found["sum"]) == (False, False, "0")
+    for measure in ("percentiles", "histogram"):
+        found = api.reader.get(f"/api/stats/{measure}?event_type=sale&property=total").json()
+        assert found["summed"] is False
+    found = api.reader.get("/api/stats/sum?event_type=time_on_page&property=seconds")
+    assert "summed" not in found.json()
+    table = api.reader.get("/api/stats/sum?event_type=sale&property=total&format=csv").text
+    assert table.splitlines()[0] == "event_type,property,sum,count,average,not_numbers,as_of"
