@@ -242,7 +242,7 @@ class TooMuchWaiting(PipelineError):
 
 
 class TooManyPeriods(PipelineError):
-    """A range has more periods than retention compares; ask for fewer days, or longer periods."""
+    """A range has more periods than one answer has; ask for fewer days, or longer periods."""
 
 
 class TooManyValues(PipelineError):

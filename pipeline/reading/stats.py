@@ -295,7 +295,7 @@ class Stats:
     def users_by(
         self, event_types: Collection[str], first: date, last: date, by: Period
     ) -> UserSeries:
-        """The same for each day, week or month of the range as well."""
+        """The same for each day, week or month of the range as well. Raises `TooManyPeriods`."""
         return count_users_by(self._engine, event_types, first, last, by)
 
     def active_users(self, day: date) -> ActiveUsers:

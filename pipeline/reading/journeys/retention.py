@@ -27,8 +27,7 @@ from pipeline.reading.journeys.snapshot import (
     write_moment,
 )
 from pipeline.reading.journeys.steps import read_step
-from pipeline.reading.people.retention import MOST_PERIODS
-from pipeline.reading.people.users import Period, list_periods
+from pipeline.reading.people.users import MOST_PERIODS, Period, list_periods
 
 PERIODS = ("day", "week", "month")
 

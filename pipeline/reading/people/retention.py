@@ -8,12 +8,8 @@ from datetime import date, datetime
 
 from sqlalchemy import Engine
 
-from pipeline.errors import TooManyPeriods
 from pipeline.reading.people.snapshot import Wanted, read_seen
-from pipeline.reading.people.users import Period, begin_period, list_periods
-
-MOST_PERIODS = 400
-"""Each is compared with each that follows."""
+from pipeline.reading.people.users import Period, begin_period, list_few_periods
 
 _START, _RETURN = "start", "return"
 
@@ -46,12 +42,7 @@ def count_retention(
 
     Raises `TooManyPeriods`.
     """
-    periods = list_periods(*days, by)
-    if len(periods) > MOST_PERIODS:
-        raise TooManyPeriods(
-            f"{days[0]} to {days[1]} are {len(periods)} periods of a {by}, and at most "
-            f"{MOST_PERIODS} are compared: ask for fewer days, or for weeks or months"
-        )
+    periods = list_few_periods(*days, by)
     groups = {_START: (start,), _RETURN: (return_,)}
     seen = read_seen(engine, Wanted(groups, *days, lambda day: begin_period(day, by)))
     returns = [seen.of(_RETURN, period) for period in periods]

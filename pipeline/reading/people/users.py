@@ -4,7 +4,7 @@ active."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -12,11 +12,14 @@ from pyroaring import BitMap
 from sqlalchemy import Engine
 
 from pipeline.days import begin_month, begin_next_month
+from pipeline.errors import TooManyPeriods
 from pipeline.postgres.sealing.tables import ANY_TYPE
 from pipeline.reading.people.snapshot import Seen, Wanted, read_seen
 
 Period = Literal["day", "week", "month"]
 
+MOST_PERIODS = 400
+"""Of one answer: it has the users of each in memory."""
 _GROUP = "users"
 _WEEK_DAYS, _MONTH_DAYS = 7, 30
 _DIGITS = 4
@@ -67,7 +70,8 @@ class ActiveUsers:
 def count_users(engine: Engine, event_types: Collection[str], first: date, last: date) -> Users:
     """The users who did one of these, of any event where none is named, from `first` to `last`."""
     wanted = _want(event_types, first, last, with_past=True)
-    seen = read_seen(engine, wanted)
+    # One set, however many days there are.
+    seen = read_seen(engine, replace(wanted, find_period=lambda _: first))
     return _count(seen, seen.join(_GROUP), seen.past)
 
 
@@ -75,8 +79,11 @@ def count_users_by(
     engine: Engine, event_types: Collection[str], first: date, last: date, by: Period
 ) -> UserSeries:
     """Do the same for each day, week or month as well, those without users included. Of a period
-    `new` are those who were not seen before it; one that the range cuts has the days within."""
-    periods = list_periods(first, last, by)
+    `new` are those who were not seen before it; one that the range cuts has the days within.
+
+    Raises `TooManyPeriods`.
+    """
+    periods = list_few_periods(first, last, by)
     wanted = _want(event_types, first, last, by, with_past=True)
     seen = read_seen(engine, wanted)
     total = _count(seen, seen.join(_GROUP), seen.past)
@@ -109,6 +116,17 @@ def list_periods(first: date, last: date, by: Period) -> list[date]:
     periods = [begin_period(first, by)]
     while (following := _begin_next(periods[-1], by)) is not None and following <= last:
         periods.append(following)
+    return periods
+
+
+def list_few_periods(first: date, last: date, by: Period) -> list[date]:
+    """The same. Raises `TooManyPeriods` where they are more than one answer has."""
+    periods = list_periods(first, last, by)
+    if len(periods) > MOST_PERIODS:
+        raise TooManyPeriods(
+            f"{first} to {last} are {len(periods)} periods of a {by}, and at most {MOST_PERIODS} "
+            "are compared: ask for fewer days, or for weeks or months"
+        )
     return periods
 
 

@@ -134,7 +134,7 @@ def test_since_1980_every_zone_is_whole_quarter_hours_from_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Mars", "../UTC", "Europe", "europe/berlin", "\x00", "x" * 10_000]
+    "name", ["", "Mars", "localtime", "../UTC", "Europe", "europe/berlin", "\x00", "x" * 10_000]
 )
 def test_what_is_no_zone_is_refused(name: str) -> None:
     with pytest.raises(UnsuitableTimeZone, match="is no time zone"):

@@ -81,6 +81,7 @@ def test_fresh_flushes_first(lived: Services, api: Api) -> None:
     ("path", "field", "reason"),
     [
         ("users?by=year", "by", "day"),
+        ("users?by=day&from=2020-01-01&to=2025-01-01", "from", "at most 400"),
         ("users?event_type=", "event_type", "at least 1"),
         ("users?from=2026-02-30", "from", "is not a day"),
         ("retention?start=a", "return", "is required"),

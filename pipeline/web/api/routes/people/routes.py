@@ -70,7 +70,10 @@ def _add_users_route(router: APIRouter, stats: Stats, scan: Scan) -> None:
                 rows = [(first, last, *_count(total), total.as_of)]
                 table = CsvTable("users", ("from", "to", *_COLUMNS, "as_of"), rows)
             else:
-                series = stats.users_by(types, first, last, query.by)
+                try:
+                    series = stats.users_by(types, first, last, query.by)
+                except TooManyPeriods as error:
+                    raise InvalidParameter("from", str(error)) from error
                 total, points = series.total, [(at, *_count(one)) for at, one in series.points]
                 columns = ("at", *_COLUMNS)
                 found["series"] = [dict(zip(columns, point, strict=True)) for point in points]
