@@ -14,7 +14,7 @@ from tests.acceptance.drivers.truth import Seen, Truth, assert_reads, assert_sto
 from tests.helpers.support import count_events, event, stored_total
 
 # Small batches, so that a flush of these few counters takes many.
-BATCH_SIZE = 3
+BATCH_SIZE = 1
 NOON = datetime(2025, 3, 14, 12, tzinfo=UTC)
 EVENTS = [
     Seen(f"user {n % 9}", f"/{n % 7}", NOON - timedelta(hours=9 * (n % 4), days=n % 3))
