@@ -88,7 +88,8 @@ for at, group in ipairs(batch.values) do
         local value = group.counters[position]
         if #fresh < room then fresh[#fresh + 1] = value[1] else rest, group.counters[position] = rest + value[4], false end
     end
-    for i, value in ipairs(group.counters) do sum(names[i], value and 1 or 2, value and put(unpack(value, 2))) end
+    for _, value in ipairs(group.counters) do if value then put(unpack(value, 2)) end end
+    for i, value in ipairs(group.counters) do sum(names[i], value and 1 or 2) end
     if rest > 0 then put(group.rest_bucket, group.rest_field, rest) end
     sum('__other__', 2) -- sent as a value
     for field, increment in pairs(sums) do put(#KEYS - 6, field, increment) end

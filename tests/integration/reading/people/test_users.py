@@ -98,8 +98,8 @@ def test_active_users_are_those_of_the_day_the_week_and_thirty_days(lived: Servi
     assert (found.dau, found.wau, found.mau, found.stickiness) == (2, 4, 5, 0.4)
     found = lived.stats.active_users(day_before(9))
     assert (found.dau, found.wau, found.mau, found.stickiness) == (2, 2, 2, 1.0)
-    nobody = lived.stats.active_users(day_before(200))
-    assert (nobody.dau, nobody.mau, nobody.stickiness) == (0, 0, None)
+    none = lived.stats.active_users(day_before(200))
+    assert (none.dau, none.mau, none.stickiness) == (0, 0, None)
 
 
 def test_thirty_days_are_thirty(services: Services) -> None:

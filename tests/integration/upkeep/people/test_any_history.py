@@ -51,7 +51,7 @@ class History:
         execute(self.services, "DELETE FROM analytics_seals WHERE kind = 'past'")
 
     def erase(self) -> None:
-        """A person is erased; whoever comes back is another."""
+        """A person is erased, and is a new one when they come back."""
         person = self.random.choice(PEOPLE)
         self.services.erase_user(person)
         stands_for = f"erased {next(self.erased)}"
