@@ -1,7 +1,7 @@
 """An access key, and the text that its owner presents: `wk_{id}_{secret}` or `rt_{id}_{secret}`.
 
 A write key may send events and nothing else, so a web page may contain it. A read token may read
-every count, and erase users where it was made for that.
+every count, and do more where it was made for that: see `TokenRights`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import msgspec
 
@@ -26,6 +26,17 @@ _SOURCE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 PAGE_KEY_MAX_AGE_S = 7 * 86_400
 """What the command line gives a page's key: browsers send what they queued offline days later."""
+
+
+class TokenRights(TypedDict, total=False):
+    """What a read token may do beside reading; nothing, where a right is left out."""
+
+    may_forget: bool
+    """Erase users."""
+    may_operate: bool
+    """Flush, archive and audit, replay and drop dead letters."""
+    may_edit: bool
+    """Change what viewers share: annotations and saved views."""
 
 
 class KeyScope(NamedTuple):
@@ -89,6 +100,10 @@ class AccessKey(msgspec.Struct, frozen=True):
     """Greatest age of an event, in seconds; None: any."""
     events_per_s: int | None = None
     """Rate limit; None: that of the settings for such a key, 0: no limit."""
+    may_operate: bool = False
+    """Whether this read token may flush, archive and audit, replay and drop dead letters."""
+    may_edit: bool = False
+    """Whether this read token may change annotations and saved views."""
 
     @property
     def id_source(self) -> str:
@@ -134,8 +149,8 @@ def create_key(
     name: str,
     origins: Sequence[str],
     *,
-    may_forget: bool,
     scope: KeyScope = KeyScope(),  # noqa: B008 — immutable
+    **rights: Unpack[TokenRights],
 ) -> tuple[AccessKey, str]:
     """A new key, and the text that its owner presents.
 
@@ -151,9 +166,9 @@ def create_key(
         name=name,
         hash=_hash(secret),
         origins=tuple(origins),
-        may_forget=may_forget,
         created_at=datetime.now(UTC),
         **scope._asdict(),
+        **rights,
     )
     return key, f"{_PREFIXES[kind]}_{key.id}_{secret}"
 

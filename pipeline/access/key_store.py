@@ -11,13 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Unpack, cast
 
 import msgspec
 import redis
 from redis.client import Pipeline
 
-from pipeline.access.access_key import AccessKey, KeyKind, KeyScope, PresentedKey, create_key
+from pipeline.access.access_key import (
+    AccessKey,
+    KeyKind,
+    KeyScope,
+    PresentedKey,
+    TokenRights,
+    create_key,
+)
 from pipeline.errors import NoSuchAccessKey, PipelineError, ServerUnavailable
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
@@ -52,14 +59,14 @@ class AccessKeyStore:
         name: str,
         origins: Sequence[str] = (),
         *,
-        may_forget: bool = False,
         scope: KeyScope = KeyScope(),  # noqa: B008 — immutable
+        **rights: Unpack[TokenRights],
     ) -> tuple[AccessKey, str]:
         """Make a key; returns it and the text that its owner presents, which is stored nowhere.
 
         Raises `InvalidConfiguration` for an origin or a scope that cannot be, `ServerUnavailable`.
         """
-        key, presented = create_key(kind, name, origins, may_forget=may_forget, scope=scope)
+        key, presented = create_key(kind, name, origins, scope=scope, **rights)
         self._store(key)
         return key, presented
 
@@ -132,6 +139,17 @@ class AccessKeyStore:
             await self._refresh_async()
             found = self._find(kind, presented)
         return found
+
+    async def find_token_async(self, token_id: str) -> AccessKey | None:
+        """The read token with this id, if it is not revoked: for what was shown to hold it. Raises
+        `ServerUnavailable` as `check` does."""
+        await self.refresh_async()
+        key = self._by_id().get(token_id)
+        if key is None and time.monotonic() - self._tried_at_s > _RETRY_AFTER_S:
+            await self._refresh_async()  # made just now
+            key = self._by_id().get(token_id)
+        is_valid = key is not None and key.kind == "read" and key.revoked_at is None
+        return key if is_valid else None
 
     async def refresh_async(self) -> None:
         """Read the keys again if that is due. Raises `ServerUnavailable` as `check` does."""

@@ -35,6 +35,7 @@ it counts.
 | `salt:{YYYY-MM-DD}`                       | string     | its day: hashes visitors of sessions |
 | `seen:session:{digest}`                   | string     | 30 minutes after its last event   |
 | `seen:sessions:{site}`                    | string     | 30 minutes: new sessions of a site |
+| `session:{digest}`, `sign_in:{digest}`    | string     | 14 days; 10 minutes: see `pipeline.access.sessions` |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
@@ -85,7 +86,7 @@ KINDS = frozenset(
         *("access", "batches", "counter", "dead", "dim", "events", "flush_requested", "forgotten"),
         *("gap", "inflight", "inner", "lane", "limit", "live", "pending_flush", "producer"),
         *("requests",),
-        *("salt", "seen"),
+        *("salt", "seen", "session", "sign_in"),
         *("totals", "types", "unacked", "unacked_index", "unacked_mutex", "user", "values"),
         "workers",
     }
@@ -178,6 +179,8 @@ class Keys:
         self.dead = f"{prefix}dead"
         self.access = f"{prefix}access"
         self.salt = f"{prefix}salt"
+        self.session = f"{prefix}session:"
+        self.sign_in = f"{prefix}sign_in:"
         self.limit = f"{prefix}limit"
         self.forgotten = f"{prefix}forgotten"
         self.removed_types = f"{prefix}types:removed"

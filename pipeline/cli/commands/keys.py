@@ -95,6 +95,20 @@ def create(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
     allow_forget: Annotated[
         bool, typer.Option("--allow-forget", help="A read token that may also forget users.")
     ] = False,
+    allow_operate: Annotated[
+        bool,
+        typer.Option(
+            "--allow-operate",
+            help="A read token that may also flush, archive and audit, and replay or drop dead "
+            "letters.",
+        ),
+    ] = False,
+    allow_edit: Annotated[
+        bool,
+        typer.Option(
+            "--allow-edit", help="A read token that may also edit annotations and saved views."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a write key or a read token and show it, this once.
@@ -113,8 +127,11 @@ def create(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
     for option, value in given.items():
         if kind is KeyKind.read and value:
             raise typer.BadParameter("is for write keys; leave it out", param_hint=option)
-    if kind is KeyKind.write and allow_forget:
-        raise typer.BadParameter("is for read tokens; leave it out", param_hint="--allow-forget")
+    rights = {"forget": allow_forget, "operate": allow_operate, "edit": allow_edit}
+    for right, allowed in rights.items():
+        if kind is KeyKind.write and allowed:
+            hint = f"--allow-{right}"
+            raise typer.BadParameter("is for read tokens; leave it out", param_hint=hint)
     scope = KeyScope(
         source,
         tuple(dict.fromkeys(event_type or ())),
@@ -123,7 +140,13 @@ def create(  # noqa: PLR0913, PLR0917 - the arguments and options of the command
     )
     with open_access() as access:
         key, shown = access.create(
-            kind.value, name, origin or (), may_forget=allow_forget, scope=scope
+            kind.value,
+            name,
+            origin or (),
+            scope=scope,
+            may_forget=allow_forget,
+            may_operate=allow_operate,
+            may_edit=allow_edit,
         )
     if as_json:
         print_json({"key": shown, **_to_object(key)})
@@ -189,7 +212,7 @@ def list_(as_json: Json = False) -> None:
     rows = [
         (
             key.id,
-            key.kind + (", may forget" if key.may_forget else ""),
+            ", ".join([key.kind, *_list_rights(key)]),
             one_line(key.name, 40),
             " ".join(key.origins),
             one_line(_describe_scope(key), 200),
@@ -223,6 +246,8 @@ def _to_object(key: AccessKey) -> dict[str, object]:
         "name": key.name,
         "origins": list(key.origins),
         "may_forget": key.may_forget,
+        "may_operate": key.may_operate,
+        "may_edit": key.may_edit,
         "event_types": list(key.event_types),
         "max_age_s": key.max_age_s,
         "events_per_s": key.events_per_s,
@@ -230,6 +255,16 @@ def _to_object(key: AccessKey) -> dict[str, object]:
         "created_at": key.created_at and key.created_at.isoformat(),
         "revoked_at": key.revoked_at and key.revoked_at.isoformat(),
     }
+
+
+def _list_rights(key: AccessKey) -> list[str]:
+    """What a read token may do beside reading, for people."""
+    rights = {
+        "may forget": key.may_forget,
+        "may operate": key.may_operate,
+        "may edit": key.may_edit,
+    }
+    return [right for right, allowed in rights.items() if allowed]
 
 
 def _describe_scope(key: AccessKey) -> str:
