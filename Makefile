@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path
+.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path vendor
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -68,3 +68,6 @@ stalls: install  ## See that no command holds Redis for 20 ms: COUNTERS=5000000
 
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)
+
+vendor: install  ## Fetch what the dashboard serves of other projects, as its lock says: ARGS=--update
+	.venv/bin/python .ci/vendor.py $(ARGS)

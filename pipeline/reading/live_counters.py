@@ -51,6 +51,16 @@ def find_type_counters(
             yield found
 
 
+def find_pending_types(client: redis.Redis, keys: Keys) -> Iterator[tuple[str, Counter]]:
+    """The same by name, those that are whole. Looks through what waits for a flush, and not through
+    the names of all keys; what the version before left out of that is not found."""
+    pattern = match_literally(keys.prefix) + "counter:*"
+    waiting = client.sscan_iter(keys.pending_flush, match=pattern, count=_SCANNED_AT_ONCE)
+    yield from _parsed(keys, (key_text(cast("bytes", name)) for name in waiting))
+    yield from _parsed(keys, _names_in_journals(client, keys, pattern))
+    yield from _parsed(keys, _fields(client, keys, QUARTERS))
+
+
 def find_measures(
     client: redis.Redis, keys: Keys, bucket: int, head: str | None = None
 ) -> set[str]:

@@ -30,6 +30,7 @@ from pipeline.postgres.tables import daily, dimension_daily, flush_batches, user
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.reading.hours import HourReader, QuarterCounts
 from pipeline.reading.live_counters import find_user_counters
+from pipeline.reading.overview.reader import AllTypes, AllTypesReader
 from pipeline.reading.people.retention import Retention, count_retention
 from pipeline.reading.people.users import (
     ActiveUsers,
@@ -40,6 +41,7 @@ from pipeline.reading.people.users import (
     count_users,
     count_users_by,
 )
+from pipeline.reading.series.periods import Granularity
 from pipeline.reading.series.reader import CountedPeriod, SeriesReader, SeriesRequest
 from pipeline.reading.sums import SumReader
 from pipeline.redis.counters import UserCounter
@@ -123,6 +125,7 @@ class Stats:
         self._exact = ExactReader(unstored, engine)
         self._hours = HourReader(unstored, self._exact)
         self._series = SeriesReader(unstored, self._exact)
+        self._all_types = AllTypesReader(unstored, self._exact)
         self.sums = SumReader(unstored, self._exact, sums)
         """Sums and distributions of the numbers of properties."""
 
@@ -169,6 +172,13 @@ class Stats:
         """A series in a time zone, after that of the range it is compared with, if there is one;
         see `SeriesReader.read`."""
         return self._series.read(wanted)
+
+    def read_all_types(
+        self, ranges: list[tuple[date, date]], granularity: Granularity, time_zone: str
+    ) -> AllTypes:
+        """Events of all types in each of these ranges, by time and by type; see
+        `AllTypesReader.read`."""
+        return self._all_types.read(ranges, granularity, time_zone)
 
     def user_count(self, user_id: str, event_type: str, first: date, last: date) -> int:
         """How often a user did something from `first` to `last`."""

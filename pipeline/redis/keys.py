@@ -35,7 +35,7 @@ it counts.
 | `salt:{YYYY-MM-DD}`                       | string     | its day: hashes visitors of sessions |
 | `seen:session:{digest}`                   | string     | 30 minutes after its last event   |
 | `seen:sessions:{site}`                    | string     | 30 minutes: new sessions of a site |
-| `session:{digest}`, `sign_in:{digest}`    | string     | 14 days; 10 minutes: see `pipeline.access.sessions` |
+| `session:{digest}`, `sign_in:{digest}`    | string     | 14 days; 10 minutes |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can

@@ -1,4 +1,5 @@
-"""The one ASGI application: collector, browser script, health, and below them the stats API."""
+"""The one ASGI application: collector, browser script, health, dashboard, and below them the stats
+API."""
 
 from __future__ import annotations
 
@@ -6,14 +7,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Match
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.producer.app import check_durability
 from pipeline.web.api.app import create_stats_api
+from pipeline.web.api.threads import ThreadPools
 from pipeline.web.collector.collector import Collector
 from pipeline.web.collector.routes import UnknownPath, create_endpoints, find_endpoint
 from pipeline.web.collector.static.script import create_script_route
+from pipeline.web.dashboard.app import create_dashboard
+from pipeline.web.dashboard.dashboard import HOME
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.health import create_health_routes
 from pipeline.web.responses import EXCEPTION_HANDLERS
@@ -37,36 +43,53 @@ def create_app(dependencies: WebDependencies) -> Starlette:
     """The application; opens no connection before it starts.
 
     Requests that match none of the routes here go to the stats API, so that the collector's
-    `/api/event` is found first. The API's lifespan runs within that of this application.
+    `/api/event` is found first. The lifespans of API and dashboard run within that of this
+    application; the two share their threads, in which each read token has its part.
     """
     collector = Collector(dependencies)
-    stats_api = create_stats_api(dependencies)
+    threads = ThreadPools(dependencies.redis, dependencies.services.engine)
+    stats_api = create_stats_api(dependencies, threads)
+    dashboard = create_dashboard(dependencies, threads)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         check_durability()
-        async with collector.running(), stats_api.router.lifespan_context(stats_api):
+        async with (
+            collector.running(),
+            stats_api.router.lifespan_context(stats_api),
+            dashboard.router.lifespan_context(dashboard),
+        ):
             yield
+        threads.close()
 
     app = _Application(
-        routes=[create_script_route(), *create_health_routes(dependencies)],
+        routes=[create_script_route(), Route("/", _show_way), *create_health_routes(dependencies)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
     app.collector_endpoints = create_endpoints(collector)
     # Not mounted: Starlette's mounts do not match a path that holds a newline, as a value may.
-    app.router.default = _Otherwise(stats_api, UnknownPath(collector))
+    app.router.default = _Otherwise(stats_api, dashboard, UnknownPath(collector))
     app.router.redirect_slashes = False
     return app
 
 
-class _Otherwise:
-    """The stats API, and for what is sent to a path that it does not have, who says so."""
+async def _show_way(_: Request) -> Response:
+    return RedirectResponse(HOME, 307)
 
-    def __init__(self, stats_api: Starlette, unknown_path: ASGIApp) -> None:
-        self._stats_api, self._unknown_path = stats_api, unknown_path
+
+class _Otherwise:
+    """The dashboard below its path; else the stats API, and for what is sent to a path that it does
+    not have, who says so."""
+
+    def __init__(self, stats_api: Starlette, dashboard: ASGIApp, unknown_path: ASGIApp) -> None:
+        self._stats_api, self._dashboard = stats_api, dashboard
+        self._unknown_path = unknown_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{HOME}/"):
+            await self._dashboard(scope, receive, send)
+            return
         is_sent = scope["type"] == "http" and scope["method"] in ("POST", "OPTIONS")
         is_unknown = is_sent and not _has_route(self._stats_api.routes, scope)
         await (self._unknown_path if is_unknown else self._stats_api)(scope, receive, send)

@@ -36,9 +36,7 @@ def load_first_keys(settings: Settings) -> FirstKeys:
         if keys is None or not {key.split("_")[1] for key in (keys.write, keys.read)} <= known:
             scope = KeyScope(max_age_s=PAGE_KEY_MAX_AGE_S)
             _, write = access.create("write", "made by analytics up", ["*"], scope=scope)
-            _, read = access.create(
-                "read", "made by analytics up", may_operate=True, may_edit=True
-            )
+            _, read = access.create("read", "made by analytics up", may_operate=True, may_edit=True)
             keys = FirstKeys(write, read, path)
             text = json.dumps({"write": write, "read": read}, indent=2)
             write_private(path, text + "\n")

@@ -6,8 +6,6 @@ ends it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.metadata import version
 from urllib.parse import quote
 
@@ -45,14 +43,8 @@ DESCRIPTION = (
 )
 
 
-def create_stats_api(dependencies: WebDependencies) -> FastAPI:
-    """The application behind `/api`, `/docs` and `/openapi.json`."""
-    threads = ThreadPools(dependencies.redis, dependencies.services.engine)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        threads.close()
+def create_stats_api(dependencies: WebDependencies, threads: ThreadPools) -> FastAPI:
+    """The application behind `/api`, `/docs` and `/openapi.json`, which reads in `threads`."""
 
     api = FastAPI(
         title="Analytics",
@@ -62,7 +54,6 @@ def create_stats_api(dependencies: WebDependencies) -> FastAPI:
         redoc_url=None,
         # A redirect to the same path without its slash would lead to the Host that a client named.
         redirect_slashes=False,
-        lifespan=lifespan,
         exception_handlers={
             **EXCEPTION_HANDLERS,
             RequestValidationError: _handle_validation_errors,

@@ -18,6 +18,7 @@ from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
 from pipeline.web.api.app import create_stats_api
+from pipeline.web.api.threads import ThreadPools
 from tests.helpers.api_server import served
 from tests.helpers.support import count_events, event
 from tests.integration.web.api.conftest import Api, make_dependencies
@@ -67,7 +68,10 @@ def error(response: httpx.Response) -> dict[str, str]:
 
 
 def test_the_list_of_routes_here_is_complete(services: Services, redis_url: str) -> None:
-    document = create_stats_api(make_dependencies(services, redis_url)).openapi()
+    dependencies = make_dependencies(services, redis_url)
+    threads = ThreadPools(dependencies.redis, services.engine)
+    document = create_stats_api(dependencies, threads).openapi()
+    threads.close()
     documented = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }

@@ -1,0 +1,77 @@
+"""The dashboard as an application: its pages, its files, and what refuses a request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pipeline.access.sessions import SessionStore
+from pipeline.reading.event_types import TypeReader
+from pipeline.reading.exact import UnstoredCounts
+from pipeline.reading.stats import Stats
+from pipeline.web.api.threads import ThreadPools
+from pipeline.web.dashboard.assets.assets import create_asset_route
+from pipeline.web.dashboard.dashboard import Dashboard, show_error
+from pipeline.web.dashboard.overview.routes import create_overview_routes
+from pipeline.web.dashboard.page import Sources
+from pipeline.web.dashboard.session.routes import create_session_routes
+from pipeline.web.dashboard.session.viewers import Viewers
+from pipeline.web.dependencies import WebDependencies
+from pipeline.web.errors import InternalFault, RequestRefused
+
+
+def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Starlette:
+    """The application behind `/dashboard`; its routes have their whole paths."""
+    services, access_keys = dependencies.services, dependencies.access_keys
+    unstored = UnstoredCounts(dependencies.redis, services.keys)
+    sources = Sources(
+        services,
+        Stats(unstored, services.engine, services.counters.options.sums),
+        TypeReader(unstored, services.engine, services.counters.options),
+    )
+    viewers = Viewers(SessionStore(dependencies.redis, services.keys), access_keys)
+    dashboard = Dashboard(sources, threads, viewers)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        viewers.close()
+
+    # Pages are in the navigation in this order.
+    routes = [
+        *create_session_routes(viewers),
+        create_asset_route(),
+        *create_overview_routes(dashboard),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            RequestRefused: _show_refused,
+            HTTPException: _show_http_exception,
+            Exception: _show_fault,
+        },
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _show_refused(_: Request, raised: Exception) -> Response:
+    assert isinstance(raised, RequestRefused)
+    return show_error(raised)
+
+
+async def _show_http_exception(_: Request, raised: Exception) -> Response:
+    assert isinstance(raised, HTTPException)
+    said = "there is no such page" if raised.status_code == 404 else raised.detail
+    headers = raised.headers
+    return show_error(RequestRefused(raised.status_code, "http", said, headers=headers))
+
+
+async def _show_fault(_: Request, raised: Exception) -> Response:
+    return show_error(InternalFault())

@@ -1,0 +1,1 @@
+"""The files that browsers load once: style, scripts, and htmx."""

@@ -1,0 +1,130 @@
+"""A line over time with the line of the period it is compared with, and marks of what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from pipeline.web.dashboard.charts.chart import Chart, Drawing, Table
+from pipeline.web.dashboard.charts.frame import Frame, Size
+from pipeline.web.dashboard.charts.scale import find_moment, list_time_ticks
+from pipeline.web.dashboard.charts.svg import draw_path, element, join
+from pipeline.web.dashboard.formats import format_number, format_short, name_point
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Something that happened at a point, by its position."""
+
+    position: int
+    text: str
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """A series by time. `points` are (name of the point in its series, value), as
+    `CountedPeriod.points` has them; those of `before` are drawn one by one below them."""
+
+    name: str
+    title: str
+    """What is counted, such as `Events`."""
+    step: str
+    tz: ZoneInfo
+    points: Sequence[tuple[str, float | None]]
+    """In order; None: its time is still to come."""
+    before: Sequence[tuple[str, float]] | None = None
+    is_unfinished: bool = False
+    """Whether the last point's time has not ended yet: what leads to it is dashed."""
+    annotations: Sequence[Annotation] = ()
+    format: Callable[[float], str] = format_number
+    is_whole: bool = True
+    """Whether the values are counts."""
+
+    def draw(self) -> Chart:
+        """The chart."""
+        sentence = self._describe()
+        drawings = [self._draw(size, sentence) for size in ("wide", "narrow")]
+        legend = [("line", self.title)]
+        if self.before is not None:
+            legend.append(("line before", "Period before"))
+        if self.is_unfinished:
+            legend.append(("line unfinished", "Not ended yet"))
+        is_empty = not any(self._values) and not any(value for _, value in self.before or ())
+        return Chart(self.name, self.title, sentence, drawings, self._tabulate(), legend, is_empty)
+
+    @property
+    def _values(self) -> list[float]:
+        return [value for _, value in self.points if value is not None]
+
+    def _draw(self, size: Size, sentence: str) -> Markup:
+        values = self._values
+        before = [value for _, value in self.before or ()][: len(self.points)]
+        frame = Frame.fit(
+            size, [*values, *before], len(self.points), format_short, is_whole=self.is_whole
+        )
+        moments = [find_moment(at, self.tz) for at, _ in self.points]
+        parts = [frame.draw_axes(list_time_ticks(moments, frame.most_time_ticks))]
+        if before:
+            parts.append(element("path", class_="line before", d=_trace(frame, before)))
+        parts.append(self._draw_line(frame, values))
+        parts += [self._mark(frame, one) for one in self.annotations if one.position < len(values)]
+        drawing = Drawing(self.name, self.title, sentence, frame.width, frame.height, size)
+        return drawing.draw(*parts)
+
+    def _draw_line(self, frame: Frame, values: Sequence[float]) -> Markup:
+        if not values:
+            return Markup("")
+        if len(values) == 1:
+            return element("circle", class_="dot", cx=frame.x(0), cy=frame.y(values[0]), r=4)
+        ground = [(frame.x(len(values) - 1), frame.y(0)), (frame.x(0), frame.y(0))]
+        outline = [*((frame.x(n), frame.y(value)) for n, value in enumerate(values)), *ground]
+        area = element("path", class_="area", d=draw_path(outline))
+        whole = values[:-1] if self.is_unfinished else values
+        parts = [area, element("path", class_="line", d=_trace(frame, whole))]
+        if self.is_unfinished:
+            last = [(frame.x(n), frame.y(values[n])) for n in (len(values) - 2, len(values) - 1)]
+            parts.append(element("path", class_="line unfinished", d=draw_path(last)))
+        return join(parts)
+
+    def _mark(self, frame: Frame, one: Annotation) -> Markup:
+        x, bottom = frame.x(one.position), frame.y(0)
+        return element(
+            "g",
+            element("title", one.text),
+            element("line", x1=x, x2=x, y1=frame.top, y2=bottom),
+            element("path", d=f"M{x:.1f} {frame.top - 6}l6 6l-6 6l-6 -6Z"),
+            class_="mark",
+        )
+
+    def _describe(self) -> str:
+        values = self._values
+        if not values:
+            return f"{self.title}: there is no point in this range."
+        names = [name_point(at, self.step, self.tz) for at, _ in self.points[: len(values)]]
+        high = max(range(len(values)), key=lambda n: values[n])
+        said = (
+            f"{self.title} by {self.step.replace('_', ' ')} from {names[0]} to {names[-1]}: "
+            f"most were {self.format(values[high])} ({names[high]}), "
+            f"the newest is {self.format(values[-1])}"
+        )
+        return said + (", and its time has not ended." if self.is_unfinished else ".")
+
+    def _tabulate(self) -> Table:
+        columns = ["Time", self.title]
+        rows = [
+            [name_point(at, self.step, self.tz), "" if n is None else self.format(n)]
+            for at, n in self.points
+        ]
+        if self.before is not None:
+            columns += ["Compared with", f"{self.title} then"]
+            for n, row in enumerate(rows):
+                at, value = self.before[n] if n < len(self.before) else ("", 0)
+                row += [name_point(at, self.step, self.tz), self.format(value)] if at else ["", ""]
+        return Table(columns, rows, [at for at, _ in self.points])
+
+
+def _trace(frame: Frame, values: Sequence[float]) -> str:
+    return draw_path((frame.x(n), frame.y(value)) for n, value in enumerate(values))

@@ -1,0 +1,221 @@
+"""How a page is answered: who asks, what the URL says, the numbers, and what is shown without."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from pipeline.access.access_key import AccessKey
+from pipeline.errors import (
+    CountedByHour,
+    InvalidCondition,
+    InvalidQuestion,
+    QuestionTooLarge,
+    TooManyPeriods,
+    UnsuitableTimeZone,
+)
+from pipeline.web.api.threads import ThreadPools
+from pipeline.web.dashboard.page import Action, Asked, Page, Right, Sources
+from pipeline.web.dashboard.session.cookies import clear_notice, read_notice, set_notice
+from pipeline.web.dashboard.session.forms import read_form
+from pipeline.web.dashboard.session.security import PAGE_HEADERS, check_same_origin
+from pipeline.web.dashboard.session.viewers import Viewers
+from pipeline.web.dashboard.shell.templates import render, render_block
+from pipeline.web.dashboard.state import PageState, parse_state
+from pipeline.web.errors import RequestRefused, Unavailable
+
+HOME = "/dashboard"
+SIGN_IN = "/dashboard/sign-in"
+RETRY_S = 5
+"""When a page without its numbers is asked for again."""
+_MOST_KEPT = 100
+_UNANSWERABLE = (
+    CountedByHour,
+    InvalidCondition,
+    InvalidQuestion,
+    QuestionTooLarge,
+    TooManyPeriods,
+    UnsuitableTimeZone,
+)
+"""What is wrong with a question that the URL can ask."""
+_RIGHTS: dict[Right, str] = {
+    "may_forget": "--allow-forget",
+    "may_operate": "--allow-operate",
+    "may_edit": "--allow-edit",
+}
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a page has shown last, for when its servers are away."""
+
+    values: Mapping[str, Any]
+    at: datetime
+
+
+class Dashboard:
+    """Makes routes of pages. `pages` are those of the navigation, which fill it in their order."""
+
+    def __init__(self, sources: Sources, threads: ThreadPools, viewers: Viewers) -> None:
+        self.sources, self.threads, self.viewers = sources, threads, viewers
+        self.pages: list[Page] = []
+        # By token and URL: a viewer sees no numbers that this token has not read.
+        self._shown: OrderedDict[tuple[str, str], _Shown] = OrderedDict()
+
+    def create_page(self, page: Page) -> Route:
+        """The route of a page; it enters the navigation."""
+        self.pages.append(page)
+        return Route(page.path, self._guard(partial(self._show, page), page), methods=["GET"])
+
+    def create_action(self, action: Action) -> Route:
+        """The route of a form, which is followed by a page."""
+
+        async def act(request: Request, viewer: AccessKey) -> Response:
+            check_same_origin(request)
+            _check_right(viewer, action.right)
+            form = await read_form(request)
+            work = partial(action.act, self.sources, viewer, form)
+            said = await self.threads.run_job(viewer.id, work)
+            query = form.get("back", "").rpartition("?")[2] if "?" in form.get("back", "") else ""
+            response = RedirectResponse(f"{action.back}?{query}" if query else action.back, 303)
+            set_notice(request, response, said)
+            return response
+
+        return Route(action.path, self._guard(act), methods=["POST"])
+
+    def create_route(
+        self, path: str, respond: Callable[[Request, AccessKey], Awaitable[Response]]
+    ) -> Route:
+        """The route of anything else that a viewer may read: a stream, a file. `respond` is given
+        the token of who asks."""
+        return Route(path, self._guard(respond), methods=["GET"])
+
+    def _guard(
+        self,
+        respond: Callable[[Request, AccessKey], Awaitable[Response]],
+        page: Page | None = None,
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            try:
+                viewer = await self.viewers.find(request)
+            except Unavailable as outage:
+                token_id = self.viewers.find_known(request)
+                if page is None or token_id is None:
+                    raise
+                return self._show_last(page, request, token_id, outage)
+            if viewer is None:
+                return _ask_to_sign_in(request)
+            return await respond(request, viewer)
+
+        return guarded
+
+    async def _show(self, page: Page, request: Request, viewer: AccessKey) -> Response:
+        query = dict(request.query_params)
+        now = datetime.now(UTC)
+        state = parse_state(query, now, (*page.parameters, "card"))
+        asked = Asked(state, query, viewer, now, str(request.base_url).rstrip("/"))
+        run = self.threads.run_scan if page.is_scan else partial(self._run_lookup)
+        try:
+            return await run(viewer.id, partial(self._read, page, request, asked))
+        except Unavailable as outage:
+            return self._show_last(page, request, viewer.id, outage)
+
+    async def _run_lookup(self, token_id: str, read: Callable[[], Response]) -> Response:
+        return await self.threads.run_lookup(token_id, 0, read)
+
+    def _read(self, page: Page, request: Request, asked: Asked) -> Response:
+        """In a thread: rendering takes its time too."""
+        try:
+            values = page.read(self.sources, asked)
+        except _UNANSWERABLE as error:
+            raise RequestRefused(422, "unanswerable", str(error)) from error
+        if not asked.card:
+            self._keep((asked.viewer.id, str(request.url)), _Shown(values, asked.now))
+        frame = self._frame(page, asked.state, asked.viewer, asked.now)
+        if asked.card:
+            block = render_block(page.template, f"card_{asked.card}", {**frame, **values})
+            return HTMLResponse(block, headers=PAGE_HEADERS)
+        notice = read_notice(request)
+        body = render(page.template, {**frame, **values, "notice": notice})
+        response = HTMLResponse(body, headers=PAGE_HEADERS)
+        if notice:
+            clear_notice(response)
+        return response
+
+    def _show_last(
+        self, page: Page, request: Request, token_id: str, outage: Unavailable
+    ) -> Response:
+        """The page with its last numbers and their time, or without any; it asks again."""
+        now = datetime.now(UTC)
+        state = parse_state(dict(request.query_params), now, (*page.parameters, "card"))
+        shown = self._shown.get((token_id, str(request.url)))
+        frame = self._frame(page, state, None, shown.at if shown else now)
+        frame |= {"outage": outage.message.partition(";")[0], "retry_s": RETRY_S}
+        frame["shown_at"] = shown.at if shown else None
+        name = page.template if shown else "shell/outage.html"
+        body = render(name, {**frame, **(shown.values if shown else {})})
+        headers = {**PAGE_HEADERS, "Retry-After": f"{RETRY_S}"}
+        return HTMLResponse(body, 503, headers)
+
+    def _frame(
+        self, page: Page, state: PageState, viewer: AccessKey | None, now: datetime
+    ) -> dict[str, Any]:
+        """What the frame of every page needs."""
+
+        def url(**changes: Any) -> str:
+            return state.url(page.path, **changes)
+
+        return {
+            "page": page,
+            "pages": [one for one in self.pages if one.is_in_navigation],
+            "state": state,
+            "viewer": viewer,
+            "now": now,
+            "url": url,
+            "outage": "",
+            "retry_s": 0,
+            "shown_at": None,
+            "notice": "",
+        }
+
+    def _keep(self, where: tuple[str, str], shown: _Shown) -> None:
+        self._shown[where] = shown
+        self._shown.move_to_end(where)
+        while len(self._shown) > _MOST_KEPT:
+            self._shown.popitem(last=False)
+
+
+def show_error(refused: RequestRefused) -> Response:
+    """A page that says what was wrong and what to do."""
+    body = render("shell/error.html", {"refused": refused, "home": HOME})
+    return HTMLResponse(body, refused.status, {**PAGE_HEADERS, **refused.headers})
+
+
+def _ask_to_sign_in(request: Request) -> Response:
+    wanted = request.url.path
+    if request.method == "GET" and request.url.query:
+        wanted += f"?{request.url.query}"
+    url = f"{SIGN_IN}?next={quote(wanted, safe='/')}" if wanted != HOME else SIGN_IN
+    if request.headers.get("hx-request") == "true":
+        # A part of a page: the browser leaves all of it.
+        return Response(status_code=204, headers={**PAGE_HEADERS, "HX-Redirect": url})
+    return RedirectResponse(url, 303, PAGE_HEADERS)
+
+
+def _check_right(viewer: AccessKey, right: Right) -> None:
+    if not getattr(viewer, right):
+        raise RequestRefused(
+            403,
+            "forbidden",
+            f"this token may not do that; `analytics keys create read {_RIGHTS[right]}` makes one "
+            "that may",
+        )

@@ -1,0 +1,1 @@
+"""The first page: how many events, by whom, and of which types."""

@@ -1,0 +1,103 @@
+"""The cards below the chart: the largest types, values of a property, and users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.reading.stats import Ranking
+from pipeline.web.dashboard.dashboard import HOME
+from pipeline.web.dashboard.overview.reading import Events
+from pipeline.web.dashboard.page import Asked, Sources
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of a ranking."""
+
+    name: str
+    count: int
+    share: float
+    """Of the largest, for the length of its bar."""
+    part: float | None
+    """Of all, as people read it; None where that is not known."""
+    url: str = ""
+    is_current: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """A ranking: its first rows, how many more there are, and as of which flush (None: exact)."""
+
+    rows: Sequence[Row]
+    more: int = 0
+    as_of: datetime | None = None
+    of: str = ""
+    choices: Sequence[str] = ()
+
+
+def rank(
+    counts: Iterable[tuple[str, int]], total: int | None, urls: dict[str, str], current: str = ""
+) -> list[Row]:
+    """Rows of counts that are in order."""
+    counts = list(counts)
+    largest = max((n for _, n in counts), default=0) or 1
+    return [
+        Row(name, n, n / largest, n / total if total else None, urls.get(name, ""), name == current)
+        for name, n in counts
+    ]
+
+
+def list_types(asked: Asked, events: Events) -> Card:
+    """The event types of the range; a click filters by one, or takes the filter away."""
+    state = asked.state
+    shown = list(events.types.items())[:SHOWN]
+    urls = {
+        name: state.url(
+            HOME,
+            event_type="" if name == state.event_type else name,
+            of_property="",
+            value="",
+        )
+        for name, _ in shown
+    }
+    rows = rank(shown, sum(events.types.values()), urls, state.event_type)
+    return Card(rows, max(0, len(events.types) - SHOWN))
+
+
+def list_values(sources: Sources, asked: Asked, event_type: str) -> Card:
+    """The values of a counted property of a type, of UTC days and as of the last flush; a click
+    filters by one."""
+    state = asked.state
+    choices = sorted(sources.services.counters.options.count_by.get(event_type, ()))
+    name = state.of_property or next(iter(choices), "")
+    if not name or not event_type:
+        return Card([])
+    found = sources.stats.top(event_type, name, *state.days(asked.now), limit=SHOWN + 1)
+    urls = {
+        value: state.url(
+            HOME,
+            event_type=event_type,
+            of_property=name,
+            value="" if value == state.value else value,
+        )
+        for value, _ in found.top
+    }
+    rows = rank(found.top[:SHOWN], None, urls, state.value)
+    return Card(rows, _count_more(found), found.as_of, name, choices)
+
+
+def list_top_users(sources: Sources, asked: Asked, event_type: str) -> Card:
+    """The users with most events of a type, of UTC days and as of the last flush."""
+    if not event_type:
+        return Card([])
+    days = asked.state.days(asked.now)
+    found = sources.stats.top(event_type, "user", *days, limit=SHOWN + 1)
+    return Card(rank(found.top[:SHOWN], None, {}), _count_more(found), found.as_of)
+
+
+def _count_more(found: Ranking) -> int:
+    return max(0, len(found.top) - SHOWN)

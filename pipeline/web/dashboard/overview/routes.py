@@ -1,0 +1,74 @@
+"""The overview: tiles, the chart, and cards of types, values and users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.routing import Route
+
+from pipeline.web.dashboard.charts.chart import Chart
+from pipeline.web.dashboard.charts.line import LineChart
+from pipeline.web.dashboard.dashboard import HOME, Dashboard
+from pipeline.web.dashboard.overview.cards import list_top_users, list_types, list_values
+from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_events
+from pipeline.web.dashboard.overview.tiles import list_tiles
+from pipeline.web.dashboard.page import Asked, Page, Sources
+
+
+def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:
+    """What the page shows, or the part that is asked for."""
+    events = read_events(sources, asked)
+    shown_type = asked.state.event_type or next(iter(events.types), "")
+    values: dict[str, Any] = {
+        "days": asked.state.days(asked.now),
+        "compared_days": asked.state.compared_days(asked.now),
+        "steps": asked.state.list_steps(asked.now),
+        "step": events.step,
+        "is_by_day_of_utc": events.is_by_day_of_utc,
+        "shown_type": shown_type,
+        "origin": asked.origin,
+    }
+    # A part that is not asked for is not read.
+    if asked.wants("tiles"):
+        values["tiles"] = list_tiles(sources, asked, events)
+    if asked.wants("main"):
+        values["chart"] = _draw(asked, events)
+    if asked.wants("types"):
+        values["types"] = list_types(asked, events)
+    if asked.wants("values"):
+        values["values"] = list_values(sources, asked, shown_type)
+    if asked.wants("users"):
+        values["users"] = list_top_users(sources, asked, shown_type)
+    if not asked.card:
+        values["is_empty"] = (
+            not events.types and not sources.types.list_largest(asked.now.date(), 1)[0]
+        )
+    return values
+
+
+def _draw(asked: Asked, events: Events) -> Chart:
+    title = f"Events of {asked.state.event_type}" if asked.state.event_type else "Events"
+    return LineChart(
+        "main-chart",
+        title,
+        events.step,
+        asked.state.tz,
+        events.list_points(asked.now),
+        events.before.points if events.before else None,
+        is_unfinished(asked, events.now.last),
+    ).draw()
+
+
+OVERVIEW = Page(
+    path=HOME,
+    title="Overview",
+    template="overview/overview.html",
+    read=read_overview,
+    is_scan=True,
+)
+
+
+def create_overview_routes(dashboard: Dashboard) -> Sequence[Route]:
+    """The page."""
+    return [dashboard.create_page(OVERVIEW)]

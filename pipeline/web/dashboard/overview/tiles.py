@@ -1,0 +1,111 @@
+"""The numbers at the top: events, users, new users, and a measure that the viewer chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from pipeline.web.dashboard.formats import Number, format_number, format_short
+from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_users
+from pipeline.web.dashboard.page import Asked, Sources
+from pipeline.web.dashboard.state import PERCENTILES
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number, with that of the period before."""
+
+    title: str
+    now: Number | None
+    before: Number | None
+    values: Sequence[float] = ()
+    is_unfinished: bool = False
+    note: str = ""
+
+    @property
+    def number(self) -> str:
+        """As it is shown."""
+        return format_short(self.now)
+
+    @property
+    def exact(self) -> str:
+        """All digits of it."""
+        return format_number(self.now)
+
+
+def list_tiles(sources: Sources, asked: Asked, events: Events) -> dict[str, object]:
+    """The tiles, and the time of the flush that the users are of."""
+    users, users_before = read_users(sources, asked)
+    then = users_before.total if users_before else None
+    goes_on = is_unfinished(asked, events.now.last)
+    points = [of_period for _, of_period in users.points]
+    tiles = [
+        Tile(
+            "Events",
+            events.now.count,
+            events.before.count if events.before else None,
+            [n for _, n in events.list_points(asked.now) if n is not None],
+            goes_on,
+        ),
+        Tile(
+            "Active users",
+            users.total.users,
+            then.users if then else None,
+            [one.users for one in points],
+            goes_on,
+        ),
+        Tile(
+            "New users",
+            users.total.new,
+            then.new if then else None,
+            [one.new for one in points],
+            goes_on,
+        ),
+    ]
+    if measure := _read_measure(sources, asked):
+        tiles.append(measure)
+    return {
+        "tiles": tiles,
+        "as_of": users.total.as_of,
+        "measures": list_measures(sources),
+    }
+
+
+def list_measures(sources: Sources) -> dict[str, str]:
+    """The sums and percentiles that can be chosen, by their names in the URL, with those for
+    people."""
+    found: dict[str, str] = {}
+    for event_type, properties in sources.services.counters.options.sums.items():
+        for name in properties:
+            found[f"sum:{event_type}:{name}"] = f"Sum of {name} · {event_type}"
+            for percentile, percent in PERCENTILES.items():
+                found[f"{percentile}:{event_type}:{name}"] = (
+                    f"{percent}th percentile of {name} · {event_type}"
+                )
+    return found
+
+
+def _read_measure(sources: Sources, asked: Asked) -> Tile | None:
+    """The measure that the URL names, or the first; None where no property is summed. Days are
+    those of UTC."""
+    names = list_measures(sources)
+    wanted = asked.state.measure or next(iter(names), "")
+    if not wanted:
+        return None
+    kind, event_type, name = wanted.split(":", 2)
+    days, before = asked.state.days(asked.now), asked.state.compared_days(asked.now)
+    title = names.get(wanted, f"{kind} of {name} · {event_type}")
+
+    def read(first: date, last: date) -> Decimal | float | None:
+        if kind == "sum":
+            return sources.stats.sums.read_sum(event_type, name, first, last).sum
+        found = sources.stats.sums.read_distribution(event_type, name, first, last)
+        return found.find_percentile(PERCENTILES[kind])
+
+    values: list[float] = []
+    if kind == "sum":
+        by_day = sources.stats.sums.read_daily_sums(event_type, name, *days)
+        values = [float(one.sum) for one in by_day.values()]
+    return Tile(title, read(*days), read(*before) if before else None, values)

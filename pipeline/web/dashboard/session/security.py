@@ -1,0 +1,62 @@
+"""The headers of every page, and which requests come from our own pages.
+
+The policy has no `unsafe-`: a page runs nothing but our files, and no markup that an event smuggled
+in could run a script, load a picture, or send a form elsewhere.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from pipeline.web.errors import RequestRefused
+from pipeline.web.headers import NO_SNIFFING
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+PAGE_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    # A page asked for by a script is a part of one.
+    "Vary": "Cookie",
+    **NO_SNIFFING,
+}
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def is_plain_loopback(request: Request) -> bool:
+    """Whether the browser is on this machine and came without TLS: then alone a cookie may be kept
+    without it."""
+    return request.url.scheme == "http" and request.url.hostname in _LOOPBACK
+
+
+def check_same_origin(request: Request) -> None:
+    """Raise `RequestRefused` (403) unless a page of ours sent this request, as its browser says.
+
+    Browsers send `Origin` with every POST. A proxy in front has to pass the `Host` on.
+    """
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    host = request.headers.get("host", "")
+    is_ours = origin is not None and host != "" and urlsplit(origin).netloc == host.lower()
+    if not is_ours or site not in (None, "same-origin"):
+        raise RequestRefused(
+            403,
+            "cross_site",
+            "the dashboard takes forms from its own pages only: open it at this address and try "
+            "again; a proxy in front has to pass the Host header on",
+        )

@@ -1,0 +1,1 @@
+"""What all pages have: the frame around them, and the macros that their templates use."""
