@@ -19,7 +19,7 @@ from pipeline.web.collector.collector import Collector
 from pipeline.web.collector.routes import UnknownPath, create_endpoints, find_endpoint
 from pipeline.web.collector.static.script import create_script_route
 from pipeline.web.dashboard.app import create_dashboard
-from pipeline.web.dashboard.dashboard import HOME
+from pipeline.web.dashboard.paths import HOME
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.health import create_health_routes
 from pipeline.web.responses import EXCEPTION_HANDLERS

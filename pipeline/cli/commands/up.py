@@ -111,7 +111,7 @@ def _show_running(supervisor: Supervisor) -> None:
 
 def _show_keys(settings: Settings, supervisor: Supervisor) -> None:
     """The keys of the web server, which a private Redis is given with the first start."""
-    from pipeline.cli.local.first_keys import load_first_keys
+    from pipeline.cli.local.first_keys import load_first_keys, make_sign_in_link
     from pipeline.cli.local.plans import WEB
 
     if not supervisor.runs(WEB):
@@ -125,6 +125,8 @@ def _show_keys(settings: Settings, supervisor: Supervisor) -> None:
         f"Read token:                   {keys.read}\n"
         f"Both are kept in {keys.path}."
     )
+    where = next(row.where for row in supervisor.list_running() if row.name == WEB)
+    _report(f"Dashboard (signs in once, within ten minutes):  {make_sign_in_link(where, keys)}")
 
 
 def _show_flower_login(settings: Settings, supervisor: Supervisor) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cli.context import open_access
+from pipeline.cli.context import open_access, open_services
 from pipeline.system.private_files import write_private
 
 if TYPE_CHECKING:
@@ -41,6 +41,15 @@ def load_first_keys(settings: Settings) -> FirstKeys:
             text = json.dumps({"write": write, "read": read}, indent=2)
             write_private(path, text + "\n")
     return keys
+
+
+def make_sign_in_link(origin: str, keys: FirstKeys) -> str:
+    """A link that signs in to the dashboard with the read token, once and within ten minutes."""
+    from pipeline.access.sessions import SessionStore
+
+    with open_services() as services:
+        code = SessionStore(services.redis, services.keys).make_sign_in(keys.read.split("_")[1])
+    return f"{origin}/dashboard/sign-in/{code}"
 
 
 def _read(path: Path) -> FirstKeys | None:

@@ -25,6 +25,7 @@ from pipeline.errors import (
 )
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.dashboard.page import Action, Asked, Page, Right, Sources
+from pipeline.web.dashboard.paths import HOME, SIGN_IN
 from pipeline.web.dashboard.session.cookies import clear_notice, read_notice, set_notice
 from pipeline.web.dashboard.session.forms import read_form
 from pipeline.web.dashboard.session.security import PAGE_HEADERS, check_same_origin
@@ -33,8 +34,6 @@ from pipeline.web.dashboard.shell.templates import render, render_block
 from pipeline.web.dashboard.state import PageState, parse_state
 from pipeline.web.errors import RequestRefused, Unavailable
 
-HOME = "/dashboard"
-SIGN_IN = "/dashboard/sign-in"
 RETRY_S = 5
 """When a page without its numbers is asked for again."""
 _MOST_KEPT = 100

@@ -28,9 +28,16 @@ def format_short(number: Number | None) -> str:
     """`1,234` up to 9,999, and `12.3k`, `4.57M` beyond: three digits and a unit."""
     if number is None:
         return NOTHING
+    return format_number(number) if abs(float(number)) < 10_000 else _shorten(number)
+
+
+def format_tick(number: Number) -> str:
+    """A round number at an axis: `500`, `5k`, `1.5M`."""
+    return format_number(number) if abs(float(number)) < 1_000 else _shorten(number)
+
+
+def _shorten(number: Number) -> str:
     size = abs(float(number))
-    if size < 10_000:
-        return format_number(number)
     for unit, sign in _UNITS:
         if size >= unit * (0.9995 if unit > 1_000 else 1):  # 999,950 is 1M
             shown = size / unit

@@ -11,7 +11,7 @@ from pipeline.web.dashboard.charts.chart import Chart, Drawing, Table
 from pipeline.web.dashboard.charts.frame import Frame, Size
 from pipeline.web.dashboard.charts.scale import TimeTick
 from pipeline.web.dashboard.charts.svg import element
-from pipeline.web.dashboard.formats import format_number, format_short
+from pipeline.web.dashboard.formats import format_number, format_short, format_tick
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BarChart:
 
     def _draw(self, size: Size, sentence: str) -> Markup:
         values = [value for _, value in self.bars]
-        frame = Frame.fit(size, values, len(values), format_short, is_banded=True)
+        frame = Frame.fit(size, values, len(values), format_tick, is_banded=True)
         step = -(-len(values) // frame.most_time_ticks) or 1
         ticks = [TimeTick(n, self.bars[n][0]) for n in range(0, len(values), step)]
         width = frame.inner_width / max(len(values), 1) * (1 - self.gap)

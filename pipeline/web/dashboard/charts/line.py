@@ -12,7 +12,7 @@ from pipeline.web.dashboard.charts.chart import Chart, Drawing, Table
 from pipeline.web.dashboard.charts.frame import Frame, Size
 from pipeline.web.dashboard.charts.scale import find_moment, list_time_ticks
 from pipeline.web.dashboard.charts.svg import draw_path, element, join
-from pipeline.web.dashboard.formats import format_number, format_short, name_point
+from pipeline.web.dashboard.formats import format_number, format_tick, name_point
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,12 @@ class LineChart:
         values = self._values
         before = [value for _, value in self.before or ()][: len(self.points)]
         frame = Frame.fit(
-            size, [*values, *before], len(self.points), format_short, is_whole=self.is_whole
+            size, [*values, *before], len(self.points), format_tick, is_whole=self.is_whole
         )
         moments = [find_moment(at, self.tz) for at, _ in self.points]
         parts = [frame.draw_axes(list_time_ticks(moments, frame.most_time_ticks))]
+        if len(values) > 1:
+            parts.append(_draw_area(frame, values))
         if before:
             parts.append(element("path", class_="line before", d=_trace(frame, before)))
         parts.append(self._draw_line(frame, values))
@@ -79,11 +81,8 @@ class LineChart:
             return Markup("")
         if len(values) == 1:
             return element("circle", class_="dot", cx=frame.x(0), cy=frame.y(values[0]), r=4)
-        ground = [(frame.x(len(values) - 1), frame.y(0)), (frame.x(0), frame.y(0))]
-        outline = [*((frame.x(n), frame.y(value)) for n, value in enumerate(values)), *ground]
-        area = element("path", class_="area", d=draw_path(outline))
         whole = values[:-1] if self.is_unfinished else values
-        parts = [area, element("path", class_="line", d=_trace(frame, whole))]
+        parts = [element("path", class_="line", d=_trace(frame, whole))]
         if self.is_unfinished:
             last = [(frame.x(n), frame.y(values[n])) for n in (len(values) - 2, len(values) - 1)]
             parts.append(element("path", class_="line unfinished", d=draw_path(last)))
@@ -124,6 +123,13 @@ class LineChart:
                 at, value = self.before[n] if n < len(self.before) else ("", 0)
                 row += [name_point(at, self.step, self.tz), self.format(value)] if at else ["", ""]
         return Table(columns, rows, [at for at, _ in self.points])
+
+
+def _draw_area(frame: Frame, values: Sequence[float]) -> Markup:
+    """What is below the line; the line of the period before is drawn over it."""
+    ground = [(frame.x(len(values) - 1), frame.y(0)), (frame.x(0), frame.y(0))]
+    outline = [*((frame.x(n), frame.y(value)) for n, value in enumerate(values)), *ground]
+    return element("path", class_="area", d=draw_path(outline))
 
 
 def _trace(frame: Frame, values: Sequence[float]) -> str:

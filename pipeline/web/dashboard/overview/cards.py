@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.reading.stats import Ranking
-from pipeline.web.dashboard.dashboard import HOME
 from pipeline.web.dashboard.overview.reading import Events
 from pipeline.web.dashboard.page import Asked, Sources
+from pipeline.web.dashboard.paths import HOME
 
 SHOWN = 10
 

@@ -9,11 +9,12 @@ from starlette.routing import Route
 
 from pipeline.web.dashboard.charts.chart import Chart
 from pipeline.web.dashboard.charts.line import LineChart
-from pipeline.web.dashboard.dashboard import HOME, Dashboard
+from pipeline.web.dashboard.dashboard import Dashboard
 from pipeline.web.dashboard.overview.cards import list_top_users, list_types, list_values
 from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_events
 from pipeline.web.dashboard.overview.tiles import list_tiles
 from pipeline.web.dashboard.page import Asked, Page, Sources
+from pipeline.web.dashboard.paths import HOME
 
 
 def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from pipeline.access.access_key import AccessKey
-from pipeline.web.dashboard.dashboard import HOME, SIGN_IN
+from pipeline.web.dashboard.paths import HOME, SIGN_IN, SIGN_OUT
 from pipeline.web.dashboard.session.cookies import clear_cookie, set_cookie
 from pipeline.web.dashboard.session.forms import read_form
 from pipeline.web.dashboard.session.security import (
@@ -20,7 +20,6 @@ from pipeline.web.dashboard.session.security import (
 from pipeline.web.dashboard.session.viewers import Viewers
 from pipeline.web.dashboard.shell.templates import render
 
-SIGN_OUT = "/dashboard/sign-out"
 SIGN_IN_LINK = "/dashboard/sign-in/{code}"
 _LONGEST_NEXT = 4_000
 
