@@ -1,8 +1,8 @@
 """Sessions of people who signed in with a read token, and links that sign in once.
 
 A browser keeps a random text, and Redis the digest of it beside the token's id, for two weeks at
-most. So what a browser holds neither is the token nor leads back to it, and what Redis holds lets
-nobody in. A session ends with its token: whether that is valid is asked at every request.
+most. So what a browser holds is not the token and does not lead back to it, and what Redis holds
+signs no one in. A session ends with its token: whether that is valid is asked at every request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SessionStore:
 
     def start(self, key: AccessKey) -> str:
         """Begin a session with this token; returns the text that the browser keeps."""
-        return self._store(self._keys.session, key.id, SESSION_S)
+        return self._store(self._keys.viewer, key.id, SESSION_S)
 
     def find(self, text: str) -> Session | None:
         """The session of a browser's text; None where it has ended, or never began."""
@@ -46,13 +46,13 @@ class SessionStore:
             return None
         digest = _digest(text)
         with report_errors(redis=self._client):
-            found = cast("bytes | None", self._client.get(self._keys.session + digest))
+            found = cast("bytes | None", self._client.get(self._keys.viewer + digest))
         return Session(found.decode(), digest) if found else None
 
     def end(self, text: str) -> None:
         """End the session of a browser's text, if there is one. Idempotent."""
         with report_errors(redis=self._client):
-            self._client.delete(self._keys.session + _digest(text))
+            self._client.delete(self._keys.viewer + _digest(text))
 
     def make_sign_in(self, token_id: str) -> str:
         """A text that begins a session with this token, once and within ten minutes."""

@@ -35,7 +35,7 @@ it counts.
 | `salt:{YYYY-MM-DD}`                       | string     | its day: hashes visitors of sessions |
 | `seen:session:{digest}`                   | string     | 30 minutes after its last event   |
 | `seen:sessions:{site}`                    | string     | 30 minutes: new sessions of a site |
-| `session:{digest}`, `sign_in:{digest}`    | string     | 14 days; 10 minutes |
+| `viewer:{digest}`, `sign_in:{digest}`     | string     | 14 days; 10 minutes               |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
@@ -86,7 +86,7 @@ KINDS = frozenset(
         *("access", "batches", "counter", "dead", "dim", "events", "flush_requested", "forgotten"),
         *("gap", "inflight", "inner", "lane", "limit", "live", "pending_flush", "producer"),
         *("requests",),
-        *("salt", "seen", "session", "sign_in"),
+        *("salt", "seen", "sign_in", "viewer"),
         *("totals", "types", "unacked", "unacked_index", "unacked_mutex", "user", "values"),
         "workers",
     }
@@ -179,7 +179,7 @@ class Keys:
         self.dead = f"{prefix}dead"
         self.access = f"{prefix}access"
         self.salt = f"{prefix}salt"
-        self.session = f"{prefix}session:"
+        self.viewer = f"{prefix}viewer:"
         self.sign_in = f"{prefix}sign_in:"
         self.limit = f"{prefix}limit"
         self.forgotten = f"{prefix}forgotten"

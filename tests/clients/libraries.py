@@ -64,17 +64,19 @@ python_client: Send = Sender("python/segment_under_kills.py").start
 node_client: Send = Sender("node/segment_under_kills.mjs").start
 
 
-def install_for_node() -> Path:
-    """The directory that holds `node_modules` and the scripts of `node/`."""
+def install_for_node(source: Path = _NODE) -> Path:
+    """The directory that holds `node_modules` and the scripts of a folder with a lock, by default
+    that of the clients."""
     _need_node()
     npm = _need("npm", "npm")
 
     def install(directory: Path) -> list[str]:
-        for path in _NODE.iterdir():
+        for path in source.iterdir():
             shutil.copy(path, directory)
         return [npm, "--prefix", str(directory), "ci", "--no-progress"]
 
-    return _install_once("node", sorted(_NODE.iterdir()), install)
+    name = "-".join(source.relative_to(HERE.parent).parts[1:])
+    return _install_once(name, sorted(source.iterdir()), install)
 
 
 def install_for_python(lock: str) -> Path:
