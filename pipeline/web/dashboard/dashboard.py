@@ -140,6 +140,7 @@ class Dashboard:
         if not asked.card:
             self._keep((asked.viewer.id, str(request.url)), _Shown(values, asked.now))
         frame = self._frame(page, asked.state, asked.viewer, asked.now)
+        frame |= _keep_own(page, asked.state, asked.query)
         if asked.card:
             block = render_block(page.template, f"card_{asked.card}", {**frame, **values})
             return HTMLResponse(block, headers=PAGE_HEADERS)
@@ -158,6 +159,7 @@ class Dashboard:
         state = parse_state(dict(request.query_params), now, (*page.parameters, "card"))
         shown = self._shown.get((token_id, str(request.url)))
         frame = self._frame(page, state, None, shown.at if shown else now)
+        frame |= _keep_own(page, state, dict(request.query_params))
         frame |= {"outage": outage.message.partition(";")[0], "retry_s": RETRY_S}
         frame["shown_at"] = shown.at if shown else None
         name = page.template if shown else "shell/outage.html"
@@ -169,17 +171,12 @@ class Dashboard:
         self, page: Page, state: PageState, viewer: AccessKey | None, now: datetime
     ) -> dict[str, Any]:
         """What the frame of every page needs."""
-
-        def url(**changes: Any) -> str:
-            return state.url(page.path, **changes)
-
         return {
             "page": page,
             "pages": [one for one in self.pages if one.is_in_navigation],
             "state": state,
             "viewer": viewer,
             "now": now,
-            "url": url,
             "outage": "",
             "retry_s": 0,
             "shown_at": None,
@@ -191,6 +188,17 @@ class Dashboard:
         self._shown.move_to_end(where)
         while len(self._shown) > _MOST_KEPT:
             self._shown.popitem(last=False)
+
+
+def _keep_own(page: Page, state: PageState, query: Mapping[str, str]) -> dict[str, Any]:
+    """The page's own parameters, and what makes URLs of this page that keep them: `url(page=2)`,
+    `url(own={"step": "signup"})`."""
+    kept = {name: query[name] for name in page.parameters if query.get(name)}
+
+    def url(own: Mapping[str, str] | None = None, **changes: Any) -> str:
+        return state.url(page.path, {**kept, **(own or {})}, **changes)
+
+    return {"own": kept, "url": url}
 
 
 def show_error(refused: RequestRefused) -> Response:

@@ -149,9 +149,11 @@ class PageState:
             if value != default[name] and _IN_URL.get(name, name) not in without
         ]
 
-    def url(self, path: str, **changes: Any) -> str:
-        """The URL of a page with this state and these changes."""
+    def url(self, path: str, own: Mapping[str, str] | None = None, **changes: Any) -> str:
+        """The URL of a page with this state and these changes; `own` are the page's own parameters,
+        of which empty ones are left out."""
         parameters = self.change(**changes).list_parameters() if changes else self.list_parameters()
+        parameters += [(name, value) for name, value in (own or {}).items() if value]
         return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
