@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -24,7 +24,7 @@ from pipeline.errors import (
     UnsuitableTimeZone,
 )
 from pipeline.web.api.threads import ThreadPools
-from pipeline.web.dashboard.page import Action, Asked, Page, Right, Sources
+from pipeline.web.dashboard.page import Action, Asked, Download, Page, Right, Sources
 from pipeline.web.dashboard.paths import HOME, SIGN_IN
 from pipeline.web.dashboard.session.cookies import clear_notice, read_notice, set_notice
 from pipeline.web.dashboard.session.forms import read_form
@@ -37,6 +37,7 @@ from pipeline.web.errors import RequestRefused, Unavailable
 RETRY_S = 5
 """When a page without its numbers is asked for again."""
 _MOST_KEPT = 100
+_Answer = TypeVar("_Answer")
 _UNANSWERABLE = (
     CountedByHour,
     InvalidCondition,
@@ -74,6 +75,21 @@ class Dashboard:
         """The route of a page; it enters the navigation."""
         self.pages.append(page)
         return Route(page.path, self._guard(partial(self._show, page), page), methods=["GET"])
+
+    def create_download(self, download: Download) -> Route:
+        """The route of a table as CSV."""
+
+        async def respond(request: Request, viewer: AccessKey) -> Response:
+            asked = _ask(request, viewer, download.parameters)
+
+            def read() -> Response:
+                table = _answer(partial(download.read, self.sources, asked))
+                name = {"Content-Disposition": f'attachment; filename="{table.name}.csv"'}
+                return Response(table.encode(), 200, {**PAGE_HEADERS, **name}, "text/csv")
+
+            return await self.threads.run_scan(viewer.id, read)
+
+        return Route(download.path, self._guard(respond), methods=["GET"])
 
     def create_action(self, action: Action) -> Route:
         """The route of a form, which is followed by a page."""
@@ -118,10 +134,7 @@ class Dashboard:
         return guarded
 
     async def _show(self, page: Page, request: Request, viewer: AccessKey) -> Response:
-        query = dict(request.query_params)
-        now = datetime.now(UTC)
-        state = parse_state(query, now, (*page.parameters, "card"))
-        asked = Asked(state, query, viewer, now, str(request.base_url).rstrip("/"))
+        asked = _ask(request, viewer, (*page.parameters, "card"))
         run = self.threads.run_scan if page.is_scan else partial(self._run_lookup)
         try:
             return await run(viewer.id, partial(self._read, page, request, asked))
@@ -133,10 +146,7 @@ class Dashboard:
 
     def _read(self, page: Page, request: Request, asked: Asked) -> Response:
         """In a thread: rendering takes its time too."""
-        try:
-            values = page.read(self.sources, asked)
-        except _UNANSWERABLE as error:
-            raise RequestRefused(422, "unanswerable", str(error)) from error
+        values = _answer(partial(page.read, self.sources, asked))
         if not asked.card:
             self._keep((asked.viewer.id, str(request.url)), _Shown(values, asked.now))
         frame = self._frame(page, asked.state, asked.viewer, asked.now)
@@ -156,10 +166,11 @@ class Dashboard:
     ) -> Response:
         """The page with its last numbers and their time, or without any; it asks again."""
         now = datetime.now(UTC)
-        state = parse_state(dict(request.query_params), now, (*page.parameters, "card"))
+        query = dict(request.query_params)
+        state = parse_state(query, now, (*page.parameters, "card"))
         shown = self._shown.get((token_id, str(request.url)))
         frame = self._frame(page, state, None, shown.at if shown else now)
-        frame |= _keep_own(page, state, dict(request.query_params))
+        frame |= _keep_own(page, state, query)
         frame |= {"outage": outage.message.partition(";")[0], "retry_s": RETRY_S}
         frame["shown_at"] = shown.at if shown else None
         name = page.template if shown else "shell/outage.html"
@@ -174,6 +185,7 @@ class Dashboard:
         return {
             "page": page,
             "pages": [one for one in self.pages if one.is_in_navigation],
+            "paths": {one.path for one in self.pages},
             "state": state,
             "viewer": viewer,
             "now": now,
@@ -199,6 +211,20 @@ def _keep_own(page: Page, state: PageState, query: Mapping[str, str]) -> dict[st
         return state.url(page.path, {**kept, **(own or {})}, **changes)
 
     return {"own": kept, "url": url}
+
+
+def _ask(request: Request, viewer: AccessKey, parameters: Iterable[str]) -> Asked:
+    """What a request asks for. Raises `InvalidParameter`."""
+    query, now = dict(request.query_params), datetime.now(UTC)
+    state = parse_state(query, now, parameters)
+    return Asked(state, query, viewer, now, str(request.base_url).rstrip("/"))
+
+
+def _answer(read: Callable[[], _Answer]) -> _Answer:
+    try:
+        return read()
+    except _UNANSWERABLE as error:
+        raise RequestRefused(422, "unanswerable", str(error)) from error
 
 
 def show_error(refused: RequestRefused) -> Response:

@@ -11,6 +11,7 @@ from pipeline.access.access_key import AccessKey
 from pipeline.reading.event_types import TypeReader
 from pipeline.reading.stats import Stats
 from pipeline.services import Services
+from pipeline.web.api.table_responses import CsvTable
 from pipeline.web.dashboard.state import PageState
 
 Right = Literal["may_forget", "may_operate", "may_edit"]
@@ -61,6 +62,15 @@ class Page:
     is_in_navigation: bool = True
     is_scan: bool = False
     """Whether it goes through many rows."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A table as CSV, by the same parameters as a page."""
+
+    path: str
+    read: Callable[[Sources, Asked], CsvTable]
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pipeline.reading.stats import Ranking
 from pipeline.web.dashboard.overview.reading import Events
 from pipeline.web.dashboard.page import Asked, Sources
 from pipeline.web.dashboard.paths import HOME
+from pipeline.web.dashboard.state import PageState
 
 SHOWN = 10
 
@@ -51,19 +52,23 @@ def rank(
     ]
 
 
+def link_type(state: PageState, name: str) -> str:
+    """The overview filtered by a type, or without the filter where it is that one."""
+    wanted = "" if name == state.event_type else name
+    return state.url(HOME, event_type=wanted, of_property="", value="", search="", sort="count")
+
+
+def link_value(state: PageState, value: str) -> str:
+    """The same of a value of the state's type and property."""
+    wanted = "" if value == state.value else value
+    return state.url(HOME, value=wanted, search="", sort="count")
+
+
 def list_types(asked: Asked, events: Events) -> Card:
     """The event types of the range; a click filters by one, or takes the filter away."""
     state = asked.state
     shown = list(events.types.items())[:SHOWN]
-    urls = {
-        name: state.url(
-            HOME,
-            event_type="" if name == state.event_type else name,
-            of_property="",
-            value="",
-        )
-        for name, _ in shown
-    }
+    urls = {name: link_type(state, name) for name, _ in shown}
     rows = rank(shown, sum(events.types.values()), urls, state.event_type)
     return Card(rows, max(0, len(events.types) - SHOWN))
 
@@ -77,15 +82,8 @@ def list_values(sources: Sources, asked: Asked, event_type: str) -> Card:
     if not name or not event_type:
         return Card([])
     found = sources.stats.top(event_type, name, *state.days(asked.now), limit=SHOWN + 1)
-    urls = {
-        value: state.url(
-            HOME,
-            event_type=event_type,
-            of_property=name,
-            value="" if value == state.value else value,
-        )
-        for value, _ in found.top
-    }
+    of_type = state.change(event_type=event_type, of_property=name)
+    urls = {value: link_value(of_type, value) for value, _ in found.top}
     rows = rank(found.top[:SHOWN], None, urls, state.value)
     return Card(rows, _count_more(found), found.as_of, name, choices)
 

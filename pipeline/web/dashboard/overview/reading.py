@@ -93,6 +93,14 @@ def _join_days(days: Sequence[tuple[date, int]], step: Granularity) -> list[tupl
     return [(at.isoformat(), n) for at, n in points.items()]
 
 
+def read_types(sources: Sources, asked: Asked) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """The events of each type in the range, and in the one before it; exact and live."""
+    days, before = asked.state.days(asked.now), asked.state.compared_days(asked.now)
+    ranges = [days] if before is None else [before, days]
+    found = sources.stats.read_all_types(ranges, "month", asked.state.zone).types
+    return found[-1], found[0] if before else {}
+
+
 def read_users(sources: Sources, asked: Asked) -> tuple[UserSeries, UserSeries | None]:
     """Users in the range and before, of UTC days, as of the last flush."""
     state, now = asked.state, asked.now

@@ -11,6 +11,7 @@ from pipeline.web.dashboard.charts.chart import Chart
 from pipeline.web.dashboard.charts.line import LineChart
 from pipeline.web.dashboard.dashboard import Dashboard
 from pipeline.web.dashboard.overview.cards import list_top_users, list_types, list_values
+from pipeline.web.dashboard.overview.details import DETAILS, DETAILS_CSV
 from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_events
 from pipeline.web.dashboard.overview.tiles import list_tiles
 from pipeline.web.dashboard.page import Asked, Page, Sources
@@ -71,5 +72,9 @@ OVERVIEW = Page(
 
 
 def create_overview_routes(dashboard: Dashboard) -> Sequence[Route]:
-    """The page."""
-    return [dashboard.create_page(OVERVIEW)]
+    """The page, and that of all rows of a card."""
+    return [
+        dashboard.create_page(OVERVIEW),
+        dashboard.create_page(DETAILS),
+        dashboard.create_download(DETAILS_CSV),
+    ]

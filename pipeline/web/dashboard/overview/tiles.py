@@ -70,6 +70,7 @@ def list_tiles(sources: Sources, asked: Asked, events: Events) -> dict[str, obje
         "tiles": tiles,
         "as_of": users.total.as_of,
         "measures": list_measures(sources),
+        "measure": asked.state.measure or next(iter(list_measures(sources)), ""),
     }
 
 
