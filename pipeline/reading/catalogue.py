@@ -37,12 +37,33 @@ _READ_SUMMED = text(
     "SELECT name FROM unnest(CAST(:names AS TEXT[])) AS name WHERE EXISTS (SELECT FROM "
     "schema$.analytics_sums WHERE event_type = :event_type AND property = name)"
 )
+_LIST_TYPES = text(
+    "SELECT event_type FROM schema$.analytics_event_types "
+    "ORDER BY events DESC, event_type LIMIT :most"
+)
+_LIST_PROPERTIES = text(
+    "SELECT property FROM schema$.analytics_event_properties WHERE event_type = :event_type "
+    "ORDER BY events DESC, property LIMIT :most"
+)
 _READ_AS_OF = text(
     "SELECT (SELECT max(archived_at) FROM schema$.archived_entries), "
     "(SELECT max(stored_at) FROM schema$.flush_batches)"
 )
 
 Values = list[tuple[str, int]]
+
+
+def list_archived_types(engine: Engine, most: int) -> list[str]:
+    """Event types that the archive has seen, those of most events first; what may be proposed."""
+    with engine.connect() as connection:
+        return list(connection.execute(_LIST_TYPES, {"most": most}).scalars())
+
+
+def list_archived_properties(engine: Engine, event_type: str, most: int) -> list[str]:
+    """Properties that archived events of a type had, those of most events first."""
+    with engine.connect() as connection:
+        wanted = {"event_type": event_type, "most": most}
+        return list(connection.execute(_LIST_PROPERTIES, wanted).scalars())
 
 
 @dataclass(frozen=True)

@@ -50,35 +50,44 @@ class ArchiveQuestions:
 
         def read() -> Response:
             try:
-                found = self._answer_at_once(question, token_id)
+                found = answer_or_ask(self.services, question, token_id)
             except QuestionTooLarge as error:
                 raise InvalidParameter("from", str(error)) from error
-            except TooManyReports as error:
-                raise TooManyRequests(f"reports ({error})", REPORTS_RETRY_AFTER_S) from error
             if isinstance(found, Report):
                 return _accept(found)
             return respond(request, found, make_table(question, found), caching)
 
         return await self.threads.run_scan(token_id, read)
 
-    def _answer_at_once(self, question: Question, token_id: str) -> dict[str, Any] | Report:
-        """The answer, where there is one or it takes little; else the report that a worker
-        makes."""
-        reports, engine = self.services.reports, self.services.engine
-        current = reports.find_current(question)
-        if current is not None and current.result is not None:
-            return current.result
-        if estimate(engine, question, TIMEOUT_S) <= MOST_ROWS_AT_ONCE:
-            return answer(engine, question, timeout_s=TIMEOUT_S)
-        found, is_new = reports.ask(question, token_id)
-        if found.result is not None:
-            return found.result
-        if is_new:
-            try:
-                ask_for_report(found.id, self.services.keys.prefix)
-            except OperationalError as error:
-                raise Unavailable(f"no worker can be asked for a report now ({error})") from error
-        return found
+
+def answer_or_ask(services: Services, question: Question, token_id: str) -> dict[str, Any] | Report:
+    """The answer, where there is one or it takes little; else the report that a worker makes.
+
+    Raises `QuestionTooLarge`, `TooManyRequests` where too many reports wait, and `Unavailable`.
+    """
+    current = services.reports.find_current(question)
+    if current is not None and current.result is not None:
+        return current.result
+    if estimate(services.engine, question, TIMEOUT_S) <= MOST_ROWS_AT_ONCE:
+        return answer(services.engine, question, timeout_s=TIMEOUT_S)
+    return ask_worker(services, question, token_id)
+
+
+def ask_worker(services: Services, question: Question, token_id: str) -> dict[str, Any] | Report:
+    """The question's report, or its answer where it is done; a worker is asked where none was, or
+    where the one that was is lost. Raises `TooManyRequests` and `Unavailable`."""
+    try:
+        found, is_new = services.reports.ask(question, token_id)
+    except TooManyReports as error:
+        raise TooManyRequests(f"reports ({error})", REPORTS_RETRY_AFTER_S) from error
+    if found.result is not None:
+        return found.result
+    if is_new:
+        try:
+            ask_for_report(found.id, services.keys.prefix)
+        except OperationalError as error:
+            raise Unavailable(f"no worker can be asked for a report now ({error})") from error
+    return found
 
 
 def make_table(question: Question, found: Mapping[str, Any]) -> CsvTable:

@@ -156,7 +156,7 @@ class Dashboard:
             return HTMLResponse(block, headers=PAGE_HEADERS)
         notice = read_notice(request)
         body = render(page.template, {**frame, **values, "notice": notice})
-        response = HTMLResponse(body, headers=PAGE_HEADERS)
+        response = HTMLResponse(body, values.get("status", 200), PAGE_HEADERS)
         if notice:
             clear_notice(response)
         return response

@@ -50,7 +50,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Page:
-    """A page. `read` runs in a thread and returns what the template needs beside the frame."""
+    """A page. `read` runs in a thread and returns what the template needs beside the frame, and as
+    `status` that of the response, where it is not 200: of a form that was filled in wrongly."""
 
     path: str
     title: str
