@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -148,7 +148,7 @@ class Dashboard:
         """In a thread: rendering takes its time too."""
         values = _answer(partial(page.read, self.sources, asked))
         if not asked.card:
-            self._keep((asked.viewer.id, str(request.url)), _Shown(values, asked.now))
+            self._keep(_place(page, asked.viewer.id, asked.query), _Shown(values, asked.now))
         frame = self._frame(page, asked.state, asked.viewer, asked.now)
         frame |= _keep_own(page, asked.state, asked.query)
         if asked.card:
@@ -168,14 +168,20 @@ class Dashboard:
         now = datetime.now(UTC)
         query = dict(request.query_params)
         state = parse_state(query, now, (*page.parameters, "card"))
-        shown = self._shown.get((token_id, str(request.url)))
+        shown = self._shown.get(_place(page, token_id, query))
         frame = self._frame(page, state, None, shown.at if shown else now)
         frame |= _keep_own(page, state, query)
         frame |= {"outage": outage.message.partition(";")[0], "retry_s": RETRY_S}
         frame["shown_at"] = shown.at if shown else None
+        headers = {**PAGE_HEADERS, "Retry-After": f"{RETRY_S}"}
+        if card := query.get("card"):
+            # What the card shows stays, and says since when it is old.
+            if shown is None:
+                return Response(status_code=204, headers=headers)
+            block = render_block(page.template, f"card_{card}", {**frame, **shown.values})
+            return HTMLResponse(block, 503, headers)
         name = page.template if shown else "shell/outage.html"
         body = render(name, {**frame, **(shown.values if shown else {})})
-        headers = {**PAGE_HEADERS, "Retry-After": f"{RETRY_S}"}
         return HTMLResponse(body, 503, headers)
 
     def _frame(
@@ -211,6 +217,12 @@ def _keep_own(page: Page, state: PageState, query: Mapping[str, str]) -> dict[st
         return state.url(page.path, {**kept, **(own or {})}, **changes)
 
     return {"own": kept, "url": url}
+
+
+def _place(page: Page, token_id: str, query: Mapping[str, str]) -> tuple[str, str]:
+    """Where the last numbers of a page are kept: a part of it is a part of them."""
+    parameters = sorted((name, value) for name, value in query.items() if name != "card")
+    return token_id, f"{page.path}?{urlencode(parameters)}"
 
 
 def _ask(request: Request, viewer: AccessKey, parameters: Iterable[str]) -> Asked:
