@@ -18,6 +18,7 @@ from pipeline.web.api.threads import ThreadPools
 from pipeline.web.dashboard.assets.assets import create_asset_route
 from pipeline.web.dashboard.dashboard import Dashboard, show_error
 from pipeline.web.dashboard.journeys.funnels import create_funnel_routes
+from pipeline.web.dashboard.journeys.retention import create_retention_routes
 from pipeline.web.dashboard.overview.routes import create_overview_routes
 from pipeline.web.dashboard.page import Sources
 from pipeline.web.dashboard.session.routes import create_session_routes
@@ -49,6 +50,7 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
         create_asset_route(),
         *create_overview_routes(dashboard),
         *create_funnel_routes(dashboard),
+        *create_retention_routes(dashboard),
     ]
     app = Starlette(
         routes=routes,

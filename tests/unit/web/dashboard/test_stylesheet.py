@@ -10,6 +10,7 @@ from importlib import resources
 import pytest
 
 from pipeline.web.dashboard.assets.assets import find_asset_url
+from pipeline.web.dashboard.journeys.retention import SHADES
 
 ASSETS = resources.files("pipeline.web.dashboard.assets")
 STYLE = ASSETS.joinpath("dashboard.css").read_text("utf-8")
@@ -23,6 +24,7 @@ TEXTS = [
     ("text", "share"),
     ("accent", "share"),
     ("muted", "share"),
+    *(("text", f"heat-{shade}") for shade in SHADES),
     ("on-accent", "accent"),
     ("warn", "warn-soft"),
     ("bad", "bad-soft"),
