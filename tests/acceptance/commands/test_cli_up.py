@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -155,6 +156,15 @@ def test_the_web_server_takes_events_with_the_key_of_the_first_start(
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert json.loads(answer.read()) == {"success": True}
     eventually(lambda: count(analytics, "web_signup") == 1)
+
+
+def test_the_link_to_the_dashboard_signs_in_once(up: Up) -> None:
+    link = re.search(r"Dashboard .*: +(http\S+)", up.said())
+    assert link is not None
+    with httpx.Client(follow_redirects=True, timeout=20) as browser:
+        assert browser.get(link[1]).url.path == "/dashboard"
+        assert "Overview" in browser.get(link[1]).text  # still signed in, by the cookie
+    assert httpx.get(link[1]).status_code == 401
 
 
 def test_the_commands_of_the_readme_run(
