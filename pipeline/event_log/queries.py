@@ -5,14 +5,16 @@ All is as of the last archive run; what waits in the event log is not among it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import (
     ColumnClause,
+    ColumnElement,
     Connection,
     Engine,
     Row,
@@ -36,12 +38,23 @@ _BEHIND = text(
     "(events.timestamp < :at OR "
     "(events.tableoid, events.ctid) < (CAST(:table AS OID), CAST(:row AS TID)))"
 )
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
 @dataclass(frozen=True)
+class PropertyFilter:
+    """A condition on properties. `clause` lets events through of which it is true, and those that
+    Postgres cannot judge: of them `is_met` says so, from the properties' JSON."""
+
+    clause: ColumnElement[bool]
+    is_met: Callable[[str | None], bool]
+
+
+@dataclass(frozen=True)
 class EventFilter:
-    """Which events: of a type, of a user, from a moment on and before another (UTC)."""
+    """Which events: of a type, of a user, from a moment on and before another (UTC), of which a
+    condition is true."""
 
     event_type: str | None = None
     user_id: str | None = None
@@ -49,6 +62,7 @@ class EventFilter:
     end: datetime | None = None
     other_user_ids: tuple[str, ...] = ()
     """Further forms of the same user's id."""
+    where: PropertyFilter | None = None
 
     def matches(self, event: Event) -> bool:
         """Whether the event is one of them."""
@@ -57,7 +71,16 @@ class EventFilter:
             and (self.user_id is None or event.user_id in self._user_ids)
             and (self.first is None or event.timestamp >= self.first)
             and (self.end is None or event.timestamp < self.end)
+            and (self.where is None or self.where.is_met(_encode(event.properties).decode()))
         )
+
+    def keep(self, rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
+        """Those of the selected rows that Postgres could not judge and are wanted, and all
+        others."""
+        for row in rows:
+            text = row.properties
+            if self.where is None or "\\u" not in (text or "") or self.where.is_met(text):
+                yield row
 
     @property
     def _user_ids(self) -> tuple[str | None, ...]:
@@ -76,7 +99,7 @@ class EventFilter:
         return found.where(*self._conditions())
 
     def count(self) -> Select[Any]:
-        """How many there are."""
+        """How many there are; with a condition, and some that Postgres could not judge."""
         return select(func.count()).select_from(events).where(*self._conditions())
 
     def _conditions(self) -> list[Any]:
@@ -89,13 +112,20 @@ class EventFilter:
             conditions.append(events.c.timestamp >= self.first)
         if self.end is not None:
             conditions.append(events.c.timestamp < self.end)
+        if self.where is not None:
+            conditions.append(self.where.clause)
         return conditions
 
 
 def read_newest(engine: Engine, wanted: EventFilter, limit: int) -> list[Event]:
     """The newest events, newest first."""
     with engine.connect() as connection:
-        return [_event(row) for row in connection.execute(select_newest(wanted, limit))]
+        if wanted.where is None:
+            return [_event(row) for row in connection.execute(select_newest(wanted, limit))]
+        statement = wanted.select().order_by(events.c.timestamp.desc())
+        streamed = statement.execution_options(yield_per=_ROWS_OF_A_PAGE_AT_ONCE)
+        with connection.execute(streamed) as rows:
+            return [_event(row) for row in islice(wanted.keep(rows), limit)]
 
 
 def select_newest(wanted: EventFilter, limit: int) -> Select[Any]:
@@ -121,6 +151,14 @@ def read_page(
     Whatever is archived meanwhile, going on from page to page leaves no event out and gives none
     twice.
     """
+    with engine.connect() as connection:
+        return read_page_on(connection, wanted, limit, after)
+
+
+def read_page_on(
+    connection: Connection, wanted: EventFilter, limit: int, after: Position | None = None
+) -> tuple[list[Event], Position | None]:
+    """The same on a connection with a transaction of its own."""
     table: ColumnClause[int] = literal_column("events.tableoid")
     row: ColumnClause[str] = literal_column("events.ctid")
     statement = (
@@ -132,12 +170,11 @@ def read_page(
     if after is not None:
         behind = _BEHIND.bindparams(at=after.at, table=after.table, row=after.row)
         statement = statement.where(events.c.timestamp <= after.at, behind)
-    with engine.connect() as connection:
-        rows, more = _fetch_page(connection, statement, limit)
+    rows, more = _fetch_page(connection, statement, limit)
     last = None
     if more:
         last = Position(rows[-1].at.replace(tzinfo=UTC), rows[-1].table, rows[-1].row)
-    return [_event(row) for row in rows], last
+    return [_event(row) for row in wanted.keep(rows)], last
 
 
 def _fetch_page(
@@ -173,7 +210,7 @@ def stream_on(connection: Connection, wanted: EventFilter) -> Iterator[Sequence[
     statement = wanted.select().order_by(events.c.timestamp)
     streamed = statement.execution_options(yield_per=_ROWS_AT_ONCE)
     for rows in connection.execute(streamed).partitions():
-        yield [_event(row) for row in rows]
+        yield [_event(row) for row in wanted.keep(rows)]
 
 
 def _event(row: Row[Any]) -> Event:

@@ -15,10 +15,11 @@ import typer
 from pipeline.cli.context import open_services, read_user_id_secret
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say, warn
+from pipeline.errors import InvalidCondition
 
 if TYPE_CHECKING:
     from pipeline.event.model import Event
-    from pipeline.event_log.queries import EventFilter
+    from pipeline.event_log.queries import EventFilter, PropertyFilter
     from pipeline.services import Services
 
 Type = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Of this event type.")]
@@ -30,6 +31,10 @@ From = Annotated[
 To = Annotated[
     str | None,
     typer.Option("--to", metavar="WHEN", help="To this day, included, or before this moment."),
+]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="CONDITION", help="Of which this is true of the properties."),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Archive what waits first.")]
 
@@ -54,6 +59,7 @@ def events(  # noqa: PLR0913, PLR0917 - the options of the command
     user: User = None,
     first: From = None,
     last: To = None,
+    where: Where = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 100,
     follow: Annotated[
         bool, typer.Option("--follow", help="Show events as they are counted, until Ctrl-C.")
@@ -68,7 +74,7 @@ def events(  # noqa: PLR0913, PLR0917 - the options of the command
     """
     from pipeline.event_log import queries
 
-    wanted = read_wanted(event_type, user, first, last)
+    wanted = read_wanted((event_type, user), first, last, where)
     with open_services() as services:
         if follow:
             _follow(services, wanted, as_json)
@@ -108,6 +114,7 @@ def export(  # noqa: PLR0913, PLR0917 - the options of the command
     user: User = None,
     first: From = None,
     last: To = None,
+    where: Where = None,
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
@@ -119,7 +126,7 @@ def export(  # noqa: PLR0913, PLR0917 - the options of the command
     from pipeline.cli.files.exporting import Destination, NdjsonWriter, load_parquet_writer
     from pipeline.event_log import queries
 
-    wanted = read_wanted(event_type, user, first, last)
+    wanted = read_wanted((event_type, user), first, last, where)
     parquet = form is ExportFormat.parquet or (form is None and file.endswith(".parquet"))
     if parquet and (file == "-" or gzip):
         raise typer.BadParameter(
@@ -162,9 +169,9 @@ def _explain_nothing(services: Services, wanted: EventFilter) -> str:
 
 
 def read_wanted(
-    event_type: str | None, user: str | None, first: str | None, last: str | None
+    names: tuple[str | None, str | None], first: str | None, last: str | None, where: str | None
 ) -> EventFilter:
-    """Which events the options name."""
+    """Which events the options name: `names` are event type and user."""
     from pipeline.event.pseudonyms import list_forms
     from pipeline.event_log.queries import EventFilter
 
@@ -174,8 +181,19 @@ def read_wanted(
         raise typer.BadParameter(
             f"{first!r} is not before {last!r}; give the earlier one first", param_hint="--from"
         )
+    event_type, user = names
     others = () if user is None else list_forms(read_user_id_secret(), user)[1:]
-    return EventFilter(event_type, user, begin, end, others)
+    condition = None if where is None else _read_condition(where)
+    return EventFilter(event_type, user, begin, end, others, condition)
+
+
+def _read_condition(where: str) -> PropertyFilter:
+    from pipeline.reading.conditions.events import filter_properties
+
+    try:
+        return filter_properties(where)
+    except InvalidCondition as error:
+        raise typer.BadParameter(f"{error} (in {where!r:.200})", param_hint="--where") from error
 
 
 def _read_moments(option: str, text: str) -> tuple[datetime, datetime]:

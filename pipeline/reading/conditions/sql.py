@@ -8,6 +8,7 @@ the form of a number that Postgres takes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -19,16 +20,18 @@ ODD = r"(COALESCE(position('\u' IN CAST(properties AS TEXT)), 0) > 0)"
 
 
 class Binder:
-    """Collects the values of a statement with psycopg's placeholders."""
+    """Collects the values of a statement: with psycopg's placeholders, or those that `write` makes
+    of a name."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Callable[[str], str] = "%({})s".format) -> None:
         self.values: dict[str, Any] = {}
+        self._write = write
 
     def bind(self, value: object, kind: str) -> str:
         """The placeholder of a value of this type."""
         name = f"p{len(self.values)}"
         self.values[name] = value
-        return f"CAST(%({name})s AS {kind})"
+        return f"CAST({self._write(name)} AS {kind})"
 
 
 def write_condition(condition: Condition, binder: Binder) -> str:
