@@ -17,12 +17,15 @@ from pipeline.reading.stats import Stats
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.dashboard.assets.assets import create_asset_route
 from pipeline.web.dashboard.dashboard import Dashboard, show_error
+from pipeline.web.dashboard.event_type.routes import create_event_type_routes
+from pipeline.web.dashboard.explore.routes import create_explore_routes
 from pipeline.web.dashboard.journeys.funnels import create_funnel_routes
 from pipeline.web.dashboard.journeys.retention import create_retention_routes
 from pipeline.web.dashboard.overview.routes import create_overview_routes
 from pipeline.web.dashboard.page import Sources
 from pipeline.web.dashboard.session.routes import create_session_routes
 from pipeline.web.dashboard.session.viewers import Viewers
+from pipeline.web.dashboard.user.routes import create_user_routes
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.errors import InternalFault, RequestRefused
 
@@ -51,6 +54,9 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
         *create_overview_routes(dashboard),
         *create_funnel_routes(dashboard),
         *create_retention_routes(dashboard),
+        *create_event_type_routes(dashboard),
+        *create_user_routes(dashboard),
+        *create_explore_routes(dashboard),
     ]
     app = Starlette(
         routes=routes,

@@ -100,6 +100,7 @@ class Dashboard:
             form = await read_form(request)
             work = partial(action.act, self.sources, viewer, form)
             said = await self.threads.run_job(viewer.id, work)
+            self._shown.clear()  # it may show a user who is forgotten now
             query = form.get("back", "").rpartition("?")[2] if "?" in form.get("back", "") else ""
             response = RedirectResponse(f"{action.back}?{query}" if query else action.back, 303)
             set_notice(request, response, said)

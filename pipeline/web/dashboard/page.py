@@ -13,6 +13,7 @@ from pipeline.reading.stats import Stats
 from pipeline.services import Services
 from pipeline.web.api.table_responses import CsvTable
 from pipeline.web.dashboard.state import PageState
+from pipeline.web.errors import InvalidParameter
 
 Right = Literal["may_forget", "may_operate", "may_edit"]
 
@@ -42,6 +43,14 @@ class Asked:
     def card(self) -> str:
         """The only part of the page that is wanted; empty: all of it."""
         return self.query.get("card", "")
+
+    def read_own(self, name: str, longest: int) -> str:
+        """A parameter of the page's own, without spaces around; empty where it is left out. Raises
+        `InvalidParameter`."""
+        text = self.query.get(name, "").strip()
+        if len(text) > longest or "\x00" in text:
+            raise InvalidParameter(name, f"give at most {longest:,} characters, and no NUL")
+        return text
 
     def wants(self, card: str) -> bool:
         """Whether this part has to be read."""

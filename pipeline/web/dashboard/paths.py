@@ -5,3 +5,8 @@ from __future__ import annotations
 HOME = "/dashboard"
 SIGN_IN = "/dashboard/sign-in"
 SIGN_OUT = "/dashboard/sign-out"
+EVENT_TYPE = "/dashboard/type"
+USER = "/dashboard/user"
+LIVE = "/dashboard/live"
+EXPLORE = "/dashboard/explore"
+EXPLORE_CSV = "/dashboard/explore.csv"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
@@ -14,16 +12,13 @@ from pipeline.days import bound_days
 from pipeline.event.model import FIELDS, Event
 from pipeline.event.pseudonyms import list_forms
 from pipeline.event_log import queries
-from pipeline.event_log.queries import EventFilter, Position
+from pipeline.event_log.queries import EventFilter
 from pipeline.services import Services
 from pipeline.web.api.queries import EventsQuery
 from pipeline.web.api.response_models import TABLE, EventsAnswer, document_errors
 from pipeline.web.api.table_responses import CsvTable, respond
 from pipeline.web.api.threads import ThreadPools
-from pipeline.web.errors import InvalidParameter
-from pipeline.web.responses import encode_json
-
-_decode = msgspec.json.Decoder(Position).decode
+from pipeline.web.cursors import decode_cursor, encode_cursor
 
 
 def create_event_route(threads: ThreadPools, services: Services, secret: str) -> APIRouter:
@@ -37,16 +32,16 @@ def create_event_route(threads: ThreadPools, services: Services, secret: str) ->
         The next page begins behind the last event of this one, whatever was archived meanwhile.
         A page as CSV names its successor in the header `Link`.
         """
-        after = None if query.cursor is None else _decode_cursor(query.cursor)
+        after = None if query.cursor is None else decode_cursor(query.cursor)
         wanted = _select_events(query, secret)
         if query.fresh:
             await threads.run_job(request.state.key.id, services.archive_events)
 
         def read() -> Response:
             page, last = queries.read_page(services.engine, wanted, query.limit, after)
-            cursor = None if last is None else _encode_cursor(last)
+            cursor = None if last is None else encode_cursor(last)
             found = {"events": [event.to_dict() for event in page], "next": cursor}
-            response = respond(request, found, CsvTable("events", FIELDS, map(_list_fields, page)))
+            response = respond(request, found, CsvTable("events", FIELDS, map(list_fields, page)))
             if cursor is not None:
                 following = request.url.include_query_params(cursor=cursor)
                 response.headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
@@ -66,25 +61,8 @@ def _select_events(query: EventsQuery, secret: str) -> EventFilter:
     return EventFilter(query.event_type, query.user_id, first, end, others)
 
 
-def _encode_cursor(position: Position) -> str:
-    return urlsafe_b64encode(encode_json(position)).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> Position:
-    foreign = InvalidParameter(
-        "cursor", "is none of ours; give `next` of the page before as it was"
-    )
-    try:
-        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        position = _decode(urlsafe_b64decode(padded))
-    except (ValueError, msgspec.DecodeError) as error:
-        raise foreign from error
-    if position.at.tzinfo is None:
-        raise foreign
-    return position
-
-
-def _list_fields(event: Event) -> list[Any]:
+def list_fields(event: Event) -> list[Any]:
+    """An event as a row of `FIELDS`."""
     fields = event.to_dict()
     if event.properties is not None:
         fields["properties"] = json.dumps(event.properties, ensure_ascii=False)

@@ -49,6 +49,7 @@ def _create_environment() -> Environment:
         "draw_share": draw_share,
         "compare": formats.compare,
         "format_time": formats.format_time,
+        "format_day": formats.format_day,
         "format_days": formats.format_days,
         "RANGES": RANGES,
         "COMPARISONS": COMPARISONS,

@@ -1,0 +1,1 @@
+"""One event type: over time, by whom, with which values and sums."""

@@ -1,0 +1,1 @@
+"""Raw events, by type, user, range and conditions."""

@@ -1,0 +1,1 @@
+"""One user: days, event types, latest events, and forgetting them."""
