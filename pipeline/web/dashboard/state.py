@@ -41,6 +41,7 @@ COMPARISONS = {
     "previous": "Period before",
     "year": "Year before",
     "weekdays": "Year before, weekdays matched",
+    "own": "Days of your own",
     "none": "No comparison",
 }
 STEPS: dict[Granularity, str] = {
@@ -73,6 +74,9 @@ class PageState:
     last: date | None = None
     """The days of a custom range, both included; None for the others."""
     compare: str = "previous"
+    before_first: date | None = None
+    before_last: date | None = None
+    """The days that an `own` comparison is with, both included."""
     zone: str = "UTC"
     by: Granularity | None = None
     """Step of charts; None: what suits the range."""
@@ -109,14 +113,16 @@ class PageState:
 
     def compared_days(self, now: datetime) -> tuple[date, date] | None:
         """The days that the range is compared with; None without a comparison."""
+        if self.before_first is not None and self.before_last is not None:
+            return self.before_first, self.before_last
         if self.compared is None:
             return None
         return find_compared_range(*self.days(now), self.compared)
 
     @property
     def compared(self) -> Compared | None:
-        """The comparison, as series are asked for it."""
-        return None if self.compare == "none" else cast("Compared", self.compare)
+        """The comparison, as series are asked for it; None for none, and for one of its own."""
+        return None if self.compare in ("none", "own") else cast("Compared", self.compare)
 
     def step(self, now: datetime) -> Granularity:
         """The step of charts."""
@@ -135,6 +141,8 @@ class PageState:
         first page."""
         if {"range", "first", "last"} & changes.keys():
             changes = {"by": None, "first": None, "last": None, **changes}
+        if "compare" in changes:
+            changes = {"before_first": None, "before_last": None, **changes}
         if changes.keys() - {"page"}:
             changes = {"page": 1, **changes}
         return replace(self, **changes)
@@ -157,7 +165,14 @@ class PageState:
         return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
-_IN_URL = {"first": "from", "last": "to", "event_type": "type", "of_property": "property"}
+_IN_URL = {
+    "first": "from",
+    "last": "to",
+    "before_first": "before_from",
+    "before_last": "before_to",
+    "event_type": "type",
+    "of_property": "property",
+}
 """Names of fields that are others in a URL."""
 _NAMES = [_IN_URL.get(one.name, one.name) for one in fields(PageState)]
 
@@ -173,12 +188,15 @@ def parse_state(
         if name not in _NAMES and name not in also:
             raise InvalidParameter(name[:80], f"there is no such parameter; use {_list(_NAMES)}")
     given = {name: text.strip() for name, text in parameters.items() if text.strip()}
-    first, last = _parse_days(given)
+    first, last = _parse_days(given, "from", "to")
+    before = _parse_days(given, "before_from", "before_to")
     found = PageState(
         range="custom" if first else _choose(given, "range", get_args(RangeName), "28d"),
         first=first,
         last=last,
-        compare=_choose(given, "compare", COMPARISONS, "previous"),
+        compare="own" if before[0] else _choose(given, "compare", COMPARISONS, "previous"),
+        before_first=before[0],
+        before_last=before[1],
         zone=_parse_zone(given),
         by=_choose(given, "by", STEPS, None),
         event_type=_parse_text(given, "type", MAX_EVENT_TYPE_CHARACTERS),
@@ -196,6 +214,10 @@ def parse_state(
 def _check_together(found: PageState, now: datetime) -> None:
     if found.range == "custom" and found.first is None:
         raise InvalidParameter("from", "a custom range needs from and to: give both days")
+    if found.compare == "own" and found.before_first is None:
+        raise InvalidParameter(
+            "before_from", "an own comparison needs before_from and before_to"
+        )
     if found.value and not (found.of_property and found.event_type):
         raise InvalidParameter("value", "needs the type and the property that it is a value of")
     days = count_days(*found.days(now))
@@ -224,15 +246,15 @@ def _choose(
     return text
 
 
-def _parse_days(given: Mapping[str, str]) -> tuple[date | None, date | None]:
-    if not {"from", "to"} & given.keys():
+def _parse_days(given: Mapping[str, str], *names: str) -> tuple[date | None, date | None]:
+    if not set(names) & given.keys():
         return None, None
-    first, last = (_parse_day(given, name) for name in ("from", "to"))
+    first, last = (_parse_day(given, name) for name in names)
     if first > last:
-        raise InvalidParameter("from", f"{first} is after {last}; give the earlier day first")
+        raise InvalidParameter(names[0], f"{first} is after {last}; give the earlier day first")
     most = max(_MOST_DAYS.values())
     if count_days(first, last) > most:
-        raise InvalidParameter("from", f"{first} is too long ago; at most {most} days are shown")
+        raise InvalidParameter(names[0], f"{first} is too long ago; at most {most} days are shown")
     return first, last
 
 

@@ -92,7 +92,7 @@ _SORTS: Mapping[str, Any] = {
 def _read_types(sources: Sources, asked: Asked) -> Details:
     now, before = read_types(sources, asked)
     total = sum(now.values())
-    is_compared = asked.state.compared is not None
+    is_compared = asked.state.compared_days(asked.now) is not None
     rows = [
         DetailRow(
             name,

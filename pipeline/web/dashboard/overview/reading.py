@@ -52,6 +52,9 @@ def read_events(sources: Sources, asked: Asked) -> Events:
     else:
         wanted = SeriesRequest(state.event_type, *days, step, state.zone, state.compared)
         found = sources.stats.read_series(wanted)
+        if before is not None and state.compared is None:
+            own = SeriesRequest(state.event_type, *before, step, state.zone)
+            found = [*sources.stats.read_series(own), *found]
     return Events(found[-1], found[0] if before else None, types, types_before, step)
 
 

@@ -33,6 +33,13 @@ def test_the_range_is_that_of_the_zone() -> None:
     )
 
 
+def test_a_comparison_may_have_days_of_its_own() -> None:
+    state = parse("?range=7d&before_from=2024-12-25&before_to=2024-12-31")
+    assert state.compared_days(NOW) == (date(2024, 12, 25), date(2024, 12, 31))
+    assert state.change(compare="year").compared_days(NOW) == (date(2024, 3, 8), date(2024, 3, 14))
+    assert parse(state.url("/dashboard")) == state
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -47,6 +54,8 @@ def test_the_range_is_that_of_the_zone() -> None:
         ("by=minute", "by"),
         ("range=90d&by=quarter_hour", "by"),
         ("compare=never", "compare"),
+        ("compare=own", "before_from"),
+        ("before_from=2025-01-01", "before_to"),
         ("value=x", "value"),
         ("type=" + "x" * 5_000, "type"),
         ("measure=amount", "measure"),
