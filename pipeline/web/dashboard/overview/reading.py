@@ -31,6 +31,20 @@ class Events:
     is_by_day_of_utc: bool = False
     """Whether days are those of UTC, though another zone was asked for."""
 
+    def count_before(self, now: datetime) -> int | None:
+        """Events before, up to the same hour where the range has hours to come: a morning compared
+        with a whole day would always be down."""
+        if self.before is None:
+            return None
+        begun = sum(n is not None for _, n in self.list_points(now))
+        is_whole = begun == len(self.now.points)
+        return self.before.count if is_whole else sum(n for _, n in self.before.points[:begun])
+
+    def note(self, now: datetime) -> str:
+        """What the comparison leaves out."""
+        is_cut = any(n is None for _, n in self.list_points(now))
+        return "up to the same hour" if is_cut and self.before else ""
+
     def list_points(self, now: datetime) -> Sequence[tuple[str, float | None]]:
         """The points; those to come are None and not 0."""
         return [(at, n if _has_begun(at, now) else None) for at, n in self.now.points]

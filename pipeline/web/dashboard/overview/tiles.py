@@ -45,9 +45,10 @@ def list_tiles(sources: Sources, asked: Asked, events: Events) -> dict[str, obje
         Tile(
             "Events",
             events.now.count,
-            events.before.count if events.before else None,
+            events.count_before(asked.now),
             [n for _, n in events.list_points(asked.now) if n is not None],
             goes_on,
+            events.note(asked.now),
         ),
         Tile(
             "Active users",
