@@ -21,6 +21,7 @@ from pipeline.web.dashboard.event_type.routes import create_event_type_routes
 from pipeline.web.dashboard.explore.routes import create_explore_routes
 from pipeline.web.dashboard.journeys.funnels import create_funnel_routes
 from pipeline.web.dashboard.journeys.retention import create_retention_routes
+from pipeline.web.dashboard.live.routes import create_live_routes
 from pipeline.web.dashboard.overview.routes import create_overview_routes
 from pipeline.web.dashboard.page import Sources
 from pipeline.web.dashboard.session.routes import create_session_routes
@@ -52,11 +53,12 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
         *create_session_routes(viewers),
         create_asset_route(),
         *create_overview_routes(dashboard),
-        *create_funnel_routes(dashboard),
-        *create_retention_routes(dashboard),
         *create_event_type_routes(dashboard),
         *create_user_routes(dashboard),
+        *create_live_routes(dashboard, dependencies),
         *create_explore_routes(dashboard),
+        *create_funnel_routes(dashboard),
+        *create_retention_routes(dashboard),
     ]
     app = Starlette(
         routes=routes,

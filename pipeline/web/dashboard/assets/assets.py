@@ -22,7 +22,7 @@ from pipeline.web.headers import NO_SNIFFING, parse_weights
 
 PATH = "/dashboard/assets"
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_FILES = ("dashboard.css", "dashboard.js", "charts.js", "vendored.htmx.js", "icon.svg")
+_FILES = ("dashboard.css", "dashboard.js", "charts.js", "live.js", "vendored.htmx.js", "icon.svg")
 _NAME = re.compile(r"(?P<stem>[a-z.]+)\.(?P<digest>[0-9a-f]{12})\.(?P<kind>[a-z]+)")
 _FOR_EVER = "public, max-age=31536000, immutable"
 _FOR_NOW = "no-store"

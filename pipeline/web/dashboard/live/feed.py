@@ -1,0 +1,158 @@
+"""The stream of the Live page: one read a second for all its viewers.
+
+While there are viewers, the numbers are read about once a second and drawn once for each time zone
+among them. A viewer gets the parts that differ from those sent last; a slow one misses steps
+between, never the newest, and nothing piles up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event as ThreadEvent
+
+from pipeline.errors import PipelineError
+from pipeline.web.api.threads import ThreadPools
+from pipeline.web.dashboard.live.numbers import LiveReader
+from pipeline.web.dashboard.live.parts import draw_parts
+from pipeline.web.dashboard.state import PageState
+from pipeline.web.errors import InternalFault, RequestRefused, TooManyRequests, Unavailable
+from pipeline.web.responses import encode_json
+
+INTERVAL_S = 1.0
+HEARTBEAT_S = 15.0
+MOST_VIEWERS = 1_000
+MOST_ZONES = 20
+"""Each is drawn by itself."""
+_CHECK_S = 0.5
+"""How soon a stream notices that the server is to stop."""
+_ASK_VIEWER_S = 2.0
+"""How often a viewer is asked whether they still may read."""
+_FOR_ALL = ""
+"""In place of the id of a read token."""
+_RETRY_AFTER_S = 15.0
+_RECONNECT = b"retry: 2000\n\n"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Viewer:
+    """A stream: its zone, and what was sent last."""
+
+    zone: str
+    sent: dict[str, bytes] = field(default_factory=dict)
+
+    def take_news(self, parts: dict[str, bytes]) -> list[bytes]:
+        """What is to be sent, which is then taken for sent."""
+        news = {name: event for name, event in parts.items() if self.sent.get(name) != event}
+        self.sent.update(news)
+        if "problem" not in parts:
+            self.sent.pop("problem", None)
+        elif news:
+            self.sent = {"problem": parts["problem"]}  # all is sent anew when it is over
+        return list(news.values())
+
+
+class LiveFeed:
+    """The reads and their viewers, in one event loop. `stopping` is set when the server is to
+    stop."""
+
+    def __init__(self, reader: LiveReader, threads: ThreadPools, stopping: ThreadEvent) -> None:
+        self._reader, self._threads, self._stopping = reader, threads, stopping
+        self._zones: Counter[str] = Counter()
+        self._drawn: dict[str, dict[str, bytes]] = {}
+        self._tick = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reads: asyncio.Task[None] | None = None
+
+    def check_room(self, zone: str) -> None:
+        """Raise `Unavailable` where there are viewers enough, `TooManyRequests` where they are in
+        too many zones."""
+        if self._zones.total() >= MOST_VIEWERS:
+            raise Unavailable(f"{MOST_VIEWERS} viewers are here, as many as may be; try later")
+        if zone not in self._zones and len(self._zones) >= MOST_ZONES:
+            raise TooManyRequests("time zones of live pages", _RETRY_AFTER_S)
+
+    async def stream(
+        self, zone: str, still_valid: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events: `part` with `{name, html}` for each part that changed, `problem` with
+        `{message}` while the numbers cannot be read. Ends when the server stops, or when the viewer
+        may not read any more."""
+        viewer = _Viewer(zone)
+        loop = asyncio.get_running_loop()
+        with self._joined(zone):
+            asked_s = spoken_s = loop.time()
+            yield _RECONNECT
+            while not self._stopping.is_set():
+                for event in viewer.take_news(self._drawn.get(zone, {})):
+                    yield event
+                    spoken_s = loop.time()
+                if loop.time() - spoken_s >= HEARTBEAT_S:
+                    yield b": still here\n\n"
+                    spoken_s = loop.time()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CHECK_S):
+                        await self._tick.wait()
+                if loop.time() - asked_s >= _ASK_VIEWER_S:
+                    if not await still_valid():
+                        return
+                    asked_s = loop.time()
+            yield b": the server stops\n\n"
+
+    @contextlib.contextmanager
+    def _joined(self, zone: str) -> Iterator[None]:
+        if not self._zones[zone]:
+            self._drawn.pop(zone, None)  # of viewers who have gone
+            self._hurry.set()
+        self._zones[zone] += 1
+        if self._reads is None or self._reads.done():
+            self._reads = asyncio.create_task(self._read_while_wanted())
+        try:
+            yield
+        finally:
+            self._zones[zone] -= 1
+            self._zones += Counter()  # without those of none
+
+    async def _read_while_wanted(self) -> None:
+        while self._zones and not self._stopping.is_set():
+            self._hurry.clear()
+            self._drawn = await self._draw(list(self._zones))
+            done, self._tick = self._tick, asyncio.Event()
+            done.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL_S):
+                    await self._hurry.wait()
+
+    async def _draw(self, zones: list[str]) -> dict[str, dict[str, bytes]]:
+        try:
+            return await self._threads.run_lookup(_FOR_ALL, 0, partial(self._draw_zones, zones))
+        except RequestRefused as error:
+            message = error.message.partition(";")[0]
+        except PipelineError as error:
+            message = str(error)
+        except Exception:
+            logger.exception("live numbers could not be read")
+            message = InternalFault().message
+        problem = {"problem": _encode("problem", {"message": f"{message}."})}
+        return dict.fromkeys(zones, problem)
+
+    def _draw_zones(self, zones: list[str]) -> dict[str, dict[str, bytes]]:
+        numbers = self._reader.read()
+        return {
+            zone: {
+                name: _encode("part", {"name": name, "html": str(html)})
+                for name, html in draw_parts(numbers, PageState(zone=zone)).items()
+            }
+            for zone in zones
+        }
+
+
+def _encode(name: str, data: dict[str, str]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), encode_json(data))
