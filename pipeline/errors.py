@@ -36,6 +36,9 @@
     ├── TooManyPeriods            a range has more periods than can be compared
     ├── TooManyValues             a property has more values than one answer adds up
     │
+    │   sharing
+    ├── InvalidEntry              an annotation or a saved view cannot be kept as it is given
+    │
     │   web
     ├── ClientGone                a client closed the connection before its request was complete
     ├── NoSuchAccessKey           there is no access key with this id
@@ -247,6 +250,23 @@ class TooManyPeriods(PipelineError):
 
 class TooManyValues(PipelineError):
     """A property has more values in a range than one answer adds up; ask for fewer days."""
+
+
+# sharing
+
+
+class InvalidEntry(PipelineError, ValueError):
+    """An annotation or a saved view cannot be kept as it is given; the message names the field and
+    the remedy. Nothing was changed."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        """`field` names what is wrong, `reason` the rule and the remedy."""
+        super().__init__(field, reason)
+        self.field = field
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
 
 
 # web

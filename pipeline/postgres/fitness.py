@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import InvalidConfiguration
 from pipeline.postgres import journeys as _of_journeys  # noqa: F401 - adds to the metadata
+from pipeline.postgres import shared as _of_viewers  # noqa: F401 - adds to the metadata
 from pipeline.postgres.names import find_schema
 from pipeline.postgres.ownership import check_owner, claim_tables
 from pipeline.postgres.refusals import blames_table
@@ -25,7 +26,7 @@ from pipeline.postgres.tables import DIALECT, metadata
 from pipeline.server_errors import report_errors, walk_causes
 
 VERSION_TABLE = "analytics_schema_version"
-NEWEST_VERSION = "0007"
+NEWEST_VERSION = "0008"
 """The last of the migrations, which this code is written for; Alembic takes long to load."""
 
 OWN_SCHEMA = (

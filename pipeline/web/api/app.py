@@ -20,6 +20,7 @@ from pipeline.reading.stats import Stats
 from pipeline.web.api.live_counts import LiveCounts
 from pipeline.web.api.parameters import explain_validation_errors
 from pipeline.web.api.read_tokens import ReadTokenRequired
+from pipeline.web.api.routes.annotations import create_annotation_routes
 from pipeline.web.api.routes.breakdowns import create_breakdown_routes
 from pipeline.web.api.routes.catalogue import create_catalogue_routes
 from pipeline.web.api.routes.counts import create_count_routes
@@ -86,6 +87,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_live_route(live, dependencies.access_keys),
         create_event_route(threads, services, secret),
         create_status_route(threads, services),
+        create_annotation_routes(threads, services),
     ]
 
 

@@ -192,6 +192,7 @@ def document_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
         403: "The token may not do this",
         404: "Nothing of this id is there",
         409: "What was asked for was counted by the hour only; the error says what to do",
+        413: "The body is too large",
         422: "A parameter cannot be used; the error names it",
         429: "Too many at once; come back after `Retry-After` seconds",
         503: "Redis or Postgres does not answer; come back after `Retry-After` seconds",

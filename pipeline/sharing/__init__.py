@@ -1,0 +1,1 @@
+"""What the viewers of the dashboard share: annotations and saved views."""

@@ -1,0 +1,1 @@
+"""What viewers share: annotations, which charts show as marks, and saved views."""
