@@ -26,6 +26,8 @@ from pipeline.web.dashboard.overview.routes import create_overview_routes
 from pipeline.web.dashboard.page import Sources
 from pipeline.web.dashboard.session.routes import create_session_routes
 from pipeline.web.dashboard.session.viewers import Viewers
+from pipeline.web.dashboard.sharing.annotations import create_annotation_routes
+from pipeline.web.dashboard.sharing.saved_views import create_saved_view_routes
 from pipeline.web.dashboard.user.routes import create_user_routes
 from pipeline.web.dependencies import WebDependencies
 from pipeline.web.errors import InternalFault, RequestRefused
@@ -59,6 +61,8 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
         *create_explore_routes(dashboard),
         *create_funnel_routes(dashboard),
         *create_retention_routes(dashboard),
+        *create_annotation_routes(dashboard),
+        *create_saved_view_routes(dashboard),
     ]
     app = Starlette(
         routes=routes,

@@ -23,6 +23,7 @@ from pipeline.errors import (
     TooManyPeriods,
     UnsuitableTimeZone,
 )
+from pipeline.sharing.saved_views import SavedViews
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.dashboard.page import Action, Asked, Download, Page, Right, Sources
 from pipeline.web.dashboard.paths import HOME, SIGN_IN
@@ -101,12 +102,18 @@ class Dashboard:
             work = partial(action.act, self.sources, viewer, form)
             said = await self.threads.run_job(viewer.id, work)
             self._shown.clear()  # it may show a user who is forgotten now
-            query = form.get("back", "").rpartition("?")[2] if "?" in form.get("back", "") else ""
-            response = RedirectResponse(f"{action.back}?{query}" if query else action.back, 303)
+            response = RedirectResponse(self._find_next(action, form.get("back", "")), 303)
             set_notice(request, response, said)
             return response
 
         return Route(action.path, self._guard(act), methods=["POST"])
+
+    def _find_next(self, action: Action, back: str) -> str:
+        """The page that follows a form: the one it was on, where it says so, and of ours only."""
+        path, _, query = back.partition("?")
+        if path not in {page.path for page in self.pages}:
+            path = action.back
+        return f"{path}?{query}" if query else path
 
     def create_route(
         self, path: str, respond: Callable[[Request, AccessKey], Awaitable[Response]]
@@ -155,6 +162,7 @@ class Dashboard:
         if asked.card:
             block = render_block(page.template, f"card_{asked.card}", {**frame, **values})
             return HTMLResponse(block, headers=PAGE_HEADERS)
+        frame["saved_views"] = SavedViews(self.sources.services.engine).list_all()
         notice = read_notice(request)
         body = render(page.template, {**frame, **values, "notice": notice})
         response = HTMLResponse(body, values.get("status", 200), PAGE_HEADERS)
@@ -200,6 +208,7 @@ class Dashboard:
             "retry_s": 0,
             "shown_at": None,
             "notice": "",
+            "saved_views": [],
         }
 
     def _keep(self, where: tuple[str, str], shown: _Shown) -> None:

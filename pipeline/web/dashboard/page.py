@@ -92,4 +92,5 @@ class Action:
     right: Right
     act: Callable[[Sources, AccessKey, Mapping[str, str]], str]
     back: str
-    """The path of the page that follows; the form's field `back` may add a query to it."""
+    """The path of the page that follows; the form's field `back` may add a query to it, or name
+    the page of ours that the form is on."""

@@ -215,9 +215,7 @@ def _check_together(found: PageState, now: datetime) -> None:
     if found.range == "custom" and found.first is None:
         raise InvalidParameter("from", "a custom range needs from and to: give both days")
     if found.compare == "own" and found.before_first is None:
-        raise InvalidParameter(
-            "before_from", "an own comparison needs before_from and before_to"
-        )
+        raise InvalidParameter("before_from", "an own comparison needs before_from and before_to")
     if found.value and not (found.of_property and found.event_type):
         raise InvalidParameter("value", "needs the type and the property that it is a value of")
     days = count_days(*found.days(now))

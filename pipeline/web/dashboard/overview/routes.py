@@ -16,6 +16,7 @@ from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_
 from pipeline.web.dashboard.overview.tiles import list_tiles
 from pipeline.web.dashboard.page import Asked, Page, Sources
 from pipeline.web.dashboard.paths import HOME
+from pipeline.web.dashboard.sharing.marks import Marks, read_marks
 
 
 def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:
@@ -35,7 +36,8 @@ def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:
     if asked.wants("tiles"):
         values["tiles"] = list_tiles(sources, asked, events)
     if asked.wants("main"):
-        values["chart"] = _draw(asked, events)
+        values["marks"] = read_marks(sources, asked)
+        values["chart"] = _draw(asked, events, values["marks"])
     if asked.wants("types"):
         values["types"] = list_types(asked, events)
     if asked.wants("values"):
@@ -49,16 +51,18 @@ def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:
     return values
 
 
-def _draw(asked: Asked, events: Events) -> Chart:
+def _draw(asked: Asked, events: Events, marks: Marks) -> Chart:
+    points = events.list_points(asked.now)
     title = f"Events of {asked.state.event_type}" if asked.state.event_type else "Events"
     return LineChart(
         "main-chart",
         title,
         events.step,
         asked.state.tz,
-        events.list_points(asked.now),
+        points,
         events.before.points if events.before else None,
         is_unfinished(asked, events.now.last),
+        marks.place([at for at, _ in points], asked.state.tz),
     ).draw()
 
 
