@@ -130,9 +130,8 @@ class Services:
             found = audit(self.counters, self.event_log, self.engine, first, last)
             by_hour = sum(abs(one.drift) for one in found if one.hour is not None)
             by_day = sum(abs(one.drift) for one in found if one.hour is None)
-            drift = max(by_hour, by_day)
             with suppress(redis.ResponseError):  # a full Redis; what was found is returned anyway
-                self.redis.hset(self.keys.totals, "audit_drift", drift)
+                self.redis.hset(self.keys.totals, "audit_drift", max(by_hour, by_day))
         return found
 
     def audit_sums(self, first: date, last: date) -> list[SumDifference]:
@@ -297,13 +296,30 @@ class Services:
         While Postgres is away, `postgres` says why and `dead_letters` counts those in Redis only.
         Where Redis is not known to keep what it acknowledges, `redis` says why.
         """
-        with report_errors(redis=self.redis):
-            status = self._status()
+        status = self.status_of_redis()
         try:
             with report_errors(postgres=self.engine):
                 status["dead_letters"] += dead_letters.count_stored(self.engine)
         except ServerUnavailable as error:
             status["postgres"] = str(error)
+        return status
+
+    def status_of_redis(self) -> dict[str, Any]:
+        """The status without Postgres."""
+        with report_errors(redis=self.redis):
+            now = read_status(self.redis, self.keys)
+            doubt = read_durability(self.redis, self.options.appendfsync).explain()
+            status = ({} if doubt is None else {"redis": doubt}) | {
+                "queue_depth": now.queue_depth,
+                "unacknowledged": now.unacknowledged,
+                "pending_counters": now.pending_counters,
+                "oldest_pending_s": self.claims.oldest_pending_s(),
+                "inflight_batches": now.inflight_batches,
+                **self.status_of_lanes(),
+                "event_log": self.event_log.read_status(),
+                "dead_letters": dead_letters.count_waiting(self.redis, self.keys),
+                "books": now.books,
+            }
         if self.broker_url is not None:
             # What workers hold of its messages RabbitMQ shows in its own tools only.
             status |= {"queue_depth": self.queue_depth(), "unacknowledged": None}
@@ -332,22 +348,6 @@ class Services:
             lanes["maintenance"]["behind_s"] = None
         warnings = find_warnings(lanes, self.options.flush_interval_s)
         return {"lanes": lanes, "warnings": warnings}
-
-    def _status(self) -> dict[str, Any]:
-        now = read_status(self.redis, self.keys)
-        doubt = read_durability(self.redis, self.options.appendfsync).explain()
-        in_doubt = {} if doubt is None else {"redis": doubt}
-        return in_doubt | {
-            "queue_depth": now.queue_depth,
-            "unacknowledged": now.unacknowledged,
-            "pending_counters": now.pending_counters,
-            "oldest_pending_s": self.claims.oldest_pending_s(),
-            "inflight_batches": now.inflight_batches,
-            **self.status_of_lanes(),
-            "event_log": self.event_log.read_status(),
-            "dead_letters": dead_letters.count_waiting(self.redis, self.keys),
-            "books": now.books,
-        }
 
     @contextmanager
     def _reported(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ it counts.
 | `producer:{id}`                            | string     | 1 day                             |
 | `forgotten`                               | hash       | permanent; entries 30 days        |
 | `workers`                                 | sorted set | an hour after the last heartbeat  |
+| `history`                                 | stream     | 1 day, as each of its samples     |
 | `flush_requested`                         | string     | a few seconds                     |
 | `lane:{lane}`                             | hash       | 3 seconds, while a run goes on    |
 | `requests`                                | hash       | permanent: runs asked for and made |
@@ -84,7 +85,17 @@ from pipeline.redis.counters import (
 KINDS = frozenset(
     {
         *("access", "batches", "counter", "dead", "dim", "events", "flush_requested", "forgotten"),
-        *("gap", "inflight", "inner", "lane", "limit", "live", "pending_flush", "producer"),
+        *(
+            "gap",
+            "history",
+            "inflight",
+            "inner",
+            "lane",
+            "limit",
+            "live",
+            "pending_flush",
+            "producer",
+        ),
         *("requests",),
         *("salt", "seen", "sign_in", "viewer"),
         *("totals", "types", "unacked", "unacked_index", "unacked_mutex", "user", "values"),
@@ -185,6 +196,7 @@ class Keys:
         self.forgotten = f"{prefix}forgotten"
         self.removed_types = f"{prefix}types:removed"
         self.workers = f"{prefix}workers"
+        self.history = f"{prefix}history"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"
         self.requests = f"{prefix}requests"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from pipeline.errors import PipelineError
@@ -60,9 +60,14 @@ def count_waiting(client: redis.Redis, keys: Keys) -> int:
 
 def count_stored(engine: Engine) -> int:
     """How many in Postgres have been neither replayed nor dropped."""
-    open_ = select(func.count()).where(dead_letters.c.replayed_at.is_(None))
     with engine.connect() as connection:
-        return connection.execute(open_).scalar_one()
+        return count_open(connection)
+
+
+def count_open(connection: Connection) -> int:
+    """The same, read with a connection."""
+    open_ = select(func.count()).where(dead_letters.c.replayed_at.is_(None))
+    return connection.execute(open_).scalar_one()
 
 
 def list_stored(engine: Engine, limit: int = 100) -> list[DeadLetter]:
@@ -96,14 +101,21 @@ def replay(engine: Engine, ids: Sequence[str], publish: Callable[[DeadLetter], N
     """
     letters = find(engine, ids)
     for letter in letters:
-        publish(letter)
-        with engine.begin() as connection:
-            connection.execute(
-                update(dead_letters)
-                .where(dead_letters.c.id == letter.id)
-                .values(replayed_at=datetime.now(UTC))
-            )
+        replay_letter(engine, letter, publish)
     return len(letters)
+
+
+def replay_letter(
+    engine: Engine, letter: DeadLetter, publish: Callable[[DeadLetter], None]
+) -> None:
+    """Hand a letter to `publish`, and note that it was replayed; see `replay`."""
+    publish(letter)
+    with engine.begin() as connection:
+        connection.execute(
+            update(dead_letters)
+            .where(dead_letters.c.id == letter.id)
+            .values(replayed_at=datetime.now(UTC))
+        )
 
 
 def drop(engine: Engine, ids: Sequence[str]) -> int:

@@ -6,6 +6,9 @@ Celery's, reading it costs one command and no waiting, and works with RabbitMQ t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from typing import Literal, cast
 
 import redis
@@ -24,11 +27,31 @@ SEEN_WITHIN_S = 60
 _REMEMBERED_S = 3_600
 _MARK = "by-type"
 """In the name of a worker that knows event ids by source and type: see `ids_of_before.py`."""
+_VERSION = "version="
+"""Before the version of the worker, in the names of those that say it."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker as it said that it lives. `kind` is "events" or "flush", and one that works on both
+    is there twice; `version` is empty where it did not say it."""
+
+    kind: str
+    name: str
+    version: str
+    silent_s: int
+    """How long ago it was seen, in seconds."""
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether it counts as living."""
+        return self.silent_s <= SEEN_WITHIN_S
 
 
 def beat(client: redis.Redis, keys: Keys, kind: WorkerKind, name: str) -> None:
     """Say that a worker lives. May be repeated. Raises redis.RedisError."""
-    _SEEN.run(client, keys=[keys.workers], args=[f"{kind}:{_MARK}:{name}", _REMEMBERED_S])
+    said = f"{kind}:{_MARK}:{_VERSION}{_own_version()}:{name}"
+    _SEEN.run(client, keys=[keys.workers], args=[said, _REMEMBERED_S])
 
 
 def share_ids(client: redis.Redis, keys: Keys, half_window_s: int) -> None:
@@ -38,16 +61,38 @@ def share_ids(client: redis.Redis, keys: Keys, half_window_s: int) -> None:
     _SHARE_IDS.run(client, keys=[keys.workers], args=args)
 
 
-def measure_silence_s(client: redis.Redis, keys: Keys) -> dict[str, int]:
-    """For each kind of worker seen within the last hour: how long ago the last one was seen, in
-    seconds."""
+def list_workers(client: redis.Redis, keys: Keys) -> list[Worker]:
+    """The workers seen within the last hour, those seen last first; of one that was started again,
+    as another version perhaps, what it said last. Raises redis.RedisError."""
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
     pipeline.zrange(keys.workers, 0, -1, withscores=True)
     (now_s, _), workers = pipeline.execute()
+    found: dict[tuple[str, str], Worker] = {}
+    for said, seen_s in cast("list[tuple[bytes, float]]", reversed(workers)):
+        one = _read_worker(said.decode(errors="replace"), max(0, int(now_s - seen_s)))
+        found.setdefault((one.kind, one.name), one)
+    return list(found.values())
+
+
+def measure_silence_s(client: redis.Redis, keys: Keys) -> dict[str, int]:
+    """For each kind of worker seen within the last hour: how long ago the last one was seen, in
+    seconds."""
     found: dict[str, int] = {}
-    for name, seen_s in cast("list[tuple[bytes, float]]", workers):
-        kind = name.decode(errors="replace").partition(":")[0]
-        silent = max(0, int(now_s - seen_s))
-        found[kind] = min(silent, found.get(kind, silent))
+    for one in list_workers(client, keys):
+        found.setdefault(one.kind, one.silent_s)
     return found
+
+
+def _read_worker(said: str, silent_s: int) -> Worker:
+    kind, _, name = said.partition(":")
+    name = name.removeprefix(f"{_MARK}:")
+    said_version = ""
+    if name.startswith(_VERSION):
+        said_version, _, name = name.removeprefix(_VERSION).partition(":")
+    return Worker(kind, name, said_version, silent_s)
+
+
+@cache
+def _own_version() -> str:
+    return version("analytics-pipeline")

@@ -11,8 +11,9 @@ from kombu.exceptions import OperationalError
 
 from pipeline.installation import queues_of
 from pipeline.upkeep import heartbeats
+from pipeline.upkeep.condition.history import take_sample
 from pipeline.upkeep.heartbeats import WorkerKind
-from tasks.app import counters
+from tasks.app import broker_url, counters
 from tasks.lane_task import send_overdue
 
 logger = logging.getLogger(__name__)
@@ -56,5 +57,6 @@ def beat(kinds: list[WorkerKind], name: str) -> None:
         heartbeats.share_ids(client, keys, counters().half_window_s)
         if "flush" in kinds:
             send_overdue()
+            take_sample(client, keys, with_queue=not broker_url())
     except (redis.RedisError, OperationalError) as error:
         logger.debug("no heartbeat: %s", error)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,16 +9,11 @@ import typer
 from pipeline.cli.context import configure_producer, open_services, read_user_id_secret
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say
-from pipeline.errors import CannotReplay, InvalidEvent
 
 if TYPE_CHECKING:
     from pipeline.upkeep.dead_letters import DeadLetter
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
-_SOURCE = "dead letters"
-"""Of the ids that we give to what pages sent. No key may name it, so no page can use up such an id
-before a replay does: a key's source has no space."""
 
 Ids = Annotated[
     list[str], typer.Argument(metavar="ID...", help="Ids, as `dead-letters list` shows them.")
@@ -99,42 +92,9 @@ def drop(ids: Ids, as_json: Json = False) -> None:
 
 
 def _publish(letter: DeadLetter) -> None:
-    from pipeline.event.model import Event
-    from pipeline.event.pseudonyms import pseudonymise_fields
-    from pipeline.producer.celery_tasks import track_events
+    from pipeline.upkeep.replaying import publish_again
 
-    if letter.kind != "event":
-        raise CannotReplay(
-            f"dead letter {letter.id} is a {letter.kind}, not an event, and cannot be sent again: "
-            f"`analytics dead-letters drop {letter.id}` removes it"
-        )
-    try:
-        fields = json.loads(letter.body)
-        if isinstance(fields, dict):
-            if not _has_event_id(fields):
-                fields["event_id"] = f"dead-letter:{letter.id}"
-                if fields.get("source"):
-                    fields["source"] = _SOURCE
-            if fields.get("timestamp") is None:
-                # It belongs to the hour in which it came.
-                fields["timestamp"] = letter.created_at.isoformat()
-            fields = pseudonymise_fields(read_user_id_secret(), fields)
-        track_events.delay([Event.from_wire(fields, now=datetime.now(UTC))])
-    except (ValueError, InvalidEvent) as error:
-        raise CannotReplay(
-            f"dead letter {letter.id} is still no valid event ({error}): send a corrected one with "
-            f"`analytics import - --format ndjson`, then drop this one"
-        ) from error
-
-
-def _has_event_id(fields: dict[str, object]) -> bool:
-    from pipeline.event.rules import check_event_id
-
-    try:
-        check_event_id(fields.get("event_id"))
-    except InvalidEvent:
-        return False
-    return True
+    publish_again(letter, read_user_id_secret())
 
 
 def _to_object(letter: DeadLetter) -> dict[str, object]:

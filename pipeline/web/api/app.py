@@ -29,7 +29,7 @@ from pipeline.web.api.routes.events import create_event_route
 from pipeline.web.api.routes.journeys import create_journey_routes
 from pipeline.web.api.routes.live import create_live_route
 from pipeline.web.api.routes.people.routes import create_people_routes
-from pipeline.web.api.routes.status import create_status_route
+from pipeline.web.api.routes.status import create_status_routes
 from pipeline.web.api.routes.sums import create_sum_routes
 from pipeline.web.api.routes.users import create_erase_route, create_user_routes
 from pipeline.web.api.threads import ThreadPools
@@ -86,8 +86,8 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_erase_route(threads, services),
         create_live_route(live, dependencies.access_keys),
         create_event_route(threads, services, secret),
-        create_status_route(threads, services),
         create_annotation_routes(threads, services),
+        create_status_routes(threads, services),
     ]
 
 

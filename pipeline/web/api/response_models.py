@@ -177,14 +177,6 @@ class LaneStatus(BaseModel):
     )
 
 
-class StatusAnswer(BaseModel):
-    """What waits, and what falls behind."""
-
-    events_waiting: int = Field(ge=0, description="Messages in the events queue")
-    lanes: dict[str, LaneStatus]
-    warnings: list[str] = Field(description="A line for what falls behind, with the remedy")
-
-
 def document_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that every route may answer, and those named, for OpenAPI."""
     meanings = {

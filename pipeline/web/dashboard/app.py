@@ -24,6 +24,7 @@ from pipeline.web.dashboard.journeys.retention import create_retention_routes
 from pipeline.web.dashboard.live.routes import create_live_routes
 from pipeline.web.dashboard.overview.routes import create_overview_routes
 from pipeline.web.dashboard.page import Sources
+from pipeline.web.dashboard.pipeline.routes import create_pipeline_routes
 from pipeline.web.dashboard.session.routes import create_session_routes
 from pipeline.web.dashboard.session.viewers import Viewers
 from pipeline.web.dashboard.sharing.annotations import create_annotation_routes
@@ -61,6 +62,7 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
         *create_explore_routes(dashboard),
         *create_funnel_routes(dashboard),
         *create_retention_routes(dashboard),
+        *create_pipeline_routes(dashboard, dependencies.options.user_id_secret),
         *create_annotation_routes(dashboard),
         *create_saved_view_routes(dashboard),
     ]

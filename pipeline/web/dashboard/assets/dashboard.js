@@ -28,6 +28,14 @@ for (const link of document.querySelectorAll("[data-own-zone]")) {
   link.classList.remove("hidden");
 }
 
+// What says where events are now: every ten seconds, while it is seen and not in use.
+setInterval(() => {
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const isInUse = part.contains(document.activeElement) || part.querySelector("details[open]");
+    if (!document.hidden && !isInUse) part.querySelector("a.refresh")?.click();
+  }
+}, 10_000);
+
 // The page that waits for the first event: every three seconds, while it is seen.
 if (document.querySelector("[data-empty]")) {
   setInterval(() => document.hidden || location.reload(), 3000);

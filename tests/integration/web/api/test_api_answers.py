@@ -49,13 +49,15 @@ ROUTES = [
     ("GET", "/api/properties/path/x/counts?event_type=page_view"),
     ("GET", "/api/events"),
     ("GET", "/api/status"),
+    ("GET", "/api/workers"),
+    ("GET", "/api/dead-letters"),
 ]
-NO_TABLES = ("/api/stats/live", "/api/status", "/api/reports")
+NO_TABLES = ("/api/stats/live", "/api/status", "/api/workers", "/api/dead-letters", "/api/reports")
 PEOPLE = ("/api/stats/users", "/api/stats/active", "/api/stats/retention")
 ARCHIVE = ("/api/stats/properties", "/api/stats/funnel", "/api/stats/breakdown", "/api/reports")
 READ_ONE = {
     "redis": ("/api/stats/top", "/api/events", *ARCHIVE, *PEOPLE),
-    "postgres": ("/api/status",),
+    "postgres": ("/api/status", "/api/workers"),
 }
 TABLES = [path for method, path in ROUTES if method == "GET" and not path.startswith(NO_TABLES)]
 

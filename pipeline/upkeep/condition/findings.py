@@ -1,0 +1,195 @@
+"""What is wrong with the pipeline, in sentences, and what to do. Pure: all of it is in the status.
+
+The gravest comes first: what may be lost, then what stands still, then what is late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.upkeep.heartbeats import SEEN_WITHIN_S
+
+ALL_ACCOUNTED_FOR = "All events are accounted for."
+UNFIT = "cannot be used"
+"""What a status says of a Postgres that answers and does not fit."""
+Gravity = Literal["lost", "stopped", "late"]
+Status = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong: a sentence, and one that says what to do."""
+
+    gravity: Gravity
+    """"lost": events may be; "stopped": they are safe, and wait; "late": they are, or it is."""
+    what: str
+    remedy: str
+
+
+def find_faults(status: Status) -> list[Finding]:
+    """What is wrong, the gravest first; nothing while all is well.
+
+    `status` is what `Services.status` returns. Beside that may stand: `silence_s`, for how long
+    each kind of worker was not seen (see `measure_silence_s`), and `went_back`, whether Redis is
+    older than what Postgres has. What stands not there is not judged.
+    """
+    return [
+        *_find_losses(status),
+        *_find_what_went_back(status),
+        *_find_outages(status),
+        *_find_absent_workers(status),
+        *_find_lateness(status),
+        *_find_dead_letters(status),
+        *_find_doubts(status),
+    ]
+
+
+def summarise(faults: list[Finding]) -> str:
+    """One sentence for all: "All events are accounted for.", or the gravest that is wrong."""
+    return faults[0].what if faults else ALL_ACCOUNTED_FOR
+
+
+def explain_outage(server: str) -> Finding:
+    """What it means that Redis, Postgres or the broker does not answer."""
+    if server == "Postgres":
+        return Finding(
+            "stopped",
+            "Postgres does not answer: events are counted, and nothing is stored or archived.",
+            "Start it, or correct ANALYTICS_POSTGRES_URL. Counts wait in Redis meanwhile, and the "
+            "next flush stores them.",
+        )
+    return Finding(
+        "stopped",
+        f"{server} does not answer: nothing is taken or counted, and senders try again.",
+        "Start it, or correct ANALYTICS_REDIS_URL (ANALYTICS_BROKER_URL where that is set). What "
+        "it has acknowledged it has kept.",
+    )
+
+
+def _find_losses(status: Status) -> Iterator[Finding]:
+    books = status["books"]
+    if (missing := books["missing_messages"]) > 0:
+        yield Finding(
+            "lost",
+            f"{_count(missing, 'message')} missing: published, and neither counted nor waiting.",
+            "See whether another program takes messages from the events queue, and whether Redis "
+            "lost what it had acknowledged (its log says so). `analytics audit` says which hours "
+            "differ.",
+        )
+    outcomes = books["counted"] + books["duplicate"] + books["dead"] + books["forgotten"]
+    if (without := books["consumed"] - outcomes) != 0:
+        yield Finding(
+            "lost",
+            f"The books differ by {_count(abs(without), 'event', verb=False)}: "
+            f"{books['consumed']:,} were taken from the queue, and {outcomes:,} have an outcome.",
+            "Compare the counts with the archive: `analytics audit`.",
+        )
+    elif not books["balanced"] and missing <= 0:
+        yield Finding(
+            "lost",
+            "The books of an event type do not balance.",
+            "`analytics status --json` has them by type; compare with the archive: "
+            "`analytics audit`.",
+        )
+    if expired := books["expired_counters"]:
+        yield Finding(
+            "lost",
+            f"{_count(expired, 'counter')} gone from Redis before a flush stored "
+            f"{'it' if expired == 1 else 'them'}.",
+            "Give Redis maxmemory-policy noeviction. `analytics audit` says which hours differ, "
+            "and `analytics rebuild` counts days again from the archive.",
+        )
+    if drift := books["audit_drift"]:
+        yield Finding(
+            "lost",
+            f"The last audit found that archive and counters differ by "
+            f"{_count(drift, 'event', verb=False)}.",
+            "`analytics audit` says where, and `analytics rebuild` counts those days again from "
+            "the archive.",
+        )
+
+
+def _find_what_went_back(status: Status) -> Iterator[Finding]:
+    if status.get("went_back"):
+        yield Finding(
+            "lost",
+            "Redis is older than what Postgres has stored: it was restored, and flushes stand "
+            "still, since they might count twice.",
+            "Compare the counts, then run `analytics accept-redis-state` to go on.",
+        )
+
+
+def _find_outages(status: Status) -> Iterator[Finding]:
+    if status.get("postgres") == UNFIT:
+        yield Finding(
+            "stopped",
+            "Postgres cannot be used: its tables are of another version, or those of another "
+            "installation. Events are counted, and nothing is stored.",
+            "The log of the web server says which; `analytics migrate` brings tables up to date.",
+        )
+    elif "postgres" in status:
+        yield explain_outage("Postgres")
+
+
+def _find_absent_workers(status: Status) -> Iterator[Finding]:
+    silence_s = status.get("silence_s")
+    if silence_s is None:
+        return
+    if silence_s.get("events", SEEN_WITHIN_S + 1) > SEEN_WITHIN_S:
+        waiting = status["queue_depth"]
+        yield Finding(
+            "stopped",
+            f"No event worker was seen for {SEEN_WITHIN_S} s: {_count(waiting, 'message', 'wait')}"
+            " to be counted.",
+            "Start one: `analytics worker events`.",
+        )
+    if silence_s.get("flush", SEEN_WITHIN_S + 1) > SEEN_WITHIN_S:
+        pending = status["pending_counters"]
+        yield Finding(
+            "stopped",
+            f"No flush worker was seen for {SEEN_WITHIN_S} s: {_count(pending, 'counter', 'wait')}"
+            " in Redis to be stored.",
+            "Start one: `analytics worker flush`.",
+        )
+
+
+def _find_lateness(status: Status) -> Iterator[Finding]:
+    # Each is a line "flush is 300 s behind: what to do".
+    for warning in status["warnings"]:
+        what, _, remedy = warning.partition(": ")
+        yield Finding("late", f"{_capitalise(what)}.", f"{_capitalise(remedy)}.")
+
+
+def _find_dead_letters(status: Status) -> Iterator[Finding]:
+    if letters := status["dead_letters"]:
+        yield Finding(
+            "late",
+            f"{_count(letters, 'dead letter', 'wait')}: what could not be counted, kept as it "
+            "came.",
+            "Replay or drop them (`analytics dead-letters`).",
+        )
+
+
+def _find_doubts(status: Status) -> Iterator[Finding]:
+    if doubt := status.get("redis"):
+        yield Finding(
+            "late",
+            "It is not certain that Redis keeps what it acknowledges.",
+            f"{_capitalise(doubt)}.",
+        )
+
+
+def _count(number: int, what: str, plural_verb: str = "are", *, verb: bool = True) -> str:
+    """`1 message is`, `2 messages are`, `2 messages wait`, or without the verb."""
+    text = f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    if not verb:
+        return text
+    singular = "is" if plural_verb == "are" else f"{plural_verb}s"
+    return f"{text} {singular if number == 1 else plural_verb}"
+
+
+def _capitalise(text: str) -> str:
+    text = text.rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}"
