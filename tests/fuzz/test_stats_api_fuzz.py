@@ -43,7 +43,7 @@ def web(workers: Workers, services: Services) -> WebProcess:
 
 def test_the_api_does_what_its_openapi_document_says(web: WebProcess, services: Services) -> None:
     access = AccessKeyStore(services.redis, services.keys)
-    token = access.create("read", "fuzz", may_forget=True)[1]
+    token = access.create("read", "fuzz", may_forget=True, may_edit=True)[1]
     headers = {"Authorization": f"Bearer {token}"}
     schema = schemathesis.openapi.from_url(f"{web.origin}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations()]

@@ -25,6 +25,7 @@ from pipeline.web.dashboard.overview.reading import (
 from pipeline.web.dashboard.overview.tiles import Tile
 from pipeline.web.dashboard.page import Asked, Page, Sources
 from pipeline.web.dashboard.paths import EVENT_TYPE, EXPLORE
+from pipeline.web.dashboard.sharing.marks import Marks, read_marks
 
 _LATEST = 10
 _PROPOSED_TYPES = 200
@@ -46,7 +47,8 @@ def read_event_type(sources: Sources, asked: Asked) -> Mapping[str, Any]:
         return values | {"all_types": rank(counts, None, urls), "how_many": more}
     if asked.wants("main") or asked.wants("tiles"):
         events = read_events(sources, asked)
-        values |= {"step": events.step, "chart": _draw(asked, events)}
+        marks = read_marks(sources, asked)
+        values |= {"step": events.step, "marks": marks, "chart": _draw(asked, events, marks)}
         if asked.wants("tiles"):
             values["tiles"] = _list_tiles(asked, events)
     if asked.wants("users"):
@@ -85,15 +87,17 @@ def _list_tiles(asked: Asked, events: Events) -> list[Tile]:
     return tiles
 
 
-def _draw(asked: Asked, events: Events) -> Chart:
+def _draw(asked: Asked, events: Events, marks: Marks) -> Chart:
+    points = events.list_points(asked.now)
     return LineChart(
         "main-chart",
         "Events",
         events.step,
         asked.state.tz,
-        events.list_points(asked.now),
+        points,
         events.before.points if events.before else None,
         is_unfinished(asked, events.now.last),
+        marks.place([at for at, _ in points], asked.state.tz),
     ).draw()
 
 

@@ -51,12 +51,16 @@ ROUTES = [
     ("GET", "/api/status"),
     ("GET", "/api/workers"),
     ("GET", "/api/dead-letters"),
+    ("GET", "/api/annotations"),
+    ("POST", "/api/annotations"),
+    ("DELETE", "/api/annotations/1"),
 ]
+NOTE = '{"at": "2025-03-14T12:00:00Z", "text": "a note"}'
 NO_TABLES = ("/api/stats/live", "/api/status", "/api/workers", "/api/dead-letters", "/api/reports")
 PEOPLE = ("/api/stats/users", "/api/stats/active", "/api/stats/retention")
 ARCHIVE = ("/api/stats/properties", "/api/stats/funnel", "/api/stats/breakdown", "/api/reports")
 READ_ONE = {
-    "redis": ("/api/stats/top", "/api/events", *ARCHIVE, *PEOPLE),
+    "redis": ("/api/stats/top", "/api/events", "/api/annotations", *ARCHIVE, *PEOPLE),
     "postgres": ("/api/status", "/api/workers"),
 }
 TABLES = [path for method, path in ROUTES if method == "GET" and not path.startswith(NO_TABLES)]
@@ -78,6 +82,7 @@ def test_the_list_of_routes_here_is_complete(services: Services, redis_url: str)
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
     names = {"u1": "{user_id}", "path": "{name}", "x": "{value}", REPORT: "{report_id}"}
+    names["1"] = "{annotation_id}"
     listed = {
         (method, "/".join(names.get(part, part) for part in path.partition("?")[0].split("/")))
         for method, path in ROUTES
@@ -297,7 +302,7 @@ def test_a_server_that_is_away_is_answered_with_503_in_seconds(
     servers, services = alone
     assert servers.redis_url is not None
     dependencies = make_dependencies(services, servers.redis_url)
-    _, token = dependencies.access_keys.create("read", "reader", may_forget=True)
+    _, token = dependencies.access_keys.create("read", "reader", may_forget=True, may_edit=True)
     headers = {"Authorization": f"Bearer {token}"}
     server = getattr(servers, which)
     with (
@@ -313,7 +318,7 @@ def test_a_server_that_is_away_is_answered_with_503_in_seconds(
 
         def ask(route: tuple[str, str]) -> tuple[str, httpx.Response, float]:
             began_s = time.monotonic()
-            response = client.request(*route)
+            response = client.request(*route, content=NOTE)
             return route[1], response, time.monotonic() - began_s
 
         # Others need the other server only.
