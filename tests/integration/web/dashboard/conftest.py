@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -32,7 +33,19 @@ class DashboardSite:
 
 
 @pytest.fixture
-def site(services: Services, redis_url: str, sending: None) -> Iterator[DashboardSite]:
+def make_site(redis_url: str, sending: None) -> Iterator[Callable[[Services], DashboardSite]]:
+    """Serves dashboards: `make_site(services)`."""
+    with ExitStack() as running:
+        yield lambda services: running.enter_context(_serve(services, redis_url))
+
+
+@pytest.fixture
+def site(services: Services, make_site: Callable[[Services], DashboardSite]) -> DashboardSite:
+    return make_site(services)
+
+
+@contextmanager
+def _serve(services: Services, redis_url: str) -> Iterator[DashboardSite]:
     client = redis_client(redis_url, 1.0)
     access = AccessKeyStore(client, services.keys)
     dependencies = WebDependencies(services, client, access, WebOptions())

@@ -1,0 +1,189 @@
+"""The Live page and its stream: one read a second for all who watch."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from html import unescape
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.services import Services
+from pipeline.web.dashboard.live import feed, numbers
+from pipeline.web.dashboard.live.numbers import LiveNumbers, LiveReader
+from tests.helpers.api_server import sse
+from tests.helpers.support import count_events, eventually
+from tests.integration.web.dashboard.conftest import DashboardSite
+from tests.integration.web.dashboard.test_pages import SCRIPT, Tags, now_event
+
+Stream = Iterator[tuple[str, Any]]
+
+
+@contextmanager
+def _watch(browser: httpx.Client, query: str = "") -> Iterator[Stream]:
+    with browser.stream("GET", f"/dashboard/live/stream{query}", timeout=20) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield sse(response)
+
+
+def _find_part(stream: Stream, name: str, holds: str = "") -> str:
+    """The next part of this name in which this text is."""
+    for event, data in stream:
+        if event == "part" and data["name"] == name and holds in unescape(data["html"]):
+            return str(unescape(data["html"]))
+    raise AssertionError(f"no {name} with {holds!r} came")
+
+
+def _read_tiles(html: str) -> dict[str, str]:
+    found = re.findall(r'<h2>(.*?)</h2>\s*<p class="number" title="(.*?)">', html)
+    return {unescape(name): number for name, number in found}
+
+
+def test_the_page_has_the_numbers_of_now_without_scripts(
+    site: DashboardSite, services: Services
+) -> None:
+    count_events(services, *[now_event("page_view", f"u{n}", path="/") for n in range(7)])
+    services.flush()
+    count_events(services, now_event("signup", "u1"), now_event("page_view", "u2"))
+    page = site.viewer.get("/dashboard/live").text
+    tiles = _read_tiles(page)
+    assert tiles["Messages waiting"] == "0"
+    assert tiles["Events to archive"] == "9"
+    assert next(n for name, n in tiles.items() if name.startswith("Since ")) == "9"
+    assert page.count("<li><time") == 9
+    assert '<a class="button" href="/dashboard/live">Refresh</a>' in page
+
+
+def test_a_stream_sends_the_parts_and_then_those_that_change(
+    site: DashboardSite, services: Services
+) -> None:
+    with _watch(site.viewer) as stream:
+        first = [next(stream) for _ in range(4)]
+        assert {data["name"] for _, data in first} == {"numbers", "quarters", "types", "events"}
+        count_events(services, now_event(SCRIPT, "u1"))
+        html = _find_part(stream, "events", "u1")
+        shown = Tags(html.replace(SCRIPT, "")).found
+        assert all(tag != "script" for tag, _ in shown)
+        assert _read_tiles(_find_part(stream, "numbers", ">1<"))["Events to archive"] == "1"
+        _find_part(stream, "types", "alert(1)")
+
+
+def test_markup_of_events_is_escaped_in_the_stream(site: DashboardSite, services: Services) -> None:
+    count_events(services, now_event(SCRIPT, SCRIPT, **{SCRIPT: SCRIPT}))
+    with _watch(site.viewer) as stream:
+        for _ in range(4):
+            _, data = next(stream)
+            assert "<script" not in data["html"]
+
+
+def test_many_viewers_share_one_read(
+    site: DashboardSite, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[float] = []
+    read_now = LiveReader._read_now  # what a read costs is spent there
+
+    def note(self: LiveReader, now: Any, now_s: float) -> LiveNumbers:
+        reads.append(now_s)
+        return read_now(self, now, now_s)
+
+    monkeypatch.setattr(LiveReader, "_read_now", note)
+
+    def watch(number: int) -> str:
+        with _watch(site.viewer, "" if number % 2 else "?zone=Asia/Tokyo") as stream:
+            return _find_part(stream, "events", "last-one")
+
+    with ThreadPoolExecutor(20) as threads:
+        began_s = time.monotonic()
+        found = [threads.submit(watch, number) for number in range(20)]
+        eventually(lambda: len(reads) >= 2)
+        count_events(services, now_event("a", "last-one"))
+        assert all(one.result(20) for one in found)
+        took_s = time.monotonic() - began_s
+    assert len(reads) <= took_s / numbers.READ_AGAIN_S + 1
+
+
+def test_a_stream_ends_within_seconds_of_its_token(site: DashboardSite) -> None:
+    with _watch(site.viewer) as stream:
+        next(stream)
+        site.dependencies.access_keys.revoke(site.token_id)
+        began_s = time.monotonic()
+        assert all(event != "problem" for event, _ in stream)
+        assert time.monotonic() - began_s < 6
+
+
+def test_zones_and_viewers_are_bounded(
+    site: DashboardSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "MOST_ZONES", 1)
+    monkeypatch.setattr(feed, "MOST_VIEWERS", 2)
+    with _watch(site.viewer) as first, _watch(site.viewer) as second:
+        next(first)
+        next(second)
+        answer = site.viewer.get("/dashboard/live/stream")
+        assert answer.status_code == 503
+        monkeypatch.setattr(feed, "MOST_VIEWERS", 3)
+        assert site.viewer.get("/dashboard/live/stream?zone=Asia/Tokyo").status_code == 429
+    eventually(lambda: _answers(site.viewer, "?zone=Asia/Tokyo"))  # when the others have gone
+
+
+def _answers(browser: httpx.Client, query: str) -> bool:
+    with browser.stream("GET", f"/dashboard/live/stream{query}") as response:
+        return response.status_code == 200
+
+
+def test_a_viewer_gets_what_changed_and_all_after_a_problem() -> None:
+    viewer = feed._Viewer("UTC")
+    assert viewer.take_news({"a": b"1", "b": b"1"}) == [b"1", b"1"]
+    assert viewer.take_news({"a": b"1", "b": b"2"}) == [b"2"]
+    assert viewer.take_news({"problem": b"away"}) == [b"away"]
+    assert viewer.take_news({"problem": b"away"}) == []
+    assert viewer.take_news({"a": b"1", "b": b"2"}) == [b"1", b"2"]
+
+
+def test_a_read_that_fails_is_a_problem_with_its_remedy(
+    site: DashboardSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: LiveReader) -> LiveNumbers:
+        raise ConnectionError("postgresql://user:secret@host")
+
+    with _watch(site.viewer) as stream:
+        next(stream)
+        monkeypatch.setattr(LiveReader, "read", fail)
+        message = next(data["message"] for event, data in stream if event == "problem")
+        assert "secret" not in message
+        monkeypatch.undo()
+        _find_part(stream, "numbers")
+
+
+def test_a_stream_that_ends_lets_the_reads_end(site: DashboardSite, services: Services) -> None:
+    from pipeline.reading.stats import Stats
+    from pipeline.web.api.threads import ThreadPools
+    from pipeline.web.dashboard.page import Sources
+
+    sources = Sources(services, services.stats, services.types)
+    assert isinstance(services.stats, Stats)
+    reader = LiveReader(sources, site.dependencies.redis)
+
+    async def watch() -> None:
+        threads = ThreadPools(site.dependencies.redis, services.engine)
+        made = feed.LiveFeed(reader, threads, site.dependencies.stopping)
+
+        async def valid() -> bool:
+            return True
+
+        stream = made.stream("UTC", valid)
+        assert await anext(stream) == feed._RECONNECT
+        assert await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert made._reads is not None
+        await asyncio.wait_for(made._reads, 5)
+        threads.close()
+
+    asyncio.run(watch())
