@@ -88,7 +88,7 @@ class StatusReader:
         services, (each_s, number) = self._services, _STRETCHES[over]
         client, keys = services.redis, services.keys
         with report_errors(redis=client):
-            now_s = float(client.time()[0])
+            now_s = client.time()[0] + 1.0
             runs = read_last_runs(client, keys)
         # The last stretch goes on: it ends with this second.
         stretches = Stretches(now_s - each_s * number, each_s, number)

@@ -29,7 +29,7 @@ from pipeline.web.api.routes.events import create_event_route
 from pipeline.web.api.routes.journeys import create_journey_routes
 from pipeline.web.api.routes.live import create_live_route
 from pipeline.web.api.routes.people.routes import create_people_routes
-from pipeline.web.api.routes.status import create_status_routes
+from pipeline.web.api.routes.pipeline_state.routes import create_status_routes
 from pipeline.web.api.routes.sums import create_sum_routes
 from pipeline.web.api.routes.users import create_erase_route, create_user_routes
 from pipeline.web.api.threads import ThreadPools

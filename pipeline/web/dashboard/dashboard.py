@@ -162,7 +162,8 @@ class Dashboard:
         if asked.card:
             block = render_block(page.template, f"card_{asked.card}", {**frame, **values})
             return HTMLResponse(block, headers=PAGE_HEADERS)
-        frame["saved_views"] = SavedViews(self.sources.services.engine).list_all()
+        if page.needs_postgres:
+            frame["saved_views"] = SavedViews(self.sources.services.engine).list_all()
         notice = read_notice(request)
         body = render(page.template, {**frame, **values, "notice": notice})
         response = HTMLResponse(body, values.get("status", 200), PAGE_HEADERS)

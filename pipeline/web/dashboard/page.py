@@ -72,6 +72,8 @@ class Page:
     is_in_navigation: bool = True
     is_scan: bool = False
     """Whether it goes through many rows."""
+    needs_postgres: bool = True
+    """Where it does not, it is answered while Postgres is away, and shows no saved views."""
 
 
 @dataclass(frozen=True)

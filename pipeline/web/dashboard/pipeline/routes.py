@@ -94,6 +94,7 @@ def create_pipeline_routes(dashboard: Dashboard, user_id_secret: str) -> Sequenc
                 template="pipeline/pipeline.html",
                 read=page.read,
                 parameters=("over",),
+                needs_postgres=False,
             )
         ),
         dashboard.create_page(

@@ -11,7 +11,7 @@ from pipeline.upkeep import dead_letters
 from pipeline.upkeep.dead_letter_groups import list_groups
 from pipeline.upkeep.heartbeats import list_workers
 from pipeline.web.api.response_models import document_errors
-from pipeline.web.api.status_models import (
+from pipeline.web.api.routes.pipeline_state.models import (
     DeadLettersAnswer,
     StatusAnswer,
     WorkersAnswer,

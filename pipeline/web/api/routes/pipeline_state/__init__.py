@@ -1,0 +1,1 @@
+"""Routes about the pipeline itself: its state, its workers, its dead letters."""

@@ -1,0 +1,163 @@
+"""The sentence about the pipeline in each outage, and in several at once."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from pipeline.upkeep.condition.findings import (
+    ALL_ACCOUNTED_FOR,
+    UNFIT,
+    Finding,
+    explain_outage,
+    find_faults,
+    summarise,
+)
+
+WELL = {
+    "queue_depth": 3,
+    "pending_counters": 12,
+    "dead_letters": 0,
+    "warnings": [],
+    "silence_s": {"events": 2, "flush": 3},
+    "went_back": False,
+}
+BOOKS = {
+    "published": 10,
+    "consumed": 10,
+    "counted": 7,
+    "duplicate": 1,
+    "dead": 1,
+    "forgotten": 1,
+    "missing_messages": 0,
+    "expired_counters": 0,
+    "audit_drift": 0,
+    "balanced": True,
+}
+LATE = "flush is 400 s behind: see whether a flush worker runs (`analytics worker flush`)"
+OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "missing": (
+        {},
+        {"missing_messages": 2, "balanced": False},
+        "2 messages are missing: published, and neither counted nor waiting.",
+    ),
+    "without outcome": (
+        {},
+        {"consumed": 11, "balanced": False},
+        "The books differ by 1 event: 11 were taken from the queue, and 10 have an outcome.",
+    ),
+    "a type": ({}, {"balanced": False}, "The books of an event type do not balance."),
+    "expired": (
+        {},
+        {"expired_counters": 1},
+        "1 counter is gone from Redis before a flush stored it.",
+    ),
+    "drift": (
+        {},
+        {"audit_drift": 1_200},
+        "The last audit found that archive and counters differ by 1,200 events.",
+    ),
+    "went back": (
+        {"went_back": True},
+        {},
+        "Redis is older than what Postgres has stored: it was restored, and flushes stand still, "
+        "since they might count twice.",
+    ),
+    "no postgres": (
+        {"postgres": "does not answer"},
+        {},
+        "Postgres does not answer: events are counted, and nothing is stored or archived.",
+    ),
+    "unfit postgres": (
+        {"postgres": UNFIT},
+        {},
+        "Postgres cannot be used: its tables are of another version, or those of another "
+        "installation. Events are counted, and nothing is stored.",
+    ),
+    "no event worker": (
+        {"silence_s": {"events": 61, "flush": 1}},
+        {},
+        "No event worker was seen for 60 s: 3 messages wait to be counted.",
+    ),
+    "no flush worker": (
+        {"silence_s": {"events": 1}},
+        {},
+        "No flush worker was seen for 60 s: 12 counters wait in Redis to be stored.",
+    ),
+    "late": ({"warnings": [LATE]}, {}, "Flush is 400 s behind."),
+    "dead letters": (
+        {"dead_letters": 1},
+        {},
+        "1 dead letter waits: what could not be counted, kept as it came.",
+    ),
+    "doubt": (
+        {"redis": "appendonly is no: set it to yes"},
+        {},
+        "It is not certain that Redis keeps what it acknowledges.",
+    ),
+}
+_NOT_AT_ONCE = (
+    {"no postgres", "unfit postgres"},
+    {"no event worker", "no flush worker"},
+    # Books that do not balance are said to be so once.
+    *({"a type", other} for other in ("missing", "without outcome")),
+)
+PAIRS = [pair for pair in itertools.combinations(OUTAGES, 2) if set(pair) not in _NOT_AT_ONCE]
+
+
+def status_of(*names: str) -> dict[str, Any]:
+    status: dict[str, Any] = dict(WELL)
+    books: dict[str, Any] = dict(BOOKS)
+    for name in names:
+        status |= OUTAGES[name][0]
+        books |= OUTAGES[name][1]
+    return {**status, "books": books}
+
+
+def test_while_all_is_well_the_sentence_says_so() -> None:
+    assert find_faults(status_of()) == []
+    assert summarise([]) == ALL_ACCOUNTED_FOR == "All events are accounted for."
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_each_outage_has_its_sentence_and_what_to_do(name: str) -> None:
+    [found] = find_faults(status_of(name))
+    assert summarise([found]) == found.what == OUTAGES[name][2]
+    assert found.remedy.endswith(".")
+    assert not found.remedy[0].islower()
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_two_outages_are_both_named_and_the_graver_comes_first(one: str, other: str) -> None:
+    found = find_faults(status_of(one, other))
+    assert {fault.what for fault in found} == {OUTAGES[one][2], OUTAGES[other][2]}
+    order = {"lost": 0, "stopped": 1, "late": 2}
+    gravities = [order[fault.gravity] for fault in found]
+    assert gravities == sorted(gravities)
+
+
+def test_a_worker_never_seen_is_as_one_seen_long_ago() -> None:
+    found = find_faults({**status_of(), "silence_s": {}})
+    assert [one.what.split(" was")[0] for one in found] == ["No event worker", "No flush worker"]
+
+
+def test_what_a_status_does_not_say_is_not_judged() -> None:
+    status = status_of()
+    del status["silence_s"], status["went_back"]
+    assert find_faults(status) == []
+
+
+def test_messages_of_other_producers_are_not_missing() -> None:
+    status = status_of()
+    status["books"]["missing_messages"] = -5
+    assert find_faults(status) == []
+
+
+@pytest.mark.parametrize("server", ["Redis", "Postgres", "the broker"])
+def test_an_outage_is_explained_without_a_status(server: str) -> None:
+    found = explain_outage(server)
+    assert isinstance(found, Finding)
+    assert server in found.what
+    assert "Start it" in found.remedy
