@@ -100,6 +100,17 @@ def test_events_are_shown_as_one_object_or_as_a_table(
     assert "/28" not in out
 
 
+def test_a_condition_chooses_what_is_shown_and_exported(
+    analytics: Any, archived: list[Event], tmp_path: Path
+) -> None:
+    where = ("--where", 'path in ("/25", "/26")', "--type", "sale")
+    [one] = json.loads(analytics("events", *where, "--json")[1])["events"]
+    assert one["properties"]["path"] == "/25"
+    code, out, _ = analytics("export", "-", *where)
+    assert code == 0
+    assert [json.loads(line)["event_id"] for line in out.strip().split("\n")] == ["id 25"]
+
+
 def test_events_that_wait_are_shown_when_they_are_asked_for(
     services: Services, analytics: Any
 ) -> None:
@@ -116,6 +127,7 @@ def test_events_that_wait_are_shown_when_they_are_asked_for(
         (["--from", "2025-03-14T10:00"], "no time zone"),
         (["--from", "2025-03-15", "--to", "2025-03-14"], "not before"),
         (["--limit", "0"], "--limit"),
+        (["--where", "path = /29"], "character"),
     ],
 )
 def test_wrong_options_are_told_in_a_line(analytics: Any, options: list[str], said: str) -> None:
