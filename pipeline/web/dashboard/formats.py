@@ -54,6 +54,8 @@ def format_share(share: float | None) -> str:
         return NOTHING
     if 0 < share < 0.001:
         return "<0.1%"
+    if share >= 10:
+        return f"{share * 100:,.0f}%"
     return f"{share * 100:.1f}".rstrip("0").rstrip(".") + "%"
 
 

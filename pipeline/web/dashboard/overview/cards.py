@@ -9,7 +9,7 @@ from datetime import datetime
 from pipeline.reading.stats import Ranking
 from pipeline.web.dashboard.overview.reading import Events
 from pipeline.web.dashboard.page import Asked, Sources
-from pipeline.web.dashboard.paths import HOME
+from pipeline.web.dashboard.paths import HOME, USER
 from pipeline.web.dashboard.state import PageState
 
 SHOWN = 10
@@ -94,7 +94,8 @@ def list_top_users(sources: Sources, asked: Asked, event_type: str) -> Card:
         return Card([])
     days = asked.state.days(asked.now)
     found = sources.stats.top(event_type, "user", *days, limit=SHOWN + 1)
-    return Card(rank(found.top[:SHOWN], None, {}), _count_more(found), found.as_of)
+    urls = {user: asked.state.url(USER, {"user": user}) for user, _ in found.top}
+    return Card(rank(found.top[:SHOWN], None, urls), _count_more(found), found.as_of)
 
 
 def _count_more(found: Ranking) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from pipeline.days import list_days
 from pipeline.web.dashboard.formats import Number, format_number, format_short
 from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_users
 from pipeline.web.dashboard.page import Asked, Sources
@@ -109,5 +110,5 @@ def _read_measure(sources: Sources, asked: Asked) -> Tile | None:
     values: list[float] = []
     if kind == "sum":
         by_day = sources.stats.sums.read_daily_sums(event_type, name, *days)
-        values = [float(one.sum) for one in by_day.values()]
+        values = [float(by_day[day].sum) if day in by_day else 0.0 for day in list_days(*days)]
     return Tile(title, read(*days), read(*before) if before else None, values)
