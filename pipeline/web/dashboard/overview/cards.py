@@ -89,12 +89,14 @@ def list_values(sources: Sources, asked: Asked, event_type: str) -> Card:
 
 
 def list_top_users(sources: Sources, asked: Asked, event_type: str) -> Card:
-    """The users with most events of a type, of UTC days and as of the last flush."""
+    """The users with most events of a type, of UTC days and as of the last flush; a click leads to
+    one."""
     if not event_type:
         return Card([])
     days = asked.state.days(asked.now)
     found = sources.stats.top(event_type, "user", *days, limit=SHOWN + 1)
-    urls = {user: asked.state.url(USER, {"user": user}) for user, _ in found.top}
+    plain = asked.state.change(event_type="", of_property="", value="")
+    urls = {user: plain.url(USER, {"user": user}) for user, _ in found.top}
     return Card(rank(found.top[:SHOWN], None, urls), _count_more(found), found.as_of)
 
 

@@ -158,6 +158,16 @@ def test_forms_of_other_sites_forget_nothing(site: DashboardSite, counted: None)
     assert site.viewer.get("/dashboard/user?user=u1").text.count("<li><time") == 4
 
 
+def test_lists_of_users_and_the_filter_lead_to_the_pages(
+    site: DashboardSite, counted: None
+) -> None:
+    paths = ("/dashboard?type=page_view", "/dashboard/details?of=users&type=page_view")
+    for path in paths:
+        page = site.viewer.get(path).text
+        assert 'href="/dashboard/type?type=page_view"' in page
+        assert 'href="/dashboard/user?user=u0"' in page
+
+
 # Explore
 
 
