@@ -136,11 +136,12 @@ def _describe(
     in_all = len(cohorts)
     while len(cohorts) > 1 and not cohorts[0][1]:
         cohorts = cohorts[1:]
-    shares = _average(cohorts)
+    sums = _add_up(cohorts)
+    shares = [n / users if users else None for n, users in sums]
     return {
         "rows": [
             Row(
-                _name(start, question.by),
+                _name(start, question.by, today),
                 users,
                 [
                     _make_cell(n, users, unit, goes_on and at == len(returned) - 1)
@@ -149,7 +150,7 @@ def _describe(
             )
             for start, users, returned in cohorts
         ],
-        "average": [_make_average(share) for share in shares],
+        "all": [_make_cell(n, users, unit, False) for n, users in sums],
         "users": sum(users for _, users, _ in cohorts),
         "left_out": in_all - len(cohorts),
         "is_unfinished": goes_on,
@@ -166,31 +167,25 @@ def _make_cell(n: int, users: int, unit: str, is_unfinished: bool) -> Cell:
     )
 
 
-def _make_average(share: float | None) -> Cell:
-    return Cell(format_share(share), _shade(share or 0), False)
-
-
 def _shade(share: float) -> str:
     """The darkest is for all; anything above none has the lightest at least."""
     return SHADES[min(int(share * len(SHADES)), len(SHADES) - 1)] if share > 0 else ""
 
 
-def _average(cohorts: Cohorts) -> list[float | None]:
-    """By how many periods later: the part of the users of all cohorts that reach so far."""
-    shares: list[float | None] = []
-    for later in range(len(cohorts)):
-        reaching = [
-            (users, returned[later]) for _, users, returned in cohorts[: len(cohorts) - later]
-        ]
-        users = sum(one for one, _ in reaching)
-        shares.append(sum(n for _, n in reaching) / users if users else None)
-    return shares
+def _add_up(cohorts: Cohorts) -> list[tuple[int, int]]:
+    """By how many periods later: how many came back of all cohorts that reach so far, and how many
+    users these have."""
+    reaching = [cohorts[: len(cohorts) - later] for later in range(len(cohorts))]
+    return [
+        (sum(returned[later] for _, _, returned in some), sum(users for _, users, _ in some))
+        for later, some in enumerate(reaching)
+    ]
 
 
-def _name(start: date, by: str) -> str:
+def _name(start: date, by: str, today: date) -> str:
     if by == "month":
         return f"{start:%b} {start.year}"
-    text = format_day(start)
+    text = format_day(start, today)
     return f"{start:%a} {text}" if by == "day" else text
 
 

@@ -55,17 +55,18 @@ def test_a_triangle_has_shares_shades_and_what_goes_on() -> None:
     shown = _describe(found, question, "share", days[1])
 
     assert shown["left_out"] == 1
-    assert [row.name for row in shown["rows"]] == ["9 Mar 2026", "16 Mar 2026", "23 Mar 2026"]
+    assert [row.name for row in shown["rows"]] == ["9 Mar", "16 Mar", "23 Mar"]
     assert [(cell.text, cell.shade) for cell in shown["rows"][0].cells] == [
         ("100%", "i"),
         ("50%", "e"),
         ("0%", ""),
     ]
     assert [cell.is_unfinished for cell in shown["rows"][1].cells] == [False, True]
-    assert [cell.text for cell in shown["average"]] == ["25%", "50%", "0%"]
+    assert [cell.text for cell in shown["all"]] == ["25%", "50%", "0%"]
     assert "50% did b in the next week" in shown["sentence"]
     counts = _describe(found, question, "users", days[1] + timedelta(days=1))
     assert [cell.text for cell in counts["rows"][1].cells] == ["0", "15"]
+    assert [cell.text for cell in counts["all"]] == ["11", "20", "0"]
     assert not counts["is_unfinished"]
 
 
