@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import httpx
 import pytest
 
@@ -17,10 +19,22 @@ from pipeline.redis.client import redis_client
 from pipeline.services import connect
 from pipeline.web.dependencies import WebDependencies, WebOptions
 from tests.helpers.api_server import served
-from tests.helpers.support import count_events, event
+from tests.helpers.support import count_events, event, eventually
 from tests.integration.web.dashboard.conftest import sign_in
 
 RANGE = "?from=2025-03-01&to=2025-03-31"
+_OTHERS = (
+    "/dashboard/type?type=page_view",
+    "/dashboard/user?user=u1",
+    "/dashboard/explore",
+    "/dashboard/live",
+)
+
+
+def _find_outage(browser: httpx.Client, path: str) -> str:
+    """The page while a server is away; empty before."""
+    answer = browser.get(path)
+    return answer.text if answer.status_code == 503 else ""
 
 
 @pytest.mark.parametrize("server", ["redis", "postgres"])
@@ -45,6 +59,8 @@ def test_the_last_numbers_stay_with_their_time(own_servers: PrivateServers, serv
     ):
         sign_in(browser, token)
         assert ">4,321<" in browser.get(f"/dashboard{RANGE}").text
+        for path in _OTHERS:
+            assert browser.get(path).status_code == 200
         assert own_servers.redis is not None
         assert own_servers.postgres is not None
         if server == "redis":
@@ -59,6 +75,10 @@ def test_the_last_numbers_stay_with_their_time(own_servers: PrivateServers, serv
         assert ">4,321<" in answer.text
         assert "last known" in answer.text
         assert '<meta http-equiv="refresh" content="5">' in answer.text
+        for path in _OTHERS:
+            # Live goes on for the seconds in which it asks Postgres nothing.
+            shown = eventually(partial(_find_outage, browser, path), 15)
+            assert "These are the numbers of" in shown
         other = browser.get("/dashboard?from=2025-02-01&to=2025-02-02")
         assert other.status_code == 503
         assert "No numbers have been read yet" in other.text
