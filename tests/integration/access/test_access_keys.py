@@ -120,6 +120,21 @@ def test_a_key_is_all_that_is_printed_so_that_a_shell_can_take_it(
     assert key.may_forget
 
 
+@pytest.mark.parametrize("right", ["forget", "operate", "edit"])
+def test_a_read_token_has_the_rights_that_it_was_given_and_no_other(
+    keys_command: Command, access: AccessKeyStore, right: str
+) -> None:
+    code, out, err = keys_command("create", "read", f"--allow-{right}", "--json")
+    assert (code, err) == (0, "")
+    shown = json.loads(out)
+    expected = {f"may_{other}": other == right for other in ("forget", "operate", "edit")}
+    assert {name: shown[name] for name in expected} == expected
+    key = access.check("read", shown["key"])
+    assert key is not None
+    assert {name: getattr(key, name) for name in expected} == expected
+    assert f"read, may {right}" in keys_command("list")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -128,6 +143,8 @@ def test_a_key_is_all_that_is_printed_so_that_a_shell_can_take_it(
         (["create", "write", "--origin", "https://a.example/"], 1, "is not the origin"),
         (["create", "read", "--origin", "https://a.example"], 2, "is for write keys"),
         (["create", "write", "--allow-forget"], 2, "is for read tokens"),
+        (["create", "write", "--allow-operate"], 2, "is for read tokens"),
+        (["create", "write", "--allow-edit"], 2, "is for read tokens"),
         (["create", "admin"], 2, "admin"),
         (["create", "write", "--max-age", "7 days"], 2, "'7 days' is not an age"),
         (["create", "write", "--max-age", "0s"], 1, "give at least 1 s"),

@@ -24,6 +24,7 @@ def test_a_key_stored_before_it_had_a_scope_may_do_what_it_could(
 
     assert (key.event_types, key.max_age_s, key.events_per_s) == ((), None, None)
     assert key.id_source == source
+    assert (key.may_forget, key.may_operate, key.may_edit) == (False, False, False)
 
 
 def test_a_scope_is_stored_with_the_key_and_read_again() -> None:
