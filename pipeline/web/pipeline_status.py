@@ -73,6 +73,14 @@ class PipelineStatus:
     stored: Stored | None
     stretches: Stretches
 
+    @property
+    def last_archive(self) -> LastRun | None:
+        """The last archive run: of a worker, or by hand, of which the ledger alone has the time."""
+        run, at = self.runs["archive"], self.stored.last_archived_at if self.stored else None
+        if at is None or (run is not None and at <= run.at):
+            return run
+        return LastRun(at, None)
+
 
 class StatusReader:
     """Reads it; for any number of threads."""

@@ -93,14 +93,6 @@ def _find_losses(status: Status) -> Iterator[Finding]:
             "`analytics status --json` has them by type; compare with the archive: "
             "`analytics audit`.",
         )
-    if expired := books["expired_counters"]:
-        yield Finding(
-            "lost",
-            f"{_count(expired, 'counter')} gone from Redis before a flush stored "
-            f"{'it' if expired == 1 else 'them'}.",
-            "Give Redis maxmemory-policy noeviction. `analytics audit` says which hours differ, "
-            "and `analytics rebuild` counts days again from the archive.",
-        )
     if drift := books["audit_drift"]:
         yield Finding(
             "lost",

@@ -32,7 +32,6 @@ BOOKS = {
     "dead": 1,
     "forgotten": 1,
     "missing_messages": 0,
-    "expired_counters": 0,
     "audit_drift": 0,
     "balanced": True,
 }
@@ -49,11 +48,6 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "The books differ by 1 event: 11 were taken from the queue, and 10 have an outcome.",
     ),
     "a type": ({}, {"balanced": False}, "The books of an event type do not balance."),
-    "expired": (
-        {},
-        {"expired_counters": 1},
-        "1 counter is gone from Redis before a flush stored it.",
-    ),
     "drift": (
         {},
         {"audit_drift": 1_200},

@@ -138,8 +138,6 @@ def to_status(found: PipelineStatus) -> dict[str, Any]:
             "counters": stored.last_stored,
             "took_s": flush.took_s if stored.is_of_run and flush else None,
         }
-    archived_at = stored.last_archived_at if stored else None
-    archive = runs["archive"]
     return {
         "summary": summarise(found.faults),
         "findings": [
@@ -159,7 +157,7 @@ def to_status(found: PipelineStatus) -> dict[str, Any]:
         "events_waiting": status["queue_depth"],
         "dead_letters": status["dead_letters"],
         "last_flush": last_flush,
-        "last_archive": _to_run(archive) or (archived_at and {"at": archived_at, "took_s": None}),
+        "last_archive": _to_run(found.last_archive),
         "last_audit": _to_run(runs["audit"]),
         "lanes": status["lanes"],
         "warnings": status["warnings"],
