@@ -18,7 +18,8 @@ const show = (name, html) => {
   if (!part) return;
   if ((name === "events" && isPaused) || isInUse(part)) return;
   held.delete(name);
-  part.innerHTML = html;
+  // Parsed apart, where no script runs and nothing is loaded.
+  part.replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
 };
 
 const close = () => {
