@@ -15,6 +15,7 @@ from pipeline.reading.journeys.steps import DEFAULT_WINDOW, FEWEST_STEPS, MOST_S
 from pipeline.web.dashboard.dashboard import Dashboard
 from pipeline.web.dashboard.formats import format_duration, format_number, format_share
 from pipeline.web.dashboard.journeys.answers import POLL_S, Answer, find_answer
+from pipeline.web.dashboard.journeys.commands import write_funnel_command
 from pipeline.web.dashboard.journeys.forms import StepField, choose, read_step_field
 from pipeline.web.dashboard.page import Asked, Page, Sources
 
@@ -80,6 +81,7 @@ def read_funnels(sources: Sources, asked: Asked) -> Mapping[str, Any]:
             # The form is shown as it was filled in, and says what is wrong with it.
             return values | {"wrong": f"{error}", "status": 422}
         values |= _describe(find_answer(sources, asked, question))
+        values["command"] = write_funnel_command(question)
     return values
 
 

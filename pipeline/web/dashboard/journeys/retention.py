@@ -23,6 +23,7 @@ from pipeline.web.dashboard.formats import (
     format_share,
 )
 from pipeline.web.dashboard.journeys.answers import POLL_S, Answer, find_answer
+from pipeline.web.dashboard.journeys.commands import write_retention_command
 from pipeline.web.dashboard.journeys.forms import choose, read_step_field
 from pipeline.web.dashboard.page import Asked, Page, Sources
 
@@ -91,6 +92,7 @@ def read_retention(sources: Sources, asked: Asked) -> Mapping[str, Any]:
         except (InvalidQuestion, TooManyPeriods) as error:
             return values | {"wrong": f"{error}", "status": 422}
         values |= {"answer": answer, "of": of if answer.found else ""}
+        values["command"] = write_retention_command(question)
         if answer.found is not None:
             values |= _describe(answer.found["cohorts"], question, unit, asked.now.date())
     return values

@@ -7,9 +7,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pipeline.reading.journeys.funnels import FunnelQuestion
 from pipeline.reading.journeys.retention import RetentionQuestion
 from pipeline.reading.journeys.steps import Step, parse_step
 from pipeline.sharing.annotations import Annotation
+from pipeline.web.dashboard.journeys.commands import (
+    write_funnel_command,
+    write_retention_command,
+)
 from pipeline.web.dashboard.journeys.forms import StepField, choose, read_step_field
 from pipeline.web.dashboard.journeys.retention import _describe
 from pipeline.web.dashboard.sharing.marks import Marks
@@ -34,6 +39,17 @@ def test_a_wrong_step_names_its_parameter(query: dict[str, str], field: str) -> 
     with pytest.raises(InvalidParameter) as refused:
         read_step_field(query, "step1", "where1")
     assert refused.value.field == field
+
+
+def test_the_commands_ask_the_same_in_a_shell() -> None:
+    days = date(2026, 3, 1), date(2026, 3, 2)
+    funnel = FunnelQuestion(("a", 'b[plan="pro"]'), *days, "7d", any_order=True, by="-x")
+    assert write_funnel_command(funnel) == (
+        "analytics stats funnel --from 2026-03-01 --to 2026-03-02 --window 7d --any-order "
+        "--by=-x a 'b[plan=\"pro\"]'"
+    )
+    retention = RetentionQuestion("-a", "b; rm c", "day", *days)
+    assert write_retention_command(retention).endswith("--by day -- -a 'b; rm c'")
 
 
 def test_a_choice_is_one_of_those_there_are() -> None:
