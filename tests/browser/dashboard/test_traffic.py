@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -147,3 +148,32 @@ def test_every_page_has_the_numbers_of_the_api(
     for name in ("counted", "pending", "stored"):
         [shown] = page.locator(f"ol li:has(h3:text-is('{name.title()}')) .number").all()
         assert (shown.get_attribute("title") or "").startswith(f"{stages[name]} "), name
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/dashboard/type?type=purchase&property=plan&value=pro", "plan is pro"),
+        ("/dashboard/explore?type=purchase&where=amount%20%3E%203", "purchase"),
+        ("/dashboard/funnels?step1=page_view&step2=purchase&window=1d", "Users by step"),
+        ("/dashboard/retention?start=page_view&every=week", "Who came back"),
+    ],
+)
+def test_what_is_asked_and_the_zone_survive_a_reload(
+    open_page: OpenPage, events: None, path: str, shown: str
+) -> None:
+    page = open_page(f"{path}&range=90d")
+    page.click("summary:has-text('UTC')")
+    page.fill("[name=zone]", "Asia/Tokyo")
+    page.click("button:has-text('Use')")
+    page.wait_for_url("**zone=Asia%2FTokyo**")
+    for _ in range(2):
+        main = page.locator("main")
+        assert shown in main.inner_text()
+        assert page.locator("summary:has-text('Asia/Tokyo')").count() == 1
+        asked = parse_qs(urlsplit(page.url).query)
+        for name, values in parse_qs(urlsplit(f"{path}&range=90d").query).items():
+            assert asked[name] == values, name
+        before = main.inner_text()
+        page.reload()
+        assert page.locator("main").inner_text() == before
