@@ -58,7 +58,7 @@ def main() -> int:
         f"{seen.streams} streams of Live got {seen.parts} parts in {options.seconds:g} s; "
         f"{len(refreshes_ms)} cards of the Overview read again, "
         f"median {statistics.median(refreshes_ms):.0f} ms, longest {max(refreshes_ms):.0f} ms; "
-        f"{seen.refused} refused; {options.events_per_s} events/s.\n"
+        f"{seen.refused} refused; at most {options.events_per_s} events/s.\n"
         f"The web process took {cores:.2f} cores.\n"
     )
     return int(cores >= 1 or seen.refused > 0 or seen.streams < options.viewers)
