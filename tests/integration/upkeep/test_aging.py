@@ -16,6 +16,8 @@ from pipeline.postgres.tables import metadata
 from pipeline.reading.journeys.breakdown import BreakdownQuestion
 from pipeline.redis.client import server_time_s
 from pipeline.services import Services
+from pipeline.sharing.annotations import Annotations
+from pipeline.sharing.saved_views import SavedViews
 from pipeline.upkeep import dead_letters
 from tests.conftest import MakeServices
 from tests.helpers.aging import grow_older
@@ -118,6 +120,8 @@ def test_every_time_in_postgres_is_moved_save_those_of_events(make_services: Mak
     services.move_dead_letters()
     seal(services.engine, "events", [TODAY], pack_day)
     services.reports.ask(BreakdownQuestion("page_view", TODAY, TODAY))
+    Annotations(services.engine).add(now, "a note", "token")
+    SavedViews(services.engine).save("a view", "/dashboard", "token")
     grow_older(services, 10 * DAY)
     of_events = ("hour", "quarter", "timestamp")
     looked_at = set[str]()
