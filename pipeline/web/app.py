@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.producer.app import check_durability
@@ -63,7 +61,7 @@ def create_app(dependencies: WebDependencies) -> Starlette:
         threads.close()
 
     app = _Application(
-        routes=[create_script_route(), Route("/", _show_way), *create_health_routes(dependencies)],
+        routes=[create_script_route(), *create_health_routes(dependencies)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
@@ -74,26 +72,31 @@ def create_app(dependencies: WebDependencies) -> Starlette:
     return app
 
 
-async def _show_way(_: Request) -> Response:
-    return RedirectResponse(HOME, 307)
-
-
 class _Otherwise:
-    """The dashboard below its path; else the stats API, and for what is sent to a path that it does
-    not have, who says so."""
+    """The dashboard below its path; else the stats API. What is sent to a path that neither takes
+    anything by is answered by where to send it: a library was given a wrong address."""
 
-    def __init__(self, stats_api: Starlette, dashboard: ASGIApp, unknown_path: ASGIApp) -> None:
+    def __init__(self, stats_api: Starlette, dashboard: Starlette, unknown_path: ASGIApp) -> None:
         self._stats_api, self._dashboard = stats_api, dashboard
         self._unknown_path = unknown_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{HOME}/"):
-            await self._dashboard(scope, receive, send)
-            return
-        is_sent = scope["type"] == "http" and scope["method"] in ("POST", "OPTIONS")
-        is_unknown = is_sent and not _has_route(self._stats_api.routes, scope)
-        await (self._unknown_path if is_unknown else self._stats_api)(scope, receive, send)
+        await self._find(scope)(scope, receive, send)
+
+    def _find(self, scope: Scope) -> ASGIApp:
+        if scope["type"] != "http":
+            return self._stats_api
+        is_sent = scope["method"] in ("POST", "OPTIONS")
+        path = scope["path"]
+        if path == "/" or f"{path}/".startswith(f"{HOME}/"):
+            # Pages are sent nothing, and a browser asks by OPTIONS whether it may.
+            posted = {**scope, "method": "POST"}
+            is_unknown = is_sent and _match(self._dashboard.routes, posted) is not Match.FULL
+            return self._unknown_path if is_unknown else self._dashboard
+        is_unknown = is_sent and _match(self._stats_api.routes, scope) is Match.NONE
+        return self._unknown_path if is_unknown else self._stats_api
 
 
-def _has_route(routes: Sequence[BaseRoute], scope: Scope) -> bool:
-    return any(route.matches(scope)[0] is not Match.NONE for route in routes)
+def _match(routes: Sequence[BaseRoute], scope: Scope) -> Match:
+    """How well a request fits the route that it fits best."""
+    return max((route.matches(scope)[0] for route in routes), key=lambda one: one.value)

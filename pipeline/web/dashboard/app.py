@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from pipeline.access.sessions import SessionStore
 from pipeline.reading.event_types import TypeReader
@@ -24,6 +25,7 @@ from pipeline.web.dashboard.journeys.retention import create_retention_routes
 from pipeline.web.dashboard.live.routes import create_live_routes
 from pipeline.web.dashboard.overview.routes import create_overview_routes
 from pipeline.web.dashboard.page import Sources
+from pipeline.web.dashboard.paths import HOME
 from pipeline.web.dashboard.pipeline.routes import create_pipeline_routes
 from pipeline.web.dashboard.session.routes import create_session_routes
 from pipeline.web.dashboard.session.viewers import Viewers
@@ -35,7 +37,7 @@ from pipeline.web.errors import InternalFault, RequestRefused
 
 
 def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Starlette:
-    """The application behind `/dashboard`; its routes have their whole paths."""
+    """The application behind `/dashboard`, to which `/` leads. Its routes have whole paths."""
     services, access_keys = dependencies.services, dependencies.access_keys
     unstored = UnstoredCounts(dependencies.redis, services.keys)
     sources = Sources(
@@ -53,6 +55,7 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
 
     # Pages are in the navigation in this order.
     routes = [
+        Route("/", _show_way),
         *create_session_routes(viewers),
         create_asset_route(),
         *create_overview_routes(dashboard),
@@ -77,6 +80,10 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
     )
     app.router.redirect_slashes = False
     return app
+
+
+async def _show_way(_: Request) -> Response:
+    return RedirectResponse(HOME, 307)
 
 
 async def _show_refused(_: Request, raised: Exception) -> Response:

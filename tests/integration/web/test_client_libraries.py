@@ -289,7 +289,10 @@ def test_a_key_in_the_path_is_for_the_pages_of_its_origins_only(
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/bogus", "/v2/track", "/api/send", "/v1/v1/batch", "/", "/matomo.php"],
+    [
+        *("/v1/bogus", "/v2/track", "/api/send", "/v1/v1/batch", "/", "/matomo.php"),
+        *("/dashboard", "/dashboard/", "/dashboard/v1/batch", "/dashboard/explore"),
+    ],
 )
 def test_what_is_sent_elsewhere_is_answered_by_where_to_send_it(
     web: WebServer, shop_key: str, path: str
@@ -300,6 +303,18 @@ def test_what_is_sent_elsewhere_is_answered_by_where_to_send_it(
     for said in (answer.json["message"], answer.json["detail"], answer.json["error"]["message"]):
         assert "/v1/batch" in said
     assert (answer.json["code"], answer.json["success"]) == ("not_found", False)
+    assert preflight(web, path, SHOP, "content-type").status == 204
+
+
+def test_the_dashboards_own_forms_are_no_unknown_paths(web: WebServer, shop_key: str) -> None:
+    for path in ("/dashboard/sign-in", "/dashboard/pipeline/flush"):
+        assert "no events are taken" not in web.post(path, {}, Origin=SHOP).body.decode()
+        asked = preflight(web, path, SHOP, "content-type")
+        assert asked.status == 405
+        assert "access-control-allow-origin" not in asked.headers
+    for path in ("/", "/dashboard"):
+        assert web.send("GET", path).status in (303, 307)
+        assert web.send("PUT", path).status == 405
 
 
 # Preflights
