@@ -15,6 +15,7 @@ from pipeline.cli.context import configure_producer, read_user_id_secret
 from pipeline.cli.errors import explain
 from pipeline.cli.options import Json
 from pipeline.cli.output import one_line, print_json, print_table, say, warn
+from pipeline.days import today
 from pipeline.errors import ImportStopped
 
 if TYPE_CHECKING:
@@ -210,9 +211,10 @@ def _describe_progress(report: Report, event_ids: bool) -> str:
 
 
 def _print_report(name: str, report: Report) -> None:
-    """`{"format", "lines", "sent", "rejected": […]}`, written bit by bit: it may be as long as the
-    file."""
-    head = json.dumps({"format": name, "lines": report.lines, "sent": report.sent})
+    """`{"format", "lines", "sent", "days", "rejected": […]}`, written bit by bit: it may be as long
+    as the file."""
+    days = [f"{day}" for day in report.days or ()]
+    head = json.dumps({"format": name, "lines": report.lines, "sent": report.sent, "days": days})
     sys.stdout.write(f'{head.removesuffix("}")}, "rejected": [')
     for position, row in enumerate(report.read_rejected()):
         sys.stdout.write((", " if position else "") + json.dumps(row))
@@ -222,6 +224,10 @@ def _print_report(name: str, report: Report) -> None:
 def _show_report(title: str, report: Report) -> None:
     rows = [(report.lines, report.sent, report.rejected_count)]
     print_table(title, ["lines", "events sent", "lines rejected"], rows)
+    if report.days:
+        first, last = report.days
+        where = "" if last >= today() else ": choose these days on the dashboard and in `stats`"
+        say(f"The events are of {first} to {last} (UTC){where}.")
     if not report.rejected_count:
         return
     shown = [

@@ -9,7 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import msgspec
 
@@ -33,6 +33,8 @@ class Report:
         self.lines = 0
         self.sent = 0
         self.rejected_count = 0
+        self.days: tuple[date, date] | None = None
+        """The first and the last day (UTC) of events; None: there was none."""
         self._rejected = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - `close` closes it
             _SPOOLED_BYTES, "w+", encoding="utf-8"
         )
@@ -42,6 +44,11 @@ class Report:
         self.rejected_count += 1
         json.dump({"line": number, "reason": reason}, self._rejected)
         self._rejected.write("\n")
+
+    def note_day(self, day: date) -> None:
+        """Note that an event is of this day."""
+        first, last = self.days or (day, day)
+        self.days = min(first, day), max(last, day)
 
     def read_rejected(self) -> Iterator[dict[str, object]]:
         """Every rejected line in the order of the file: `{"line": n, "reason": text}`."""
@@ -149,4 +156,6 @@ class Importer:
             return None
         if event_id is not None:
             event.setdefault("event_id", event_id)
-        return Event.from_dict(event, now=datetime.now(UTC)).to_dict()
+        checked = Event.from_dict(event, now=datetime.now(UTC))
+        self._report.note_day(checked.timestamp.date())
+        return checked.to_dict()

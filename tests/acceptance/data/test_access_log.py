@@ -107,6 +107,7 @@ def test_the_imported_log_reads_exactly_before_during_and_after_a_flush(
 
     assert report["lines"] == expected["lines"]
     assert report["sent"] == expected["events"]
+    assert report["days"] == [min(expected["daily"]), max(expected["daily"])]
     assert [row["line"] for row in report["rejected"]] == expected["rejected_lines"]
     assert report["rejected"][0]["reason"]
 

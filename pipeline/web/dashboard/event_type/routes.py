@@ -70,14 +70,14 @@ def read_event_type(sources: Sources, asked: Asked) -> Mapping[str, Any]:
 def _list_tiles(asked: Asked, events: Events) -> list[Tile]:
     name = asked.state.event_type
     of_all, of_all_before = sum(events.types.values()), sum(events.types_before.values())
-    before = events.before
     tiles = [
         Tile(
             "Events",
             events.now.count,
-            before.count if before else None,
+            events.count_before(asked.now),
             [n for _, n in events.list_points(asked.now) if n is not None],
             is_unfinished(asked, events.now.last),
+            events.note(asked.now),
         )
     ]
     if of_all and not asked.state.value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from starlette.routing import Route
@@ -17,6 +18,8 @@ from pipeline.web.dashboard.overview.tiles import list_tiles
 from pipeline.web.dashboard.page import Asked, Page, Sources
 from pipeline.web.dashboard.paths import HOME
 from pipeline.web.dashboard.sharing.marks import Marks, read_marks
+
+_SHOWN_ELSEWHERE = timedelta(days=364)
 
 
 def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:
@@ -45,15 +48,20 @@ def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:
     if asked.wants("users"):
         values["users"] = list_top_users(sources, asked, shown_type)
     if not asked.card:
-        values["is_empty"] = (
-            not events.types and not sources.types.list_largest(asked.now.date(), 1)[0]
-        )
+        largest = [] if events.types else sources.types.list_largest(asked.now.date(), 1)[0]
+        values["is_empty"] = not events.types and not largest
+        values["elsewhere"] = largest[0].event_type if largest else ""
+        if largest:
+            last = largest[0].last_day
+            values["elsewhere_days"] = max(largest[0].first_day, last - _SHOWN_ELSEWHERE), last
     return values
 
 
 def _draw(asked: Asked, events: Events, marks: Marks) -> Chart:
     points = events.list_points(asked.now)
-    title = f"Events of {asked.state.event_type}" if asked.state.event_type else "Events"
+    state = asked.state
+    title = f"Events of {state.event_type}" if state.event_type else "Events"
+    title += f" with this {state.of_property}" if state.value else ""
     return LineChart(
         "main-chart",
         title,

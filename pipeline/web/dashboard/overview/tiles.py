@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 from pipeline.days import list_days
+from pipeline.reading.people.users import UserSeries
 from pipeline.web.dashboard.formats import Number, format_number, format_short
 from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_users
 from pipeline.web.dashboard.page import Asked, Sources
@@ -39,9 +40,7 @@ class Tile:
 def list_tiles(sources: Sources, asked: Asked, events: Events) -> dict[str, object]:
     """The tiles, and the time of the flush that the users are of."""
     users, users_before = read_users(sources, asked)
-    then = users_before.total if users_before else None
     goes_on = is_unfinished(asked, events.now.last)
-    points = [of_period for _, of_period in users.points]
     tiles = [
         Tile(
             "Events",
@@ -51,20 +50,7 @@ def list_tiles(sources: Sources, asked: Asked, events: Events) -> dict[str, obje
             goes_on,
             events.note(asked.now),
         ),
-        Tile(
-            "Active users",
-            users.total.users,
-            then.users if then else None,
-            [one.users for one in points],
-            goes_on,
-        ),
-        Tile(
-            "New users",
-            users.total.new,
-            then.new if then else None,
-            [one.new for one in points],
-            goes_on,
-        ),
+        *_list_user_tiles(asked, users, users_before, goes_on),
     ]
     if measure := _read_measure(sources, asked):
         tiles.append(measure)
@@ -74,6 +60,36 @@ def list_tiles(sources: Sources, asked: Asked, events: Events) -> dict[str, obje
         "measures": list_measures(sources),
         "measure": asked.state.measure or next(iter(list_measures(sources)), ""),
     }
+
+
+def _list_user_tiles(
+    asked: Asked, users: UserSeries, before: UserSeries | None, goes_on: bool
+) -> list[Tile]:
+    titles = ("Active users", "New users")
+    if users.total.as_of is None:
+        return [Tile(title, None, None) for title in titles]
+    then, points = before.total if before else None, [one for _, one in users.points]
+    # Users are counted by whole days, and of a type whatever the values of its properties.
+    note = f"any {asked.state.of_property}" if asked.state.value else ""
+    if not note and goes_on and then and asked.state.step(asked.now) in ("hour", "quarter_hour"):
+        note = "from whole days"
+    active = Tile(
+        titles[0],
+        users.total.users,
+        then.users if then else None,
+        [one.users for one in points],
+        goes_on,
+        note,
+    )
+    new = Tile(
+        titles[1],
+        users.total.new,
+        then.new if then else None,
+        [one.new for one in points],
+        goes_on,
+        note,
+    )
+    return [active, new]
 
 
 def list_measures(sources: Sources) -> dict[str, str]:

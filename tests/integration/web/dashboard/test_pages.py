@@ -147,3 +147,47 @@ def test_all_types_add_up_to_the_series_of_each(services: Services, zone: str, s
         both = zip(*(one.points for one in series.values()), strict=True)
         assert found.periods[at].points == [(a[0], a[1] + b[1]) for a, b in both]
         assert found.types[at] == {name: one.count for name, one in series.items() if one.count}
+
+
+def test_days_without_an_event_lead_to_those_that_have_some(
+    site: DashboardSite, services: Services
+) -> None:
+    now = datetime.now(UTC)
+    of_2015 = [datetime(2015, 5, day, tzinfo=UTC) for day in (17, 20)]
+    count_events(services, *[Event.create("page_view", "u1", {}, at, now=now) for at in of_2015])
+    page = site.viewer.get("/dashboard").text
+    assert "No event is of these days" in page
+    [url] = [
+        f"{tag['href']}" for name, tag in Tags(page).found if "from=2015" in (tag.get("href") or "")
+    ]
+    there = site.viewer.get(url).text
+    assert "17\u201320 May 2015" in there
+    assert "No event is of these days" not in there
+
+
+def test_users_before_the_first_flush_are_unknown_and_not_none(
+    site: DashboardSite, services: Services
+) -> None:
+    count_events(services, now_event("page_view", "u1"))
+    page = site.viewer.get("/dashboard").text
+    assert page.count("waiting for the first flush") == 3
+    assert '<p class="number" title="\u2013">\u2013</p>' in page
+    assert "from the <a" not in page  # where to flush is for those who may
+    assert "The first flush brings them: by itself, or from" in site.operator.get("/dashboard").text
+    services.flush()
+    page = site.viewer.get("/dashboard").text
+    assert "waiting for the first flush" not in page
+    assert '<p class="number" title="\u2013">' not in page
+
+
+def test_numbers_that_a_filter_on_a_value_leaves_whole_say_so(
+    site: DashboardSite, services: Services
+) -> None:
+    count_events(
+        services, now_event("page_view", "u1", path="/a"), now_event("page_view", "u2", path="/b")
+    )
+    services.flush()
+    page = site.viewer.get("/dashboard?type=page_view&property=path&value=/a").text
+    assert "Events of page_view with this path by day" in page
+    assert page.count("any path") >= 3  # active users, new users, top users
+    assert "any path" not in site.viewer.get("/dashboard?type=page_view").text
