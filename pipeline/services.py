@@ -49,6 +49,7 @@ from pipeline.upkeep.audits.counts import Difference, audit
 from pipeline.upkeep.audits.packed_events import EventsDifference, audit_packed
 from pipeline.upkeep.audits.sums import SumDifference, audit_sums
 from pipeline.upkeep.audits.users import UsersDifference, audit_users
+from pipeline.upkeep.condition.room import find_log_warnings
 from pipeline.upkeep.erase import Erasure, erase_user, find_user
 from pipeline.upkeep.event_types.books import forget_rare_types
 from pipeline.upkeep.event_types.removal import Removal, TypeRemover
@@ -161,9 +162,9 @@ class Services:
         """Seal the raw events of closed days, for at most some minutes; returns the days that were.
         Breaks the seals of the days `anew` before. See `pipeline.postgres.sealing.events`."""
         until_s = time.monotonic() + SEALING_S
-        closed = (now - CLOCKS_DIFFER).date()
         with self._reported():
             unseal_events(self.engine, anew)
+            closed = (now - CLOCKS_DIFFER).date()
             return seal_events(self.engine, closed, lambda: time.monotonic() > until_s)
 
     def audit_packed(self, first: date, last: date) -> list[EventsDifference]:
@@ -282,8 +283,7 @@ class Services:
             check_owner(connection)
 
     def accept_redis_state(self) -> int:
-        """Go on from what Redis holds now although it is older than what is stored; returns the new
-        epoch."""
+        """Go on from what Redis has, though older than what is stored; returns the new epoch."""
         with self._reported():
             with self.engine.begin() as connection:
                 epoch, _ = newest_claim(connection)
@@ -320,8 +320,7 @@ class Services:
                 "dead_letters": dead_letters.count_waiting(self.redis, self.keys),
                 "books": now.books,
             }
-        if self.broker_url is not None:
-            # What workers hold of its messages RabbitMQ shows in its own tools only.
+        if self.broker_url is not None:  # which says in its own tools only what workers hold
             status |= {"queue_depth": self.queue_depth(), "unacknowledged": None}
         return status
 
@@ -336,17 +335,18 @@ class Services:
             return sum(int(self.redis.llen(queue + suffix)) for suffix in PRIORITY_SUFFIXES)
 
     def status_of_lanes(self) -> dict[str, Any]:
-        """How many requests for flushes, archive runs and maintenance wait, since when, and how far
-        behind each is (`lanes`), with a line for what falls behind (`warnings`); JSON-ready."""
+        """How many requests for flushes, archive runs and maintenance wait, since when, how far
+        behind each is (`lanes`), and a line for what is behind or full (`warnings`); JSON-ready."""
         with report_errors(redis=self.redis):
-            queues = queues_of(self.keys.prefix)
+            queues, log = queues_of(self.keys.prefix), self.event_log.read_status()
             names = [] if self.broker_url else [queues.flush, queues.maintenance]
             lists = [name + suffix for name in names for suffix in PRIORITY_SUFFIXES]
             lanes = read_lanes(self.redis, self.keys, lists)
             lanes["flush"]["behind_s"] = self.claims.oldest_pending_s()
-            lanes["archive"]["behind_s"] = self.event_log.read_status()["oldest_s"]
+            lanes["archive"]["behind_s"] = log["oldest_s"]
             lanes["maintenance"]["behind_s"] = None
         warnings = find_warnings(lanes, self.options.flush_interval_s)
+        warnings += find_log_warnings(log, self.options.counters.event_log)
         return {"lanes": lanes, "warnings": warnings}
 
     @contextmanager

@@ -4,6 +4,7 @@ behind."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import Any, cast
 
 import redis
@@ -14,6 +15,9 @@ from pipeline.redis.keys import Keys
 BEHIND_S = 120
 """A lane that is further behind than its interval and this is falling behind."""
 ARCHIVE_INTERVAL_S = 60
+_UNASKED_S = 10
+"""Beat is silent when two intervals and this have passed without a request: it counts from its own
+start. Of a long interval it is as late as anything else."""
 _LONG_RUN_S = 900
 _LOOKED_AT = 1_000
 _REMEDIES = {
@@ -23,6 +27,7 @@ _REMEDIES = {
     "enough; past ANALYTICS_EVENT_LOG_MAX_BYTES events are counted and not logged",
     "maintenance": "see whether a flush worker runs (`analytics worker flush`)",
 }
+_BEATS_REMEDY = "see whether beat runs (`analytics beat`)"
 
 Status = dict[str, Any]
 
@@ -83,10 +88,12 @@ def _read_lane(
     }
     since_ms = [requests.waits_since_ms(task, number) for task, number in waiting.items()]
     oldest_ms = min(filter(None, since_ms), default=0)
+    asked_ms = max(requests.number(task, "asked_ms") for task in tasks)
     took_ms = [requests.number(task, "took_ms") for task in tasks]
     return {
         "waiting": None if texts is None else sum(number or 0 for number in waiting.values()),
         "waiting_s": requests.age_s(oldest_ms) if oldest_ms else 0.0,
+        "asked_s": requests.age_s(asked_ms) if asked_ms else None,
         "running_s": None if began_ms is None else requests.age_s(int(began_ms)),
         "runs": sum(requests.number(task, "runs") for task in tasks),
         "took_s": max(took_ms) / 1000,
@@ -97,17 +104,31 @@ def find_warnings(lanes: Mapping[str, Status], flush_interval_s: float) -> list[
     """A line for each lane that falls behind, with the remedy."""
     intervals_s = {"flush": flush_interval_s, "archive": float(ARCHIVE_INTERVAL_S)}
     return [
-        f"{lane} {what}: {_REMEDIES[lane]}"
+        f"{lane} {what}: {remedy}"
         for lane, status in lanes.items()
-        for what in _find_faults(status, intervals_s.get(lane))
+        for what, remedy in _find_faults(lane, status, intervals_s.get(lane))
     ]
 
 
-def _find_faults(status: Status, interval_s: float | None) -> Iterator[str]:
+def _find_faults(lane: str, status: Status, interval_s: float | None) -> Iterator[tuple[str, str]]:
     behind_s, running_s = status.get("behind_s"), status["running_s"]
-    if interval_s is not None and behind_s is not None and behind_s > interval_s + BEHIND_S:
-        yield f"is {behind_s:.0f} s behind"
+    if interval_s is not None and behind_s is not None:
+        if _is_unasked(status, interval_s):
+            yield f"has not been asked for, and is {behind_s:.0f} s behind", _BEATS_REMEDY
+        elif behind_s > interval_s + BEHIND_S:
+            yield f"is {behind_s:.0f} s behind", _REMEDIES[lane]
     if running_s is None and status["waiting_s"] > BEHIND_S:
-        yield f"was asked for {status['waiting_s']:.0f} s ago and has not begun"
+        was = f"was asked for {status['waiting_s']:.0f} s ago and has not begun"
+        yield was, _REMEDIES[lane]
     if running_s is not None and running_s > _LONG_RUN_S:
-        yield f"has been running for {running_s:.0f} s"
+        yield f"has been running for {running_s:.0f} s", _REMEDIES[lane]
+
+
+def _is_unasked(status: Status, interval_s: float) -> bool:
+    """Whether something waits for a run that no request has been sent for: beat sends them. What is
+    run by hand, or by a cron job, leaves nothing waiting for so long."""
+    if status["running_s"] is not None or status["waiting"] or status["waiting_s"]:
+        return False
+    longest_s = interval_s + min(interval_s + _UNASKED_S, BEHIND_S)
+    asked_s = inf if status["asked_s"] is None else status["asked_s"]
+    return bool(min(status["behind_s"], asked_s) > longest_s)

@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError, ServerUnavailable
 from pipeline.postgres.fitness import report_misfit
 from pipeline.server_errors import report_errors
 from pipeline.services import Services
+from pipeline.upkeep.condition.facts import read_facts
 from pipeline.upkeep.condition.findings import UNFIT, Finding, find_faults
 from pipeline.upkeep.condition.history import (
     Sample,
@@ -29,7 +30,6 @@ from pipeline.upkeep.condition.history import (
 from pipeline.upkeep.condition.ledgers import (
     LastRun,
     Stored,
-    read_claims,
     read_last_runs,
     read_stored,
 )
@@ -105,12 +105,9 @@ class StatusReader:
         with report_errors(redis=client):
             workers = list_workers(client, keys)
             samples = read_samples(client, keys, each_s * (number + 1))
-            # After the ledger: what that has reached Redis has claimed before.
-            claims = read_claims(client, keys)
-        status["silence_s"] = _measure_silence_s(workers)
+            status |= read_facts(client, keys, stored.newest_claim if stored else None)
         if stored is not None:
             status["dead_letters"] += stored.dead_letters
-            status["went_back"] = stored.newest_claim > claims
         stages = list(_list_stages(status, samples, stored, stretches))
         return PipelineStatus(status, find_faults(status), stages, workers, runs, stored, stretches)
 
@@ -155,13 +152,6 @@ class StatusReader:
         if not found:
             raise TimeoutError(f"no answer within {_POSTGRES_TIMEOUT_S:g} s")
         return found[0]
-
-
-def _measure_silence_s(workers: Sequence[Worker]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for one in workers:
-        found.setdefault(one.kind, one.silent_s)
-    return found
 
 
 def _list_stages(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import islice
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from pipeline.cli.context import (
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say, warn
 from pipeline.errors import InvalidConfiguration
+from pipeline.upkeep.condition.facts import read_facts, read_newest_claim
+from pipeline.upkeep.condition.findings import Finding, find_faults, summarise
 
 _PING_TIMEOUT_S = 1.0
 _TYPES_SHOWN = 20
@@ -75,19 +78,24 @@ def flush(as_json: Json = False) -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show what waits where, and the books.
+    """Show whether all events are accounted for, what waits where, and the books.
 
-    The books are the running totals of events: published, consumed, counted, duplicate, dead,
-    forgotten.
+    First comes the sentence of the dashboard's Pipeline page, and what to do where something is
+    wrong. The books are the running totals of events: published, consumed, counted, duplicate,
+    dead, forgotten.
     """
     with open_services(postgres_may_be_away=True) as services:
         state = services.status()
+        newest = None if "postgres" in state else read_newest_claim(services.engine)
+        faults = find_faults(state | read_facts(services.redis, services.keys, newest))
     answering = sorted(ping_nodes(load_celery_app(), _PING_TIMEOUT_S))
     # Beat answers too, but works on nothing.
     workers = [name for name in answering if not name.startswith("celerybeat@")]
     if as_json:
-        print_json({**state, "workers": len(workers)})
+        verdict = {"summary": summarise(faults), "findings": [asdict(one) for one in faults]}
+        print_json({**verdict, **state, "workers": len(workers)})
         return
+    _show_verdict(faults)
     doubt = state.pop("redis", None)
     books = state.pop("books")
     log = state.pop("event_log")
@@ -110,6 +118,13 @@ def status(as_json: Json = False) -> None:
     _show_types(by_type, books["types"])
     for line in warnings:
         warn(line)
+
+
+def _show_verdict(faults: list[Finding]) -> None:
+    """The sentence, and what to do about each thing that is wrong."""
+    say(summarise(faults))
+    for position, one in enumerate(faults):
+        say(f"  {one.remedy}" if position == 0 else f"  {one.what} {one.remedy}")
 
 
 def _show_lanes(lanes: dict[str, dict[str, Any]]) -> None:

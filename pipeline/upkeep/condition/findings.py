@@ -9,11 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.upkeep.condition.room import DISK, FULL, READ_ONLY
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S
 
 ALL_ACCOUNTED_FOR = "All events are accounted for."
 UNFIT = "cannot be used"
 """What a status says of a Postgres that answers and does not fit."""
+SUSPICIOUS_S = 15
+"""A worker says every five seconds that it lives: one that missed it three times may be gone."""
 Gravity = Literal["lost", "stopped", "late"]
 Status = Mapping[str, Any]
 
@@ -31,15 +34,17 @@ class Finding:
 def find_faults(status: Status) -> list[Finding]:
     """What is wrong, the gravest first; nothing while all is well.
 
-    `status` is what `Services.status` returns. Beside that may stand: `silence_s`, for how long
-    each kind of worker was not seen (see `measure_silence_s`), and `went_back`, whether Redis is
-    older than what Postgres has. What stands not there is not judged.
+    `status` is what `Services.status` returns, and what `read_facts` does: `silence_s`, for how
+    long each kind of worker was not seen, `refusal`, why Redis takes no events, and `went_back`,
+    whether Redis is older than what Postgres has. What is not there is not judged.
     """
     return [
         *_find_losses(status),
         *_find_what_went_back(status),
+        *_find_refusals(status),
         *_find_outages(status),
         *_find_absent_workers(status),
+        *_find_silent_workers(status),
         *_find_lateness(status),
         *_find_dead_letters(status),
         *_find_doubts(status),
@@ -51,14 +56,23 @@ def summarise(faults: list[Finding]) -> str:
     return faults[0].what if faults else ALL_ACCOUNTED_FOR
 
 
-def explain_outage(server: str) -> Finding:
-    """What it means that Redis, Postgres or the broker does not answer."""
-    if server == "Postgres":
+def explain_outage(said: str) -> Finding:
+    """What it means that a server is away; `said` is the message of `Unavailable`, which begins
+    with its name."""
+    if said.startswith("Postgres"):
         return Finding(
             "stopped",
             "Postgres does not answer: events are counted, and nothing is stored or archived.",
             "Start it, or correct ANALYTICS_POSTGRES_URL. Counts wait in Redis meanwhile, and the "
             "next flush stores them.",
+        )
+    server = "Redis" if said.startswith("Redis") else "The broker"
+    if "cannot be used" in said or "is busy" in said:
+        return Finding(
+            "stopped",
+            f"{server} cannot be used now: nothing is taken or counted, and senders try again.",
+            "It may be starting, which ends by itself. Else the log of the web server says what "
+            "is wrong.",
         )
     return Finding(
         "stopped",
@@ -113,6 +127,35 @@ def _find_what_went_back(status: Status) -> Iterator[Finding]:
         )
 
 
+_REFUSALS = {
+    FULL: Finding(
+        "stopped",
+        "Redis is full: new events are refused, and their senders try again.",
+        "What it has taken is counted and stored, which makes room: see that event and flush "
+        "workers run. Where they do, raise its maxmemory.",
+    ),
+    DISK: Finding(
+        "stopped",
+        "Redis cannot write to its disk: no event is taken or counted, and senders try again.",
+        "Make room on its disk, or mend it; the log of Redis says what is wrong.",
+    ),
+    READ_ONLY: Finding(
+        "stopped",
+        "Redis is a replica: no event is taken or counted, and senders try again.",
+        "Give the address of its primary (ANALYTICS_REDIS_URL), or make this one the primary.",
+    ),
+}
+
+
+def _find_refusals(status: Status) -> Iterator[Finding]:
+    if said := status.get("refusal"):
+        yield _REFUSALS.get(said) or Finding(
+            "stopped",
+            "Redis refuses new events, and their senders try again.",
+            f"It says: {_capitalise(said)}.",
+        )
+
+
 def _find_outages(status: Status) -> Iterator[Finding]:
     if status.get("postgres") == UNFIT:
         yield Finding(
@@ -131,19 +174,39 @@ def _find_absent_workers(status: Status) -> Iterator[Finding]:
         return
     if silence_s.get("events", SEEN_WITHIN_S + 1) > SEEN_WITHIN_S:
         waiting = status["queue_depth"]
+        what = (
+            f"{_count(waiting, 'message', 'wait')} to be counted"
+            if waiting
+            else ("what comes will wait")
+        )
         yield Finding(
             "stopped",
-            f"No event worker was seen for {SEEN_WITHIN_S} s: {_count(waiting, 'message', 'wait')}"
-            " to be counted.",
+            f"No event worker was seen for {SEEN_WITHIN_S} s: {what}.",
             "Start one: `analytics worker events`.",
         )
     if silence_s.get("flush", SEEN_WITHIN_S + 1) > SEEN_WITHIN_S:
         pending = status["pending_counters"]
+        what = (
+            f"{_count(pending, 'counter', 'wait')} in Redis to be stored"
+            if pending
+            else ("what is counted will wait in Redis")
+        )
         yield Finding(
             "stopped",
-            f"No flush worker was seen for {SEEN_WITHIN_S} s: {_count(pending, 'counter', 'wait')}"
-            " in Redis to be stored.",
+            f"No flush worker was seen for {SEEN_WITHIN_S} s: {what}.",
             "Start one: `analytics worker flush`.",
+        )
+
+
+def _find_silent_workers(status: Status) -> Iterator[Finding]:
+    silent_s = status.get("silence_s", {}).get("events", 0)
+    if SUSPICIOUS_S < silent_s <= SEEN_WITHIN_S and (waiting := status["queue_depth"]):
+        yield Finding(
+            "late",
+            f"The event worker was last seen {silent_s} s ago, and "
+            f"{_count(waiting, 'message', 'wait')} to be counted.",
+            "It may be starting, or ending; else see what its log says, or start another: "
+            "`analytics worker events`.",
         )
 
 

@@ -169,6 +169,7 @@ class LaneStatus(BaseModel):
 
     waiting: int | None = Field(ge=0, description="Requests that wait; null with RabbitMQ")
     waiting_s: float = Field(ge=0, description="For how long the oldest of them has waited")
+    asked_s: float | None = Field(ge=0, description="How long ago a run was asked for; null: never")
     running_s: float | None = Field(ge=0, description="For how long a run is under way, if one is")
     runs: int = Field(ge=0, description="Runs so far")
     took_s: float = Field(ge=0, description="What the last run took")

@@ -57,11 +57,14 @@ def test_a_run_and_what_it_is_behind_are_shown(services: Services) -> None:
 STATUS: dict[str, Any] = {
     "waiting": 1,
     "waiting_s": 0.0,
+    "asked_s": 3.0,
     "running_s": None,
     "runs": 0,
     "took_s": 0.0,
     "behind_s": 0,
 }
+UNASKED: dict[str, Any] = {"waiting": 0, "asked_s": 700.0, "behind_s": 611}
+"""Beat is away: more than two intervals have passed without a request."""
 
 
 @pytest.mark.parametrize(
@@ -72,12 +75,39 @@ STATUS: dict[str, Any] = {
         ("archive", {"behind_s": 206}, "archive is 206 s behind"),
         ("archive", {"waiting_s": 130.0}, "archive was asked for 130 s ago and has not begun"),
         ("archive", {"waiting_s": 130.0, "running_s": 131.0}, None),
+        ("flush", UNASKED | {"behind_s": 419}, None),
+        ("flush", UNASKED, "flush has not been asked for, and is 611 s behind"),
+        ("flush", UNASKED | {"asked_s": None}, "flush has not been asked for, and is 611 s behind"),
+        ("flush", UNASKED | {"asked_s": 300.0}, "flush is 611 s behind"),
+        ("flush", UNASKED | {"asked_s": 0.0}, "flush is 611 s behind"),
+        ("flush", UNASKED | {"waiting": 1}, "flush is 611 s behind"),
+        ("flush", UNASKED | {"waiting": None, "waiting_s": 9.0}, "flush is 611 s behind"),
+        ("flush", UNASKED | {"running_s": 5.0}, "flush is 611 s behind"),
+        ("archive", UNASKED, "archive has not been asked for, and is 611 s behind"),
         ("maintenance", {"running_s": 1_000.0}, "maintenance has been running for 1000 s"),
     ],
 )
 def test_a_line_says_what_falls_behind(lane: str, fields: Any, said: str | None) -> None:
     found = find_warnings({lane: STATUS | fields}, 300)
     assert [line.split(":")[0] for line in found] == ([] if said is None else [said])
+    if said is not None:
+        assert ("`analytics beat`" in found[0]) == ("not been asked" in said)
+
+
+def test_beat_is_missed_after_two_intervals_where_they_are_short() -> None:
+    for behind_s, expected in (
+        (12, []),
+        (13, ["flush has not been asked for, and is 13 s behind"]),
+    ):
+        found = find_warnings({"flush": STATUS | UNASKED | {"behind_s": behind_s}}, 1)
+        assert [line.split(":")[0] for line in found] == expected
+
+
+def test_when_a_run_was_asked_for_is_shown(services: Services) -> None:
+    assert lanes_of(services)["flush"]["asked_s"] is None
+    Lanes(services.redis, services.keys).ask(FLUSH_COUNTERS, None)
+    assert 0 <= lanes_of(services)["flush"]["asked_s"] < 60
+    assert lanes_of(services)["archive"]["asked_s"] is None
 
 
 def test_metrics_have_the_lanes(services: Services) -> None:

@@ -12,9 +12,10 @@ import pytest
 from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.access.key_store import AccessKeyStore
-from pipeline.contract import AUDIT
+from pipeline.contract import AUDIT, FLUSH_COUNTERS
 from pipeline.counting.batch import BadEvent
 from pipeline.embedded import PrivateServers
+from pipeline.lanes.lanes import Lanes
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.schema import migrate
 from pipeline.redis.client import redis_client
@@ -107,6 +108,8 @@ def test_what_is_wrong_is_said_with_what_to_do(site: DashboardSite, services: Se
     assert sentence(read(site.viewer)) == WELL
     count_events(services, event())
     services.redis.hset(services.keys.totals, "pending_since_s", int(time.time()) - 3_000)
+    assert sentence(read(site.viewer)).startswith("Flush has not been asked for")
+    Lanes(services.redis, services.keys).ask(FLUSH_COUNTERS, None)
     assert sentence(read(site.viewer)).startswith("Flush is ")
 
 

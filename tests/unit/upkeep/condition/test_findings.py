@@ -80,6 +80,31 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "No flush worker was seen for 60 s: 12 counters wait in Redis to be stored.",
     ),
+    "redis full": (
+        {"refusal": "full"},
+        {},
+        "Redis is full: new events are refused, and their senders try again.",
+    ),
+    "no disk": (
+        {"refusal": "disk"},
+        {},
+        "Redis cannot write to its disk: no event is taken or counted, and senders try again.",
+    ),
+    "replica": (
+        {"refusal": "read-only"},
+        {},
+        "Redis is a replica: no event is taken or counted, and senders try again.",
+    ),
+    "other refusal": (
+        {"refusal": "NOREPLICAS Not enough good replicas to write."},
+        {},
+        "Redis refuses new events, and their senders try again.",
+    ),
+    "silent event worker": (
+        {"silence_s": {"events": 16, "flush": 1}},
+        {},
+        "The event worker was last seen 16 s ago, and 3 messages wait to be counted.",
+    ),
     "late": ({"warnings": [LATE]}, {}, "Flush is 400 s behind."),
     "dead letters": (
         {"dead_letters": 1},
@@ -94,7 +119,9 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 _NOT_AT_ONCE = (
     {"no postgres", "unfit postgres"},
+    *({"silent event worker", f"no {kind} worker"} for kind in ("event", "flush")),
     {"no event worker", "no flush worker"},
+    *map(set, itertools.combinations(("redis full", "no disk", "replica", "other refusal"), 2)),
     # Books that do not balance are said to be so once.
     *({"a type", other} for other in ("missing", "without outcome")),
 )
@@ -149,9 +176,25 @@ def test_messages_of_other_producers_are_not_missing() -> None:
     assert find_faults(status) == []
 
 
-@pytest.mark.parametrize("server", ["Redis", "Postgres", "the broker"])
+def test_a_worker_that_is_silent_while_nothing_waits_is_not_worth_a_word() -> None:
+    status = {**status_of("silent event worker"), "queue_depth": 0}
+    assert find_faults(status) == []
+    away = {**status_of("no event worker"), "queue_depth": 0, "pending_counters": 0}
+    assert summarise(find_faults(away)).endswith("for 60 s: what comes will wait.")
+    away["silence_s"] = {"events": 1}
+    assert summarise(find_faults(away)).endswith("what is counted will wait in Redis.")
+
+
+@pytest.mark.parametrize("server", ["Redis", "Postgres", "The broker"])
 def test_an_outage_is_explained_without_a_status(server: str) -> None:
-    found = explain_outage(server)
+    found = explain_outage(server[0].lower() + server[1:] if " " in server else server)
     assert isinstance(found, Finding)
-    assert server in found.what
+    assert found.what.startswith(f"{server} does not answer: ")
     assert "Start it" in found.remedy
+
+
+@pytest.mark.parametrize("said", ["Redis cannot be used now", "Redis or Postgres is busy"])
+def test_a_server_that_answers_and_cannot_be_used_is_not_to_be_started(said: str) -> None:
+    found = explain_outage(said)
+    assert found.what.startswith("Redis cannot be used now: ")
+    assert "Start it" not in found.remedy

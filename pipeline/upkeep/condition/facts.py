@@ -1,0 +1,39 @@
+"""What the verdict on a pipeline needs beside its status, as `find_faults` takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from sqlalchemy import Engine
+
+from pipeline.flushing.ledger import newest_claim as newest_of_ledger
+from pipeline.redis.keys import Keys
+from pipeline.server_errors import report_errors
+from pipeline.upkeep.condition.ledgers import read_claims
+from pipeline.upkeep.condition.room import find_refusal
+from pipeline.upkeep.heartbeats import measure_silence_s
+
+
+def read_facts(
+    client: redis.Redis, keys: Keys, newest_claim: tuple[int, int] | None
+) -> dict[str, Any]:
+    """`silence_s`, `refusal` and, where the newest claim of the ledger (epoch and number) is known,
+    `went_back`. What the ledger has Redis has claimed before, so the ledger is to be read first.
+
+    Raises `ServerUnavailable` when Redis is away.
+    """
+    with report_errors(redis=client):
+        facts: dict[str, Any] = {
+            "silence_s": measure_silence_s(client, keys),
+            "refusal": find_refusal(client),
+        }
+        if newest_claim is not None:
+            facts["went_back"] = newest_claim > read_claims(client, keys)
+    return facts
+
+
+def read_newest_claim(engine: Engine) -> tuple[int, int]:
+    """The newest claim of the ledger. Raises `ServerUnavailable` when Postgres is away."""
+    with report_errors(postgres=engine), engine.connect() as connection:
+        return newest_of_ledger(connection)
