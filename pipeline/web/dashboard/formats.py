@@ -14,6 +14,7 @@ _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 MINUS = "\u2212"
 NOTHING = "\u2013"
 """Stands where there is no number."""
+_DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
 
 
 def format_number(number: Number | None) -> str:
@@ -146,6 +147,12 @@ def compare(now: Number | None, before: Number | None) -> Change | None:
         return Change("new", direction, f"{direction} from 0")
     text = format_share(float(abs(now - before) / abs(before)))
     return Change(text, direction, f"{direction} {text} from {shown}")
+
+
+def isolate(name: str) -> str:
+    """A name within a sentence, so that text from right to left, or one that turns direction,
+    leaves the words and numbers after it where they are."""
+    return name if name.isascii() else f"\u2068{name.translate(_DIRECTIONS)}\u2069"
 
 
 def describe_age(age: timedelta) -> str:

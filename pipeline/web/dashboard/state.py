@@ -134,7 +134,22 @@ class PageState:
     def list_steps(self, now: datetime) -> dict[Granularity, str]:
         """The steps that suit the range, with their names for people."""
         days = count_days(*self.days(now))
-        return {step: name for step, name in STEPS.items() if _suits(step, days)}
+        # Values of properties are counted by day.
+        steps = list(STEPS.items())[2 if self.value else 0 :]
+        return {step: name for step, name in steps if _suits(step, days)}
+
+    def find_cut(self, now: datetime, step: Granularity) -> tuple[bool, bool]:
+        """Whether the range has a part only of its first week or month, and of its last."""
+        first, last = self.days(now)
+        after = last + timedelta(days=1)
+        if step == "week":
+            return first.weekday() > 0, after.weekday() > 0
+        return (first.day > 1, after.day > 1) if step == "month" else (False, False)
+
+    @property
+    def compared_title(self) -> str:
+        """What the comparison is called beside a chart."""
+        return COMPARISONS[self.compare]
 
     def change(self, **changes: Any) -> PageState:
         """The state with other values. A new range has its own step, a new filter begins at the

@@ -114,6 +114,29 @@ def test_names_and_values_that_are_markup_are_shown_as_text(
     assert dialogs == []
 
 
+def test_the_longest_names_do_not_widen_a_phone(
+    open_page: OpenPage, web: WebProcess, services: Services
+) -> None:
+    now, name = datetime.now(UTC), "x" * 200
+    made = Event.create(name, "u" * 256, {"amount": 1, name: name}, now=now)
+    count_events(services, made, Event.create("page_view", "u1", {"path": name}, now=now))
+    services.flush()
+    services.archive_events()
+    page = open_page("/dashboard", size="tiny")
+    for path in (
+        f"/dashboard?type={name}",
+        f"/dashboard?type=page_view&property=path&value={name}",
+        "/dashboard/details?of=types",
+        f"/dashboard/type?type={name}",
+        f"/dashboard/user?user={'u' * 256}",
+        "/dashboard/explore",
+        f"/dashboard/funnels?step1={name}&step2={name}",
+        f"/dashboard/retention?start={name}&every=day",
+    ):
+        page.goto(f"{web.origin}{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
+
+
 @pytest.mark.parametrize("path", ["/dashboard/explore", "/dashboard/details?of=types"])
 def test_no_cell_of_a_table_that_is_taken_away_is_a_formula(
     open_page: OpenPage, hostile: None, path: str

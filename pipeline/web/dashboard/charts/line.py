@@ -39,6 +39,9 @@ class LineChart:
     is_unfinished: bool = False
     """Whether the last point's time has not ended yet: what leads to it is dashed."""
     annotations: Sequence[Annotation] = ()
+    before_title: str = "Period before"
+    cut: tuple[bool, bool] = (False, False)
+    """Whether the range has a part only of the first point's week or month, and of the last's."""
     format: Callable[[float], str] = format_number
     is_whole: bool = True
     """Whether the values are counts."""
@@ -49,8 +52,10 @@ class LineChart:
         drawings = [self._draw(size, sentence) for size in ("wide", "narrow")]
         legend = [("line", self.title)]
         if self.before is not None:
-            legend.append(("line before", "Period before"))
-        if self.is_unfinished:
+            legend.append(("line before", self.before_title))
+        if any(self.cut):
+            legend.append(("line unfinished", f"Part of a {self.step}"))
+        elif self.is_unfinished:
             legend.append(("line unfinished", "Not ended yet"))
         is_empty = not any(self._values) and not any(value for _, value in self.before or ())
         return Chart(self.name, self.title, sentence, drawings, self._tabulate(), legend, is_empty)
@@ -81,11 +86,13 @@ class LineChart:
             return Markup("")
         if len(values) == 1:
             return element("circle", class_="dot", cx=frame.x(0), cy=frame.y(values[0]), r=4)
-        whole = values[:-1] if self.is_unfinished else values
-        parts = [element("path", class_="line", d=_trace(frame, whole))]
-        if self.is_unfinished:
-            last = [(frame.x(n), frame.y(values[n])) for n in (len(values) - 2, len(values) - 1)]
-            parts.append(element("path", class_="line unfinished", d=draw_path(last)))
+        at = [(frame.x(n), frame.y(value)) for n, value in enumerate(values)]
+        first, last = int(self.cut[0]), len(at) - int(self.cut[1] or self.is_unfinished)
+        whole = at[first:last]
+        parts = [element("path", class_="line", d=draw_path(whole))] if whole else []
+        dashed = ([at[:2]] if first else []) + ([at[-2:]] if last < len(at) else [])
+        for ends in dashed[: len(at) - 1]:
+            parts.append(element("path", class_="line unfinished", d=draw_path(ends)))
         return join(parts)
 
     def _mark(self, frame: Frame, one: Annotation) -> Markup:
@@ -98,11 +105,18 @@ class LineChart:
             class_="mark",
         )
 
+    def _name_points(self) -> list[str]:
+        names = [name_point(at, self.step, self.tz) for at, _ in self.points]
+        for is_cut, position in zip(self.cut, (0, -1), strict=True):
+            if is_cut and names and "(" not in names[position]:
+                names[position] += " (part)"
+        return names
+
     def _describe(self) -> str:
         values = self._values
         if not values:
             return f"{self.title}: there is no point in this range."
-        names = [name_point(at, self.step, self.tz) for at, _ in self.points[: len(values)]]
+        names = self._name_points()[: len(values)]
         high = max(range(len(values)), key=lambda n: values[n])
         said = (
             f"{self.title} by {self.step.replace('_', ' ')} from {names[0]} to {names[-1]}: "
@@ -114,8 +128,8 @@ class LineChart:
     def _tabulate(self) -> Table:
         columns = ["Time", self.title]
         rows = [
-            [name_point(at, self.step, self.tz), "" if n is None else self.format(n)]
-            for at, n in self.points
+            [name, "" if n is None else self.format(n)]
+            for name, (_, n) in zip(self._name_points(), self.points, strict=True)
         ]
         if self.before is not None:
             columns += ["Compared with", f"{self.title} then"]

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from pipeline.event_log.queries import EventFilter
 from pipeline.reading.people.users import UserSeries
 from pipeline.reading.raw.pages import read_archived
+from pipeline.reading.series.periods import Granularity
 from pipeline.web.dashboard.charts.chart import Chart
 from pipeline.web.dashboard.charts.line import LineChart
 from pipeline.web.dashboard.dashboard import Dashboard
@@ -49,6 +50,7 @@ def read_event_type(sources: Sources, asked: Asked) -> Mapping[str, Any]:
         events = read_events(sources, asked)
         marks = read_marks(sources, asked)
         values |= {"step": events.step, "marks": marks, "chart": _draw(asked, events, marks)}
+        values["is_by_day_of_utc"] = events.is_by_day_of_utc
         if asked.wants("tiles"):
             values["tiles"] = _list_tiles(asked, events)
     if asked.wants("users"):
@@ -98,6 +100,8 @@ def _draw(asked: Asked, events: Events, marks: Marks) -> Chart:
         events.before.points if events.before else None,
         is_unfinished(asked, events.now.last),
         marks.place([at for at, _ in points], asked.state.tz),
+        asked.state.compared_title,
+        asked.state.find_cut(asked.now, events.step),
     ).draw()
 
 
@@ -117,15 +121,18 @@ def _read_users(sources: Sources, asked: Asked) -> dict[str, Any]:
 
 
 def _draw_users(asked: Asked, users: UserSeries, before: UserSeries | None) -> Chart:
-    step = asked.state.step(asked.now)
+    wanted = asked.state.step(asked.now)
+    step: Granularity = wanted if wanted in ("week", "month") else "day"
     return LineChart(
         "users-chart",
         "Users",
-        step if step in ("week", "month") else "day",
+        step,
         asked.state.tz,
         [(at.isoformat(), one.users) for at, one in users.points],
         [(at.isoformat(), one.users) for at, one in before.points] if before else None,
         is_unfinished(asked, asked.state.days(asked.now)[1]),
+        before_title=asked.state.compared_title,
+        cut=asked.state.find_cut(asked.now, step),
     ).draw()
 
 

@@ -13,7 +13,7 @@ from pipeline.reading.catalogue import list_archived_properties, list_archived_t
 from pipeline.reading.journeys.funnels import FunnelQuestion
 from pipeline.reading.journeys.steps import DEFAULT_WINDOW, FEWEST_STEPS, MOST_STEPS
 from pipeline.web.dashboard.dashboard import Dashboard
-from pipeline.web.dashboard.formats import format_duration, format_number, format_share
+from pipeline.web.dashboard.formats import format_duration, format_number, format_share, isolate
 from pipeline.web.dashboard.journeys.answers import POLL_S, Answer, find_answer
 from pipeline.web.dashboard.journeys.commands import write_funnel_command
 from pipeline.web.dashboard.journeys.forms import StepField, choose, read_step_field
@@ -141,12 +141,12 @@ def _say(bars: Sequence[FunnelBar]) -> str:
         return "No user did the first step in these days."
     losses = max(bars[1:], key=lambda bar: bar.lost)
     said = (
-        f"Of {format_number(first.users)} users who did {first.step}, "
-        f"{format_number(last.users)} ({format_share(last.of_first)}) came to {last.step}"
+        f"Of {format_number(first.users)} users who did {isolate(first.step)}, "
+        f"{format_number(last.users)} ({format_share(last.of_first)}) came to {isolate(last.step)}"
     )
     if not losses.lost:
         return f"{said}; none was lost on the way."
-    return f"{said}; most were lost before {losses.step}: {format_number(losses.lost)}."
+    return f"{said}; most were lost before {isolate(losses.step)}: {format_number(losses.lost)}."
 
 
 def _tabulate(bars: Sequence[FunnelBar]) -> list[list[str]]:

@@ -21,6 +21,7 @@ from pipeline.web.dashboard.formats import (
     format_day,
     format_number,
     format_share,
+    isolate,
 )
 from pipeline.web.dashboard.journeys.answers import POLL_S, Answer, find_answer
 from pipeline.web.dashboard.journeys.commands import write_retention_command
@@ -192,12 +193,13 @@ def _name(start: date, by: str, today: date) -> str:
 
 
 def _say(question: RetentionQuestion, shares: Sequence[float | None], goes_on: bool) -> str:
+    start, return_ = isolate(question.start), isolate(question.return_)
     if not any(share is not None for share in shares):
-        return f"No user did {question.start} in these days."
+        return f"No user did {start} in these days."
     if len(shares) < 2 or shares[1] is None:
-        return f"Users who did {question.start}, and how many did {question.return_} again later."
+        return f"Users who did {start}, and how many did {return_} again later."
     said = (
-        f"Of the users who did {question.start}, {format_share(shares[1])} did {question.return_} "
+        f"Of the users who did {start}, {format_share(shares[1])} did {return_} "
         f"in the next {question.by}, on average"
     )
     return said + (f"; the last {question.by} has not ended." if goes_on else ".")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from pipeline.reading.people.users import UserSeries
@@ -28,12 +28,13 @@ class Events:
     """Of the range, those of most events first; of all types, whatever is filtered."""
     types_before: Mapping[str, int]
     step: Granularity
+    today: date
     is_by_day_of_utc: bool = False
     """Whether days are those of UTC, though another zone was asked for."""
 
     def count_before(self, now: datetime) -> int | None:
-        """Events before, up to the same hour where the range has hours to come: a morning compared
-        with a whole day would always be down."""
+        """Events before, up to the same hour where the range has hours to come, and to the same day
+        where it has days: a morning compared with a whole day would always be down."""
         if self.before is None:
             return None
         begun = sum(n is not None for _, n in self.list_points(now))
@@ -42,12 +43,24 @@ class Events:
 
     def note(self, now: datetime) -> str:
         """What the comparison leaves out."""
-        is_cut = any(n is None for _, n in self.list_points(now))
-        return "up to the same hour" if is_cut and self.before else ""
+        if self.before is None:
+            return ""
+        if any(n is None for _, n in self.list_points(now)):
+            return "up to the same hour" if self.step in ("quarter_hour", "hour") else "until then"
+        is_short = self.now.last - self.now.first < timedelta(days=2)
+        return "from whole days" if is_short and self.now.last >= self.today else ""
 
     def list_points(self, now: datetime) -> Sequence[tuple[str, float | None]]:
-        """The points; those to come are None and not 0."""
-        return [(at, n if _has_begun(at, now) else None) for at, n in self.now.points]
+        """The points; those to come are None and not 0, unless clients are ahead of time."""
+        points = self.now.points
+        shown = [n for n, (at, count) in enumerate(points) if count or self._has_begun(at, now)]
+        to_come = max(shown, default=-1) + 1
+        return [*points[:to_come], *((at, None) for at, _ in points[to_come:])]
+
+    def _has_begun(self, at: str, now: datetime) -> bool:
+        if "T" in at:
+            return datetime.fromisoformat(at) <= now
+        return date.fromisoformat(at) <= self.today
 
 
 def read_events(sources: Sources, asked: Asked) -> Events:
@@ -69,7 +82,8 @@ def read_events(sources: Sources, asked: Asked) -> Events:
         if before is not None and state.compared is None:
             own = SeriesRequest(state.event_type, *before, step, state.zone)
             found = [*sources.stats.read_series(own), *found]
-    return Events(found[-1], found[0] if before else None, types, types_before, step)
+    today = now.astimezone(state.tz).date()
+    return Events(found[-1], found[0] if before else None, types, types_before, step, today)
 
 
 def _read_value(
@@ -93,6 +107,7 @@ def _read_value(
         types,
         types_before,
         step,
+        asked.now.date(),
         is_by_day_of_utc=True,
     )
 
@@ -133,8 +148,3 @@ def read_users(sources: Sources, asked: Asked) -> tuple[UserSeries, UserSeries |
 def is_unfinished(asked: Asked, last: date) -> bool:
     """Whether a range ends with a stretch of time that goes on."""
     return last >= asked.now.astimezone(asked.state.tz).date()
-
-
-def _has_begun(at: str, now: datetime) -> bool:
-    """Days of a range are never to come; hours and quarter hours of today may be."""
-    return "T" not in at or datetime.fromisoformat(at) <= now

@@ -71,6 +71,8 @@ def _draw(asked: Asked, events: Events, marks: Marks) -> Chart:
         events.before.points if events.before else None,
         is_unfinished(asked, events.now.last),
         marks.place([at for at, _ in points], asked.state.tz),
+        state.compared_title,
+        state.find_cut(asked.now, events.step),
     ).draw()
 
 

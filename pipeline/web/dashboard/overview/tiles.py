@@ -127,4 +127,5 @@ def _read_measure(sources: Sources, asked: Asked) -> Tile | None:
     if kind == "sum":
         by_day = sources.stats.sums.read_daily_sums(event_type, name, *days)
         values = [float(by_day[day].sum) if day in by_day else 0.0 for day in list_days(*days)]
-    return Tile(title, read(*days), read(*before) if before else None, values)
+    note = "" if asked.state.zone == "UTC" else "days of UTC"
+    return Tile(title, read(*days), read(*before) if before else None, values, note=note)

@@ -95,3 +95,26 @@ def test_a_histogram_and_a_sparkline() -> None:
     svg = ElementTree.fromstring(draw_sparkline([1, 2, 3], is_unfinished=True))
     assert svg.get("aria-hidden") == "true"
     assert draw_sparkline([1]) == ""
+
+
+def test_parts_of_weeks_are_dashed_and_said_to_be_parts() -> None:
+    chart = LineChart(
+        "c",
+        "Events",
+        "week",
+        UTC,
+        [(DAYS[2], 3.0), (DAYS[9], 7.0), (DAYS[16], 1.0)],
+        cut=(True, True),
+        before=[(DAYS[0], 1.0)],
+        before_title="Year before",
+    ).draw()
+    for drawing in chart.drawings:
+        classes = [one.get("class") for one in ElementTree.fromstring(drawing).iter("path")]
+        assert classes.count("line unfinished") == 2
+    assert [row[0].endswith("(part)") for row in chart.table.rows] == [True, False, True]
+    assert [label for _, label in chart.legend] == ["Events", "Year before", "Part of a week"]
+
+
+def test_two_parts_are_one_dashed_line() -> None:
+    for svg in draw([1.0, 5.0], cut=(True, True)):
+        assert [one.get("class") for one in svg.iter("path")] == ["area", "line unfinished"]

@@ -59,3 +59,8 @@ def test_times_and_ranges() -> None:
     assert formats.format_days(date(2024, 12, 30), date(2025, 1, 2)) == "30 Dec 2024 – 2 Jan 2025"
     assert formats.name_point("2025-03-09T23:00:00+00:00", "hour", berlin) == "10 Mar, 00:00"
     assert formats.name_point("2025-03-10", "week", berlin) == "Week of 10 Mar 2025"
+
+
+def test_a_name_leaves_the_direction_of_its_sentence_alone() -> None:
+    assert formats.isolate("page_view") == "page_view"
+    assert formats.isolate("\u202e12\u2069 \u0645") == "\u206812 \u0645\u2069"

@@ -96,3 +96,20 @@ def test_a_url_leads_back_to_its_state(name: str, value: str) -> None:
         page=2,
     )
     assert parse(state.url("/dashboard")) == state
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "week", "month"),
+    [
+        ("2026-03-02", "2026-03-08", (False, False), (True, True)),
+        ("2026-03-01", "2026-03-31", (True, True), (False, False)),
+        ("2026-03-03", "2026-03-15", (True, False), (True, True)),
+    ],
+)
+def test_a_range_knows_the_weeks_and_months_that_it_cuts(
+    first: str, last: str, week: tuple[bool, bool], month: tuple[bool, bool]
+) -> None:
+    state = parse_state({"from": first, "to": last}, NOW)
+    assert state.find_cut(NOW, "week") == week
+    assert state.find_cut(NOW, "month") == month
+    assert state.find_cut(NOW, "day") == (False, False)
