@@ -38,7 +38,7 @@ from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.keys import Keys
 from pipeline.services import Services, connect
-from tests.helpers.support import Workers
+from tests.helpers.support import Workers, check_celery_app_is_unused
 
 _TEMPLATE = "analytics_template"
 _LOG_TAIL_CHARACTERS = 8_000
@@ -290,6 +290,7 @@ def analytics(
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         said = capfd.readouterr()
+        check_celery_app_is_unused()
         return int(ended.value.code or 0), said.out, said.err
 
     yield run

@@ -229,6 +229,13 @@ def environment_without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("ANALYTICS_")}
 
 
+def check_celery_app_is_unused() -> None:
+    """Fail where the app of workers has taken settings in this process: for good, and with them
+    connections, which a later test would take for those of its own servers."""
+    module = sys.modules.get("tasks.app")
+    assert module is None or not module.app.configured, "what asks workers needs its own process"
+
+
 def start_group(
     command: list[str], output: IO[bytes], environment: Mapping[str, str], cwd: Path = ROOT
 ) -> subprocess.Popen[bytes]:

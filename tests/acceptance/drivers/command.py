@@ -21,7 +21,13 @@ from config.settings import Settings
 from pipeline import server_addresses
 from pipeline.cli import main
 from pipeline.services import connect
-from tests.helpers.support import ROOT, environment_without_settings, eventually, start_group
+from tests.helpers.support import (
+    ROOT,
+    check_celery_app_is_unused,
+    environment_without_settings,
+    eventually,
+    start_group,
+)
 
 READY_WITHIN_S = 60
 ENDS_WITHIN_S = 10
@@ -72,7 +78,8 @@ class Analytics:
     def json(self, *arguments: str) -> Any:
         """The one object that a command with `--json` prints.
 
-        It runs in this process, which spares every one of many commands a second of imports.
+        It runs in this process, which spares every one of many commands a second of imports. One
+        that asks workers cannot: `check_celery_app_is_unused`.
         """
         out, err = io.StringIO(), io.StringIO()
         with (
@@ -86,6 +93,7 @@ class Analytics:
             patch.setenv("ANALYTICS_DATA_DIR", "put back afterwards")
             main([*arguments, "--json", "--data-dir", str(self.data_dir)])
         assert ended.value.code == 0, err.getvalue() + self.said_last()
+        check_celery_app_is_unused()
         assert out.getvalue().count("\n") == 1
         return json.loads(out.getvalue())
 

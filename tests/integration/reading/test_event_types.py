@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from pipeline.event.model import Event
 from pipeline.reading.stats import keep_largest
@@ -83,9 +84,12 @@ def test_the_command_lists_types(counted: Services, analytics: Any) -> None:
 
 
 def test_the_status_command_shows_the_largest_types_and_says_how_many_more(
-    services: Services, analytics: Any, monkeypatch: pytest.MonkeyPatch
+    services: Services, redis_url: str, analytics: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.cli.commands.operating._PING_TIMEOUT_S", 0.01)
+    # That of workers belongs to a whole process.
+    app = Celery(broker=redis_url, set_as_current=False)
+    monkeypatch.setattr("pipeline.cli.commands.operating.load_celery_app", lambda: app)
     rows = {f"counted:t{n}": n for n in range(300)} | {f"consumed:t{n}": n for n in range(300)}
     services.redis.hset(services.keys.totals, mapping=rows)
     code, out, _ = analytics("status")
@@ -94,3 +98,4 @@ def test_the_status_command_shows_the_largest_types_and_says_how_many_more(
     assert "t279" not in out
     assert "280 more types" in out
     assert len(out.splitlines()) < 100
+    app.close()
