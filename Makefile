@@ -36,11 +36,11 @@ run: install  ## Start the whole pipeline on this machine, with example events
 	@exec .venv/bin/analytics up --example
 
 test: install  ## Run all tests against real Redis and Postgres servers
-	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 servers: install  ## Test with other servers: REDIS=/usr/bin/redis-server POSTGRES=/usr/lib/postgresql/15/bin
 	ANALYTICS_TEST_REDIS_BINARY="$(REDIS)" ANALYTICS_TEST_POSTGRES_BIN="$(POSTGRES)" \
-		.venv/bin/python -m pytest -n 2 --dist loadfile $(STORING:%=tests/integration/%) $(ARGS)
+		.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(STORING:%=tests/integration/%) $(ARGS)
 	ANALYTICS_TEST_REDIS_BINARY="$(REDIS)" ANALYTICS_TEST_POSTGRES_BIN="$(POSTGRES)" \
 		.venv/bin/python -m tests.chaos --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 

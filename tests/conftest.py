@@ -14,14 +14,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import hypothesis
 import pytest
 import redis
-from sqlalchemy import create_engine, make_url, text
 
 from config.options import pipeline_options
 from config.settings import Settings
@@ -32,15 +31,15 @@ from pipeline.embedded.redis import find_binary
 from pipeline.errors import EmbeddedServerFailed
 from pipeline.flushing.claims import Claims
 from pipeline.options import MAX_LOG_PARTITIONS
-from pipeline.postgres import schema
-from pipeline.postgres.engine import postgres_engine
 from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.keys import Keys
 from pipeline.services import Services, connect
+from tests.helpers.postgres.databases import Databases
 from tests.helpers.support import Workers, check_celery_app_is_unused
 
-_TEMPLATE = "analytics_template"
+_HERE = Path(__file__).parent
+_SHORT = ("path", "unit")
 _LOG_TAIL_CHARACTERS = 8_000
 _WORKERS = pytest.StashKey[Workers]()
 
@@ -54,6 +53,13 @@ hypothesis.settings.load_profile("tests")
 # start and stop by it.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the files, those of the longest tests come first and those of the
+    shortest last, so that all end together: xdist would begin with the files of most tests."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.relative_to(_HERE).parts[0] in _SHORT)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,11 +106,6 @@ def pytest_report_header() -> str:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServers]:
     """The servers of this run. A test that stops or kills one starts its own: `own_servers`."""
     with PrivateServers.start(tmp_path_factory.mktemp("servers"), **chosen_programs()) as running:
-        assert running.postgres_url is not None
-        # Hundreds of databases are copied and dropped, and no test cuts the power.
-        for name in ("fsync", "full_page_writes", "autovacuum"):
-            _administer(running.postgres_url, f"ALTER SYSTEM SET {name} = off")
-        _administer(running.postgres_url, "SELECT pg_reload_conf()")
         yield running
 
 
@@ -166,45 +167,33 @@ def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(servers: PrivateServers) -> str:
-    """URL of the server, which has a migrated database to copy."""
+def databases(servers: PrivateServers) -> Iterator[Databases]:
+    """Databases on the server of this run."""
     assert servers.postgres_url is not None
-    _administer(servers.postgres_url, f"CREATE DATABASE {_TEMPLATE}")
-    engine = postgres_engine(_database(servers.postgres_url, _TEMPLATE))
-    schema.migrate(engine)
-    engine.dispose()
-    return servers.postgres_url
+    with closing(Databases(servers.postgres_url)) as databases:
+        databases.hurry()
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def postgres_template(databases: Databases) -> Databases:
+    """The same, with a migrated database to copy."""
+    databases.make_template()
+    return databases
 
 
 @pytest.fixture
-def postgres_url(postgres_template: str) -> Iterator[str]:
+def postgres_url(postgres_template: Databases) -> Iterator[str]:
     """A migrated database of the test's own."""
-    yield from _database_of_a_test(postgres_template, f"TEMPLATE {_TEMPLATE}")
+    with postgres_template.copied() as url:
+        yield url
 
 
 @pytest.fixture
-def empty_postgres_url(servers: PrivateServers) -> Iterator[str]:
+def empty_postgres_url(databases: Databases) -> Iterator[str]:
     """A database in which nothing has been set up."""
-    assert servers.postgres_url is not None
-    yield from _database_of_a_test(servers.postgres_url, "")
-
-
-def _database_of_a_test(server_url: str, options: str) -> Iterator[str]:
-    name = f"test_{uuid4().hex}"
-    _administer(server_url, f"CREATE DATABASE {name} {options}")
-    yield _database(server_url, name)
-    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _database(url: str, name: str) -> str:
-    return make_url(url).set(database=name).render_as_string(hide_password=False)
-
-
-def _administer(url: str, statement: str) -> None:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
+    with databases.empty() as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ without the two seconds that a process takes to start."""
 from __future__ import annotations
 
 import json
-import threading
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +14,10 @@ import uvicorn
 
 from pipeline.web.app import create_app
 from pipeline.web.dependencies import WebDependencies
-from tests.helpers.support import eventually
+from tests.helpers.web_server import run_in_thread
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that speak plain HTTP: httpx reads all certificates for each, for 20 ms."""
 
 
 @contextmanager
@@ -27,18 +30,8 @@ def served(dependencies: WebDependencies) -> Iterator[str]:
         log_level="warning",
         timeout_graceful_shutdown=3,
     )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        eventually(lambda: server.started or not thread.is_alive())
-        assert server.started, "the server did not start; its log says why"
-        port = server.servers[0].sockets[0].getsockname()[1]
+    with run_in_thread(config, dependencies) as port:
         yield f"http://127.0.0.1:{port}"
-    finally:
-        dependencies.stopping.set()
-        server.should_exit = True
-        thread.join()
 
 
 def sse(response: httpx.Response) -> Iterator[tuple[str, Any]]:

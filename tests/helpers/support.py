@@ -43,11 +43,12 @@ Found = TypeVar("Found")
 def eventually(condition: Callable[[], Found], timeout_s: float = 45, what: str = "") -> Found:
     """Wait until `condition` returns something true, and return it; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    pause = threading.Event()
+    pause, pause_s = threading.Event(), 0.002
     while not (found := condition()):
         message = what or "the condition did not come true"
         assert time.monotonic() < deadline, f"{message} within {timeout_s:g} s; last: {found!r}"
-        pause.wait(0.02)
+        pause.wait(pause_s)
+        pause_s = min(pause_s * 1.5, 0.02)
     return found
 
 

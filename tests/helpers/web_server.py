@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
+import itertools
 import json
+import socket
 import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -20,8 +24,8 @@ from pipeline.services import Services
 from pipeline.web.app import create_app
 from pipeline.web.dependencies import WebDependencies, WebOptions
 from pipeline.web.server.server import create_config
-from tests.helpers.support import eventually
 
+_CLOSES = 20
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 _SEGMENT_BATCH = {"batch": [{"type": "track", "event": "sale"}]}
 _POSTHOG_BATCH = {"batch": [{"event": "sale"}]}
@@ -98,19 +102,73 @@ def serving(
         create_app(dependencies), web_options.connection_limits, web_options.trusted_proxies
     )
     config.port = 0
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    try:
+        with run_in_thread(config, dependencies) as port:
+            key = key or dependencies.access_keys.create("write", "tests", ["*"])[1]
+            yield WebServer(dependencies, port, key)
+    finally:
+        client.close()
+
+
+class _PromptServer(uvicorn.Server):
+    """Exits at once: uvicorn finds out every 100 ms that it is to exit, and waits then for as long
+    where no connection is left too."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._waking = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.listens = threading.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.listens.set()
+        ticks = itertools.count()
+        while not await self.on_tick(next(ticks)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._waking.wait(), 0.1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for _ in range(_CLOSES):  # what clients have closed
+            if not self.server_state.connections and not self.server_state.tasks:
+                break
+            await asyncio.sleep(0.001)
+        else:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+            await server.wait_closed()
+        await self.lifespan.shutdown()
+
+    def exit_now(self) -> None:
+        """End the main loop."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._waking.set)
+
+
+@contextmanager
+def run_in_thread(config: uvicorn.Config, dependencies: WebDependencies) -> Iterator[int]:
+    """Serve on a free port of loopback, in a thread of this process; yields the port."""
+    server = _PromptServer(config)
+
+    def run() -> None:
+        try:
+            server.run()
+        finally:
+            server.listens.set()
+
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        eventually(lambda: server.started or not thread.is_alive(), 20, "the server has started")
-        port = server.servers[0].sockets[0].getsockname()[1]
-        key = key or dependencies.access_keys.create("write", "tests", ["*"])[1]
-        yield WebServer(dependencies, port, key)
+        assert server.listens.wait(20)
+        assert server.started, "the server did not start; its log says why"
+        yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         dependencies.stopping.set()
-        server.should_exit = True
+        server.exit_now()
         thread.join(20)
-        client.close()
         assert not thread.is_alive()
 
 

@@ -12,7 +12,7 @@ from pipeline.access.key_store import AccessKeyStore
 from pipeline.redis.client import redis_client
 from pipeline.services import Services
 from pipeline.web.dependencies import WebDependencies, WebOptions
-from tests.helpers.api_server import served
+from tests.helpers.api_server import NO_TLS, served
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def api(
 
     def client(token: str | None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.Client(base_url=origin, headers=headers, timeout=30)
+        return httpx.Client(base_url=origin, headers=headers, timeout=30, verify=NO_TLS)
 
     with (
         served(dependencies) as origin,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.helpers.api_server import NO_TLS
 from tests.integration.web.api.conftest import Api
 
 NOTE = {"at": "2026-03-14T13:00:00+01:00", "text": "=1+1 <script>"}
@@ -16,7 +17,7 @@ NOTE = {"at": "2026-03-14T13:00:00+01:00", "text": "=1+1 <script>"}
 def editor(api: Api) -> Iterator[httpx.Client]:
     _, token = api.dependencies.access_keys.create("read", "editor", may_edit=True)
     headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=api.origin, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=api.origin, headers=headers, timeout=30, verify=NO_TLS) as client:
         yield client
 
 

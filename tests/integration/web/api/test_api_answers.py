@@ -19,7 +19,7 @@ from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
 from pipeline.web.api.app import create_stats_api
 from pipeline.web.api.threads import ThreadPools
-from tests.helpers.api_server import served
+from tests.helpers.api_server import NO_TLS, served
 from tests.helpers.support import count_events, event
 from tests.integration.web.api.conftest import Api, make_dependencies
 
@@ -307,7 +307,7 @@ def test_a_server_that_is_away_is_answered_with_503_in_seconds(
     server = getattr(servers, which)
     with (
         served(dependencies) as origin,
-        httpx.Client(base_url=origin, headers=headers, timeout=30) as client,
+        httpx.Client(base_url=origin, headers=headers, timeout=30, verify=NO_TLS) as client,
     ):
         assert client.get("/api/stats/count?event_type=x").json()["count"] == 0
         pids = [server.pid]

@@ -12,7 +12,7 @@ import pytest
 from pipeline.event.model import Event
 from pipeline.services import Services
 from pipeline.web.api import live_counts
-from tests.helpers.api_server import sse
+from tests.helpers.api_server import NO_TLS, sse
 from tests.helpers.support import Workers, count_events, eventually
 from tests.helpers.web_process import WebProcess
 from tests.integration.web.api.conftest import Api
@@ -67,7 +67,9 @@ def test_many_listeners_share_one_poll(services: Services, api: Api) -> None:
     with ExitStack() as stack:
         streams = []
         for _ in range(20):
-            client = stack.enter_context(httpx.Client(base_url=api.origin, timeout=30))
+            client = stack.enter_context(
+                httpx.Client(base_url=api.origin, timeout=30, verify=NO_TLS)
+            )
             headers = {"Authorization": f"Bearer {api.token}"}
             path = "/api/stats/live?event_type=page_view"
             streams.append(sse(stack.enter_context(client.stream("GET", path, headers=headers))))

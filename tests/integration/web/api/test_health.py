@@ -17,7 +17,7 @@ from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.services import Services, connect
 from pipeline.upkeep import heartbeats
-from tests.helpers.api_server import served
+from tests.helpers.api_server import NO_TLS, served
 from tests.helpers.support import Workers, eventually, execute
 from tests.integration.web.api.conftest import Api, make_dependencies
 
@@ -100,7 +100,7 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
     dependencies = make_dependencies(services, own_servers.redis_url)
     server = getattr(own_servers, which)
     with served(dependencies) as origin:
-        assert httpx.get(f"{origin}/readyz").status_code == 200
+        assert httpx.get(f"{origin}/readyz", verify=NO_TLS).status_code == 200
         os.kill(server.pid, signal.SIGSTOP)
         if which == "postgres":
             services.engine.dispose()  # its own processes still answer on connections they have
@@ -108,14 +108,19 @@ def test_a_server_that_hangs_is_told_within_seconds_and_hides_no_other(
             response = eventually(
                 lambda: (
                     found
-                    if (found := httpx.get(f"{origin}/readyz", timeout=10)).status_code == 503
+                    if (
+                        found := httpx.get(f"{origin}/readyz", timeout=10, verify=NO_TLS)
+                    ).status_code
+                    == 503
                     else None
                 )
             )
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        assert httpx.get(f"{origin}/livez").status_code == 200
-        eventually(lambda: httpx.get(f"{origin}/readyz", timeout=10).status_code == 200)
+        assert httpx.get(f"{origin}/livez", verify=NO_TLS).status_code == 200
+        eventually(
+            lambda: httpx.get(f"{origin}/readyz", timeout=10, verify=NO_TLS).status_code == 200
+        )
     services.close()
     dependencies.redis.close()
 
@@ -135,9 +140,9 @@ def test_without_postgres_and_workers_it_collects_and_without_workers_it_reads(
     configure(ProducerSettings(redis_url=own_servers.redis_url))
     dependencies = make_dependencies(services, own_servers.redis_url)
     with served(dependencies) as origin:
-        collecting = httpx.get(f"{origin}/readyz?for=collecting")
-        reading = httpx.get(f"{origin}/readyz?for=reading")
-        everything = httpx.get(f"{origin}/readyz")
+        collecting = httpx.get(f"{origin}/readyz?for=collecting", verify=NO_TLS)
+        reading = httpx.get(f"{origin}/readyz?for=reading", verify=NO_TLS)
+        everything = httpx.get(f"{origin}/readyz", verify=NO_TLS)
     services.close()
     dependencies.redis.close()
 
@@ -160,8 +165,8 @@ def test_with_rabbitmq_away_nothing_is_collected(services: Services, redis_url: 
     url = "amqp://analytics@127.0.0.1:1//"
     dependencies = make_dependencies(dataclasses.replace(services, broker_url=url), redis_url)
     with served(dependencies) as origin:
-        collecting = httpx.get(f"{origin}/readyz?for=collecting")
-        reading = httpx.get(f"{origin}/readyz?for=reading")
+        collecting = httpx.get(f"{origin}/readyz?for=collecting", verify=NO_TLS)
+        reading = httpx.get(f"{origin}/readyz?for=reading", verify=NO_TLS)
     dependencies.redis.close()
 
     assert collecting.status_code == 503

@@ -16,7 +16,7 @@ from pipeline.redis.client import redis_client
 from pipeline.services import Services, connect
 from pipeline.web.api import archive_questions, threads
 from pipeline.web.dependencies import WebDependencies, WebOptions
-from tests.helpers.api_server import served
+from tests.helpers.api_server import NO_TLS, served
 from tests.helpers.support import count_events, event, eventually, execute
 from tests.integration.web.api.conftest import Api
 
@@ -40,7 +40,7 @@ def reading_from(redis_url: str, services: Services, keys_at: str) -> Iterator[h
         headers = {"Authorization": f"Bearer {token}"}
         with (
             served(WebDependencies(services, counters, access, WebOptions())) as origin,
-            httpx.Client(base_url=origin, headers=headers, timeout=30) as client,
+            httpx.Client(base_url=origin, headers=headers, timeout=30, verify=NO_TLS) as client,
         ):
             yield client
 

@@ -14,7 +14,7 @@ from pipeline.access.sessions import SessionStore
 from pipeline.redis.client import redis_client
 from pipeline.services import Services
 from pipeline.web.dependencies import WebDependencies, WebOptions
-from tests.helpers.api_server import served
+from tests.helpers.api_server import NO_TLS, served
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def _serve(services: Services, redis_url: str) -> Iterator[DashboardSite]:
     _, other = access.create("read", "all", may_forget=True, may_operate=True, may_edit=True)
     with (
         served(dependencies) as origin,
-        httpx.Client(base_url=origin, timeout=30) as viewer,
-        httpx.Client(base_url=origin, timeout=30) as operator,
-        httpx.Client(base_url=origin, timeout=30) as stranger,
+        httpx.Client(base_url=origin, timeout=30, verify=NO_TLS) as viewer,
+        httpx.Client(base_url=origin, timeout=30, verify=NO_TLS) as operator,
+        httpx.Client(base_url=origin, timeout=30, verify=NO_TLS) as stranger,
     ):
         for browser, text in ((viewer, token), (operator, other)):
             assert sign_in(browser, text).status_code == 303

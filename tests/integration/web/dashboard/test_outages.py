@@ -18,7 +18,7 @@ from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.client import redis_client
 from pipeline.services import connect
 from pipeline.web.dependencies import WebDependencies, WebOptions
-from tests.helpers.api_server import served
+from tests.helpers.api_server import NO_TLS, served
 from tests.helpers.support import count_events, event, eventually
 from tests.integration.web.dashboard.conftest import sign_in
 
@@ -54,8 +54,8 @@ def test_the_last_numbers_stay_with_their_time(own_servers: PrivateServers, serv
     dependencies = WebDependencies(services, client, access, WebOptions())
     with (
         served(dependencies) as origin,
-        httpx.Client(base_url=origin, timeout=60) as browser,
-        httpx.Client(base_url=origin, timeout=60) as stranger,
+        httpx.Client(base_url=origin, timeout=60, verify=NO_TLS) as browser,
+        httpx.Client(base_url=origin, timeout=60, verify=NO_TLS) as stranger,
     ):
         sign_in(browser, token)
         assert ">4,321<" in browser.get(f"/dashboard{RANGE}").text

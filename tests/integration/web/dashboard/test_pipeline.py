@@ -23,7 +23,7 @@ from pipeline.services import Services, connect
 from pipeline.upkeep import dead_letters, heartbeats
 from pipeline.upkeep.condition.history import take_sample
 from pipeline.web.dependencies import WebDependencies, WebOptions
-from tests.helpers.api_server import served
+from tests.helpers.api_server import NO_TLS, served
 from tests.helpers.support import Workers, count_events, event, eventually, message
 from tests.helpers.web_process import WebProcess
 from tests.integration.web.dashboard.conftest import DashboardSite, sign_in
@@ -226,7 +226,10 @@ def test_the_sentence_is_right_while_a_server_is_away(
     access = AccessKeyStore(client, services.keys)
     _, token = access.create("read", "viewer")
     dependencies = WebDependencies(services, client, access, WebOptions())
-    with served(dependencies) as origin, httpx.Client(base_url=origin, timeout=30) as browser:
+    with (
+        served(dependencies) as origin,
+        httpx.Client(base_url=origin, timeout=30, verify=NO_TLS) as browser,
+    ):
         sign_in(browser, token)
         count_events(services, event())
         live(services)
@@ -258,7 +261,7 @@ def test_the_real_processes_agree(workers: Workers, services: Services) -> None:
     _, token = AccessKeyStore(services.redis, services.keys).create(
         "read", "reader", may_operate=True
     )
-    with httpx.Client(base_url=web.origin, timeout=30) as browser:
+    with httpx.Client(base_url=web.origin, timeout=30, verify=NO_TLS) as browser:
         sign_in(browser, token)
         eventually(lambda: sentence(read(browser)) == WELL, 30)
         headers = {"Origin": web.origin, **FORM}

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from pipeline.services import Services
+from tests.helpers.api_server import NO_TLS
 from tests.helpers.support import Workers, eventually
 from tests.helpers.web_process import WebProcess
 from tests.integration.web.dashboard.conftest import DashboardSite, sign_in
@@ -101,7 +102,7 @@ def test_the_real_web_server_signs_in_and_out(workers: Workers, services: Servic
 
     access = AccessKeyStore(services.redis, services.keys)
     key, token = access.create("read", "reader")
-    with httpx.Client(base_url=web.origin, timeout=30) as browser:
+    with httpx.Client(base_url=web.origin, timeout=30, verify=NO_TLS) as browser:
         assert sign_in(browser, token).status_code == 303
         page = browser.get("/dashboard")
         assert page.status_code == 200
