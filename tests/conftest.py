@@ -248,7 +248,7 @@ def workers(
     running = Workers(environment, tmp_path)
     request.node.stash[_WORKERS] = running
     yield running
-    running.stop()
+    running.kill()
 
 
 @pytest.hookimpl(wrapper=True)

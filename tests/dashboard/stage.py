@@ -65,7 +65,7 @@ def dashboard_stage() -> Iterator[DashboardStage]:
                 _, token = access.create("read", "stage", **rights)
                 yield DashboardStage(WebProcess(workers).start(), token, services)
             finally:
-                workers.stop()
+                workers.kill()
                 services.close()
 
 

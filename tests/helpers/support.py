@@ -31,6 +31,7 @@ from pipeline.flushing.claims import Claim, Claims
 from pipeline.redis.keys import PAD, bucket_of, key_text
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
+from tests.helpers.forking import orders
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2025, 3, 14, 15, 9, 26, tzinfo=UTC)
@@ -252,6 +253,18 @@ def start_group(
     )
 
 
+def start_module(
+    module: str, arguments: Sequence[str], output: IO[bytes], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start `python -m MODULE ARGUMENTS…` as `start_group` does: forked, where it can be, from a
+    parent that has it imported, which spares a second of work."""
+    theirs = {(n, v) for n, v in environment.items() if not n.startswith("ANALYTICS_")}
+    changed = {name for name, _ in theirs ^ {*environment_without_settings().items()}}
+    if orders.is_known(module, arguments) and changed <= {"PYTEST_CURRENT_TEST"}:
+        return orders.fork(module, arguments, output, environment)
+    return start_group([sys.executable, "-m", module, *arguments], output, environment)
+
+
 @dataclass(frozen=True)
 class Worker:
     """A process of the `celery` command in a process group of its own."""
@@ -327,17 +340,16 @@ class Workers:
         """Start `celery -A tasks` with any arguments."""
         log = self.directory / f"{name}.log"
         with log.open("wb") as output:
-            process = start_group(
-                [sys.executable, "-m", "celery", "-A", "tasks", *arguments],
+            process = start_module(
+                "celery",
+                ["-A", "tasks", *arguments],
                 output,
                 self.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
             )
         self.started.append(Worker(name, process, log))
         return self.started[-1]
 
-    def stop(self) -> None:
-        """End all that still run, at the same time."""
+    def kill(self) -> None:
+        """SIGKILL all that still run: a warm end takes seconds."""
         for worker in self.started:
-            worker.ask_to_stop()
-        for worker in self.started:
-            worker.wait(timeout_s=15)
+            worker.kill()

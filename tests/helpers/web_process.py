@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
+from typing import IO
 
 from pipeline.services import Services
 from tests.helpers.redis_nodes import free_port
-from tests.helpers.support import Worker, Workers, eventually, start_group
+from tests.helpers.support import Worker, Workers, eventually, start_group, start_module
 
 _READY_WITHIN_S = 30
-_COMMAND = [sys.executable, "-m", "pipeline.cli", "web"]
 
 
 class WebProcess:
@@ -20,9 +21,7 @@ class WebProcess:
     def __init__(self, workers: Workers, host: str = "127.0.0.1", open_files: int = 0) -> None:
         """`open_files` is its limit of open files; 0: this process's."""
         self._workers, self._host = workers, host
-        self._limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', f"{open_files}"]
-        if not open_files:
-            self._limit = []
+        self._open_files = open_files
         self.log = workers.directory / "web.log"
         self.port = free_port()
         self.process: Worker | None = None
@@ -42,8 +41,7 @@ class WebProcess:
         """Start it and wait until it answers. `settings` are environment variables without their
         prefix."""
         with self.log.open("ab") as output:
-            process = start_group(
-                [*self._limit, *_COMMAND, "--host", self._host, "--port", str(self.port)],
+            process = self._run(
                 output,
                 self._workers.environment | {f"ANALYTICS_{k}": v for k, v in settings.items()},
             )
@@ -56,6 +54,14 @@ class WebProcess:
         )
         assert process.poll() is None, f"the web server ended:\n{self.said()}"
         return self
+
+    def _run(self, output: IO[bytes], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        arguments = ["web", "--host", self._host, "--port", str(self.port)]
+        if not self._open_files:
+            return start_module("pipeline.cli", arguments, output, environment)
+        limit = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', f"{self._open_files}"]
+        command = [*limit, sys.executable, "-m", "pipeline.cli", *arguments]
+        return start_group(command, output, environment)
 
     def said(self) -> str:
         """Its log so far, that of earlier processes included."""
