@@ -28,6 +28,7 @@ from pipeline.web.dashboard.page import Sources
 from pipeline.web.dashboard.paths import HOME
 from pipeline.web.dashboard.pipeline.routes import create_pipeline_routes
 from pipeline.web.dashboard.session.routes import create_session_routes
+from pipeline.web.dashboard.session.security import PAGE_HEADERS
 from pipeline.web.dashboard.session.viewers import Viewers
 from pipeline.web.dashboard.sharing.annotations import create_annotation_routes
 from pipeline.web.dashboard.sharing.saved_views import create_saved_view_routes
@@ -58,6 +59,7 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
         Route("/", _show_way),
         *create_session_routes(viewers),
         create_asset_route(),
+        Route(f"{HOME}/", _lead_home, methods=["GET"]),
         *create_overview_routes(dashboard),
         *create_event_type_routes(dashboard),
         *create_user_routes(dashboard),
@@ -84,6 +86,10 @@ def create_dashboard(dependencies: WebDependencies, threads: ThreadPools) -> Sta
 
 async def _show_way(_: Request) -> Response:
     return RedirectResponse(HOME, 307)
+
+
+async def _lead_home(_: Request) -> Response:
+    return RedirectResponse(HOME, 308, PAGE_HEADERS)
 
 
 async def _show_refused(_: Request, raised: Exception) -> Response:

@@ -102,7 +102,9 @@ class Dashboard:
             work = partial(action.act, self.sources, viewer, form)
             said = await self.threads.run_job(viewer.id, work)
             self._shown.clear()  # it may show a user who is forgotten now
-            response = RedirectResponse(self._find_next(action, form.get("back", "")), 303)
+            response = RedirectResponse(
+                self._find_next(action, form.get("back", "")), 303, PAGE_HEADERS
+            )
             set_notice(request, response, said)
             return response
 

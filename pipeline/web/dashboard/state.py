@@ -6,6 +6,7 @@ parameter that is left out has its default, and is left out of the URLs made her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime, timedelta
@@ -313,7 +314,7 @@ PERCENTILES = {"p50": 50, "p75": 75, "p90": 90, "p95": 95, "p99": 99}
 
 def _parse_page(given: Mapping[str, str]) -> int:
     text = given.get("page", "1")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 100_000):
+    if not (re.fullmatch("[0-9]{1,6}", text) and 1 <= int(text) <= 100_000):
         raise InvalidParameter("page", f"{text[:80]!r} is no number of a page; begin with 1")
     return int(text)
 

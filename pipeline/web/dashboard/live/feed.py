@@ -29,6 +29,8 @@ HEARTBEAT_S = 15.0
 MOST_VIEWERS = 1_000
 MOST_ZONES = 20
 """Each is drawn by itself."""
+SHARE_OF_TOKEN = 0.5
+"""Of viewers and of zones: the rest is for viewers with other tokens."""
 _CHECK_S = 0.5
 """How soon a stream notices that the server is to stop."""
 _ASK_VIEWER_S = 2.0
@@ -43,9 +45,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Viewer:
-    """A stream: its zone, and what was sent last."""
+    """A stream: its zone, the id of its token, and what was sent last."""
 
     zone: str
+    token_id: str
     sent: dict[str, bytes] = field(default_factory=dict)
 
     def take_news(self, parts: dict[str, bytes]) -> list[bytes]:
@@ -65,29 +68,39 @@ class LiveFeed:
 
     def __init__(self, reader: LiveReader, threads: ThreadPools, stopping: ThreadEvent) -> None:
         self._reader, self._threads, self._stopping = reader, threads, stopping
-        self._zones: Counter[str] = Counter()
+        self._viewers: Counter[tuple[str, str]] = Counter()
+        """By token and zone."""
         self._drawn: dict[str, dict[str, bytes]] = {}
         self._tick = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reads: asyncio.Task[None] | None = None
 
-    def check_room(self, zone: str) -> None:
+    @property
+    def _zones(self) -> set[str]:
+        return {zone for _, zone in self._viewers}
+
+    def check_room(self, zone: str, token_id: str) -> None:
         """Raise `Unavailable` where there are viewers enough, `TooManyRequests` where they are in
-        too many zones."""
-        if self._zones.total() >= MOST_VIEWERS:
+        too many zones, or the token has its share."""
+        if self._viewers.total() >= MOST_VIEWERS:
             raise Unavailable(f"{MOST_VIEWERS} viewers are here, as many as may be; try later")
         if zone not in self._zones and len(self._zones) >= MOST_ZONES:
             raise TooManyRequests("time zones of live pages", _RETRY_AFTER_S)
+        of_token = {one[1]: n for one, n in self._viewers.items() if one[0] == token_id}
+        if sum(of_token.values()) >= SHARE_OF_TOKEN * MOST_VIEWERS:
+            raise TooManyRequests("live pages with this token", _RETRY_AFTER_S)
+        if zone not in of_token and len(of_token) >= SHARE_OF_TOKEN * MOST_ZONES:
+            raise TooManyRequests("time zones of live pages with this token", _RETRY_AFTER_S)
 
     async def stream(
-        self, zone: str, still_valid: Callable[[], Awaitable[bool]]
+        self, zone: str, token_id: str, still_valid: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[bytes]:
         """Server-sent events: `part` with `{name, html}` for each part that changed, `problem` with
         `{message}` while the numbers cannot be read. Ends when the server stops, or when the viewer
         may not read any more."""
-        viewer = _Viewer(zone)
+        viewer = _Viewer(zone, token_id)
         loop = asyncio.get_running_loop()
-        with self._joined(zone):
+        with self._joined(viewer):
             asked_s = spoken_s = loop.time()
             yield _RECONNECT
             while not self._stopping.is_set():
@@ -107,21 +120,22 @@ class LiveFeed:
             yield b": the server stops\n\n"
 
     @contextlib.contextmanager
-    def _joined(self, zone: str) -> Iterator[None]:
-        if not self._zones[zone]:
-            self._drawn.pop(zone, None)  # of viewers who have gone
+    def _joined(self, viewer: _Viewer) -> Iterator[None]:
+        if viewer.zone not in self._zones:
+            self._drawn.pop(viewer.zone, None)  # of viewers who have gone
             self._hurry.set()
-        self._zones[zone] += 1
+        place = viewer.token_id, viewer.zone
+        self._viewers[place] += 1
         if self._reads is None or self._reads.done():
             self._reads = asyncio.create_task(self._read_while_wanted())
         try:
             yield
         finally:
-            self._zones[zone] -= 1
-            self._zones += Counter()  # without those of none
+            self._viewers[place] -= 1
+            self._viewers += Counter()  # without those of none
 
     async def _read_while_wanted(self) -> None:
-        while self._zones and not self._stopping.is_set():
+        while self._viewers and not self._stopping.is_set():
             self._hurry.clear()
             self._drawn = await self._draw(list(self._zones))
             done, self._tick = self._tick, asyncio.Event()

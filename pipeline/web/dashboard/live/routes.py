@@ -41,7 +41,9 @@ def create_live_routes(dashboard: Dashboard, dependencies: WebDependencies) -> S
 
     async def stream(request: Request, viewer: AccessKey) -> Response:
         state = parse_state(dict(request.query_params), datetime.now(UTC))
-        feed.check_room(state.zone)
+        if request.method == "HEAD":  # has no end to wait for
+            return Response(headers=_HEADERS, media_type="text/event-stream")
+        feed.check_room(state.zone, viewer.id)
 
         async def still_valid() -> bool:
             try:
@@ -51,7 +53,9 @@ def create_live_routes(dashboard: Dashboard, dependencies: WebDependencies) -> S
             return found is not None and found.id == viewer.id
 
         return StreamingResponse(
-            feed.stream(state.zone, still_valid), headers=_HEADERS, media_type="text/event-stream"
+            feed.stream(state.zone, viewer.id, still_valid),
+            headers=_HEADERS,
+            media_type="text/event-stream",
         )
 
     page = Page(path=LIVE, title="Live", template="live/live.html", read=read_live)

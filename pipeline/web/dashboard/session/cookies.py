@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.access.sessions import SESSION_S
-from pipeline.web.dashboard.session.security import is_plain_loopback
+from pipeline.web.dashboard.session.security import SECURE_PREFIX, is_plain_loopback
 
 _PLAIN_NAME = "analytics-session"
-_NAME = f"__Host-{_PLAIN_NAME}"
+_NAME = f"{SECURE_PREFIX}{_PLAIN_NAME}"
 """Browsers take it over TLS alone, for this host alone, and let no other host set it."""
 
 

@@ -29,7 +29,8 @@ def create_session_routes(viewers: Viewers) -> list[Route]:
 
     async def show_form(request: Request) -> Response:
         if await viewers.find(request) is not None:
-            return RedirectResponse(_find_next(request.query_params.get("next", "")), 303)
+            wanted = _find_next(request.query_params.get("next", ""))
+            return RedirectResponse(wanted, 303, PAGE_HEADERS)
         return _show_form(request, request.query_params.get("next", ""))
 
     async def sign_in(request: Request) -> Response:

@@ -36,6 +36,9 @@ PAGE_HEADERS = {
     "Vary": "Cookie",
     **NO_SNIFFING,
 }
+SECURE_PREFIX = "__Host-"
+"""Of the names of cookies that browsers send over TLS only."""
+_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -48,11 +51,17 @@ def is_plain_loopback(request: Request) -> bool:
 def check_same_origin(request: Request) -> None:
     """Raise `RequestRefused` (403) unless a page of ours sent this request, as its browser says.
 
-    Browsers send `Origin` with every POST. A proxy in front has to pass the `Host` on.
+    Browsers send `Origin` with every POST. A proxy in front has to pass the `Host` on; it need not
+    say that the browser came over TLS, since a cookie with `__Host-` does.
     """
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    host = request.headers.get("host", "")
-    is_ours = origin is not None and host != "" and urlsplit(origin).netloc == host.lower()
+    origin, site = request.headers.get("origin", ""), request.headers.get("sec-fetch-site")
+    scheme = origin.partition("://")[0]
+    is_secure = request.url.scheme == "https" or any(
+        name.startswith(SECURE_PREFIX) for name in request.cookies
+    )
+    is_ours = scheme == "https" or (scheme == "http" and not is_secure)
+    place, own = _find_place(origin, scheme), request.headers.get("host", "")
+    is_ours = is_ours and place is not None and place == _find_place(f"{scheme}://{own}", scheme)
     if not is_ours or site not in (None, "same-origin"):
         raise RequestRefused(
             403,
@@ -60,3 +69,13 @@ def check_same_origin(request: Request) -> None:
             "the dashboard takes forms from its own pages only: open it at this address and try "
             "again; a proxy in front has to pass the Host header on",
         )
+
+
+def _find_place(origin: str, scheme: str) -> tuple[str, int] | None:
+    """Host and port of an origin; None where it is none, as the `null` of a sandboxed frame."""
+    try:
+        split = urlsplit(origin)
+        port = split.port or _PORTS[scheme]
+    except (KeyError, ValueError):
+        return None
+    return (split.hostname, port) if split.hostname else None

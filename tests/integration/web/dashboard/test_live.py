@@ -121,6 +121,7 @@ def test_a_stream_ends_within_seconds_of_its_token(site: DashboardSite) -> None:
 def test_zones_and_viewers_are_bounded(
     site: DashboardSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feed, "SHARE_OF_TOKEN", 1)
     monkeypatch.setattr(feed, "MOST_ZONES", 1)
     monkeypatch.setattr(feed, "MOST_VIEWERS", 2)
     with _watch(site.viewer) as first, _watch(site.viewer) as second:
@@ -133,13 +134,34 @@ def test_zones_and_viewers_are_bounded(
     eventually(lambda: _answers(site.viewer, "?zone=Asia/Tokyo"))  # when the others have gone
 
 
+def test_a_token_leaves_room_for_others(
+    site: DashboardSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "MOST_ZONES", 2)
+    monkeypatch.setattr(feed, "MOST_VIEWERS", 4)
+    with _watch(site.viewer) as first:
+        next(first)
+        assert site.viewer.get("/dashboard/live/stream?zone=Asia/Tokyo").status_code == 429
+        assert _answers(site.operator, "?zone=Asia/Tokyo")
+        with _watch(site.viewer) as second:
+            next(second)
+            assert site.viewer.get("/dashboard/live/stream").status_code == 429
+            assert _answers(site.operator, "")
+
+
+def test_what_asks_for_the_head_of_a_stream_is_no_viewer(site: DashboardSite) -> None:
+    answer = site.viewer.head("/dashboard/live/stream")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+
+
 def _answers(browser: httpx.Client, query: str) -> bool:
     with browser.stream("GET", f"/dashboard/live/stream{query}") as response:
         return response.status_code == 200
 
 
 def test_a_viewer_gets_what_changed_and_all_after_a_problem() -> None:
-    viewer = feed._Viewer("UTC")
+    viewer = feed._Viewer("UTC", "a-token")
     assert viewer.take_news({"a": b"1", "b": b"1"}) == [b"1", b"1"]
     assert viewer.take_news({"a": b"1", "b": b"2"}) == [b"2"]
     assert viewer.take_news({"problem": b"away"}) == [b"away"]
@@ -178,7 +200,7 @@ def test_a_stream_that_ends_lets_the_reads_end(site: DashboardSite, services: Se
         async def valid() -> bool:
             return True
 
-        stream = made.stream("UTC", valid)
+        stream = made.stream("UTC", "a-token", valid)
         assert await anext(stream) == feed._RECONNECT
         assert await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ def test_the_root_leads_to_the_dashboard_and_that_to_the_form(site: DashboardSit
     answer = site.stranger.get("/", follow_redirects=True)
     assert answer.url.path == "/dashboard/sign-in"
     assert "Read token" in answer.text
+    assert site.stranger.get("/dashboard/").headers["location"] == "/dashboard"
     wanted = site.stranger.get("/dashboard?range=7d")
     assert wanted.headers["location"] == "/dashboard/sign-in?next=/dashboard%3Frange%3D7d"
 
@@ -83,6 +84,14 @@ def test_signing_in_leads_to_no_other_site(site: DashboardSite, wanted: str) -> 
         {},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://localhost"},
+        {"Origin": "SELF", "Host": "stats.example"},
+        {"Origin": "https://evil.stats.example", "Host": "stats.example"},
+        {"Origin": "https://stats.example:8443", "Host": "stats.example"},
+        {"Origin": "https://stats.example.evil", "Host": "stats.example"},
+        {"Origin": "https://stats.example@evil.example", "Host": "stats.example"},
         {"Origin": "SELF", "Sec-Fetch-Site": "cross-site"},
         {"Origin": "SELF", "Sec-Fetch-Site": "same-site"},
     ],
@@ -94,6 +103,20 @@ def test_forms_of_other_sites_are_refused(site: DashboardSite, headers: dict[str
         assert answer.status_code == 403
         assert "set-cookie" not in answer.headers
     assert site.viewer.get("/dashboard").status_code == 200
+
+
+def test_a_page_without_tls_is_another_site_to_a_browser_that_came_with_it(
+    site: DashboardSite,
+) -> None:
+    with httpx.Client(base_url=site.origin) as browser:
+        host = {"Host": "stats.example"}
+        found = sign_in(browser, site.token, **host, Origin="https://stats.example:443")
+        assert found.status_code == 303  # with the port that goes without saying
+        cookie = found.headers["set-cookie"].partition(";")[0]
+        sent = {**host, "Cookie": cookie}
+        for origin, status in (("http://stats.example", 403), ("https://stats.example", 303)):
+            answer = browser.post("/dashboard/sign-out", headers={**sent, "Origin": origin})
+            assert answer.status_code == status
 
 
 def test_the_real_web_server_signs_in_and_out(workers: Workers, services: Services) -> None:

@@ -61,6 +61,8 @@ def test_a_comparison_may_have_days_of_its_own() -> None:
         ("measure=amount", "measure"),
         ("sort=size", "sort"),
         ("page=0", "page"),
+        ("page=100001", "page"),
+        ("page=000000001" + "9" * 5_000, "page"),
         ("page=٣", "page"),
         ("surprise=1", "surprise"),
     ],
