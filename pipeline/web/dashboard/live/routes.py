@@ -20,7 +20,7 @@ from pipeline.web.dashboard.paths import LIVE, LIVE_STREAM
 from pipeline.web.dashboard.session.security import PAGE_HEADERS
 from pipeline.web.dashboard.state import PageState, parse_state
 from pipeline.web.dependencies import WebDependencies
-from pipeline.web.errors import Unavailable
+from pipeline.web.errors import RequestRefused
 
 _HEADERS = PAGE_HEADERS | {"X-Accel-Buffering": "no"}
 
@@ -48,7 +48,7 @@ def create_live_routes(dashboard: Dashboard, dependencies: WebDependencies) -> S
         async def still_valid() -> bool:
             try:
                 found = await dashboard.viewers.find(request)
-            except Unavailable:
+            except RequestRefused:  # Redis is away, or many are asked for at once
                 return dashboard.viewers.find_known(request) is not None
             return found is not None and found.id == viewer.id
 

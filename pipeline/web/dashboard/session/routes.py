@@ -47,7 +47,7 @@ def create_session_routes(viewers: Viewers) -> list[Route]:
         if request.method == "HEAD":  # of a program that looks at links before people do
             return Response(headers=PAGE_HEADERS)
         code = request.path_params["code"]
-        token_id = await viewers.run(partial(viewers.sessions.take_sign_in, code))
+        token_id = await viewers.run(request, partial(viewers.sessions.take_sign_in, code))
         key = await viewers.find_token(token_id) if token_id else None
         if key is None:
             if await viewers.find(request) is not None:
@@ -63,7 +63,7 @@ def create_session_routes(viewers: Viewers) -> list[Route]:
         return response
 
     async def _begin(request: Request, key: AccessKey, url: str) -> Response:
-        text = await viewers.run(partial(viewers.sessions.start, key))
+        text = await viewers.run(request, partial(viewers.sessions.start, key))
         response = RedirectResponse(url, 303, PAGE_HEADERS)
         set_cookie(request, response, text)
         return response
