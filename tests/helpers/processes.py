@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from tests.helpers.forking import orders
 from tests.helpers.support import ROOT, environment_without_settings
 
 LIMIT_S = 60
@@ -17,33 +19,35 @@ def run_python(
     *arguments: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS` to its end, with no settings of ours but those of `environment`."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=environment_without_settings() | dict(environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    with _started(arguments, environment or {}) as process:
+        try:
+            out, err = process.communicate(timeout=LIMIT_S)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @contextmanager
 def piped_python(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`python ARGUMENTS`, which the test writes to and reads from; killed at the end."""
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=environment_without_settings(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with _started(arguments, {}, stdin=subprocess.PIPE) as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+def _started(
+    arguments: Sequence[str], settings: Mapping[str, str], **streams: Any
+) -> subprocess.Popen[str]:
+    usual = environment_without_settings()
+    environment = {**usual, **settings}
+    streams |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    module = arguments[1] if arguments[0] == "-m" else ""
+    if orders.can_fork(module, arguments[2:], environment, usual):
+        return orders.Forked(module, arguments[2:], environment, **streams)
+    return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, **streams)
 
 
 def runs(pid: int) -> bool:

@@ -258,10 +258,9 @@ def start_module(
 ) -> subprocess.Popen[bytes]:
     """Start `python -m MODULE ARGUMENTS…` as `start_group` does: forked, where it can be, from a
     parent that has it imported, which spares a second of work."""
-    theirs = {(n, v) for n, v in environment.items() if not n.startswith("ANALYTICS_")}
-    changed = {name for name, _ in theirs ^ {*environment_without_settings().items()}}
-    if orders.is_known(module, arguments) and changed <= {"PYTEST_CURRENT_TEST"}:
-        return orders.fork(module, arguments, output, environment)
+    if orders.can_fork(module, arguments, environment, environment_without_settings()):
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        return orders.Forked(module, arguments, environment, **streams)
     return start_group([sys.executable, "-m", module, *arguments], output, environment)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 
 import pytest
 import redis
@@ -12,7 +10,8 @@ import redis
 from pipeline import track_event
 from pipeline.services import Services
 from tests.acceptance.drivers.forget_driver import POINTS
-from tests.helpers.support import NOW, ROOT, Workers, count_events, event, eventually
+from tests.helpers.processes import run_python
+from tests.helpers.support import NOW, Workers, count_events, event, eventually
 from tests.integration.upkeep.test_erase import ANN, DAYS, a_life, agree, totals, traces
 
 
@@ -23,21 +22,10 @@ def test_killed_and_repeated_it_comes_to_the_same_end(
     a_life(services)
     before = totals(services)
 
-    killed = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.acceptance.drivers.forget_driver",
-            point,
-            ANN,
-            redis_url,
-            postgres_url,
-        ],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
+    killed = run_python(
+        "-m", "tests.acceptance.drivers.forget_driver", point, ANN, redis_url, postgres_url
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert totals(services) == before
     services.flush()  # traffic goes on meanwhile
     count_events(services, event("later", "bob"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from datetime import date
 
 import pytest
@@ -13,7 +11,8 @@ from pipeline.services import Services
 from tests.acceptance.drivers.flushers import Flushers
 from tests.acceptance.drivers.seal_driver import POINTS
 from tests.helpers.measures.people import CLOCK, TODAY, Account, day_before, track, visit
-from tests.helpers.support import ROOT, count_events
+from tests.helpers.processes import run_python
+from tests.helpers.support import count_events
 
 LIFE = [
     *[(day_before(70), name) for name in ("ann", "bob", "cid")],
@@ -40,18 +39,12 @@ def test_killed_at_any_point_it_changes_no_measure(
     services: Services, redis_url: str, postgres_url: str, point: str
 ) -> None:
     track(services, *LIFE)
-    killed = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.acceptance.drivers.seal_driver",
-            *(point, CLOCK.isoformat(), redis_url, postgres_url),
-        ],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
+    killed = run_python(
+        "-m",
+        "tests.acceptance.drivers.seal_driver",
+        *(point, CLOCK.isoformat(), redis_url, postgres_url),
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert_exact(services, LIFE)
 
     late = [(day_before(3), "late"), (day_before(40), "late")]

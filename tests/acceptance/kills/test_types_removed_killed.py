@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from pipeline.services import Services
 from tests.acceptance.drivers.remove_types_driver import POINTS
-from tests.helpers.support import ROOT, count_events
+from tests.helpers.processes import run_python
+from tests.helpers.support import count_events
 from tests.integration.upkeep.test_remove_types import (
     JUNK,
     TODAY,
@@ -31,13 +30,8 @@ def test_killed_and_repeated_it_comes_to_the_same_end(
     count_events(services, *some(3, "u2"))
 
     module = "tests.acceptance.drivers.remove_types_driver"
-    killed = subprocess.run(
-        [sys.executable, "-m", module, point, redis_url, postgres_url, *JUNK],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    killed = run_python("-m", module, point, redis_url, postgres_url, *JUNK)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert sum(of_type(services, name) for name in (*JUNK, "__other__")) == 20
     count_events(services, *some(1))
     services.flush()

@@ -14,14 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 MAX_BYTES = 1 << 20
+_ARGUMENTS = 23  # of Popen's own way to start a process
 _PR_SET_CHILD_SUBREAPER = 36
 _ROOT = Path(__file__).resolve().parents[3]
 
 _IMPORTED = {
-    "celery": (
+    "workers": (
         "celery.bin.celery",
         "celery.bin.worker",
         "celery.bin.beat",
@@ -44,53 +45,70 @@ _IMPORTED = {
         "tasks",
         "tasks.consumer.batch_consumer",
     ),
-    "pipeline.cli": ("pipeline.cli.commands.web", "pipeline.web.main"),
+    "web": ("pipeline.cli.commands.web", "pipeline.web.main"),
+    "drivers": (
+        "config.options",
+        "config.settings",
+        "pipeline.services",
+        "psycopg",
+        "sqlalchemy.dialects.postgresql.psycopg",
+        "tests.acceptance.drivers.moments",
+        "tests.acceptance.drivers.truth",
+        "tests.helpers.before_buckets.processes",
+        "tests.helpers.measures.before_quarters",
+        "tests.helpers.support",
+    ),
+}
+_DRIVERS = "tests.acceptance.drivers."
+_PARENTS = {
+    "celery": "workers",
+    "pipeline.cli": "web",
+    **{
+        f"{_DRIVERS}{name}_driver": "drivers"
+        for name in ("archive", "before", "flush", "forget", "remove_types", "seal")
+    },
 }
 
 
-def is_known(module: str, arguments: Sequence[str]) -> bool:
-    """Whether there is a parent for `python -m MODULE ARGUMENTS…` here. Not for pools that change
-    modules before others import them, nor for Flower, which must be imported before our app."""
+def can_fork(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], usual: Mapping[str, str]
+) -> bool:
+    """Whether there is a parent for `python -m MODULE ARGUMENTS…`. Not for pools that change
+    modules before others import them, nor for Flower, which must be imported before our app, nor
+    where variables are other than `usual` that are no settings of ours."""
+    changed = {name for name, _ in {*environment.items()} ^ {*usual.items()}}
     return (
-        module in _IMPORTED
+        module in _PARENTS
         and sys.platform == "linux"
         and {"gevent", "eventlet", "threads", "flower"}.isdisjoint(arguments)
+        and all(one.startswith("ANALYTICS_") or one == "PYTEST_CURRENT_TEST" for one in changed)
     )
 
 
-def fork(
-    module: str, arguments: Sequence[str], output: IO[bytes], environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    """`python -m MODULE ARGUMENTS…` in a session of its own, with this environment and without
-    input. Its variables must be those of this process, but for settings of ours."""
-    return _Forked(_parent(module), module, arguments, output, environment)
-
-
-class _Forked(subprocess.Popen[bytes]):
-    """A child of this process that another has forked."""
+class Forked(subprocess.Popen[Any]):
+    """`python -m MODULE ARGUMENTS…` in a session of its own: a child of this process that another
+    has forked. `streams` are Popen's: stdin, stdout and stderr, and how their text is encoded."""
 
     def __init__(
-        self,
-        parent: _Parent,
-        module: str,
-        arguments: Sequence[str],
-        output: IO[bytes],
-        environment: Mapping[str, str],
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], **streams: Any
     ) -> None:
-        order = {"module": module, "arguments": arguments, "environment": environment}
-        self._fork = lambda: parent.fork(order, output.fileno())
-        super().__init__([module, *arguments])
+        self._order = {"module": module, "arguments": arguments, "environment": environment}
+        super().__init__([module, *arguments], **streams)
 
-    def _execute_child(self, *_: Any) -> None:
+    def _execute_child(self, *how: Any) -> None:
         """In place of the fork and the exec."""
-        self.pid = self._fork()
+        assert len(how) == _ARGUMENTS, f"Popen has changed: {how}"
+        pipes = how[10:16]
+        files = [f if f != -1 else n for n, f in enumerate((pipes[0], pipes[3], pipes[5]))]
+        self.pid = _parent(_PARENTS[str(self._order["module"])]).fork(self._order, files)
         self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
 class _Parent:
     """The process that forks; it ends with this one."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, kind: str) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
@@ -98,7 +116,7 @@ class _Parent:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.helpers.forking.parent", f"{descriptor}"),
-                    *_IMPORTED[module],
+                    *_IMPORTED[kind],
                 ],
                 cwd=_ROOT,
                 env={k: v for k, v in os.environ.items() if not k.startswith("ANALYTICS_")},
@@ -109,13 +127,13 @@ class _Parent:
             )
         atexit.register(self._close)
 
-    def fork(self, order: Mapping[str, object], output: int) -> int:
-        """The id of a child of this process."""
+    def fork(self, order: Mapping[str, object], files: list[int]) -> int:
+        """The id of a child of this process, which has these three files."""
         whole = {**order, "parent": os.getpid(), "cwd": f"{_ROOT}"}
         with self._lock, _taking_orphans():
-            socket.send_fds(self._orders, [json.dumps(whole).encode()], [output])
+            socket.send_fds(self._orders, [json.dumps(whole).encode()], files)
             answer = self._orders.recv(64)
-        assert answer, "the parent of workers ended; its standard error says why"
+        assert answer, "the parent of processes ended; its standard error says why"
         return int(answer)
 
     def _close(self) -> None:
@@ -124,8 +142,8 @@ class _Parent:
 
 
 @cache
-def _parent(module: str) -> _Parent:
-    return _Parent(module)
+def _parent(kind: str) -> _Parent:
+    return _Parent(kind)
 
 
 @contextmanager

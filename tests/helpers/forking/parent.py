@@ -3,7 +3,7 @@
     python -m tests.helpers.forking.parent SOCKET MODULE...
 
 To start Python and import Celery and the tasks takes a second of work, to fork them a hundredth. An
-order is a line of JSON that comes with the file to write to; the child belongs to the process that
+order is JSON that comes with the three standard files; the child belongs to the process that
 gave the order, whose number it answers. The parent ends with the other end of the socket.
 """
 
@@ -17,6 +17,7 @@ import runpy
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tests.helpers.forking.orders import MAX_BYTES
@@ -29,29 +30,28 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     while True:
-        order, files, _, _ = socket.recv_fds(orders, MAX_BYTES, 1)
+        order, files, _, _ = socket.recv_fds(orders, MAX_BYTES, 3)
         if not order:
             return
         between = os.fork()
         if between == 0:
             if os.fork():
                 os._exit(0)
-            _become(json.loads(order), files[0], orders)
+            _become(json.loads(order), files, orders)
             return
         os.waitpid(between, 0)
-        os.close(files[0])
+        for file in files:
+            os.close(file)
 
 
-def _become(order: dict[str, Any], output: int, orders: socket.socket) -> None:
+def _become(order: dict[str, Any], files: Sequence[int], orders: socket.socket) -> None:
     """Be what `python -m MODULE ARGUMENTS…` is, started by who gave the order, to its end."""
     os.setsid()
     while os.getppid() != order["parent"]:
         time.sleep(0.000_5)  # until the process between has ended
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
-    os.close(nothing)
-    os.close(output)
+    for stream, file in enumerate(files):
+        os.dup2(file, stream)
+        os.close(file)
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
