@@ -20,7 +20,6 @@ from pipeline.reading.stats import Stats
 from pipeline.web.api.live_counts import LiveCounts
 from pipeline.web.api.parameters import explain_validation_errors
 from pipeline.web.api.read_tokens import ReadTokenRequired
-from pipeline.web.api.routes.annotations import create_annotation_routes
 from pipeline.web.api.routes.breakdowns import create_breakdown_routes
 from pipeline.web.api.routes.catalogue import create_catalogue_routes
 from pipeline.web.api.routes.counts import create_count_routes
@@ -30,6 +29,8 @@ from pipeline.web.api.routes.journeys import create_journey_routes
 from pipeline.web.api.routes.live import create_live_route
 from pipeline.web.api.routes.people.routes import create_people_routes
 from pipeline.web.api.routes.pipeline_state.routes import create_status_routes
+from pipeline.web.api.routes.sharing.annotations import create_annotation_routes
+from pipeline.web.api.routes.sharing.saved_views import create_saved_view_routes
 from pipeline.web.api.routes.sums import create_sum_routes
 from pipeline.web.api.routes.users import create_erase_route, create_user_routes
 from pipeline.web.api.threads import ThreadPools
@@ -87,6 +88,7 @@ def _create_routes(dependencies: WebDependencies, threads: ThreadPools) -> list[
         create_live_route(live, dependencies.access_keys),
         create_event_route(threads, services, secret),
         create_annotation_routes(threads, services),
+        create_saved_view_routes(threads, services),
         create_status_routes(threads, services),
     ]
 

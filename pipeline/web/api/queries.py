@@ -73,8 +73,8 @@ class HourlyQuery(TableQuery):
     date: Day | Absent = Field(None, description="The day, UTC; today when left out")
 
 
-class SeriesQuery(CountQuery):
-    """A series."""
+class StepsQuery(DaysQuery):
+    """A range in steps, and what it is compared with."""
 
     granularity: Granularity = Field("day", description="The step from point to point")
     time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
@@ -88,6 +88,18 @@ class SeriesQuery(CountQuery):
         "is whole months, else as many days; `year` the same days a year before; `weekdays` the "
         "same weekdays 52 weeks before",
     )
+
+
+class SeriesQuery(StepsQuery):
+    """A series."""
+
+    event_type: EventType
+
+
+class OverviewQuery(StepsQuery):
+    """All event types at once."""
+
+    limit: int = Field(50, ge=1, le=1_000, description="How many event types to list")
 
 
 class TopQuery(CountQuery):

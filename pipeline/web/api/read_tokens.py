@@ -64,12 +64,12 @@ def require_erase_permission(request: Request) -> None:
 
 
 def require_edit_permission(request: Request) -> None:
-    """Raise `RequestRefused` (403) unless the token was made to change annotations. Depends on
-    `ReadTokenRequired`."""
+    """Raise `RequestRefused` (403) unless the token was made to change annotations and saved views.
+    Depends on `ReadTokenRequired`."""
     if not request.state.key.may_edit:
         raise RequestRefused(
             403,
             "forbidden",
             "this token may only read; `analytics keys create read --allow-edit` makes one that "
-            "may change annotations",
+            "may change annotations and saved views",
         )

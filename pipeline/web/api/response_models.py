@@ -72,6 +72,26 @@ class SeriesAnswer(Period):
     previous: Period | None
 
 
+class CountedType(BaseModel):
+    """An event type in a range."""
+
+    event_type: str
+    count: Count
+    previous: int | None = Field(
+        ge=0, description="In the period it is compared with; null: in none"
+    )
+
+
+class OverviewAnswer(Period):
+    """All event types in a range: together, by time, and each of them, most first."""
+
+    granularity: str
+    time_zone: str
+    previous: Period | None
+    types: list[CountedType] = Field(description="Those of which any range has events")
+    more: int = Field(ge=0, description="How many more there are")
+
+
 class Ranked(BaseModel):
     """One line of a ranking."""
 

@@ -9,15 +9,16 @@ from starlette.responses import Response
 
 from pipeline.days import count_days, today
 from pipeline.reading.stats import Stats
-from pipeline.web.api.queries import CountQuery, HourlyQuery, SeriesQuery
+from pipeline.web.api.queries import CountQuery, HourlyQuery, OverviewQuery, SeriesQuery
 from pipeline.web.api.response_models import (
     TABLE,
     CountAnswer,
     HourlyAnswer,
+    OverviewAnswer,
     SeriesAnswer,
     document_errors,
 )
-from pipeline.web.api.series import Series
+from pipeline.web.api.series import Overview, Series
 from pipeline.web.api.table_responses import CsvTable, respond
 from pipeline.web.api.threads import ThreadPools
 
@@ -62,5 +63,18 @@ def create_count_routes(stats: Stats, threads: ThreadPools) -> APIRouter:
             return respond(request, found, CsvTable("series", columns, rows))
 
         return await threads.run_lookup(request.state.key.id, wanted.count_counters(), read)
+
+    @router.get("/stats/overview", response_model=OverviewAnswer, responses=document_errors(409))
+    async def overview(request: Request, query: Annotated[OverviewQuery, Query()]) -> Response:
+        """How often events of all types happened, together by time, and of each type in all: one
+        read for what would be a series and a count for each of many types."""
+        wanted = Overview(query)
+
+        def read() -> Response:
+            found, rows = wanted.read(stats)
+            columns = ("event_type", "count", "previous")[: 3 if query.compare else 2]
+            return respond(request, found, CsvTable("overview", columns, rows))
+
+        return await threads.run_scan(request.state.key.id, read)
 
     return router

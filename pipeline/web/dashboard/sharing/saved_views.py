@@ -29,10 +29,10 @@ def save_view(sources: Sources, viewer: AccessKey, form: Mapping[str, str]) -> s
     """Keep the address under the name; that of another view with the name is replaced."""
     views = SavedViews(sources.services.engine)
     try:
-        name = views.save(form.get("name", ""), form.get("url", ""), viewer.id)
+        saved = views.save(form.get("name", ""), form.get("url", ""), viewer.id)
     except InvalidEntry as error:
         raise InvalidParameter(error.field, error.reason) from error
-    return f"This view is saved as “{name}”."
+    return f"This view is saved as “{saved.name}”."
 
 
 def rename_view(sources: Sources, viewer: AccessKey, form: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ ROUTES = [
     ("GET", "/api/stats/count?event_type=page_view"),
     ("GET", "/api/stats/hourly?event_type=page_view"),
     ("GET", "/api/stats/series?event_type=page_view"),
+    ("GET", "/api/stats/overview"),
     ("GET", "/api/stats/top?event_type=page_view"),
     ("GET", "/api/stats/sum?event_type=time_on_page&property=seconds"),
     ("GET", "/api/stats/percentiles?event_type=time_on_page&property=seconds"),
@@ -54,13 +55,18 @@ ROUTES = [
     ("GET", "/api/annotations"),
     ("POST", "/api/annotations"),
     ("DELETE", "/api/annotations/1"),
+    ("GET", "/api/saved-views"),
+    ("POST", "/api/saved-views"),
+    ("DELETE", "/api/saved-views/2"),
 ]
 NOTE = '{"at": "2025-03-14T12:00:00Z", "text": "a note"}'
+VIEW = '{"name": "a view", "url": "/dashboard"}'
 NO_TABLES = ("/api/stats/live", "/api/status", "/api/workers", "/api/dead-letters", "/api/reports")
 PEOPLE = ("/api/stats/users", "/api/stats/active", "/api/stats/retention")
 ARCHIVE = ("/api/stats/properties", "/api/stats/funnel", "/api/stats/breakdown", "/api/reports")
+SHARED = ("/api/annotations", "/api/saved-views")
 READ_ONE = {
-    "redis": ("/api/stats/top", "/api/events", "/api/annotations", *ARCHIVE, *PEOPLE),
+    "redis": ("/api/stats/top", "/api/events", *SHARED, *ARCHIVE, *PEOPLE),
     "postgres": ("/api/status", "/api/workers"),
 }
 TABLES = [path for method, path in ROUTES if method == "GET" and not path.startswith(NO_TABLES)]
@@ -82,7 +88,7 @@ def test_the_list_of_routes_here_is_complete(services: Services, redis_url: str)
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
     names = {"u1": "{user_id}", "path": "{name}", "x": "{value}", REPORT: "{report_id}"}
-    names["1"] = "{annotation_id}"
+    names |= {"1": "{annotation_id}", "2": "{view_id}"}
     listed = {
         (method, "/".join(names.get(part, part) for part in path.partition("?")[0].split("/")))
         for method, path in ROUTES
@@ -318,7 +324,8 @@ def test_a_server_that_is_away_is_answered_with_503_in_seconds(
 
         def ask(route: tuple[str, str]) -> tuple[str, httpx.Response, float]:
             began_s = time.monotonic()
-            response = client.request(*route, content=NOTE)
+            content = VIEW if route[1] == "/api/saved-views" else NOTE
+            response = client.request(*route, content=content)
             return route[1], response, time.monotonic() - began_s
 
         # Others need the other server only.

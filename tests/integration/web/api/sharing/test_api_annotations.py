@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
-from tests.helpers.api_server import NO_TLS
 from tests.integration.web.api.conftest import Api
 
 NOTE = {"at": "2026-03-14T13:00:00+01:00", "text": "=1+1 <script>"}
-
-
-@pytest.fixture
-def editor(api: Api) -> Iterator[httpx.Client]:
-    _, token = api.dependencies.access_keys.create("read", "editor", may_edit=True)
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=api.origin, headers=headers, timeout=30, verify=NO_TLS) as client:
-        yield client
 
 
 def test_a_note_is_added_once_listed_and_deleted(api: Api, editor: httpx.Client) -> None:

@@ -6,24 +6,20 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
-from pipeline.errors import InvalidEntry
 from pipeline.services import Services
 from pipeline.sharing.annotations import MOST_CHARACTERS, Annotations
-from pipeline.web.api.parameters import explain_validation_errors
 from pipeline.web.api.queries import DaysQuery
 from pipeline.web.api.read_tokens import require_edit_permission
 from pipeline.web.api.response_models import TABLE, document_errors
+from pipeline.web.api.routes.sharing.entries import Entry, describe_body, keep, read_entry
 from pipeline.web.api.table_responses import CsvTable, respond
 from pipeline.web.api.threads import ThreadPools
-from pipeline.web.collector.bodies import read_body
-from pipeline.web.errors import InvalidParameter
 from pipeline.web.headers import NO_STORE
 from pipeline.web.responses import json_response
 
-_MOST_BYTES = 16 * 1024
 _MOST = 1_000
 _MOST_ID = 2**63 - 1
 _COLUMNS = ("id", "at", "text", "changed_by", "changed_at")
@@ -31,10 +27,8 @@ _COLUMNS = ("id", "at", "text", "changed_by", "changed_at")
 AnnotationId = Annotated[int, Path(ge=1, le=_MOST_ID)]
 
 
-class AnnotationEntry(BaseModel):
+class AnnotationEntry(Entry):
     """A note at a moment."""
-
-    model_config = ConfigDict(extra="forbid")
 
     at: AwareDatetime = Field(description="ISO 8601 with a zone", examples=["2026-03-14T12:00:00Z"])
     text: str = Field(
@@ -83,12 +77,7 @@ def create_annotation_routes(threads: ThreadPools, services: Services) -> APIRou
         response_model=AnnotationAnswer,
         responses=document_errors(403, 413),
         dependencies=[may_edit],
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": AnnotationEntry.model_json_schema()}},
-            }
-        },
+        openapi_extra=describe_body(AnnotationEntry),
     )
     async def add_annotation(request: Request) -> Response:
         """Keep a note at a moment. May be repeated: the same text at the same moment is one
@@ -96,18 +85,10 @@ def create_annotation_routes(threads: ThreadPools, services: Services) -> APIRou
 
         Needs a token that was made with `--allow-edit`.
         """
-        # Read here, after the token was checked and no further than a note can be long.
-        body = await read_body(request.receive, _MOST_BYTES, lambda _: None)
-        try:
-            entry = AnnotationEntry.model_validate_json(body)
-        except ValidationError as error:
-            raise _explain(error) from error
+        entry = await read_entry(request, AnnotationEntry)
 
         def add() -> Response:
-            try:
-                found = annotations.add(entry.at, entry.text, request.state.key.id)
-            except InvalidEntry as error:
-                raise InvalidParameter(error.field, error.reason) from error
+            found = keep(lambda: annotations.add(entry.at, entry.text, request.state.key.id))
             return json_response(found.describe(), 201, NO_STORE)
 
         return await threads.run_lookup(request.state.key.id, 0, add)
@@ -136,12 +117,3 @@ def _bound(query: DaysQuery) -> dict[str, Any]:
         return {}
     begin, last = (datetime.combine(day, time(), UTC) for day in days)
     return {"begin": begin, "end": last + timedelta(days=1)}
-
-
-def _explain(error: ValidationError) -> InvalidParameter:
-    details: list[Any] = error.errors()
-    if details[0]["type"] == "json_invalid":
-        return InvalidParameter("body", "is no JSON; send an object with at and text")
-    if not details[0]["loc"]:
-        return InvalidParameter("body", "is no object; send one with at and text")
-    return explain_validation_errors(details)
