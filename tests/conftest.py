@@ -35,7 +35,7 @@ from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.keys import Keys
 from pipeline.services import Services, connect
-from tests.helpers.postgres.databases import Databases
+from tests.helpers.postgres.databases import Databases, copy_data_dir
 from tests.helpers.support import Workers, check_celery_app_is_unused
 
 _HERE = Path(__file__).parent
@@ -109,9 +109,18 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServers
         yield running
 
 
+@pytest.fixture(scope="session")
+def new_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a Postgres that has been made, for a second and more, and runs not."""
+    directory = tmp_path_factory.mktemp("new")
+    PrivateServers.start(directory, redis=False, **chosen_programs()).stop()
+    return directory
+
+
 @pytest.fixture
-def own_servers(tmp_path: Path) -> Iterator[PrivateServers]:
+def own_servers(tmp_path: Path, new_cluster: Path) -> Iterator[PrivateServers]:
     """Servers, not yet migrated, for one test alone to stop, kill and change."""
+    copy_data_dir(new_cluster, tmp_path / "servers")
     with PrivateServers.start(tmp_path / "servers", **chosen_programs()) as running:
         yield running
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
+from pipeline.embedded.credentials import FILE
 from pipeline.postgres import schema
 from pipeline.postgres.engine import postgres_engine
+from tests.helpers.redis_nodes import free_port
 
 _TEMPLATE = "analytics_template"
 _ENDS_WITHIN_MS = 5_000
 _HAS_SCRAM_ITERATIONS = 160_000
+
+
+def copy_data_dir(source: Path, target: Path) -> None:
+    """Copy the data directory of private servers that are stopped; the copy's port is its own."""
+    subprocess.run(["cp", "-a", source, target], check=True)
+    credentials = target / FILE
+    stored = json.loads(credentials.read_text())
+    credentials.write_text(json.dumps({k: {**v, "port": free_port()} for k, v in stored.items()}))
 
 
 class Databases:

@@ -24,8 +24,9 @@ from tests.helpers.support import count_events, event
 from tests.integration.web.api.conftest import Api, make_dependencies
 
 REPORT = "0" * 32
-_ASKED_AT_ONCE = 3
-"""A server that stands still takes seconds of each of many routes."""
+_READERS, _ASKED_AT_ONCE = 3, 9
+"""A server that stands still takes seconds of each of many routes, of which a token has a third of
+the threads."""
 ROUTES = [
     ("GET", "/api/stats/count?event_type=page_view"),
     ("GET", "/api/stats/hourly?event_type=page_view"),
@@ -308,31 +309,36 @@ def test_a_server_that_is_away_is_answered_with_503_in_seconds(
     servers, services = alone
     assert servers.redis_url is not None
     dependencies = make_dependencies(services, servers.redis_url)
-    _, token = dependencies.access_keys.create("read", "reader", may_forget=True, may_edit=True)
-    headers = {"Authorization": f"Bearer {token}"}
+    create = dependencies.access_keys.create
+    tokens = [
+        create("read", f"reader {n}", may_forget=True, may_edit=True)[1] for n in range(_READERS)
+    ]
     server = getattr(servers, which)
     with (
         served(dependencies) as origin,
-        httpx.Client(base_url=origin, headers=headers, timeout=30, verify=NO_TLS) as client,
+        httpx.Client(base_url=origin, timeout=30, verify=NO_TLS) as client,
     ):
-        assert client.get("/api/stats/count?event_type=x").json()["count"] == 0
+        headers = [{"Authorization": f"Bearer {token}"} for token in tokens]
+        found = client.get("/api/stats/count?event_type=x", headers=headers[0])
+        assert found.json()["count"] == 0
         pids = [server.pid]
         if which == "postgres":
             pids += _children(server.pid)
         for pid in pids:
             os.kill(pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
 
-        def ask(route: tuple[str, str]) -> tuple[str, httpx.Response, float]:
+        def ask(route: tuple[str, str], number: int) -> tuple[str, httpx.Response, float]:
             began_s = time.monotonic()
+            reader = headers[number % _READERS]
             content = VIEW if route[1] == "/api/saved-views" else NOTE
-            response = client.request(*route, content=content)
+            response = client.request(*route, content=content, headers=reader)
             return route[1], response, time.monotonic() - began_s
 
         # Others need the other server only.
         asked = [route for route in ROUTES if not route[1].startswith(READ_ONE[which])]
         try:
             with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-                answers = list(pool.map(ask, asked))
+                answers = list(pool.map(ask, asked, range(len(asked))))
             for path, response, took_s in answers:
                 assert response.status_code == 503, path
                 assert int(response.headers["retry-after"]) >= 1

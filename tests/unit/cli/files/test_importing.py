@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.cli.files import importing
 from pipeline.cli.files.formats.json_lines import parse_ndjson
 from pipeline.cli.files.importing import Importer, LineIds, Report
 from pipeline.cli.files.line_source import MAX_LINE_BYTES, Line, LineSource, open_lines
@@ -125,7 +126,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, message:
     assert str(tmp_path) in str(raised.value)
 
 
-def test_a_message_holds_a_thousand_events(report: Report) -> None:
+def test_a_message_holds_a_thousand_events(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "IDLE_AFTER_S", 60)  # else a busy machine sends a part
     messages = imported((EVENT + b"\n") * 2_001, report)
 
     assert [len(events) for events in messages] == [1_000, 1_000, 1]
