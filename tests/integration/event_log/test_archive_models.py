@@ -149,6 +149,7 @@ def check(services: Services, examples: int, *, shrink: bool) -> None:
             stateful_step_count=25,
             suppress_health_check=list(HealthCheck),
             database=None,
+            report_multiple_bugs=False,
             phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
         ),
     )
