@@ -27,8 +27,13 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(
     page.click("summary:has-text('Show as table')")
     page.click("summary:has-text('Last 28 days')")
     check_accessibility(page)
-    page.set_viewport_size({"width": 320, "height": 700})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    for width in (720, 320):
+        page.set_viewport_size({"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        menu = page.locator("details.menu[open] > div").bounding_box()
+        assert menu is not None
+        assert menu["x"] >= 0
+        assert menu["x"] + menu["width"] <= width
 
 
 def test_filters_and_zone_are_in_the_url_and_survive_a_reload(

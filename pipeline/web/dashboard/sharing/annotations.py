@@ -14,6 +14,7 @@ from pipeline.errors import InvalidEntry, UnsuitableTimeZone
 from pipeline.reading.series.periods import find_zone
 from pipeline.sharing.annotations import MOST_CHARACTERS, Annotations
 from pipeline.web.dashboard.dashboard import Dashboard
+from pipeline.web.dashboard.formats import isolate
 from pipeline.web.dashboard.page import Action, Asked, Page, Sources
 from pipeline.web.errors import InvalidParameter
 
@@ -99,7 +100,8 @@ def _write(at: datetime) -> str:
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    is_short = len(text) <= _SHOWN_CHARACTERS
+    return isolate(text) if is_short else f"{isolate(text[:_SHOWN_CHARACTERS])}…"
 
 
 ANNOTATIONS = Page(

@@ -11,6 +11,7 @@ from pipeline.access.access_key import AccessKey
 from pipeline.errors import InvalidEntry
 from pipeline.sharing.saved_views import MOST_NAME_CHARACTERS, SavedViews
 from pipeline.web.dashboard.dashboard import Dashboard
+from pipeline.web.dashboard.formats import isolate
 from pipeline.web.dashboard.page import Action, Asked, Page, Sources
 from pipeline.web.errors import InvalidParameter
 
@@ -32,7 +33,7 @@ def save_view(sources: Sources, viewer: AccessKey, form: Mapping[str, str]) -> s
         saved = views.save(form.get("name", ""), form.get("url", ""), viewer.id)
     except InvalidEntry as error:
         raise InvalidParameter(error.field, error.reason) from error
-    return f"This view is saved as “{saved.name}”."
+    return f"This view is saved as “{isolate(saved.name)}”."
 
 
 def rename_view(sources: Sources, viewer: AccessKey, form: Mapping[str, str]) -> str:
