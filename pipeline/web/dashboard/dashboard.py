@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -25,6 +23,7 @@ from pipeline.errors import (
 )
 from pipeline.sharing.saved_views import SavedViews
 from pipeline.web.api.threads import ThreadPools
+from pipeline.web.dashboard.last_shown import LastShown, Place, Shown
 from pipeline.web.dashboard.page import Action, Asked, Download, Page, Right, Sources
 from pipeline.web.dashboard.paths import HOME, SIGN_IN
 from pipeline.web.dashboard.session.cookies import clear_notice, read_notice, set_notice
@@ -37,7 +36,6 @@ from pipeline.web.errors import RequestRefused, Unavailable
 
 RETRY_S = 5
 """When a page without its numbers is asked for again."""
-_MOST_KEPT = 100
 _Answer = TypeVar("_Answer")
 _UNANSWERABLE = (
     CountedByHour,
@@ -55,22 +53,13 @@ _RIGHTS: dict[Right, str] = {
 }
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What a page has shown last, for when its servers are away."""
-
-    values: Mapping[str, Any]
-    at: datetime
-
-
 class Dashboard:
     """Makes routes of pages. `pages` are those of the navigation, which fill it in their order."""
 
     def __init__(self, sources: Sources, threads: ThreadPools, viewers: Viewers) -> None:
         self.sources, self.threads, self.viewers = sources, threads, viewers
         self.pages: list[Page] = []
-        # By token and URL: a viewer sees no numbers that this token has not read.
-        self._shown: OrderedDict[tuple[str, str], _Shown] = OrderedDict()
+        self._shown = LastShown()
 
     def create_page(self, page: Page) -> Route:
         """The route of a page; it enters the navigation."""
@@ -156,9 +145,8 @@ class Dashboard:
 
     def _read(self, page: Page, request: Request, asked: Asked) -> Response:
         """In a thread: rendering takes its time too."""
+        cleared = self._shown.cleared
         values = _answer(partial(page.read, self.sources, asked))
-        if not asked.card:
-            self._keep(_place(page, asked.viewer.id, asked.query), _Shown(values, asked.now))
         frame = self._frame(page, asked.state, asked.viewer, asked.now)
         frame |= _keep_own(page, asked.state, asked.query)
         if asked.card:
@@ -168,6 +156,8 @@ class Dashboard:
             frame["saved_views"] = SavedViews(self.sources.services.engine).list_all()
         notice = read_notice(request)
         body = render(page.template, {**frame, **values, "notice": notice})
+        place = _place(page, asked.viewer.id, asked.query)
+        self._shown.keep(place, Shown(values, asked.now, len(body)), cleared)
         response = HTMLResponse(body, values.get("status", 200), PAGE_HEADERS)
         if notice:
             clear_notice(response)
@@ -180,7 +170,7 @@ class Dashboard:
         now = datetime.now(UTC)
         query = dict(request.query_params)
         state = parse_state(query, now, (*page.parameters, "card"))
-        shown = self._shown.get(_place(page, token_id, query))
+        shown = self._shown.find(_place(page, token_id, query))
         frame = self._frame(page, state, None, shown.at if shown else now)
         frame |= _keep_own(page, state, query)
         frame |= {"outage": outage.message.partition(";")[0], "retry_s": RETRY_S}
@@ -214,12 +204,6 @@ class Dashboard:
             "saved_views": [],
         }
 
-    def _keep(self, where: tuple[str, str], shown: _Shown) -> None:
-        self._shown[where] = shown
-        self._shown.move_to_end(where)
-        while len(self._shown) > _MOST_KEPT:
-            self._shown.popitem(last=False)
-
 
 def _keep_own(page: Page, state: PageState, query: Mapping[str, str]) -> dict[str, Any]:
     """The page's own parameters, and what makes URLs of this page that keep them: `url(page=2)`,
@@ -232,7 +216,7 @@ def _keep_own(page: Page, state: PageState, query: Mapping[str, str]) -> dict[st
     return {"own": kept, "url": url}
 
 
-def _place(page: Page, token_id: str, query: Mapping[str, str]) -> tuple[str, str]:
+def _place(page: Page, token_id: str, query: Mapping[str, str]) -> Place:
     """Where the last numbers of a page are kept: a part of it is a part of them."""
     parameters = sorted((name, value) for name, value in query.items() if name != "card")
     return token_id, f"{page.path}?{urlencode(parameters)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -50,8 +50,9 @@ def read_details(sources: Sources, asked: Asked) -> Mapping[str, Any]:
     found = _read(sources, asked)
     first = (asked.state.page - 1) * ROWS_A_PAGE
     return {
-        "found": found,
-        "rows": found.rows[first : first + ROWS_A_PAGE],
+        # Without the rows of other pages: the values are kept for when servers are away.
+        "found": replace(found, rows=found.rows[first : first + ROWS_A_PAGE]),
+        "rows_in_all": len(found.rows),
         "rows_a_page": ROWS_A_PAGE,
         "days": asked.state.days(asked.now),
         "compared_days": asked.state.compared_days(asked.now),
