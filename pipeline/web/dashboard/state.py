@@ -241,9 +241,16 @@ def _check_together(found: PageState, now: datetime) -> None:
             "by", f"{days} days by {STEPS[found.by].lower()} do not fit a chart; use {fit}"
         )
     try:
-        found.compared_days(now)
+        before = found.compared_days(now)
     except OverflowError as error:
         raise InvalidParameter("compare", "the calendar has no period before that") from error
+    step = found.step(now)
+    if before and (days := count_days(*before)) > (most := _MOST_DAYS[step]):
+        raise InvalidParameter(
+            "before_from",
+            f"{days} days by {STEPS[step].lower()} do not fit a chart; compare at most {most}, or "
+            "choose another step",
+        )
 
 
 def _suits(step: Granularity, days: int) -> bool:

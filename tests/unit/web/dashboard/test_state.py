@@ -60,6 +60,7 @@ def test_a_comparison_may_have_days_of_its_own() -> None:
         ("type=" + "x" * 5_000, "type"),
         ("measure=amount", "measure"),
         ("sort=size", "sort"),
+        ("range=today&before_from=2016-12-01&before_to=2025-03-13", "before_from"),
         ("page=0", "page"),
         ("page=100001", "page"),
         ("page=000000001" + "9" * 5_000, "page"),
