@@ -6,7 +6,14 @@ import re
 from collections.abc import Callable
 
 import pytest
+import redis
 from playwright.sync_api import Page, expect
+
+from pipeline.access.key_store import AccessKeyStore
+from pipeline.services import Services
+from pipeline.web.api import archive_questions
+from pipeline.web.dependencies import WebDependencies, WebOptions
+from tests.helpers.api_server import served
 
 OpenPage = Callable[..., Page]
 FUNNEL = "/dashboard/funnels?step1=page_view&step2=purchase&property=path&range=90d"
@@ -55,10 +62,39 @@ def test_a_funnel_is_built_without_scripts(open_page: OpenPage, events: None) ->
     assert page.input_value("[name=window]") == "30d"
 
 
-def test_a_note_is_added_from_the_chart_and_a_view_saved_from_the_menu(
-    open_page: OpenPage, check_accessibility: Callable[[Page], None], events: None
+@pytest.mark.usefixtures("events", "sending")
+def test_a_report_is_asked_for_while_the_page_is_seen(
+    open_page: OpenPage,
+    services: Services,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    page = open_page("/dashboard?range=7d", "phone")
+    monkeypatch.setattr(archive_questions, "MOST_ROWS_AT_ONCE", -1)  # every question is long
+    access = AccessKeyStore(client, services.keys)
+    dependencies = WebDependencies(services, client, access, WebOptions())
+    with served(dependencies) as origin:
+        page = open_page("/dashboard/funnels")
+        page.goto(f"{origin}{FUNNEL}")  # cookies are of the host, and its sessions of one Redis
+        expect(page.locator("#result")).to_contain_text("The report waits for a worker")
+        asked: list[str] = []
+        page.on("request", lambda one: asked.append(one.url))
+        hide = (
+            'hidden => Object.defineProperty(document, "hidden", {value: hidden, writable: true})'
+        )
+        page.evaluate(hide, True)
+        page.wait_for_timeout(2_500)
+        assert asked == []
+        with page.expect_response(lambda one: "card=result" in one.url):
+            page.evaluate("document.hidden = false")
+        assert services.make_next_report() is None
+        expect(page.locator("#result figcaption >> nth=0")).to_contain_text("users who did")
+
+
+@pytest.mark.parametrize("path", ["/dashboard?range=7d", "/dashboard/type?type=page_view&range=7d"])
+def test_a_note_is_added_from_the_chart_and_a_view_saved_from_the_menu(
+    open_page: OpenPage, check_accessibility: Callable[[Page], None], events: None, path: str
+) -> None:
+    page = open_page(path, "phone")
     page.click("summary:has-text('Annotate')")
     check_accessibility(page)
     page.fill("[name=text]", "Version 2")

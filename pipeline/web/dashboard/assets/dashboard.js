@@ -36,6 +36,11 @@ setInterval(() => {
   }
 }, 10_000);
 
+// A report that is not ready: it is asked for every two seconds, while the page is seen.
+setInterval(() => {
+  if (!document.hidden) document.querySelector("[data-ask]")?.dispatchEvent(new Event("ask"));
+}, 2000);
+
 // The page that waits for the first event: every three seconds, while it is seen.
 if (document.querySelector("[data-empty]")) {
   setInterval(() => document.hidden || location.reload(), 3000);

@@ -107,7 +107,7 @@ def test_a_long_funnel_is_a_report_that_the_page_follows(
     page = site.viewer.get(FUNNEL).text
 
     assert "The report waits for a worker" in page
-    polled = re.search(r'hx-get="([^"]*)" hx-trigger="every 2s"', page)
+    polled = re.search(r'hx-get="([^"]*)" hx-trigger="ask" data-ask', page)
     reloaded = re.search(r'<noscript><meta http-equiv="refresh" content="2; url=([^"]*)"', page)
     assert polled is not None
     assert reloaded is not None
