@@ -30,9 +30,16 @@ class NewestEvents:
     """
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, options: CounterOptions, limit: int
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        options: CounterOptions,
+        limit: int,
+        event_type: str | None = None,
     ) -> None:
+        """Of `event_type`, or of all types."""
         self._client, self._keys, self._options, self._limit = client, keys, options, limit
+        self._wanted = EventFilter(event_type)
         self._streams = [keys.events(number) for number in range(MAX_LOG_PARTITIONS)]
         self._after: dict[str, str] = {}
         self._newest: list[Event] | None = None
@@ -43,7 +50,7 @@ class NewestEvents:
         erased = erased_users.read(self._client, self._keys, self._options.user_id_secret)
         came = self._read_log(erased)
         if self._newest is None:
-            archived = read_newest(engine, EventFilter(), self._limit)
+            archived = read_newest(engine, self._wanted, self._limit)
             came.sort(key=lambda event: event.timestamp, reverse=True)
             self._newest = archived
         # An entry is in both for the moment between being archived and being deleted.
@@ -74,7 +81,7 @@ class NewestEvents:
             except ValueError:
                 continue  # the archive buries it
             kept = erased.anonymise(raw, entry.written_ms, self._options.kept_properties)
-            events += reversed(list(as_events(kept)))
+            events += filter(self._wanted.matches, reversed(list(as_events(kept))))
         return events
 
 

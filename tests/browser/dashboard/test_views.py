@@ -26,7 +26,8 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(
 ) -> None:
     page = open_page(PATHS[0])
     origin = page.url.partition("/dashboard")[0]
-    for path in (*PATHS, "/dashboard/type", "/dashboard/user?user=none"):
+    more = ("/dashboard/live?type=purchase", "/dashboard/type", "/dashboard/user?user=none")
+    for path in (*PATHS, *more):
         page.goto(f"{origin}{path}")
         for scheme, (width, height) in product(("light", "dark"), ((1440, 900), (320, 700))):
             page.emulate_media(color_scheme=scheme)

@@ -1,8 +1,8 @@
 """The stream of the Live page: one read a second for all its viewers.
 
-While there are viewers, the numbers are read about once a second and drawn once for each time zone
-among them. A viewer gets the parts that differ from those sent last; a slow one misses steps
-between, never the newest, and nothing piles up for it.
+While there are viewers, the numbers are read about once a second, and drawn once for each time zone
+and event type among them. A viewer gets the parts that differ from those sent last; a slow one
+misses steps between, never the newest, and nothing piles up for it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event as ThreadEvent
+from typing import NamedTuple
 
 from pipeline.errors import PipelineError
 from pipeline.web.api.threads import ThreadPools
@@ -27,10 +28,10 @@ from pipeline.web.responses import encode_json
 INTERVAL_S = 1.0
 HEARTBEAT_S = 15.0
 MOST_VIEWERS = 1_000
-MOST_ZONES = 20
-"""Each is drawn by itself."""
+MOST_VIEWS = 20
+"""Each is read and drawn by itself."""
 SHARE_OF_TOKEN = 0.5
-"""Of viewers and of zones: the rest is for viewers with other tokens."""
+"""Of viewers and of views: the rest is for viewers with other tokens."""
 _CHECK_S = 0.5
 """How soon a stream notices that the server is to stop."""
 _ASK_VIEWER_S = 2.0
@@ -43,11 +44,18 @@ _RECONNECT = b"retry: 2000\n\n"
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class _Viewer:
-    """A stream: its zone, the id of its token, and what was sent last."""
+class View(NamedTuple):
+    """What a viewer sees: times of a zone, events of a type or, where it is empty, of all."""
 
     zone: str
+    event_type: str
+
+
+@dataclass
+class _Viewer:
+    """A stream: its view, the id of its token, and what was sent last."""
+
+    view: View
     token_id: str
     sent: dict[str, bytes] = field(default_factory=dict)
 
@@ -68,43 +76,44 @@ class LiveFeed:
 
     def __init__(self, reader: LiveReader, threads: ThreadPools, stopping: ThreadEvent) -> None:
         self._reader, self._threads, self._stopping = reader, threads, stopping
-        self._viewers: Counter[tuple[str, str]] = Counter()
-        """By token and zone."""
-        self._drawn: dict[str, dict[str, bytes]] = {}
+        self._viewers: Counter[tuple[str, View]] = Counter()
+        """By token and view."""
+        self._drawn: dict[View, dict[str, bytes]] = {}
         self._tick = asyncio.Event()
         self._hurry = asyncio.Event()
         self._reads: asyncio.Task[None] | None = None
 
     @property
-    def _zones(self) -> set[str]:
-        return {zone for _, zone in self._viewers}
+    def _views(self) -> set[View]:
+        return {view for _, view in self._viewers}
 
-    def check_room(self, zone: str, token_id: str) -> None:
-        """Raise `Unavailable` where there are viewers enough, `TooManyRequests` where they are in
-        too many zones, or the token has its share."""
+    def check_room(self, view: View, token_id: str) -> None:
+        """Raise `Unavailable` where there are viewers enough, `TooManyRequests` where they see too
+        many zones and event types, or the token has its share."""
         if self._viewers.total() >= MOST_VIEWERS:
             raise Unavailable(f"{MOST_VIEWERS} viewers are here, as many as may be; try later")
-        if zone not in self._zones and len(self._zones) >= MOST_ZONES:
-            raise TooManyRequests("time zones of live pages", _RETRY_AFTER_S)
+        if view not in self._views and len(self._views) >= MOST_VIEWS:
+            raise TooManyRequests("time zones and event types of live pages", _RETRY_AFTER_S)
         of_token = {one[1]: n for one, n in self._viewers.items() if one[0] == token_id}
         if sum(of_token.values()) >= SHARE_OF_TOKEN * MOST_VIEWERS:
             raise TooManyRequests("live pages with this token", _RETRY_AFTER_S)
-        if zone not in of_token and len(of_token) >= SHARE_OF_TOKEN * MOST_ZONES:
-            raise TooManyRequests("time zones of live pages with this token", _RETRY_AFTER_S)
+        if view not in of_token and len(of_token) >= SHARE_OF_TOKEN * MOST_VIEWS:
+            what = "time zones and event types of live pages with this token"
+            raise TooManyRequests(what, _RETRY_AFTER_S)
 
     async def stream(
-        self, zone: str, token_id: str, still_valid: Callable[[], Awaitable[bool]]
+        self, view: View, token_id: str, still_valid: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[bytes]:
         """Server-sent events: `part` with `{name, html}` for each part that changed, `problem` with
         `{message}` while the numbers cannot be read. Ends when the server stops, or when the viewer
         may not read any more."""
-        viewer = _Viewer(zone, token_id)
+        viewer = _Viewer(view, token_id)
         loop = asyncio.get_running_loop()
         with self._joined(viewer):
             asked_s = spoken_s = loop.time()
             yield _RECONNECT
             while not self._stopping.is_set():
-                for event in viewer.take_news(self._drawn.get(zone, {})):
+                for event in viewer.take_news(self._drawn.get(view, {})):
                     yield event
                     spoken_s = loop.time()
                 if loop.time() - spoken_s >= HEARTBEAT_S:
@@ -121,10 +130,10 @@ class LiveFeed:
 
     @contextlib.contextmanager
     def _joined(self, viewer: _Viewer) -> Iterator[None]:
-        if viewer.zone not in self._zones:
-            self._drawn.pop(viewer.zone, None)  # of viewers who have gone
+        if viewer.view not in self._views:
+            self._drawn.pop(viewer.view, None)  # of viewers who have gone
             self._hurry.set()
-        place = viewer.token_id, viewer.zone
+        place = viewer.token_id, viewer.view
         self._viewers[place] += 1
         if self._reads is None or self._reads.done():
             self._reads = asyncio.create_task(self._read_while_wanted())
@@ -137,16 +146,16 @@ class LiveFeed:
     async def _read_while_wanted(self) -> None:
         while self._viewers and not self._stopping.is_set():
             self._hurry.clear()
-            self._drawn = await self._draw(list(self._zones))
+            self._drawn = await self._draw(list(self._views))
             done, self._tick = self._tick, asyncio.Event()
             done.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL_S):
                     await self._hurry.wait()
 
-    async def _draw(self, zones: list[str]) -> dict[str, dict[str, bytes]]:
+    async def _draw(self, views: list[View]) -> dict[View, dict[str, bytes]]:
         try:
-            return await self._threads.run_lookup(_FOR_ALL, 0, partial(self._draw_zones, zones))
+            return await self._threads.run_lookup(_FOR_ALL, 0, partial(self._draw_views, views))
         except RequestRefused as error:
             message = error.message.partition(";")[0]
         except PipelineError as error:
@@ -155,16 +164,16 @@ class LiveFeed:
             logger.exception("live numbers could not be read")
             message = InternalFault().message
         problem = {"problem": _encode("problem", {"message": f"{message}."})}
-        return dict.fromkeys(zones, problem)
+        return dict.fromkeys(views, problem)
 
-    def _draw_zones(self, zones: list[str]) -> dict[str, dict[str, bytes]]:
-        numbers = self._reader.read()
+    def _draw_views(self, views: list[View]) -> dict[View, dict[str, bytes]]:
+        return {view: self._draw_view(view) for view in views}
+
+    def _draw_view(self, view: View) -> dict[str, bytes]:
+        state = PageState(zone=view.zone, event_type=view.event_type)
+        parts = draw_parts(self._reader.read(view.event_type), state)
         return {
-            zone: {
-                name: _encode("part", {"name": name, "html": str(html)})
-                for name, html in draw_parts(numbers, PageState(zone=zone)).items()
-            }
-            for zone in zones
+            name: _encode("part", {"name": name, "html": str(html)}) for name, html in parts.items()
         }
 
 

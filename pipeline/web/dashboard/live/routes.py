@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from pipeline.access.access_key import AccessKey
 from pipeline.web.dashboard.dashboard import Dashboard
-from pipeline.web.dashboard.live.feed import LiveFeed
+from pipeline.web.dashboard.live.feed import LiveFeed, View
 from pipeline.web.dashboard.live.numbers import LiveReader
 from pipeline.web.dashboard.live.parts import draw_parts
 from pipeline.web.dashboard.page import Asked, Page, Sources
@@ -31,8 +31,8 @@ def create_live_routes(dashboard: Dashboard, dependencies: WebDependencies) -> S
     feed = LiveFeed(reader, dashboard.threads, dependencies.stopping)
 
     def read_live(_: Sources, asked: Asked) -> Mapping[str, Any]:
-        numbers = reader.read()
-        state = PageState(zone=asked.state.zone)
+        numbers = reader.read(asked.state.event_type)
+        state = PageState(zone=asked.state.zone, event_type=asked.state.event_type)
         return {
             "read_at": numbers.at,
             "parts": draw_parts(numbers, state),
@@ -43,7 +43,8 @@ def create_live_routes(dashboard: Dashboard, dependencies: WebDependencies) -> S
         state = parse_state(dict(request.query_params), datetime.now(UTC))
         if request.method == "HEAD":  # has no end to wait for
             return Response(headers=_HEADERS, media_type="text/event-stream")
-        feed.check_room(state.zone, viewer.id)
+        view = View(state.zone, state.event_type)
+        feed.check_room(view, viewer.id)
 
         async def still_valid() -> bool:
             try:
@@ -53,7 +54,7 @@ def create_live_routes(dashboard: Dashboard, dependencies: WebDependencies) -> S
             return found is not None and found.id == viewer.id
 
         return StreamingResponse(
-            feed.stream(state.zone, viewer.id, still_valid),
+            feed.stream(view, viewer.id, still_valid),
             headers=_HEADERS,
             media_type="text/event-stream",
         )

@@ -23,6 +23,8 @@ from tests.integration.web.dashboard.conftest import DashboardSite
 from tests.integration.web.dashboard.test_pages import SCRIPT, Tags, now_event
 
 Stream = Iterator[tuple[str, Any]]
+UTC = feed.View("UTC", "")
+NAMES = {"numbers", "minutes", "quarters", "types", "events"}
 
 
 @contextmanager
@@ -65,8 +67,8 @@ def test_a_stream_sends_the_parts_and_then_those_that_change(
     site: DashboardSite, services: Services
 ) -> None:
     with _watch(site.viewer) as stream:
-        first = [next(stream) for _ in range(4)]
-        assert {data["name"] for _, data in first} == {"numbers", "quarters", "types", "events"}
+        first = [next(stream) for _ in NAMES]
+        assert {data["name"] for _, data in first} == NAMES
         count_events(services, now_event(SCRIPT, "u1"))
         html = _find_part(stream, "events", "u1")
         shown = Tags(html.replace(SCRIPT, "")).found
@@ -78,9 +80,56 @@ def test_a_stream_sends_the_parts_and_then_those_that_change(
 def test_markup_of_events_is_escaped_in_the_stream(site: DashboardSite, services: Services) -> None:
     count_events(services, now_event(SCRIPT, SCRIPT, **{SCRIPT: SCRIPT}))
     with _watch(site.viewer) as stream:
-        for _ in range(4):
+        for _ in NAMES:
             _, data = next(stream)
             assert "<script" not in data["html"]
+
+
+def test_a_filter_shows_one_type_and_what_waits_of_all(
+    site: DashboardSite, services: Services
+) -> None:
+    count_events(services, *[now_event("page_view", f"u{n}") for n in range(5)])
+    services.flush()
+    services.archive_events()
+    count_events(services, now_event("a b", "u8"), now_event("page_view", "u9"))
+    page = unescape(site.viewer.get("/dashboard/live?type=a+b").text)
+    tiles = _read_tiles(page)
+    assert next(n for name, n in tiles.items() if name.startswith("Since ")) == "1"
+    assert tiles["Events to archive"] == "2"
+    assert "counted, in the event log, of all types" in page
+    assert page.count("<li><time") == 1
+    assert "The last 30 minutes" not in page
+    assert 'href="/dashboard/live" aria-label="Take away the filter' in page
+    assert 'data-stream="/dashboard/live/stream?type=a%20b"' in page.replace("a+b", "a%20b")
+    with _watch(site.viewer, "?type=a+b") as stream:
+        _find_part(stream, "events", "u8")
+        count_events(services, now_event("page_view", "other"), now_event("a b", "mine"))
+        assert "other" not in _find_part(stream, "events", "mine")
+        assert 'aria-current="true">a b<' in _find_part(stream, "types")
+    assert (
+        _read_tiles(site.viewer.get("/dashboard/live?type=none").text)["Events to archive"] == "4"
+    )
+
+
+def test_minutes_are_those_in_which_events_were_counted(
+    site: DashboardSite, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("READ_AGAIN_S", "_SLOW_AGAIN_S"):
+        monkeypatch.setattr(numbers, name, 0.01)
+    assert "Not known: a flush worker notes it" in site.viewer.get("/dashboard/live").text
+    minute_s = int(time.time()) // 60 * 60
+    services.redis.hset(services.keys.totals, "counted", 1_000)
+    for back_s, counted in ((180, 100), (165, 140), (150, 200), (60, 500), (45, 507)):
+        at_ms = (minute_s - back_s) * 1000
+        services.redis.xadd(services.keys.history, {"counted": counted}, id=f"{at_ms}-1")
+    services.redis.expire(services.keys.history, 60)
+    page = site.viewer.get("/dashboard/live").text
+    table = page.partition('aria-label="Events counted by minute as a table"')[2]
+    rows = re.findall(r'<th scope="row">.*?</th><td class="number">(.*?)</td>', table)[:31]
+    # What came between samples that are far apart is of no minute.
+    known = [(position, n) for position, n in enumerate(rows) if n != "0"]
+    assert (len(rows), [n for _, n in known]) == (31, ["100", "7"])
+    assert known[1][0] - known[0][0] == 2
 
 
 def test_many_viewers_share_one_read(
@@ -89,9 +138,9 @@ def test_many_viewers_share_one_read(
     reads: list[float] = []
     read_now = LiveReader._read_now  # what a read costs is spent there
 
-    def note(self: LiveReader, now: Any, now_s: float) -> LiveNumbers:
+    def note(self: LiveReader, now: Any, now_s: float, event_type: str) -> LiveNumbers:
         reads.append(now_s)
-        return read_now(self, now, now_s)
+        return read_now(self, now, now_s, event_type)
 
     monkeypatch.setattr(LiveReader, "_read_now", note)
 
@@ -122,7 +171,7 @@ def test_zones_and_viewers_are_bounded(
     site: DashboardSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "SHARE_OF_TOKEN", 1)
-    monkeypatch.setattr(feed, "MOST_ZONES", 1)
+    monkeypatch.setattr(feed, "MOST_VIEWS", 1)
     monkeypatch.setattr(feed, "MOST_VIEWERS", 2)
     with _watch(site.viewer) as first, _watch(site.viewer) as second:
         next(first)
@@ -137,7 +186,7 @@ def test_zones_and_viewers_are_bounded(
 def test_a_token_leaves_room_for_others(
     site: DashboardSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "MOST_ZONES", 2)
+    monkeypatch.setattr(feed, "MOST_VIEWS", 2)
     monkeypatch.setattr(feed, "MOST_VIEWERS", 4)
     with _watch(site.viewer) as first:
         next(first)
@@ -161,7 +210,7 @@ def _answers(browser: httpx.Client, query: str) -> bool:
 
 
 def test_a_viewer_gets_what_changed_and_all_after_a_problem() -> None:
-    viewer = feed._Viewer("UTC", "a-token")
+    viewer = feed._Viewer(UTC, "a-token")
     assert viewer.take_news({"a": b"1", "b": b"1"}) == [b"1", b"1"]
     assert viewer.take_news({"a": b"1", "b": b"2"}) == [b"2"]
     assert viewer.take_news({"problem": b"away"}) == [b"away"]
@@ -172,7 +221,7 @@ def test_a_viewer_gets_what_changed_and_all_after_a_problem() -> None:
 def test_a_read_that_fails_is_a_problem_with_its_remedy(
     site: DashboardSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: LiveReader) -> LiveNumbers:
+    def fail(self: LiveReader, event_type: str) -> LiveNumbers:
         raise ConnectionError("postgresql://user:secret@host")
 
     with _watch(site.viewer) as stream:
@@ -200,7 +249,7 @@ def test_a_stream_that_ends_lets_the_reads_end(site: DashboardSite, services: Se
         async def valid() -> bool:
             return True
 
-        stream = made.stream("UTC", "a-token", valid)
+        stream = made.stream(UTC, "a-token", valid)
         assert await anext(stream) == feed._RECONNECT
         assert await anext(stream)
         await stream.aclose()  # type: ignore[attr-defined]
