@@ -11,6 +11,7 @@ from starlette.routing import Route
 from pipeline.web.dashboard.charts.chart import Chart
 from pipeline.web.dashboard.charts.line import LineChart
 from pipeline.web.dashboard.dashboard import Dashboard
+from pipeline.web.dashboard.formats import isolate
 from pipeline.web.dashboard.overview.cards import list_top_users, list_types, list_values
 from pipeline.web.dashboard.overview.details import DETAILS, DETAILS_CSV
 from pipeline.web.dashboard.overview.reading import Events, is_unfinished, read_events
@@ -60,7 +61,7 @@ def read_overview(sources: Sources, asked: Asked) -> Mapping[str, Any]:
 def _draw(asked: Asked, events: Events, marks: Marks) -> Chart:
     points = events.list_points(asked.now)
     state = asked.state
-    title = f"Events of {state.event_type}" if state.event_type else "Events"
+    title = f"Events of {isolate(state.event_type)}" if state.event_type else "Events"
     title += f" with this {state.of_property}" if state.value else ""
     return LineChart(
         "main-chart",

@@ -42,6 +42,7 @@ def _create_environment() -> Environment:
         "short": formats.format_short,
         "share": formats.format_share,
         "duration": formats.format_duration,
+        "isolate": formats.isolate,
     }
     environment.globals |= {
         "asset": find_asset_url,
