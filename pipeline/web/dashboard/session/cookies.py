@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.access.sessions import SESSION_S
-from pipeline.web.dashboard.session.security import SECURE_PREFIX, is_plain_loopback
+from pipeline.web.dashboard.session.security import SECURE_PREFIX, find_port, is_plain_loopback
 
 _PLAIN_NAME = "analytics-session"
 _NAME = f"{SECURE_PREFIX}{_PLAIN_NAME}"
@@ -17,22 +17,24 @@ _NAME = f"{SECURE_PREFIX}{_PLAIN_NAME}"
 
 def read_cookie(request: Request) -> str:
     """The text of the session; empty where there is none."""
-    return request.cookies.get(_find_name(request), "")
+    found = request.cookies.get(_find_name(request))
+    return request.cookies.get(_find_name(request, with_port=False), "") if found is None else found
 
 
 def set_cookie(request: Request, response: Response, text: str) -> None:
     """Have the browser keep the text."""
-    _set(request, response, text, SESSION_S)
+    _set(request, response, _find_name(request), text, SESSION_S)
 
 
 def clear_cookie(request: Request, response: Response) -> None:
     """Have the browser forget it."""
-    _set(request, response, "", 0)
+    for name in {_find_name(request), _find_name(request, with_port=False)} & {*request.cookies}:
+        _set(request, response, name, "", 0)
 
 
-def _set(request: Request, response: Response, text: str, max_age_s: int) -> None:
+def _set(request: Request, response: Response, name: str, text: str, max_age_s: int) -> None:
     response.set_cookie(
-        _find_name(request),
+        name,
         text,
         max_age=max_age_s,
         path="/",
@@ -42,8 +44,12 @@ def _set(request: Request, response: Response, text: str, max_age_s: int) -> Non
     )
 
 
-def _find_name(request: Request) -> str:
-    return _PLAIN_NAME if is_plain_loopback(request) else _NAME
+def _find_name(request: Request, *, with_port: bool = True) -> str:
+    """Browsers keep cookies by host, whatever the port: installations beside each other would sign
+    viewers out of one another. A name without the port is of an earlier version."""
+    name = _PLAIN_NAME if is_plain_loopback(request) else _NAME
+    port = find_port(request) if with_port else None
+    return f"{name}-{port}" if port else name
 
 
 _NOTICE = "analytics-notice"

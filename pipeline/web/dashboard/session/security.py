@@ -48,6 +48,14 @@ def is_plain_loopback(request: Request) -> bool:
     return request.url.scheme == "http" and request.url.hostname in _LOOPBACK
 
 
+def find_port(request: Request) -> int | None:
+    """The port in the address that the browser has; None where it has none."""
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").port
+    except ValueError:
+        return None
+
+
 def check_same_origin(request: Request) -> None:
     """Raise `RequestRefused` (403) unless a page of ours sent this request, as its browser says.
 

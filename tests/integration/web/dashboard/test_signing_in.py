@@ -10,6 +10,10 @@ from tests.helpers.web_process import WebProcess
 from tests.integration.web.dashboard.conftest import DashboardSite, sign_in
 
 
+def name_cookie(site: DashboardSite) -> str:
+    return f"analytics-session-{httpx.URL(site.origin).port}"
+
+
 def test_the_root_leads_to_the_dashboard_and_that_to_the_form(site: DashboardSite) -> None:
     answer = site.stranger.get("/", follow_redirects=True)
     assert answer.url.path == "/dashboard/sign-in"
@@ -21,7 +25,7 @@ def test_the_root_leads_to_the_dashboard_and_that_to_the_form(site: DashboardSit
 
 def test_the_cookie_is_neither_the_token_nor_readable_by_scripts(site: DashboardSite) -> None:
     cookie = sign_in(site.stranger, site.token).headers["set-cookie"]
-    assert cookie.startswith("analytics-session=")
+    assert cookie.startswith(f"{name_cookie(site)}=")
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
     assert site.token.split("_")[2] not in cookie
     assert "Secure" not in cookie  # plain loopback
@@ -54,12 +58,32 @@ def test_a_session_ends_within_seconds_of_its_token(site: DashboardSite) -> None
 
 
 def test_signing_out_ends_the_session_for_whoever_has_its_cookie(site: DashboardSite) -> None:
-    text = site.viewer.cookies["analytics-session"]
+    text = site.viewer.cookies[name_cookie(site)]
     answer = site.viewer.post("/dashboard/sign-out", headers={"Origin": site.origin})
     assert answer.status_code == 303
     assert site.sessions.find(text) is None
-    again = site.stranger.get("/dashboard", headers={"Cookie": f"analytics-session={text}"})
+    cookie = f"{name_cookie(site)}={text}"
+    again = site.stranger.get("/dashboard", headers={"Cookie": cookie})
     assert again.status_code == 303
+
+
+def test_installations_beside_each_other_on_a_machine_have_a_cookie_each(
+    site: DashboardSite,
+) -> None:
+    text = site.viewer.cookies[name_cookie(site)]
+    others = f"analytics-session-1=of-another; analytics-session={text}"
+    # The name of before, without a port, is read on where there is no other.
+    assert site.stranger.get("/dashboard", headers={"Cookie": others}).status_code == 200
+    both = f"analytics-session=of-another; {name_cookie(site)}={text}"
+    assert site.stranger.get("/dashboard", headers={"Cookie": both}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["[", "127.0.0.1:x", "127.0.0.1:99999", "", "a b"])
+def test_a_host_that_is_none_is_no_fault(site: DashboardSite, host: str) -> None:
+    for path in ("/dashboard", "/dashboard/sign-in"):
+        assert site.viewer.get(path, headers={"Host": host}).status_code < 500
+    answer = sign_in(site.stranger, site.token, Host=host)
+    assert answer.status_code < 500
 
 
 def test_a_link_signs_in_once(site: DashboardSite) -> None:
