@@ -15,8 +15,10 @@ import redis
 
 from pipeline.access.access_key import AccessKey
 from pipeline.redis.keys import Keys
+from pipeline.redis.scripts import Script
 from pipeline.server_errors import report_errors
 
+_KEEP = Script("pipeline.access.keep_session")
 SESSION_S = 14 * 86_400
 SIGN_IN_S = 600
 _LONGEST = 200
@@ -68,7 +70,7 @@ class SessionStore:
     def _store(self, prefix: str, token_id: str, lifetime_s: int) -> str:
         text = secrets.token_urlsafe(32)
         with report_errors(redis=self._client):
-            self._client.set(prefix + _digest(text), token_id, ex=lifetime_s)
+            _KEEP.run(self._client, [prefix + _digest(text)], [token_id, lifetime_s])
         return text
 
 

@@ -26,6 +26,7 @@ from pipeline.upkeep.condition import findings
 from pipeline.upkeep.dead_letter_groups import drop_group, list_groups
 from pipeline.web.pipeline_status import StatusReader
 from tests.conftest import MakeServices
+from tests.helpers.api_server import NO_TLS
 from tests.helpers.support import QUEUE, Worker, Workers, count_events, event, eventually
 from tests.helpers.web_process import WebProcess
 
@@ -93,6 +94,13 @@ class Stage:
     workers: Workers
     web: WebProcess
     viewer: Viewer
+    token: str
+
+    def sign_in(self, browser: httpx.Client) -> None:
+        """Send the form as a browser does."""
+        form, headers = {"token": self.token}, {"Origin": self.web.origin}
+        answer = browser.post("/dashboard/sign-in", data=form, headers=headers)
+        assert answer.status_code == 303, answer.text
 
     def start(self, kind: str) -> Worker:
         """Start an "events" or "flush" worker, or "beat", without waiting for it."""
@@ -121,13 +129,10 @@ def stage(
     web = WebProcess(workers)
     with httpx.Client(base_url=web.origin, timeout=30) as browser:
         viewer = Viewer(browser, StatusReader(services))
-        built = Stage(services, own_servers, workers, web, viewer)
-        web.start(**SETTINGS)
         _, token = AccessKeyStore(services.redis, services.keys).create("read", "viewer")
-        signed = browser.post(
-            "/dashboard/sign-in", data={"token": token}, headers={"Origin": web.origin}
-        )
-        assert signed.status_code == 303
+        built = Stage(services, own_servers, workers, web, viewer, token)
+        web.start(**SETTINGS)
+        built.sign_in(browser)
         viewer.expect("No event worker was seen for 60 s: what comes will wait.", "worker events")
         yield built
 
@@ -192,6 +197,9 @@ def strike_redis(stage: Stage) -> None:
 
     client.config_set("maxmemory", 1)
     viewer.expect("Redis is full: new events are refused", "raise its maxmemory", at_once=True)
+    with httpx.Client(base_url=stage.web.origin, timeout=30, verify=NO_TLS) as other:
+        stage.sign_in(other)
+        assert says(other.get(PAGE).text).startswith("Redis is full: ")
     client.config_set("maxmemory", 0)
     viewer.expect_well()
 
