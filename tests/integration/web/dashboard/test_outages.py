@@ -79,6 +79,7 @@ def test_the_last_numbers_stay_with_their_time(own_servers: PrivateServers, serv
             # Live goes on for the seconds in which it asks Postgres nothing.
             shown = eventually(partial(_find_outage, browser, path), 15)
             assert "These are the numbers of" in shown
+            assert '<p class="freshness">exact' not in shown
         other = browser.get("/dashboard?from=2025-02-01&to=2025-02-02")
         assert other.status_code == 503
         assert "No numbers have been read yet" in other.text
