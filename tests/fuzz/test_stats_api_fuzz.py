@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from schemathesis import GenerationMode
     from schemathesis.checks import negative_data_rejection, positive_data_acceptance
 
-EXAMPLES = 60
+EXAMPLES = 30
 ENDLESS = "/api/stats/live"
 """Streams until its client goes; has tests of its own."""
 NOT_SAID = [positive_data_acceptance, negative_data_rejection]
