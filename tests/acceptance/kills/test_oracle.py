@@ -22,7 +22,7 @@ from pipeline.postgres.sealing import seals
 from pipeline.redis.keys import MEASURES
 from pipeline.services import Services
 from tests.acceptance.drivers.flushers import Flushers, finish
-from tests.chaos.checks import oracle
+from tests.chaos.checks import oracle, people
 from tests.chaos.checks.account import Account
 from tests.chaos.checks.oracle import Verdict, reach_verdict
 from tests.chaos.processes.producer import Producer, Work
@@ -191,6 +191,8 @@ def test_the_fault_of_a_version_is_found(
     campaign: Campaign, monkeypatch: pytest.MonkeyPatch, break_version: Break, found: str
 ) -> None:
     break_version(monkeypatch)
+    if not found.startswith("users"):  # which takes most of the time, and is not what is asked
+        monkeypatch.setattr(people, "_compare_ranges", lambda *_: ())
     campaign.play()
     verdict = campaign.judge()
     assert any(found in line for line in verdict.wrong), verdict
