@@ -32,6 +32,12 @@ def parse_weights(accept: str) -> dict[str, float]:
     return dict(_parse_weight(part) for part in accept.lower().split(",")) if accept else {}
 
 
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip."""
+    weights = parse_weights(accept_encoding)
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
 def _parse_weight(part: str) -> tuple[str, float]:
     name, *parameters = part.split(";")
     weight = 1.0

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.web.headers import NO_SNIFFING, make_etag, matches_etag, parse_weights
+from pipeline.web.headers import NO_SNIFFING, accepts_gzip, make_etag, matches_etag
 
 _HEADERS = {
     # An hour, and a day more while the browser asks again in the background.
@@ -30,7 +30,7 @@ def create_script_route() -> Route:
 
     async def analytics_js(request: Request) -> Response:
         accepted = request.headers.get("accept-encoding", "")
-        encoding = "gzip" if _accepts_gzip(accepted) else "identity"
+        encoding = "gzip" if accepts_gzip(accepted) else "identity"
         headers = _HEADERS | {"ETag": etags[encoding]}
         if encoding == "gzip":
             headers["Content-Encoding"] = "gzip"
@@ -51,9 +51,3 @@ def _strip_comments(source: str) -> str:
     """The script without the lines that are comments, and without indentation: half the bytes."""
     lines = (line.strip() for line in source.splitlines())
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding names gzip, or `*`, and not with a weight of 0."""
-    weights = parse_weights(accept_encoding)
-    return weights.get("gzip", weights.get("*", 0.0)) > 0

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.web.headers import NO_SNIFFING, parse_weights
+from pipeline.web.headers import NO_SNIFFING, accepts_gzip
 
 PATH = "/dashboard/assets"
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -54,8 +54,7 @@ def create_asset_route() -> Route:
             "Vary": "Accept-Encoding",
             **NO_SNIFFING,
         }
-        weights = parse_weights(request.headers.get("accept-encoding", ""))
-        if weights.get("gzip", weights.get("*", 0.0)) > 0:
+        if accepts_gzip(request.headers.get("accept-encoding", "")):
             headers["Content-Encoding"] = "gzip"
             return Response(file.packed, headers=headers, media_type=file.media_type)
         return Response(file.plain, headers=headers, media_type=file.media_type)

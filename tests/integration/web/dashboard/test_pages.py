@@ -41,6 +41,16 @@ def test_pages_forbid_everything_that_is_not_ours(site: DashboardSite) -> None:
     assert "unsafe" not in POLICY
 
 
+def test_pages_are_packed_where_the_browser_takes_that(site: DashboardSite) -> None:
+    plain = site.viewer.get("/dashboard", headers={"Accept-Encoding": "identity"})
+    packed = site.viewer.get("/dashboard", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"] == "Cookie, Accept-Encoding"
+    assert "<h1>Overview" in packed.text
+    assert packed.num_bytes_downloaded < plain.num_bytes_downloaded / 2
+
+
 def test_files_are_kept_for_ever_and_named_by_their_bytes(site: DashboardSite) -> None:
     page = Tags(site.viewer.get("/dashboard").text)
     urls = [
