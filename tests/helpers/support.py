@@ -349,6 +349,10 @@ class Workers:
         return self.started[-1]
 
     def kill(self) -> None:
-        """SIGKILL all that still run: a warm end takes seconds."""
+        """SIGKILL all that still run: a warm end takes seconds. Flower asks workers now and then,
+        and would leave the queue of their answers in Redis: it ends warmly."""
+        for worker in self.started:
+            if worker.name == "flower":
+                worker.stop()
         for worker in self.started:
             worker.kill()
