@@ -66,11 +66,18 @@ def events(services: Services) -> None:
 @pytest.fixture
 def open_page(browser: Browser, web: WebProcess, token: str) -> Iterator[Callable[..., Page]]:
     """Opens a page of the dashboard, signed in: `open_page("/dashboard", size="phone",
-    scheme="dark")`. The test fails when a page breaks the policy or logs an error."""
+    scheme="dark")`, by `origin` on another server than `web`. The test fails when a page breaks the
+    policy or logs an error."""
     said: list[str] = []
     contexts: list[BrowserContext] = []
 
-    def open_(path: str, size: str = "desktop", scheme: str = "light", **options: Any) -> Page:
+    def open_(
+        path: str,
+        size: str = "desktop",
+        scheme: str = "light",
+        origin: str = web.origin,
+        **options: Any,
+    ) -> Page:
         width, height = SIZES[size]
         context = browser.new_context(
             viewport={"width": width, "height": height},
@@ -82,11 +89,11 @@ def open_page(browser: Browser, web: WebProcess, token: str) -> Iterator[Callabl
         page = context.new_page()
         page.on("console", lambda one: said.append(one.text) if one.type == "error" else None)
         page.on("pageerror", lambda error: said.append(f"{error}"))
-        page.goto(f"{web.origin}/dashboard/sign-in")
+        page.goto(f"{origin}/dashboard/sign-in")
         page.fill("[name=token]", token)
         page.click("text=Sign in >> nth=-1")
         page.wait_for_url("**/dashboard")
-        page.goto(f"{web.origin}{path}")
+        page.goto(f"{origin}{path}")
         return page
 
     yield open_

@@ -73,8 +73,7 @@ def test_a_report_is_asked_for_while_the_page_is_seen(
     access = AccessKeyStore(client, services.keys)
     dependencies = WebDependencies(services, client, access, WebOptions())
     with served(dependencies) as origin:
-        page = open_page("/dashboard/funnels")
-        page.goto(f"{origin}{FUNNEL}")  # cookies are of the host, and its sessions of one Redis
+        page = open_page(FUNNEL, origin=origin)
         expect(page.locator("#result")).to_contain_text("The report waits for a worker")
         asked: list[str] = []
         page.on("request", lambda one: asked.append(one.url))
