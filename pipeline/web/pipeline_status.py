@@ -163,10 +163,13 @@ def _list_stages(
     """In the order in which an event passes them."""
 
     def sampled(name: str, unit: str, number: int | None, field: str, *, total: bool) -> Stage:
+        known = list(samples)
+        if number is not None:  # samples are 15 seconds apart, and the number is of now
+            known.append(Sample(_end(stretches), {field: number}))
         # A rate of long ago is none of now.
-        of_late = [one for one in samples if one.at_s > _end(stretches) - 2 * _RATE_OF_SAMPLES_S]
+        of_late = [one for one in known if one.at_s > _end(stretches) - 2 * _RATE_OF_SAMPLES_S]
         rate = measure_rate(of_late, field, _RATE_OF_SAMPLES_S)
-        return Stage(name, unit, number, rate, spread(samples, field, stretches), total)
+        return Stage(name, unit, number, rate, spread(known, field, stretches), total)
 
     def ledger(name: str, unit: str, values: Sequence[float] | None) -> Stage:
         if values is None:

@@ -56,9 +56,7 @@ def show_stage(stage: Stage, over: str) -> Shown:
     elif stage.is_total:
         of_late = f"{format_number(sum(known))} in the last {over}."
     else:
-        # Samples are 15 seconds apart: there may be more now than in any of them.
-        most = max([*known, stage.number or 0])
-        of_late = f"At most {format_number(most)} in the last {over}."
+        of_late = f"At most {format_number(max(known))} in the last {over}."
     exact = NOTHING if stage.number is None else f"{format_number(stage.number)} {unit}{when}"
     return Shown(
         _TITLES[stage.name],

@@ -84,6 +84,20 @@ def test_numbers_are_those_of_the_api(site: DashboardSite, services: Services) -
     assert all(one["name"] in page and one["version"] in page for one in workers)
 
 
+def test_what_came_since_the_last_sample_is_of_the_last_hour(
+    site: DashboardSite, services: Services
+) -> None:
+    count_events(services, event())
+    take_sample(services.redis, services.keys, with_queue=True)
+    count_events(services, *[event() for _ in range(1_234)])
+    headers = {"Authorization": f"Bearer {site.token}"}
+    stages = site.stranger.get("/api/status", headers=headers).json()["stages"]
+    counted = next(one for one in stages if one["name"] == "counted")
+    assert sum(grown or 0 for grown in counted["last_hour"]) == 1_234
+    assert counted["rate_per_s"] > 0
+    assert "1,234 in the last hour." in read(site.viewer)
+
+
 def test_a_part_is_answered_alone_and_a_wrong_parameter_is_named(site: DashboardSite) -> None:
     assert site.viewer.get(f"{PAGE}?card=now").text.strip().startswith('<div id="now">')
     for path in (f"{PAGE}?over=year", f"{PAGE}?card=x", f"{PAGE}/dead-letters?do=eat&group=x"):
