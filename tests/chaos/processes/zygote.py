@@ -31,35 +31,15 @@ import msgspec
 from tests.chaos import points
 from tests.chaos.processes.producer import Producer, Work
 from tests.chaos.processes.senders import ControlSender, OurSender, Sender
+from tests.helpers.forking.orders import CELERY
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SOFTWARE_ERROR = 70
 _libc = ctypes.CDLL(None)
 
-_CELERY = (
-    "celery.bin.celery",
-    "celery.bin.worker",
-    "celery.bin.beat",
-    "celery.apps.worker",
-    "celery.apps.beat",
-    "celery.worker.consumer",
-    "celery.worker.autoscale",
-    "celery.concurrency.solo",
-    "celery.concurrency.prefork",
-    "celery.concurrency.asynpool",
-    "celery.events.state",
-    "celery.app.log",
-    "celery.app.control",
-    "celery.app.events",
-    "celery.app.amqp",
-    "celery.loaders.app",
-    "kombu.transport.pyamqp",
-    "kombu.transport.redis",
-    "psycopg",
-)
 _USED_LATER = {
     "celery": (
-        *_CELERY,
+        *CELERY,
         "alembic.command",
         "pipeline.postgres.schema",
         "tasks",
@@ -67,7 +47,7 @@ _USED_LATER = {
     ),
     "producer": ("pipeline.producer.celery_tasks", "kombu.transport.redis", "celery.app.amqp"),
     # `tasks` puts its transport in place of the stock one, so the control must not import it.
-    "control": (*_CELERY, "tests.chaos.processes.control"),
+    "control": (*CELERY, "tests.chaos.processes.control"),
     "control producer": (
         "tests.chaos.processes.control",
         "kombu.transport.redis",

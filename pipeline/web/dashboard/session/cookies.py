@@ -71,7 +71,7 @@ def set_notice(request: Request, response: Response, text: str) -> None:
 
 
 def read_notice(request: Request) -> str:
-    """What the form before has done; empty where there was none. Only text, whoever set it."""
+    """What the form before has done, empty where there was none: text as the browser sent it."""
     return unquote(request.cookies.get(_NOTICE, ""))[:_LONGEST_NOTICE]
 
 

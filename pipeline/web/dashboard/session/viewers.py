@@ -54,7 +54,7 @@ class Viewers:
         self._asking: dict[str, asyncio.Task[Session | None]] = {}
 
     async def find(self, request: Request) -> AccessKey | None:
-        """The token of whoever sends this request, None where no one is signed in. Raises
+        """The token of the viewer who sends this request, None without a session. Raises
         `Unavailable`."""
         text = read_cookie(request)
         if not text:
@@ -97,7 +97,7 @@ class Viewers:
 
     async def run(self, request: Request, work: Callable[[], _Result]) -> _Result:
         """What `work` returns, which asks Redis something small. Raises `Unavailable`, and
-        `TooManyRequests` where whoever sends this has too many at once."""
+        `TooManyRequests` where its sender has too many at once."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 return await self._threads.run(self._find_share(request), work)
