@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -12,10 +13,11 @@ from pipeline import server_addresses
 from pipeline.embedded import postgres as private_postgres
 from pipeline.embedded import redis as private_redis
 from pipeline.embedded.locks import try_lock
-from pipeline.embedded.server import STOP_LIMIT_S, Readiness, Server
+from pipeline.embedded.server import STOP_LIMIT_S, Program, Readiness, Server
 from pipeline.errors import EmbeddedServerFailed, InvalidConfiguration
 from pipeline.server_addresses import Addresses
 from pipeline.system.file_locks import FileLock, read_pid
+from pipeline.system.ports import is_port_free
 from pipeline.system.private_files import make_private_directory
 
 LOCK = "lock"
@@ -23,6 +25,7 @@ LOCK = "lock"
 STARTING_LIMIT_S = 60.0
 SILENT_LIMIT_S = 5.0
 _POLL_S = 0.05
+_PORT_TRIES = 3
 
 
 class PrivateServers:
@@ -77,13 +80,11 @@ class PrivateServers:
             lock = held
             lock.write(str(os.getpid()))
             if redis:
-                program = private_redis.prepare(redis_binary, data_dir, appendfsync)
-                servers.append(Server(program, data_dir))
-                servers[-1].start()
+                prepare = partial(private_redis.prepare, redis_binary, data_dir, appendfsync)
+                servers.append(_start(prepare, data_dir))
             if postgres:
-                program = private_postgres.prepare(postgres_bin_dir, data_dir)
-                servers.append(Server(program, data_dir))
-                servers[-1].start()
+                prepare = partial(private_postgres.prepare, postgres_bin_dir, data_dir)
+                servers.append(_start(prepare, data_dir))
             addresses = _collect_addresses(servers)
             server_addresses.write(data_dir, addresses)
             return cls(addresses, servers, lock)
@@ -177,6 +178,21 @@ def _explain_holder(data_dir: Path, owner: int | None, what: str) -> EmbeddedSer
         f"process {owner or '(unknown)'} holds the data directory {data_dir} {what}: stop that "
         "process, or give another directory with ANALYTICS_DATA_DIR"
     )
+
+
+def _start(prepare: Callable[[], Program], data_dir: Path) -> Server:
+    """A server that answers: on another port where a program took its own before it listened."""
+    tries_left = _PORT_TRIES
+    while True:
+        server = Server(prepare(), data_dir)
+        try:
+            server.start()
+        except EmbeddedServerFailed:
+            tries_left -= 1
+            if not tries_left or is_port_free(server.port):
+                raise
+        else:
+            return server
 
 
 def _collect_addresses(servers: Sequence[Server]) -> Addresses:

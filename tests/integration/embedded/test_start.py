@@ -17,6 +17,7 @@ from redis.retry import Retry
 from pipeline import server_addresses
 from pipeline.embedded import (
     PrivateServers,
+    credentials,
     postgres,
     server,
 )
@@ -221,3 +222,27 @@ def test_asking_a_server_that_is_not_there_does_not_raise() -> None:
             postgres.probe(f"postgresql+psycopg://127.0.0.1:{port}/analytics")
             is server.Readiness.SILENT
         )
+
+
+@pytest.mark.parametrize("which", ["redis", "postgres"])
+def test_a_port_that_is_taken_before_the_server_listens_is_left_for_another(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    monkeypatch.setattr(credentials, "_PORT_LIMIT_S", 0.1)
+    choose = credentials._choose_port
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        choices = iter([taken])
+        monkeypatch.setattr(credentials, "_choose_port", lambda used: next(choices, choose(used)))
+        # As if it were free when it was looked at, by us and by the server's start.
+        looks = iter([True])
+        wait = credentials.wait_until_free
+        monkeypatch.setattr(
+            credentials, "wait_until_free", lambda at: next(looks, None) or wait(at)
+        )
+        only = {"redis": which == "redis", "postgres": which == "postgres"}
+        with PrivateServers.start(data_dir, **only) as running:
+            started = running.redis or running.postgres
+            assert started is not None
+            assert started.port != taken
+            assert started.alive()
