@@ -33,7 +33,9 @@ class OwnCelery(Celery):  # type: ignore[misc]
     """A Celery app that the environment cannot point elsewhere; never the current app."""
 
     def __init__(self, main: str, **options: Any) -> None:
-        super().__init__(main, set_as_current=False, loader=OwnLoader, **options)
+        # No fix-ups: Django's takes a loader to be a name, makes the first app of a process the
+        # default of all its threads, which is for the application's, and changes `sys.path`.
+        super().__init__(main, set_as_current=False, loader=OwnLoader, fixups=[], **options)
         # Celery has made the object, and fills it when it is first read; setting an attribute of it
         # would set an option.
         object.__setattr__(self._conf, "__class__", OwnSettings)

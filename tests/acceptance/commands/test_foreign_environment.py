@@ -42,6 +42,7 @@ def variables_of_others(directory: Path) -> dict[str, str]:
         "CELERY_RESULT_BACKEND": elsewhere,
         "CELERY_CONFIG_MODULE": "their_celery",
         "CELERY_LOADER": "default",
+        "DJANGO_SETTINGS_MODULE": "theirs.settings",
         "BROKER_URL": elsewhere,
         "RESULT_BACKEND": elsewhere,
         "CONFIG_MODULE": "their_celery",
