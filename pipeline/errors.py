@@ -9,6 +9,7 @@
     │
     │   producer
     ├── EventsNotAccepted         a tracker's events wait in its buffer (also a TimeoutError)
+    ├── OptionRefused             an event cannot be sent with an option (also a ValueError)
     ├── PublishUnconfirmed        the broker did not confirm a message: pipeline.producer.publisher
     │
     │   reading
@@ -134,6 +135,21 @@ class EventsNotAccepted(PipelineError, TimeoutError):
             "and call flush() or close() again"
         )
         self.events = events
+
+
+class OptionRefused(PipelineError, ValueError):
+    """An event is to be sent with an option of Celery's that would lose it, or that cannot be read;
+    nothing was sent."""
+
+    def __init__(self, option: str, value: object, reason: str) -> None:
+        """`option` is the name that `apply_async` takes, `reason` the rule and the remedy."""
+        super().__init__(option, value, reason)
+        self.option = option
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.reason} (got {_cut(_show(self.value))})"
 
 
 # reading

@@ -10,14 +10,15 @@ work; the last two count the event in this process. The broker is the one given 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from celery import Task, current_app, signals
+from celery import Signature, Task, current_app, group, signals
 from celery.result import AsyncResult
 from vine import promise
 
@@ -39,6 +40,10 @@ from pipeline.producer.app import (
     new_publisher,
     no_results,
 )
+from pipeline.producer.canvas.followers import FOLLOWING, take_followers
+from pipeline.producer.canvas.forwarding import forward_in_workers
+from pipeline.producer.canvas.options import choose_options
+from pipeline.producer.canvas.signatures import address, current_application, pack
 from pipeline.producer.eager_mode import is_eager
 from pipeline.producer.settings import current_settings
 
@@ -107,29 +112,98 @@ class _CheckedTask(Task):
         """Check and send the events; when this returns, they are accepted.
 
         Takes Celery's options. `retry=False` tries once; else the broker is tried for
-        `publish_timeout_s`. Raises `InvalidEvent` with nothing sent, kombu's OperationalError when
-        the broker refused, and of these `PublishUnconfirmed` when it may have taken the message:
-        its `retry()` tries again without counting twice.
+        `publish_timeout_s`. Raises `InvalidEvent` and `OptionRefused` with nothing sent, kombu's
+        OperationalError when the broker refused, and of these `PublishUnconfirmed` when it may have
+        taken the message: its `retry()` tries again without counting twice.
         """
         checked = self.check_arguments(*(args or ()), **(kwargs or {}))
         if options:
-            options = {name: value for name, value in options.items() if value is not None}
+            options = choose_options(options)
         is_usual = options.keys() <= _FAST_OPTIONS and may_publish_by_script()
         if is_usual and not is_eager():
             return self._publish_by_script(checked, **options)
         return self._do_the_unusual(*checked[:2], options)
 
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """`delay`, when the transaction of Django that is open now is committed."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """`apply_async`, when the transaction of Django that is open now is committed; not at all
+        when it is rolled back, at once where none is open. The events are checked and stamped now.
+        """
+        from django.db import transaction
+
+        checked = self.check_arguments(*(args or ()), **(kwargs or {}))
+        options = choose_options(options)
+        transaction.on_commit(partial(self.apply_async, *checked[:2], **options))
+
+    def signature(self, args: Any = None, *more: Any, **named: Any) -> Signature:
+        """Celery's signature, which brings the events to our workers from any worker of the
+        application: see docs/applications/celery.md."""
+        named.setdefault("app", current_application())
+        return address(super().signature(args, *more, **named))
+
+    subtask = signature
+
+    def map(self, it: Iterable[Any]) -> Signature:
+        """What sends the events of calls with these single arguments."""
+        return self.starmap((one,) for one in it)
+
+    def starmap(self, it: Iterable[Iterable[Any]]) -> Signature:
+        """What sends the events of calls with these arguments: a signature, or a group."""
+        return group([self.si(*call) for call in it], app=current_application())
+
+    def chunks(self, it: Iterable[Iterable[Any]], n: int) -> Signature:
+        """The same, with `n` calls in a message where each is of one event."""
+        return self.starmap(it)
+
+    def forward(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], task_id: str, headers: dict[str, Any]
+    ) -> None:
+        """Send the message of another client to our workers, as it came and under its id: however
+        often it is sent, its events count once. What breaks a rule becomes a dead letter there.
+        Raises what `apply_async` raises of the broker."""
+        if not current_settings().enabled:
+            return
+        with suppress(InvalidEvent, TypeError):
+            args, kwargs, _ = self.check_arguments(*args, **kwargs)
+        publish = partial(app.send_task, self.name, args, kwargs, task_id=task_id, headers=headers)
+        if current_settings().broker_url is None:
+            app.conf.broker_url = current_settings().redis_address()
+            publish()
+        else:
+            rabbitmq.publish_confirmed(app, publish, current_settings().publish_timeout_s)
+
     def _do_the_unusual(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
     ) -> AsyncResult:
-        """Not send at all, count here, or publish in another way than by script."""
+        """Count here, or send in another way than by script, then do what comes after the event as
+        far as no worker of ours can."""
+        enabled = current_settings().enabled
+        if enabled and is_eager():
+            return self._run_here(args, kwargs, options)
+        if not enabled or not options.keys() & FOLLOWING:
+            return self._send(args, kwargs, options)
+        followers = take_followers(options, options.setdefault("task_id", str(uuid4())))
+        result = self._send(args, kwargs, options)
+        if followers is not None:
+            followers.send()
+        return result
+
+    def _send(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> AsyncResult:
+        """Not send at all, or publish in another way than by script."""
         settings = current_settings()
         if not settings.enabled:
             withheld.put(self.read_arguments(args, kwargs))
-            task_id = str(options.get("task_id") or uuid4())
-            return _Accepted(task_id)
-        if is_eager():
-            return self._run_here(args, kwargs, options)
+            return _Accepted(options.get("task_id") or str(uuid4()))
         if settings.broker_url is not None and "retry_policy" not in options:
             return self._publish_confirmed(args, kwargs, **options)
         return self._publish_by_celery(args, kwargs, options)
@@ -211,6 +285,12 @@ class _TrackEvent(_CheckedTask):
 
     def read_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Event]:
         return [Event.create(*args, **kwargs, now=datetime.now(UTC))]
+
+    def starmap(self, it: Iterable[Iterable[Any]]) -> Signature:
+        return pack(track_events, it, MAX_EVENTS_PER_MESSAGE)
+
+    def chunks(self, it: Iterable[Iterable[Any]], n: int) -> Signature:
+        return pack(track_events, it, n)
 
 
 class _TrackEvents(_CheckedTask):
@@ -296,3 +376,6 @@ def _count_here(events: Sequence[Event], task_id: str | None) -> None:
         return
     delivery = Delivery(events, task_id=task_id, plain_user_ids=settings.plain_user_ids)
     counters().apply([delivery], datetime.now(UTC))
+
+
+forward_in_workers(track_event, track_events)

@@ -54,7 +54,7 @@ def send_in_every_way() -> list[object]:
     return [
         track_event.delay("e0", "u0", {"a": 1}, AT, "id0"),
         track_event.apply_async(("e1",), {"user_id": "u1"}, task_id="task-1", countdown=5),
-        track_event.apply_async(("e2",), retry=False, queue="elsewhere"),
+        track_event.apply_async(("e2",), retry=False, shadow="another"),
         track_event.s("e3", user_id="u3").delay(),
         track_event.si("e4").apply_async(),
         track_events.delay([{"event_type": "e5"}, {"event_type": "e6", "user_id": "u6"}]),

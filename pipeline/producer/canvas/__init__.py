@@ -1,0 +1,1 @@
+"""Events in an application's own Celery: signatures, options, callbacks, and its workers."""

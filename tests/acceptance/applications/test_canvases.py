@@ -1,0 +1,98 @@
+"""Events in the chains, groups and chords of an application, run by its own worker and counted by
+ours; and what a client without a queue sends to Celery's default queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from sqlalchemy import make_url
+
+from pipeline.contract import TRACK_EVENT
+from tests.helpers.applications.serving import running
+from tests.helpers.applications.shop_app import SENT
+from tests.helpers.processes import run_python
+from tests.helpers.support import Workers, counted_here, eventually
+
+_APP = "tests.helpers.applications.shop_app"
+_WORKER = f"celery --app {_APP} worker --pool solo --loglevel INFO --without-gossip"
+_LOADED = {"LOADS_OUR_TASKS": "1"}
+
+
+@pytest.fixture
+def theirs(redis_url: str) -> Iterator[str]:
+    """The application's own database of Redis."""
+    url = make_url(redis_url).set(database="1").render_as_string(hide_password=False)
+    with redis.Redis.from_url(url) as client:
+        yield url
+        client.flushdb()
+
+
+@pytest.mark.parametrize(
+    "worker", ["our broker, not loaded", "our broker, loaded", "its own broker, loaded"]
+)
+def test_events_of_canvases_are_counted_whichever_worker_sends_them(
+    redis_url: str, theirs: str, client: redis.Redis, workers: Workers, tmp_path: Path, worker: str
+) -> None:
+    settings = {
+        "THEIR_BROKER": theirs if "its own" in worker else redis_url,
+        "THEIR_BACKEND": theirs,
+        "THEIR_QUEUE": "shop",
+        "ANALYTICS_REDIS_URL": redis_url,
+    }
+    loaded = {} if "not loaded" in worker else _LOADED
+    with running(_WORKER.split(), tmp_path / "log", **settings, **loaded) as shop:
+        workers.start("events")
+        send = f"import {_APP} as shop; shop.send_canvases()"
+        done = run_python("-W", "ignore", "-c", send, environment=settings)
+        assert done.returncode == 0, done.stderr
+        with redis.Redis.from_url(theirs) as results:
+            counted = eventually(
+                lambda: (found := counted_here(client)) and sum(found.values()) >= 13 and found,
+                what=shop.output,
+            )
+            assert counted == SENT
+            eventually(lambda: results.lrange("noted", 0, -1) == [b"header"], what=shop.output)
+        shop.end()
+    for name in client.scan_iter("*.pidbox"):
+        client.delete(name)
+
+
+def test_what_a_client_sends_without_a_queue_is_forwarded_once_by_a_worker_that_loads_our_tasks(
+    redis_url: str, theirs: str, client: redis.Redis, workers: Workers, tmp_path: Path
+) -> None:
+    settings = {"THEIR_BROKER": theirs, "THEIR_BACKEND": theirs, "ANALYTICS_REDIS_URL": redis_url}
+    with (
+        Celery("stock", broker=theirs, set_as_current=False) as stock,
+        redis.Redis.from_url(theirs) as broker,
+    ):
+        for _ in range(20):
+            stock.send_task(TRACK_EVENT, ("page_view",))
+        twice = broker.lrange("celery", 0, -1)
+        broker.rpush("celery", *twice)  # as when a worker is killed before it acknowledged
+        with running(_WORKER.split(), tmp_path / "log", **settings, **_LOADED) as worker:
+            workers.start("events")
+            eventually(lambda: counted_here(client) == {"page_view": 20}, what=worker.output)
+            eventually(lambda: client.hget("analytics:totals", "duplicate") == b"20")
+            worker.end()
+        assert not broker.llen("celery")
+    assert counted_here(client) == {"page_view": 20}
+
+
+def test_a_message_that_cannot_be_forwarded_goes_back_to_its_queue(
+    redis_url: str, theirs: str, tmp_path: Path
+) -> None:
+    away = {"ANALYTICS_REDIS_URL": "redis://127.0.0.1:1/0", "ANALYTICS_PUBLISH_TIMEOUT_S": "0.1"}
+    settings = {"THEIR_BROKER": theirs, "THEIR_BACKEND": theirs, **away}
+    with (
+        Celery("stock", broker=theirs, set_as_current=False) as stock,
+        running(_WORKER.split(), tmp_path / "log", **settings, **_LOADED) as worker,
+        redis.Redis.from_url(theirs) as broker,
+    ):
+        stock.send_task(TRACK_EVENT, ("page_view",))
+        eventually(lambda: "goes back to its queue, not forwarded" in worker.output)
+        worker.end()
+        assert broker.llen("celery") == 1
