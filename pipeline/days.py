@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
+
+UTC = timezone.utc
+"""`datetime.UTC`, which Python 3.10 does not have: an application there sends events."""
 
 MOST_DAYS = 3_660
 """Ten years. A read asks Redis for every day of its range in one step, which holds up every other

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack, ServerUnavailable
@@ -26,12 +26,14 @@ FAILED_STATUS = 1
 SERVER_AWAY_STATUS = 3
 
 
-class Server(StrEnum):
+class Server(str, Enum):
     """A server that the pipeline needs, as messages name it."""
 
     REDIS = "Redis"
     POSTGRES = "Postgres"
     BROKER = "the broker"
+
+    __str__ = str.__str__  # that of StrEnum, which Python 3.10 does not have
 
 
 class Fault(Enum):

@@ -4,6 +4,16 @@
 where this process's settings say.
 """
 
+import sys
+
+from pipeline.errors import InvalidConfiguration
+from pipeline.system.extras import check_server
+
+try:
+    check_server()
+except InvalidConfiguration as error:  # in one line, before Celery's many
+    sys.exit(f"analytics: {error}")
+
 import tasks.worker.control_commands  # noqa: F401 - takes the place of Celery's
 from pipeline.producer.celery_tasks import track_event, track_events
 from tasks.app import app

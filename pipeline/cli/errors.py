@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from pipeline.errors import PipelineError
 from pipeline.server_errors import describe, walk_causes
+from pipeline.system.extras import explain_missing
 
 
 def explain(error: BaseException) -> str | None:
     """What was wrong and what to do, on one line; None for an unexpected exception."""
     for one in walk_causes(error):
-        text = str(one) if isinstance(one, PipelineError) else describe(one) or _explain_system(one)
+        text = str(one) if isinstance(one, PipelineError) else _explain_other(one)
         if text is not None:
             return " ".join(text.split())
     return None
@@ -26,6 +27,10 @@ def find_undecodable(error: BaseException, arguments: Sequence[str]) -> str | No
 
 def _has_bytes(text: str) -> bool:
     return any("\udc80" <= one <= "\udcff" for one in text)
+
+
+def _explain_other(error: BaseException) -> str | None:
+    return describe(error) or explain_missing(error) or _explain_system(error)
 
 
 def _explain_system(error: BaseException) -> str | None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Container
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import cast
 
 import msgspec
 import redis
 
 from pipeline.counting.increments import OTHER
+from pipeline.days import UTC
 from pipeline.event.model import Event
 from pipeline.options import CounterOptions
 from pipeline.redis.keys import Keys, hour_text

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from pipeline.counting.sums import PropertySums
+from pipeline.days import UTC
 from pipeline.event.model import Event
 from pipeline.options import NO_SUMS, TOGETHER, CountBy, Sums, split_name
 from pipeline.redis.keys import (

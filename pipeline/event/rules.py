@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.contract import (
     MAX_SOURCE_CHARACTERS,
     MAX_USER_ID_CHARACTERS,
 )
+from pipeline.days import UTC
 from pipeline.errors import InvalidEvent
 from pipeline.event import names, plain_values
 from pipeline.event.times import read_time, read_unix_time

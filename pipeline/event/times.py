@@ -11,7 +11,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
+
+from pipeline.days import UTC
+from pipeline.event.iso_times import read_iso
 
 _UNITS = ((1e17, 10**9), (1e14, 10**6), (1e11, 10**3))
 """Numbers from these on count that part of a second: as seconds they would be past the year
@@ -41,7 +44,7 @@ _ZONES |= {"mst": -7, "mdt": -6, "pst": -8, "pdt": -7}
 def read_time(text: str) -> datetime | None:
     """The time that a text names, without a zone where it names none; None for what is no time."""
     try:
-        at = datetime.fromisoformat(text)
+        at = read_iso(text)
     except ValueError:
         return _read_unusual(text)
     # Without a zone it may be a number, which ISO 8601 without hyphens looks like.

@@ -168,7 +168,7 @@ class FlushTransaction:
             for table, columns in rows:
                 if table not in STAGINGS:
                     for *head, last, n in zip(*columns, strict=True):
-                        few[table, *head][last] = n
+                        few[(table, *head)][last] = n
                     continue
                 self.days.setdefault(table, Counter()).update(columns[0])
                 found += self._add(table, columns, STAGINGS[table].insert)
@@ -333,7 +333,7 @@ def _add_unusual(groups: Groups, refused: dict[str, Refused], keys: Keys, one: F
     elif not _COUNT.fullmatch(count):
         refused[name] = Refused(name, count, "the counter is not a whole number")
     else:
-        groups[table, *head][last] = count
+        groups[(table, *head)][last] = count
 
 
 def _decode_each(page: Fields) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -29,6 +29,7 @@ from pipeline.contract import (
     TRACK_EVENTS,
 )
 from pipeline.counting.batch import Delivery
+from pipeline.days import UTC
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event
 from pipeline.producer import rabbitmq, withheld

@@ -2,7 +2,8 @@
 
 Every publish asks, and Celery takes as long to read an option as all else around a publish does: it
 catches an error for every name and every place that does not have it. Here the same places are
-searched for the same names in the same order, without errors.
+searched for the same names in the same order, without errors. Versions before 5.7 search in another
+order, so they are asked themselves.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from celery._state import get_current_app
 from celery.app.utils import Settings
 
 _OPTION = "task_always_eager"
+_SEARCHES_BY_PLACE = Settings({}, [{"x": True}, {"a_x": False}], prefix="a_")["x"]
 
 
 def is_eager() -> Any:
     """The option of the current app, which may change at any time."""
     app = get_current_app()
     conf = app.conf
-    if app.configured and isinstance(conf, Settings):
+    if _SEARCHES_BY_PLACE and app.configured and isinstance(conf, Settings):
         names = _names(conf.prefix, conf._keys)
         for options in conf.maps:
             for name in names:

@@ -30,6 +30,7 @@ from pipeline.backoff import grow_pauses
 from pipeline.contract import TAG_PREFIX
 from pipeline.errors import PipelineError
 from pipeline.redis.client import RETRY_LATER
+from pipeline.redis.connections import take_connection
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Call, Script
 
@@ -201,7 +202,7 @@ class Publisher:
     def _open(self) -> Any:
         """The connection, closed here where the server has closed it: it then opens again."""
         if self._connection is None:
-            self._connection = self._connections.get_connection()
+            self._connection = take_connection(self._connections)
             return self._connection
         try:
             closed = self._connection.can_read(timeout=0)  # nothing was asked, so this is the end

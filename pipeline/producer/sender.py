@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ from celery import current_app
 from kombu.exceptions import OperationalError
 
 from pipeline.contract import TRACK_EVENTS
+from pipeline.days import UTC
 from pipeline.errors import InvalidConfiguration
 from pipeline.event.model import Event
 from pipeline.producer.app import check_address, envelope, new_publisher

@@ -61,12 +61,13 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import unquote
 from zlib import crc32
 
+from pipeline.days import UTC
 from pipeline.redis.counters import (
     COUNT,
     NOT_NUMBERS,

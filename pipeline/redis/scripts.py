@@ -12,6 +12,8 @@ from typing import Any, cast
 import redis
 from redis.exceptions import NoScriptError
 
+from pipeline.redis.connections import take_connection
+
 Parts = Sequence[Any]
 """Keys or arguments of a script: text, bytes and numbers."""
 
@@ -41,7 +43,7 @@ class Script:
         """Send the call; its answer is waited for later. Raises redis.RedisError when it cannot be
         sent; it may have been, all the same."""
         pool = cast("Any", client.connection_pool)
-        connection = pool.get_connection()
+        connection = take_connection(pool)
         try:
             return Call(self, connection, keys, args, pool)
         except BaseException:

@@ -40,12 +40,8 @@ def web(
     chosen = port or settings.web_port
     if not chosen:
         raise InvalidConfiguration("ANALYTICS_WEB_PORT=0 turns the web server off; give --port")
-    try:
-        from pipeline.web import main
-    except ModuleNotFoundError as error:
-        raise InvalidConfiguration(
-            f"the web server needs the package {error.name!r}: pip install analytics-pipeline[web]"
-        ) from error
+    from pipeline.web import main
+
     urls = context.find_redis_url(settings), context.find_postgres_url(settings)
     dependencies = main.create_dependencies(settings, *urls)
     try:

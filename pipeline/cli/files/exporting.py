@@ -89,7 +89,7 @@ def load_parquet_writer() -> Callable[[IO[bytes]], AbstractContextManager[Writer
         from pyarrow import parquet
     except ImportError as error:
         raise InvalidConfiguration(
-            "Parquet needs pyarrow: install analytics-pipeline[parquet], or export as ndjson"
+            "Parquet needs pyarrow: pip install 'analytics-pipeline[parquet]', or export as ndjson"
         ) from error
 
     schema = pyarrow.schema(

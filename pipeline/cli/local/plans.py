@@ -55,7 +55,7 @@ def _choose_ports(settings: Settings, report: Callable[[str], None]) -> Iterator
     """Name and port of every process that answers over HTTP."""
     wanted_ports = {FLOWER: settings.flower_port, WEB: settings.web_port}
     if settings.web_port and importlib.util.find_spec("uvicorn") is None:
-        report("web: not installed (pip install analytics-pipeline[web])")
+        report("web: not installed (pip install 'analytics-pipeline[web]')")
         del wanted_ports[WEB]
     for name, wanted in wanted_ports.items():
         if not wanted:

@@ -47,9 +47,9 @@ class AsyncTracker:
         """Wait until all that was put in before is accepted, as `Tracker.flush`."""
         background, buffer = self._background, self._background.buffer
         target = buffer.hurry()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await _wait_until(buffer, lambda: background.is_settled(target))
+        waiting = _wait_until(buffer, lambda: background.is_settled(target))
+        with suppress(asyncio.TimeoutError):  # of Python 3.10 not the builtin one
+            await asyncio.wait_for(waiting, timeout_s)
         buffer.check_removed(target)
 
     async def close(self, timeout_s: float = 30) -> None:

@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 from kombu.exceptions import OperationalError
 
+from pipeline.days import UTC
 from pipeline.event.model import Event
 from pipeline.producer import withheld
 from pipeline.producer.sender import TRY_S, Sender

@@ -9,11 +9,12 @@ it until it is taken, so however often that takes, its events are counted once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+from pipeline.days import UTC
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import FIELDS, Event, encode_event
 from pipeline.producer.tracking.background_sender import BackgroundSender
