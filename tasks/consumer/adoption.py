@@ -28,12 +28,18 @@ from pipeline.producer import rabbitmq
 from pipeline.redis.installations import find_others
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
+from tasks.app import app
+from tasks.worker.default_queue import (
+    CELERYS_DEFAULT_QUEUE,
+    explain_discarding,
+    find_discarding_workers,
+)
 
-CELERYS_DEFAULT_QUEUE = "celery"
 _ADOPT = Script("tasks.consumer.adopt")
 _PAGE, _PAGES = 500, 20
 _KNOWN_FOR_S = 60.0
 _SAID_EVERY_S = 600.0
+_WORKERS_ANSWER_WITHIN_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +78,8 @@ class Adoption:
         )
         self._others: list[str] | None = None
         self._search: Thread | None = None
-        self._searched_at_s = self._said_at_s = float("-inf")
+        self._searched_at_s = self._said_at_s = self._said_moved_at_s = float("-inf")
+        self._moved = 0
 
     def run(self) -> None:
         """Take in what is ours. Does nothing while Redis is away."""
@@ -99,14 +106,27 @@ class Adoption:
 
     def _move(self, queue: str, producers: str, pages: int = _PAGES) -> int:
         """Move what is ours out of a queue; returns how many tasks of ours were left there."""
-        total_left = skipped = 0
+        total_left = total_moved = skipped = 0
         for _ in range(pages):
             args = [skipped, _PAGE, producers, *self._routes]
             moved, left, seen = _ADOPT.run(self._client, keys=[queue], args=args)
             total_left, skipped = total_left + left, skipped + seen - moved
+            total_moved += moved
             if seen < _PAGE:
                 break
+        if queue == CELERYS_DEFAULT_QUEUE:
+            self._note_moved(total_moved)
         return total_left
+
+    def _note_moved(self, tasks: int) -> None:
+        """Say now and then that tasks come by Celery's default queue: of some, who sends them does
+        not learn that another worker has discarded them."""
+        self._moved += tasks
+        now_s = time.monotonic()
+        if self._moved and now_s - self._said_moved_at_s > _SAID_EVERY_S:
+            arguments = self._moved, queues_of(self._prefix).events
+            self._moved, self._said_moved_at_s = 0, now_s
+            Thread(target=_warn_of_default_queue, args=arguments, daemon=True).start()
 
     def _find_others(self) -> list[str] | None:
         """The prefixes of other installations; None while a thread searches for them."""
@@ -137,3 +157,17 @@ class Adoption:
             *(left, CELERYS_DEFAULT_QUEUE, EVENTS_QUEUE, ", ".join(others[:5])),
             queues_of(self._prefix).events,
         )
+
+
+def _warn_of_default_queue(tasks: int, queue: str) -> None:
+    try:
+        discarding = find_discarding_workers(app, _WORKERS_ANSWER_WITHIN_S)
+    except Exception as error:  # to look for them is not worth a traceback
+        logger.debug("workers of other applications could not be searched for: %s", error)
+        discarding = []
+    logger.warning(
+        "%d tasks came by Celery's default queue, %s: have their senders name the queue %s, since "
+        "a worker of another application that listens there may discard them%s",
+        *(tasks, CELERYS_DEFAULT_QUEUE, queue),
+        f". {explain_discarding(discarding, queue)}" if discarding else "",
+    )

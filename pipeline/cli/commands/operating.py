@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from pipeline.cli.context import (
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say, warn
 from pipeline.errors import InvalidConfiguration
+from pipeline.installation import queues_of
 from pipeline.upkeep.condition.facts import read_facts, read_newest_claim
 from pipeline.upkeep.condition.findings import Finding, find_faults, summarise
 
@@ -88,12 +90,13 @@ def status(as_json: Json = False) -> None:
         state = services.status()
         newest = None if "postgres" in state else read_newest_claim(services.engine)
         faults = find_faults(state | read_facts(services.redis, services.keys, newest))
-    answering = sorted(ping_nodes(load_celery_app(), _PING_TIMEOUT_S))
+    answering, discarding = _ask_workers()
     # Beat answers too, but works on nothing.
     workers = [name for name in answering if not name.startswith("celerybeat@")]
     if as_json:
         verdict = {"summary": summarise(faults), "findings": [asdict(one) for one in faults]}
-        print_json({**verdict, **state, "workers": len(workers)})
+        seen = {"workers": len(workers), "discarding_workers": discarding}
+        print_json({**verdict, **state, **seen})
         return
     _show_verdict(faults)
     doubt = state.pop("redis", None)
@@ -116,6 +119,10 @@ def status(as_json: Json = False) -> None:
         rows_of_consumers = [tuple(one.values()) for one in consumers]
         print_table("Its consumers", ["stream", "name", "entries", "idle s"], rows_of_consumers)
     _show_types(by_type, books["types"])
+    if discarding:
+        from tasks.worker.default_queue import explain_discarding
+
+        warnings.append(explain_discarding(discarding, queues_of(load_settings().prefix).events))
     for line in warnings:
         warn(line)
 
@@ -125,6 +132,16 @@ def _show_verdict(faults: list[Finding]) -> None:
     say(summarise(faults))
     for position, one in enumerate(faults):
         say(f"  {one.remedy}" if position == 0 else f"  {one.what} {one.remedy}")
+
+
+def _ask_workers() -> tuple[list[str], list[str]]:
+    """Names of our nodes that answer, and of workers that would discard events, both sorted."""
+    app = load_celery_app()
+    from tasks.worker.default_queue import find_discarding_workers
+
+    with ThreadPoolExecutor(1) as pool:
+        searching = pool.submit(find_discarding_workers, app, _PING_TIMEOUT_S)
+        return sorted(ping_nodes(app, _PING_TIMEOUT_S)), searching.result()
 
 
 def _show_lanes(lanes: dict[str, dict[str, Any]]) -> None:

@@ -96,3 +96,24 @@ def test_a_message_that_cannot_be_forwarded_goes_back_to_its_queue(
         eventually(lambda: "goes back to its queue, not forwarded" in worker.output)
         worker.end()
         assert broker.llen("celery") == 1
+
+
+def test_a_worker_that_discards_what_comes_by_celerys_default_queue_is_named(
+    redis_url: str, theirs: str, client: redis.Redis, workers: Workers, tmp_path: Path
+) -> None:
+    ours = workers.start("events")
+    with Celery("stock", broker=redis_url, set_as_current=False) as stock:
+        stock.send_task(TRACK_EVENT, ("page_view",))
+    eventually(lambda: "1 tasks came by Celery's default queue, celery: have" in ours.said())
+    settings = {"THEIR_BROKER": redis_url, "THEIR_BACKEND": theirs}
+    command = [*_WORKER.split(), "--hostname", "stock@tests"]
+    for loaded in (_LOADED, {}):
+        variables = {**settings, "ANALYTICS_REDIS_URL": redis_url, **loaded}
+        with running(command, tmp_path / "log", **variables) as worker:
+            eventually(lambda: "ready." in worker.output, what=worker.output)
+            said = run_python("-m", "pipeline.cli", "status", environment=workers.environment)
+            worker.end()
+        discards = "stock@tests of another application listens on Celery's default queue"
+        assert (discards in said.stderr) is (loaded is not _LOADED), said.stderr
+    for name in client.scan_iter("*.pidbox"):
+        client.delete(name)

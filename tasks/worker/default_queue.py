@@ -1,0 +1,50 @@
+"""Workers of other applications that listen on Celery's default queue, where a client sends what it
+has no queue for: one that has not loaded our tasks discards the events that it gets there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from pipeline.celery_app import OwnCelery
+from pipeline.contract import TRACK_EVENT
+
+CELERYS_DEFAULT_QUEUE = "celery"
+_BROKER_OPTIONS = ("broker_url", "broker_use_ssl", "broker_transport_options")
+
+
+def find_discarding_workers(app: Celery, timeout_s: float) -> list[str]:
+    """Names of such workers on the broker of `app`, sorted, of those that answer within the time.
+    Raises what kombu does where the broker is away."""
+    # Control commands of an installation reach its own workers only; those of others hear Celery's.
+    with OwnCelery("analytics-search") as search:
+        search.conf.update({name: app.conf[name] for name in _BROKER_OPTIONS})
+        inspect = search.control.inspect
+        listening = [
+            worker
+            for worker, queues in (inspect(timeout=timeout_s).active_queues() or {}).items()
+            if CELERYS_DEFAULT_QUEUE in _names(queues)
+        ]
+        if not listening:
+            return []
+        knowing = inspect(listening, timeout=timeout_s).registered(()) or {}
+        return sorted(one for one in listening if TRACK_EVENT not in _names(knowing.get(one)))
+
+
+def _names(answer: Any) -> set[str]:
+    """Those of the queues, or of the tasks, in a worker's answer."""
+    if not isinstance(answer, list):
+        return set()
+    return {str(one.get("name") if isinstance(one, dict) else one) for one in answer}
+
+
+def explain_discarding(workers: list[str], queue: str) -> str:
+    """What it means that these workers are there, and what to do."""
+    listen = "listens" if len(workers) == 1 else "listen"
+    return (
+        f"{', '.join(workers)} of another application {listen} on Celery's default queue, "
+        f"{CELERYS_DEFAULT_QUEUE}, and would discard events that a client sends without a queue: "
+        f"have clients name the queue {queue} (task_routes), or load our tasks there (imports): "
+        "see docs/applications/celery.md"
+    )
