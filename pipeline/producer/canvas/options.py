@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from kombu import compression
 
+from pipeline.days import UTC
 from pipeline.errors import OptionRefused
 from pipeline.producer.settings import current_settings
 
