@@ -79,11 +79,13 @@ def install_for_node(source: Path = _NODE) -> Path:
     return _install_once(name, sorted(source.iterdir()), install)
 
 
-def install_for_python(lock: str) -> Path:
-    """The directory that holds what a lock of `python/` names."""
+def install_for_python(lock: str | Path, interpreter: str = sys.executable) -> Path:
+    """The directory that holds what a lock names: one of `python/`, or any by its whole path, which
+    is installed for one interpreter only."""
     path = HERE / "python" / lock
     # From wheels alone: nothing of it runs while it is installed.
-    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-compile", "--no-deps"]
+    pip = [sys.executable, "-m", "pip", "--python", interpreter, "install", "-qq"]
+    pip += ["--no-compile", "--no-deps"]
     locked = ["--only-binary", ":all:", "--require-hashes", "-r", str(path)]
 
     def install(directory: Path) -> list[str]:
