@@ -33,6 +33,7 @@ from tasks.worker.default_queue import (
     CELERYS_DEFAULT_QUEUE,
     explain_discarding,
     find_discarding_workers,
+    read_broker_options,
 )
 
 _ADOPT = Script("tasks.consumer.adopt")
@@ -161,7 +162,7 @@ class Adoption:
 
 def _warn_of_default_queue(tasks: int, queue: str) -> None:
     try:
-        discarding = find_discarding_workers(app, _WORKERS_ANSWER_WITHIN_S)
+        discarding = find_discarding_workers(read_broker_options(app), _WORKERS_ANSWER_WITHIN_S)
     except Exception as error:  # to look for them is not worth a traceback
         logger.debug("workers of other applications could not be searched for: %s", error)
         discarding = []

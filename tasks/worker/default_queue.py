@@ -14,12 +14,18 @@ CELERYS_DEFAULT_QUEUE = "celery"
 _BROKER_OPTIONS = ("broker_url", "broker_use_ssl", "broker_transport_options")
 
 
-def find_discarding_workers(app: Celery, timeout_s: float) -> list[str]:
-    """Names of such workers on the broker of `app`, sorted, of those that answer within the time.
-    Raises what kombu does where the broker is away."""
+def read_broker_options(app: Celery) -> dict[str, Any]:
+    """Where the broker of our Celery app is. Not for a thread beside others that use the app: an
+    app reads its configuration when it is first asked for it."""
+    return {name: app.conf[name] for name in _BROKER_OPTIONS}
+
+
+def find_discarding_workers(broker_options: dict[str, Any], timeout_s: float) -> list[str]:
+    """Names of such workers on this broker, sorted, of those that answer within the time. Raises
+    what kombu does where the broker is away."""
     # Control commands of an installation reach its own workers only; those of others hear Celery's.
     with OwnCelery("analytics-search") as search:
-        search.conf.update({name: app.conf[name] for name in _BROKER_OPTIONS})
+        search.conf.update(broker_options)
         inspect = search.control.inspect
         listening = [
             worker

@@ -137,10 +137,11 @@ def _show_verdict(faults: list[Finding]) -> None:
 def _ask_workers() -> tuple[list[str], list[str]]:
     """Names of our nodes that answer, and of workers that would discard events, both sorted."""
     app = load_celery_app()
-    from tasks.worker.default_queue import find_discarding_workers
+    from tasks.worker.default_queue import find_discarding_workers, read_broker_options
 
+    options = read_broker_options(app)
     with ThreadPoolExecutor(1) as pool:
-        searching = pool.submit(find_discarding_workers, app, _PING_TIMEOUT_S)
+        searching = pool.submit(find_discarding_workers, options, _PING_TIMEOUT_S)
         return sorted(ping_nodes(app, _PING_TIMEOUT_S)), searching.result()
 
 

@@ -92,8 +92,8 @@ def test_the_status_command_shows_the_largest_types_and_says_how_many_more(
     monkeypatch.setattr("pipeline.cli.commands.operating.load_celery_app", lambda: app)
     rows = {f"counted:t{n}": n for n in range(300)} | {f"consumed:t{n}": n for n in range(300)}
     services.redis.hset(services.keys.totals, mapping=rows)
-    code, out, _ = analytics("status")
-    assert code == 0
+    code, out, err = analytics("status")
+    assert code == 0, err
     assert "t299" in out
     assert "t279" not in out
     assert "280 more types" in out
