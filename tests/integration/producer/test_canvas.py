@@ -18,7 +18,7 @@ from pipeline.contract import PLAIN_USER_IDS
 from pipeline.errors import OptionRefused
 from pipeline.producer import app as producer
 from pipeline.producer.app import configure
-from tests.helpers.support import QUEUE, arguments, sent
+from tests.helpers.support import QUEUE, ROOT, arguments, sent
 
 pytestmark = pytest.mark.usefixtures("sending")
 
@@ -88,6 +88,19 @@ def test_a_program_that_does_not_know_us_sends_a_signature_to_our_workers(
     [message] = sent(client)
     assert arguments(message) == (["page_view"], {"user_id": "u1"})
     assert message["headers"][PLAIN_USER_IDS] is True
+    client.delete("_kombu.binding.analytics.events")
+
+
+def test_the_route_of_the_documentation_brings_events_of_a_stock_client_to_our_workers(
+    client: redis.Redis, redis_url: str
+) -> None:
+    page = (ROOT / "docs" / "applications" / "celery.md").read_text(encoding="utf-8")
+    [line] = [line for line in page.splitlines() if line.startswith("app.conf.task_routes = ")]
+    with Celery("foreign", broker=redis_url, set_as_current=False) as app:
+        exec(line, {"app": app})
+        app.send_task("analytics.track_event", ["page_view"], {"user_id": "u1"})
+        app.send_task("analytics.track_events", [[{"event_type": "click"}]])
+    assert types_sent(client) == ["page_view", "click"]
     client.delete("_kombu.binding.analytics.events")
 
 
