@@ -25,6 +25,10 @@ _LEFT_OUT = (
     *("time_limit", "soft_time_limit"),
     "serializer",
 )
+_OF_CANVASES = frozenset({"group_id", "root_id", "parent_id", "reply_to"})
+"""Options that Celery gives the tasks of a canvas, at least one of them to each."""
+_MEANT_FOR_ALL = frozenset({"queue", "exchange", "routing_key", "serializer", "compression"})
+"""Options that may be given to a whole canvas, for the tasks around an event."""
 _UNPACKED = ("application/x-gzip", "application/x-bz2", "application/x-lzma")
 _HIGHEST_PRIORITY = 9
 
@@ -38,8 +42,14 @@ class EventsQueue(str):
 def choose_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options to send an event with, of those given to a task. Raises `OptionRefused`."""
     options = {name: value for name, value in given.items() if value is not None}
-    for name in options.keys() & _CHECKS.keys():
-        _CHECKS[name](name, options[name])
+    is_of_canvas = bool(options.keys() & _OF_CANVASES)
+    for name in [name for name in options if name in _CHECKS]:
+        try:
+            _CHECKS[name](name, options[name])
+        except OptionRefused:
+            if not is_of_canvas or name not in _MEANT_FOR_ALL:
+                raise
+            del options[name]
     for name in _LEFT_OUT:
         options.pop(name, None)
     if options.get("headers") == current_settings().headers():

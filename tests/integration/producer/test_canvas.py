@@ -254,6 +254,15 @@ def test_an_option_that_would_lose_an_event_is_refused_before_anything_is_sent(
             call(("a",), **options)
 
 
+def test_an_option_for_a_whole_canvas_is_for_the_tasks_around_an_event(
+    client: redis.Redis,
+) -> None:
+    for_all = {"queue": "slow", "serializer": "yaml", "compression": "zstd"}
+    group(track_event.si("one"), track_event.si("two")).apply_async(**for_all)
+    assert types_sent(client) == ["one", "two"]
+    assert {message["content-type"] for message in sent(client)} == {"application/json"}
+
+
 def test_options_that_say_nothing_about_an_event_are_taken(client: redis.Redis) -> None:
     options: dict[str, Any] = {
         "queue": QUEUE,
