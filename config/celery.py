@@ -8,9 +8,9 @@ from kombu import Exchange, Queue
 
 from config.schedule import beat_schedule
 from config.settings import Settings
-from pipeline import urls
 from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, TRACK_EVENT, TRACK_EVENTS
 from pipeline.installation import Queues, exchanges_of, queues_of
+from pipeline.urls import redis_address
 
 # Messages an event worker may hold unacknowledged. Celery has one prefetch setting for all
 # workers, and its command line always passes that on, so an event worker's consumer raises its
@@ -30,10 +30,13 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
     `redis_url` is the address in use, which for a private server is not in the settings. Raises
     ValueError when it cannot be one.
     """
-    address = urls.parse_redis_url(redis_url)
+    address = redis_address.parse_redis_url(redis_url)
     return {
-        **_broker(address),
-        "broker_transport_options": _transport_options(settings, address),
+        **address.celery_options(_transport_options(settings)),
+        # A worker outlives its broker, however long the broker stays away: Celery would give up
+        # after 100 attempts, and at the start after none.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
         **_MESSAGES,
         **_queue_options(queues_of(settings.prefix)),
         **exchanges_of(settings.prefix),
@@ -44,22 +47,8 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
     }
 
 
-def _broker(address: urls.RedisAddress) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "broker_url": ";".join(f"{server}/{address.database}" for server in address.servers),
-        # A worker outlives its broker, however long the broker stays away: Celery would give up
-        # after 100 attempts, and at the start after none.
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-    }
-    if address.scheme == "rediss":
-        # kombu does not verify the certificate unless it is told to; redis-py does.
-        options["broker_use_ssl"] = {"ssl_cert_reqs": "required", **address.parameters}
-    return options
-
-
-def _transport_options(settings: Settings, address: urls.RedisAddress) -> dict[str, Any]:
-    options: dict[str, Any] = {
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    return {
         # kombu's default is an hour, and its look for messages of dead workers comes every tenth
         # time of every ten seconds. A batch takes milliseconds, so a minute means "dead"; for
         # work that takes longer (a flush) its worker extends the timeout.
@@ -85,9 +74,6 @@ def _transport_options(settings: Settings, address: urls.RedisAddress) -> dict[s
         # so may count twice. global_keyprefix renames keys under our scripts. ack_emulation=False
         # turns redelivery off.
     }
-    if address.scheme == "sentinel":
-        options["master_name"] = address.parameters["master_name"]
-    return options
 
 
 def _queue_options(queues: Queues) -> dict[str, Any]:

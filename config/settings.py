@@ -38,6 +38,7 @@ from pipeline.contract import PAGE_PROPERTIES
 from pipeline.errors import InvalidConfiguration
 from pipeline.installation import DEFAULT_PREFIX, check_prefix
 from pipeline.options import DEFAULT_SUMS
+from pipeline.urls import redis_address
 
 _SECRET_CHARACTERS = 16
 
@@ -253,7 +254,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            urls.parse_redis_url(value.get_secret_value())
+            redis_address.parse_redis_url(value.get_secret_value())
         return value
 
     @field_validator("broker_url")

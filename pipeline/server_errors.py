@@ -213,8 +213,7 @@ def report_errors(
         found = diagnose(error)
         if found is not None and found.server is Server.REDIS and redis is not None:
             at = redis.connection_pool.connection_kwargs
-            place = f"{at.get('host', 'localhost')}:{at.get('port', 6379)}"
-            reported = _with_address(found, place, at.get("db"))
+            reported = _with_address(found, _name_redis(redis), at.get("db"))
         elif found is not None and found.server is Server.POSTGRES and postgres is not None:
             reported = _with_address(found, _name_place(postgres.url), postgres.url.database)
         if reported is None:
@@ -229,6 +228,17 @@ def _with_address(found: Diagnosis, place: str, database: object) -> PipelineErr
     reason = found.reason.strip().partition("\n")[0].strip()
     text = words.format(place=place, database=database, reason=reason)
     return (ServerUnavailable if found.fault in _PASSING else InvalidConfiguration)(text)
+
+
+def _name_redis(client: redis.Redis) -> str:
+    """Where the Redis of a client is, or its master's name where Sentinels know that."""
+    pool = client.connection_pool
+    name = getattr(pool, "service_name", None)
+    if name is not None:
+        return f"the master {name} of the Sentinels"
+    host = str(pool.connection_kwargs.get("host", "localhost"))
+    port = pool.connection_kwargs.get("port", 6379)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _name_place(url: URL) -> str:

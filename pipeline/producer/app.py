@@ -20,8 +20,14 @@ from pipeline.producer.settings import ProducerSettings, choose_settings, curren
 from pipeline.redis.client import redis_client
 from pipeline.redis.durability import warn_in_background
 from pipeline.redis.keys import Keys
+from pipeline.urls.redis_address import parse_redis_url
 
 _CHECKED_WITHIN_S = 5
+_TRANSPORT_OPTIONS = {
+    "socket_timeout": 15,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+}
 
 
 def configure(settings: ProducerSettings | None = None, /, **changes: Any) -> None:
@@ -67,25 +73,32 @@ def _broker_options(settings: ProducerSettings) -> dict[str, Any]:
         options["broker_transport_options"]["max_retries"] = 0
         return options
     try:
-        redis_url: str | None = settings.redis_address()
+        return _redis_options(settings.redis_address())
     except InvalidConfiguration:
         # Raised when an event is sent. Raised here it would leave the tasks half made, for a
         # process that only imports them, such as a test runner that collects tests.
-        redis_url = None
-    return {
-        "broker_url": redis_url,
-        "broker_use_ssl": None,
-        "broker_transport_options": {
-            "socket_timeout": 15,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-        },
-        "task_queues": None,
-    }
+        return {"broker_url": None}
+
+
+@cache
+def _redis_options(redis_url: str) -> dict[str, Any]:
+    try:
+        options = parse_redis_url(redis_url).celery_options(_TRANSPORT_OPTIONS)
+    except ValueError:  # a parameter that only redis-py knows
+        options = {"broker_url": redis_url, "broker_transport_options": dict(_TRANSPORT_OPTIONS)}
+    return {"broker_use_ssl": None, "task_queues": None, **options}
 
 
 app = OwnCelery("analytics-producer")
 app.add_defaults(_celery_options)
+
+
+def use_redis_as_broker() -> None:
+    """Have Celery publish to Redis where it is now: private servers may have begun since the app
+    was made. Raises `InvalidConfiguration` when there is no address."""
+    options = _redis_options(current_settings().redis_address())
+    if app.conf.broker_url != options["broker_url"]:
+        app.conf.update(options)
 
 
 @cache

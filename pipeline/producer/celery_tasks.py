@@ -40,6 +40,7 @@ from pipeline.producer.app import (
     idle_publishers,
     new_publisher,
     no_results,
+    use_redis_as_broker,
 )
 from pipeline.producer.canvas.followers import FOLLOWING, take_followers
 from pipeline.producer.canvas.forwarding import forward_in_workers
@@ -176,7 +177,7 @@ class _CheckedTask(Task):
             args, kwargs, _ = self.check_arguments(*args, **kwargs)
         publish = partial(app.send_task, self.name, args, kwargs, task_id=task_id, headers=headers)
         if current_settings().broker_url is None:
-            app.conf.broker_url = current_settings().redis_address()
+            use_redis_as_broker()
             publish()
         else:
             rabbitmq.publish_confirmed(app, publish, current_settings().publish_timeout_s)
@@ -255,7 +256,7 @@ class _CheckedTask(Task):
     ) -> AsyncResult:
         """Publish Celery's own way, which knows all its options and signals."""
         if current_settings().broker_url is None:
-            app.conf.broker_url = current_settings().redis_address()
+            use_redis_as_broker()
         return super().apply_async(args, kwargs, **options | {"headers": _headers(options)})
 
 

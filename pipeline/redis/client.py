@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelManagedConnection
+from redis.sentinel import (
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from pipeline import urls
 from pipeline.errors import InvalidConfiguration
 from pipeline.redis.durability import read_durability
 from pipeline.server_errors import report_errors
+from pipeline.urls import redis_address
 
 OLDEST_REDIS = (7, 0)
 RETRY_LATER = (
@@ -27,7 +32,6 @@ RETRY_LATER = (
 """Redis answered that it does not take a write now: it is loading, failing over, or full."""
 
 _CONNECT_TIMEOUT_S = 5
-_SENTINEL_PORT = 26_379
 _SOCKET_TIMEOUT_S = 30
 
 
@@ -48,7 +52,8 @@ def redis_client(url: str, reply_within_s: float = _SOCKET_TIMEOUT_S) -> redis.R
         if url.startswith("sentinel://"):
             return _sentinel_client(url, options)
         urls.split_url(url, urls.REDIS_SCHEMES)
-        client = redis.Redis.from_url(url, **options)
+        bare, tls = _take_tls(url)
+        client = redis.Redis.from_url(bare, **options, **tls)
         # Takes the URL's options, and says only now when it does not know one of them.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
         return client
@@ -59,28 +64,34 @@ def redis_client(url: str, reply_within_s: float = _SOCKET_TIMEOUT_S) -> redis.R
         ) from error
 
 
+def _take_tls(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL without what it says of TLS, and that as options."""
+    address, _, query = url.partition("?")
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    others = {name: given[name] for name in given if name not in urls.REDIS_TLS_PARAMETERS}
+    tls = redis_address.read_tls(address.partition(":")[0], given)
+    return f"{address}?{urlencode(others)}" if others else address, tls
+
+
 def _sentinel_client(url: str, options: dict[str, Any]) -> redis.Redis:
-    address = urls.parse_redis_url(url)
-    # Sentinel speaks Redis's protocol, and redis-py splits URLs of Redis only.
-    sentinels = [
-        parse_url(server.replace("sentinel", "redis", 1))  # type: ignore[no-untyped-call]
-        for server in address.servers
-    ]
+    address = redis_address.parse_redis_url(url)
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        [(one["host"], one.get("port", _SENTINEL_PORT)) for one in sentinels],
+        address.sentinels,
         # Else a Sentinel that is down would be tried four times, for seconds, before the next.
-        sentinel_kwargs=options,
-        password=sentinels[0].get("password"),
+        sentinel_kwargs={**options, **address.sentinel_options},
         db=address.database,
+        **address.credentials,
+        **address.tls,
         **options,
     )
     master: redis.Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-        address.parameters["master_name"], connection_class=_MasterConnection
+        address.master_name,
+        connection_class=_MasterTlsConnection if address.tls else _MasterConnection,
     )
     return master
 
 
-class _MasterConnection(SentinelManagedConnection):
+class _WithoutClient:
     """Works without a client too, as the publisher uses it.
 
     redis-py's goes back to where the master was when it has been cut off, and stays open after an
@@ -88,15 +99,23 @@ class _MasterConnection(SentinelManagedConnection):
     """
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        self.connect()  # type: ignore[no-untyped-call]
-        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+        self.connect()  # type: ignore[attr-defined]
+        super().send_packed_command(command, check_health)  # type: ignore[misc]
 
     def read_response(
         self, disable_decoding: bool = False, *, disconnect_on_error: bool | None = True, **how: Any
     ) -> Any:
-        return super().read_response(
+        return super().read_response(  # type: ignore[misc]
             disable_decoding, disconnect_on_error=disconnect_on_error, **how
         )
+
+
+class _MasterConnection(_WithoutClient, SentinelManagedConnection):
+    """To the master that Sentinels name."""
+
+
+class _MasterTlsConnection(_WithoutClient, SentinelManagedSSLConnection):
+    """The same over TLS."""
 
 
 def server_time_s(client: redis.Redis) -> int:

@@ -15,6 +15,7 @@ import redis
 from tests.helpers.support import eventually
 
 MASTER_NAME = "main"
+_USER, _WATCHER = "app", "watcher"
 KEEPS_EVERYTHING = {"appendonly": "yes", "appendfsync": "always", "save": '""'}
 
 
@@ -26,6 +27,15 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", port))
             return port
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 class Node:
@@ -71,31 +81,40 @@ class Node:
 
 
 class Replicated:
-    """A master, its replica, and a Sentinel that watches them."""
+    """A master, its replica, and a Sentinel that watches them. The Sentinel has a user and a
+    password other than those of the servers, and listens on IPv6 where the machine has that."""
 
     def __init__(self, binary: Path, directory: Path) -> None:
-        self._password = secrets.token_hex(8)
+        self._password, self._of_sentinel = secrets.token_hex(8), secrets.token_hex(8)
         self.nodes = [self._redis(binary, directory / "first")]
         master = f"127.0.0.1 {self.nodes[0].port}"
         self.nodes.append(self._redis(binary, directory / "second", replicaof=master))
         lines = {
             f"sentinel monitor {MASTER_NAME}": f"{master} 1",
+            f"sentinel auth-user {MASTER_NAME}": _USER,
             f"sentinel auth-pass {MASTER_NAME}": self._password,
             f"sentinel down-after-milliseconds {MASTER_NAME}": "2000",
             f"sentinel failover-timeout {MASTER_NAME}": "3000",
+            "bind": "127.0.0.1 -::1",  # one that may be missing
+            "user default": "off",
+            f"user {_WATCHER}": f"on >{self._of_sentinel} ~* &* +@all",
         }
         self.sentinel = Node(binary, directory / "sentinel", lines, "--sentinel")
         # The first of the addresses is one of a Sentinel that is down.
+        host = "[::1]" if _has_ipv6() else "127.0.0.1"
         self.url = (
-            f"sentinel://:{self._password}@127.0.0.1:{free_port()};"
-            f"sentinel://:{self._password}@127.0.0.1:{self.sentinel.port}/0"
+            f"sentinel://{_USER}:{self._password}@127.0.0.1:{free_port()};"
+            f"sentinel://{_USER}:{self._password}@{host}:{self.sentinel.port}/0"
             f"?master_name={MASTER_NAME}"
+            f"&sentinel_username={_WATCHER}&sentinel_password={self._of_sentinel}"
         )
 
     def _redis(self, binary: Path, directory: Path, **options: str) -> Node:
         lines = {
             **KEEPS_EVERYTHING,
-            "requirepass": self._password,
+            "user default": "off",
+            f"user {_USER}": f"on >{self._password} ~* &* +@all",
+            "masteruser": _USER,
             "masterauth": self._password,
             "repl-diskless-sync-delay": "0",
             "repl-ping-replica-period": "1",
@@ -106,7 +125,7 @@ class Replicated:
         """Start all, and wait until the Sentinel knows the replica."""
         for node in (*self.nodes, self.sentinel):
             node.start()
-        with redis.Redis(port=self.sentinel.port) as client:  # ten seconds and two, by default
+        with self._sentinel_client() as client:  # ten seconds and two, by default
             client.execute_command("SENTINEL", "DEBUG", "info-period", 200, "publish-period", 200)
         self.wait_until_replicated()
 
@@ -117,20 +136,28 @@ class Replicated:
 
     def master(self) -> Node:
         """The node that the Sentinel says is the master."""
-        with redis.Redis(port=self.sentinel.port, decode_responses=True) as client:
+        with self._sentinel_client() as client:
             _, port = client.sentinel_get_master_addr_by_name(MASTER_NAME)
         return next(node for node in self.nodes if node.port == int(port))
 
     def client(self, node: Node) -> redis.Redis:
         """A client of one of the nodes."""
-        return redis.Redis(port=node.port, password=self._password)
+        return redis.Redis(port=node.port, username=_USER, password=self._password)
+
+    def _sentinel_client(self) -> redis.Redis:
+        return redis.Redis(
+            port=self.sentinel.port,
+            username=_WATCHER,
+            password=self._of_sentinel,
+            decode_responses=True,
+        )
 
     def wait_until_replicated(self) -> None:
         """Wait until the replica has all that the master has and the Sentinel would promote it."""
         eventually(self._is_replicated, 30, "the replica did not catch up")
 
     def _is_replicated(self) -> bool:
-        with redis.Redis(port=self.sentinel.port, decode_responses=True) as sentinel:
+        with self._sentinel_client() as sentinel:
             known = sentinel.sentinel_slaves(MASTER_NAME)
         with self.client(self.master()) as client:
             state = client.info("replication")
@@ -150,7 +177,7 @@ class Replicated:
         """
         before = self.master()
         self.wait_until_replicated()
-        with redis.Redis(port=self.sentinel.port, decode_responses=True) as sentinel:
+        with self._sentinel_client() as sentinel:
             sentinel.sentinel_failover(MASTER_NAME)
         with self.client(before) as client:
             eventually(lambda: client.info("replication")["role"] == "slave", 30, "no failover")

@@ -21,11 +21,12 @@ from config.settings import Settings
 from pipeline.embedded.redis import find_binary
 from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
+from pipeline.redis.client import redis_client
 from pipeline.services import Services
 from tasks.transport import transport
 from tests.conftest import chosen_programs
 from tests.helpers.redis_nodes import KEEPS_EVERYTHING, Node
-from tests.helpers.support import Workers, eventually, rows
+from tests.helpers.support import QUEUE, Workers, eventually, rows
 
 PASSWORD = secrets.token_hex(8)
 
@@ -141,3 +142,26 @@ def test_no_client_talks_to_a_server_whose_certificate_nobody_vouches_for(
     assert worker.wait(30) != 0
     assert re.search(r"^analytics: .*CERTIFICATE_VERIFY_FAILED", worker.said(), re.MULTILINE)
     assert "Traceback" not in worker.said()
+
+
+def test_a_certificate_of_another_host_is_refused_unless_the_url_allows_it(
+    node: Node, certificate: Path
+) -> None:
+    # Of another database, since kombu keeps its connections by the address without these options.
+    url = f"rediss://:{PASSWORD}@localhost:{node.port}"
+    strict = f"{url}/0?ssl_ca_certs={certificate}"
+    lax = f"{url}/1?ssl_ca_certs={certificate}&ssl_check_hostname=false&ssl_min_version=TLSv1.2"
+    with redis_client(strict) as client, pytest.raises(redis.ConnectionError, match="localhost"):
+        client.ping()
+    configure(redis_url=strict, publish_timeout_s=0.1)
+    for options in ({}, {"expires": 60}):  # by our script, and by Celery
+        with pytest.raises(OperationalError, match="localhost"):
+            track_event.apply_async(("page_view",), retry=False, **options)
+
+    configure(redis_url=lax, publish_timeout_s=5)
+    with redis_client(lax) as client:
+        client.flushdb()
+        for options in ({}, {"expires": 60}):
+            track_event.apply_async(("page_view",), **options)
+        assert client.llen(QUEUE) == 2
+        client.flushdb()

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from ssl import TLSVersion
 
 import pytest
 from celery import Celery
@@ -15,6 +16,7 @@ from config.celery import celery_config
 from config.schedule import beat_schedule, intervals_s
 from config.settings import Settings
 from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
+from pipeline.redis.client import redis_client
 from tasks.transport import transport
 
 URL = "redis://:secret@redis:6379/3"
@@ -101,19 +103,49 @@ def test_the_database_number_and_the_password_reach_the_broker() -> None:
 
 def test_a_certificate_is_verified_unless_the_url_says_otherwise() -> None:
     url = "rediss://:secret@redis:6380/0"
-    assert configured(url).conf.broker_use_ssl == {"ssl_cert_reqs": "required"}
+    strict = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    assert configured(url).conf.broker_use_ssl == strict
     with configured(url).connection_for_write() as connection:
-        assert connection.ssl == {"ssl_cert_reqs": "required"}
+        assert connection.ssl == strict
     lax = configured(f"{url}?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem").conf
-    assert lax.broker_use_ssl == {"ssl_cert_reqs": "none", "ssl_ca_certs": "/ca.pem"}
+    assert lax.broker_use_ssl == {
+        "ssl_cert_reqs": "none",
+        "ssl_ca_certs": "/ca.pem",
+        "ssl_check_hostname": False,
+    }
     assert "?" not in lax.broker_url
+    other = configured(f"{url}?ssl_check_hostname=false&ssl_min_version=TLSv1.3").conf
+    assert other.broker_use_ssl == {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": False,
+        "ssl_min_version": TLSVersion.TLSv1_3,
+    }
 
 
 def test_a_sentinel_url_gives_every_sentinel_and_the_master_it_names() -> None:
     url = "sentinel://:secret@one:26379;sentinel://:secret@two:26379/2?master_name=main"
     conf = configured(url).conf
     assert conf.broker_url == ("sentinel://:secret@one:26379/2;sentinel://:secret@two:26379/2")
-    assert conf.broker_transport_options["master_name"] == "main"
+    options = conf.broker_transport_options
+    assert options["master_name"] == "main"
+    assert not {"username", "password", "ssl"} & options["sentinel_kwargs"].keys()
+
+
+def test_sentinels_have_a_user_and_a_password_of_their_own() -> None:
+    url = (
+        "sentinel://app:one@[::1]:26379;sentinel://app:one@two:26379/2"
+        "?master_name=main&sentinel_username=watcher&sentinel_password=t%26wo&ssl=true"
+    )
+    conf = configured(url).conf
+    assert conf.broker_url == "sentinel://app:one@[::1]:26379/2;sentinel://app:one@two:26379/2"
+    of_sentinels = conf.broker_transport_options["sentinel_kwargs"]
+    assert (of_sentinels["username"], of_sentinels["password"]) == ("watcher", "t&wo")
+    assert of_sentinels["ssl"]
+    assert conf.broker_use_ssl == {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    with redis_client(url) as client:
+        kwargs = client.connection_pool.connection_kwargs
+        assert (kwargs["username"], kwargs["password"], kwargs["db"]) == ("app", "one", 2)
+        assert kwargs["ssl_check_hostname"]
 
 
 # The schedule

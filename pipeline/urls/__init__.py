@@ -6,8 +6,7 @@ Only the standard library is used here, because applications load this module wi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 REDIS_SCHEMES = ("redis", "rediss", "sentinel")
@@ -39,24 +38,23 @@ _SHOWN_PARAMETERS = frozenset(
 _HARMLESS = re.compile(r"([\w./,:-]|%2F)*", re.IGNORECASE)
 _POSTGRES_DRIVER = "postgresql+psycopg"
 _TLS_PARAMETERS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+REDIS_TLS_PARAMETERS = (
+    *_TLS_PARAMETERS,
+    "ssl_check_hostname",
+    "ssl_ca_path",
+    "ssl_password",
+    "ssl_min_version",
+    "ssl_ciphers",
+)
+_SENTINEL_PARAMETERS = ("master_name", "sentinel_username", "sentinel_password", "ssl")
 _PARAMETERS = {
     "redis": (),
-    "rediss": _TLS_PARAMETERS,
-    "sentinel": ("master_name",),
+    "rediss": REDIS_TLS_PARAMETERS,
+    "sentinel": (*_SENTINEL_PARAMETERS, *REDIS_TLS_PARAMETERS),
     "amqp": (),
     "amqps": _TLS_PARAMETERS,
 }
 _CERTIFICATE_RULES = ("required", "optional", "none")
-
-
-@dataclass(frozen=True)
-class RedisAddress:
-    """A Redis URL taken apart: `servers` are bare URLs, one or (Sentinel) several."""
-
-    scheme: str
-    servers: tuple[str, ...]
-    database: int
-    parameters: Mapping[str, str]
 
 
 def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
@@ -76,31 +74,6 @@ def split_url(url: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
-def parse_redis_url(url: str) -> RedisAddress:
-    """Take a URL of a Redis server, or of several Sentinels joined by `;`, apart.
-
-    Only parameters that every client of the URL understands are let through: kombu fails on
-    others, and the same URL serves kombu and redis-py. Raises ValueError that says what is wrong
-    and does not show the URL.
-    """
-    addresses, _, query = url.partition("?")
-    parts = [split_url(address, REDIS_SCHEMES) for address in addresses.split(";")]
-    scheme = parts[0].scheme
-    if len(parts) > 1 and any(part.scheme != "sentinel" for part in parts):
-        raise ValueError("only sentinel:// addresses can be joined with ';'")
-    if any(part.path.strip("/") for part in parts[:-1]):
-        raise ValueError("put the database number after the last address only")
-    for part in parts:
-        if not part.hostname:
-            raise ValueError("names no host; the form is redis://:PASSWORD@HOST:6379/0")
-    return RedisAddress(
-        scheme=scheme,
-        servers=tuple(f"{part.scheme}://{part.netloc}" for part in parts),
-        database=_database_number(parts[-1].path),
-        parameters=_parameters(scheme, query),
-    )
-
-
 def check_amqp_url(url: str) -> None:
     """Raise ValueError, which does not show the URL, unless it is one of RabbitMQ, or several of
     the nodes of one cluster joined by `;`.
@@ -111,7 +84,7 @@ def check_amqp_url(url: str) -> None:
         raise ValueError("names no host; the form is amqp://USER:PASSWORD@HOST:5672/VHOST")
     if len({part.scheme for part in parts}) > 1:
         raise ValueError("addresses joined with ';' must all begin with amqp://, or with amqps://")
-    _parameters(parts[0].scheme, query)
+    read_parameters(parts[0].scheme, query)
 
 
 def normalise_postgres_url(url: str) -> str:
@@ -205,14 +178,8 @@ def _mask_one(url: str) -> str:
     return f"{shown_scheme}{shown_credentials}{place}{'?…' if question_mark else ''}"
 
 
-def _database_number(path: str) -> int:
-    database = path.strip("/")
-    if database and not (database.isascii() and database.isdecimal()):
-        raise ValueError("what follows the address must be a database number, such as /0")
-    return int(database or 0)
-
-
-def _parameters(scheme: str, query: str) -> dict[str, str]:
+def read_parameters(scheme: str, query: str) -> dict[str, str]:
+    """The parameters of a URL. Raises ValueError for one that is not supported."""
     parameters = dict(parse_qsl(query, keep_blank_values=True))
     allowed = _PARAMETERS[scheme]
     for name in parameters:
