@@ -12,11 +12,10 @@ from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, TRACK_EVENT, TRACK
 from pipeline.installation import Queues, exchanges_of, queues_of
 from pipeline.urls import redis_address
 
-# Messages an event worker may hold unacknowledged. Celery has one prefetch setting for all
-# workers, and its command line always passes that on, so an event worker's consumer raises its
-# own to this number; flush workers keep the 1 below.
-EVENTS_PREFETCH = 4_000
-# From RabbitMQ they come one by one, without a bound on their bytes, and are counted one by one.
+# Messages an event worker may hold unacknowledged from RabbitMQ, where they come one by one,
+# without a bound on their bytes, and are counted one by one. Celery has one prefetch setting for
+# all workers, and its command line always passes that on, so an event worker's consumer raises
+# its own to this number; flush workers keep the 1 below.
 RABBITMQ_PREFETCH = 200
 
 _RESTORE_INTERVAL_S = 5
@@ -37,6 +36,8 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
         # after 100 attempts, and at the start after none.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # Nor does it end for what a server refuses: a full Redis takes no declaration.
+        "broker_channel_error_retry": True,
         **_MESSAGES,
         **_queue_options(queues_of(settings.prefix)),
         **exchanges_of(settings.prefix),
@@ -48,31 +49,28 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
+    jobs_unacked = f"{settings.prefix}jobs:unacked"
     return {
-        # kombu's default is an hour, and its look for messages of dead workers comes every tenth
-        # time of every ten seconds. A batch takes milliseconds, so a minute means "dead"; for
-        # work that takes longer (a flush) its worker extends the timeout.
+        # For jobs alone: the event lane has its own rules (tasks/consumer/lane.py). kombu's default
+        # is an hour, and its look for messages of dead workers comes every tenth time of every ten
+        # seconds. A run that takes longer is delivered again, and its lane says that it goes on.
         "visibility_timeout": settings.visibility_timeout_s,
         "unacked_restore_interval": min(_RESTORE_INTERVAL_S, settings.visibility_timeout_s),
         "unacked_restore_throttle": 1,
-        # The apply script takes messages out of these, so they carry our names: no other Celery
-        # application in the same database shares them.
-        "unacked_key": f"{settings.prefix}unacked",
-        "unacked_index_key": f"{settings.prefix}unacked_index",
-        "unacked_mutex_key": f"{settings.prefix}unacked_mutex",
-        # Where our transport puts messages that nobody can read, and counts them.
-        "dead_letters_key": f"{settings.prefix}dead",
-        "totals_key": f"{settings.prefix}totals",
-        # Events fill Redis, so those it refuses when it is full.
-        "refused_when_full": queues_of(settings.prefix).events,
+        # Who sweeps holds this; a worker killed meanwhile would keep it for five minutes.
+        "unacked_mutex_expire": _RESTORE_INTERVAL_S,
+        # kombu's own names are shared by every Celery application in the database, each with its
+        # own visibility timeout.
+        "unacked_key": jobs_unacked,
+        "unacked_index_key": f"{jobs_unacked}_index",
+        "unacked_mutex_key": f"{jobs_unacked}_mutex",
         # Without these a server that vanishes without closing its connections (a failover, a
         # firewall) is waited for without end. The longest blocking command takes one second.
         "socket_timeout": _SOCKET_TIMEOUT_S,
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
-        # Not set, each for a reason. retry_on_timeout repeats a command whose reply was lost, and
-        # so may count twice. global_keyprefix renames keys under our scripts. ack_emulation=False
-        # turns redelivery off.
+        # Not set, each for a reason. global_keyprefix renames the queues under our scripts, and
+        # ack_emulation=False turns redelivery off.
     }
 
 

@@ -310,15 +310,11 @@ class Services:
             now = read_status(self.redis, self.keys)
             doubt = read_durability(self.redis, self.options.appendfsync).explain()
             status = ({} if doubt is None else {"redis": doubt}) | {
-                "queue_depth": now.queue_depth,
-                "unacknowledged": now.unacknowledged,
-                "pending_counters": now.pending_counters,
+                **vars(now),
                 "oldest_pending_s": self.claims.oldest_pending_s(),
-                "inflight_batches": now.inflight_batches,
                 **self.status_of_lanes(),
                 "event_log": self.event_log.read_status(),
                 "dead_letters": dead_letters.count_waiting(self.redis, self.keys),
-                "books": now.books,
             }
         if self.broker_url is not None:  # which says in its own tools only what workers hold
             status |= {"queue_depth": self.queue_depth(), "unacknowledged": None}

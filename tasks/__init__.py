@@ -18,8 +18,7 @@ import tasks.worker.control_commands  # noqa: F401 - takes the place of Celery's
 from pipeline.producer.celery_tasks import track_event, track_events
 from tasks.app import app
 from tasks.consumer.heartbeat import HeartbeatStep
-from tasks.consumer.step import EventsStep
-from tasks.consumer.visibility import VisibilityStep
+from tasks.consumer.step import EventLaneStep
 from tasks.jobs import (
     archive_events,
     audit,
@@ -29,8 +28,10 @@ from tasks.jobs import (
     prune,
     repair_counters,
 )
+from tasks.overdue import OverdueStep
 
-app.steps["consumer"].update((EventsStep, HeartbeatStep, VisibilityStep))
+app.steps["worker"].update((EventLaneStep, OverdueStep))
+app.steps["consumer"].add(HeartbeatStep)
 
 __all__ = [
     "app",

@@ -12,7 +12,7 @@ from celery.concurrency.solo import TaskPool
 
 from config import logging as log_setup
 from config import settings as config_settings
-from config.celery import EVENTS_PREFETCH, RABBITMQ_PREFETCH, celery_config
+from config.celery import RABBITMQ_PREFETCH, celery_config
 from config.options import pipeline_options
 from config.settings import Settings
 from pipeline import server_addresses
@@ -28,8 +28,7 @@ from pipeline.redis import installations
 from pipeline.redis.client import check_redis
 from pipeline.server_errors import find_exit_status
 from pipeline.services import Services, connect, connect_counters
-from tasks.transport import bounded_compression, transport
-from tasks.worker import stopping
+from tasks.worker import bounded_compression, stopping
 from tasks.worker.checked_task import CheckedTask
 
 logger = logging.getLogger(__name__)
@@ -95,7 +94,6 @@ def celery_options() -> dict[str, Any]:
     return options
 
 
-transport.install()
 bounded_compression.install()
 app = OwnCelery("analytics", task_cls=CheckedTask)
 app.add_defaults(celery_options)
@@ -176,7 +174,7 @@ def _check_servers(sender: Any, **_: Any) -> None:
         signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
     _give_lanes_processes(sender, queues)
     if queues <= {ours.events, EVENTS_QUEUE}:
-        sender.prefetch_multiplier = EVENTS_PREFETCH if broker_url() is None else RABBITMQ_PREFETCH
+        sender.prefetch_multiplier = RABBITMQ_PREFETCH  # the event lane has limits of its own
         stopping.end_in_time(sender)
     if broker_url() is not None:
         # Monitors would get three messages for every event; and while RabbitMQ takes none, for want

@@ -75,7 +75,11 @@ class LaneTask(CheckedTask):
         if number is None:
             return self.AsyncResult(str(uuid4()))
         headers = {**options.pop("headers", {}), _NUMBER_HEADER: number}
-        return super().apply_async(**options, headers=headers)
+        try:
+            return super().apply_async(**options, headers=headers)
+        except OperationalError as error:  # such as a full Redis; the request is noted
+            logger.warning("%s is not sent, a flush worker sees to it: %s", self.name, error)
+            return self.AsyncResult(str(uuid4()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run in the task's lane; a request that another run serves is done at once, with the
@@ -116,11 +120,22 @@ class LaneTask(CheckedTask):
             _end(run, is_done=is_done)
         return found
 
+    def run_here(self) -> None:
+        """Run in the task's lane without a message, unless another run is under way. What may be
+        expected to fail (`throws`) is a line in the log. Raises redis.RedisError."""
+        run = lanes().begin(self.name, str(uuid4()))
+        if run is None:
+            return
+        try:
+            self._run_in_lane(run)
+        except self.throws as error:
+            logger.warning("%s: %s", self.name, error)
 
-def send_overdue() -> None:
+
+def send_wanted() -> None:
     """Send requests for what is wanted while nothing runs in its lane. Raises redis.RedisError."""
     for task in lanes().find_overdue():
-        app.tasks[task].apply_async(retry=False, confirm_timeout=_CONFIRM_TIMEOUT_S)
+        app.tasks[task].send_wanted()
 
 
 def _end(run: Run, *, is_done: bool) -> None:

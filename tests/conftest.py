@@ -153,6 +153,9 @@ def keys_that_stay(client: redis.Redis, keys: Keys) -> list[str]:
         keys.requests,
         keys.unacked,
         keys.unacked_index,
+        keys.delayed,
+        keys.jobs_unacked,
+        f"{keys.jobs_unacked}_index",
         *keys.live_buckets,
         # A queue goes with its last message; kombu's bindings are a handful, one a queue.
         "analytics.events",

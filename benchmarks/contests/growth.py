@@ -25,11 +25,9 @@ from benchmarks.stage.flusher import Flusher
 from benchmarks.stage.probe import Probe
 from benchmarks.stage.stage import EVENT_TYPE, FULL, USERS, Stage, open_stage, users
 from pipeline.contract import EVENTS_QUEUE
-from pipeline.redis.scripts import Script
+from tasks.consumer.unacknowledged import Fetch
 
 _READS = 200
-_FETCHED_AT_ONCE = 500
-_FETCHED_BYTES = 4 * 1024 * 1024
 _MOST_UNACKNOWLEDGED = 1_000_000
 """Ten times as many would take Redis 15 GB; a worker never holds more than some thousand."""
 _TOLERANCE = 1.5
@@ -142,10 +140,10 @@ def _read_us(stage: Stage) -> float:
 
 
 def _unacknowledged_bytes(stage: Stage, events: int) -> int:
-    """What Redis needs for so many messages that a worker has fetched, as the transport fetches
+    """What Redis needs for so many messages that a worker has fetched, as an event worker fetches
     them, and not acknowledged."""
     client, keys = stage.services.redis, stage.services.keys
-    ours, fetch = sides.ours(stage), Script("tasks.transport.fetch")
+    ours = sides.ours(stage)
     stage.clear()
     for user in users(min(USERS, events)):
         ours.send(user)
@@ -154,11 +152,7 @@ def _unacknowledged_bytes(stage: Stage, events: int) -> int:
     for _ in range(0, events, USERS):
         client.copy("kept", EVENTS_QUEUE)
         while client.exists(EVENTS_QUEUE):
-            fetch.run(
-                client,
-                keys=[keys.unacked, keys.unacked_index, keys.dead, keys.totals, EVENTS_QUEUE],
-                args=[_FETCHED_AT_ONCE, _FETCHED_BYTES, f'"{EVENTS_QUEUE}"'],
-            )
+            Fetch(client, keys, [EVENTS_QUEUE]).answer()
     used_bytes = stage.used_bytes() - empty_bytes
     stage.clear()
     return used_bytes

@@ -27,8 +27,9 @@ from pipeline.event.pseudonyms import complete_pseudonym
 from pipeline.options import CountBy, EventLogOptions, Sums
 from pipeline.redis.keys import Keys, digest_id, hour_text
 
-OUTCOMES = ("counted", "duplicate", "dead", "forgotten")
-"""What becomes of a consumed event; `forgotten`: dropped, since its user was erased."""
+OUTCOMES = ("counted", "duplicate", "dead", "forgotten", "expired")
+"""What becomes of a consumed event; `forgotten`: dropped, since its user was erased; `expired`:
+dropped, since it came after its sender's `expires`."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,15 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     """The message as it came, for the case that it cannot be counted."""
     plain_user_ids: bool = False
     """Whether its producer says that no user id in it is a pseudonym."""
+    is_expired: bool = False
+    """Whether it came after its sender's `expires`: nothing in it is counted."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of a batch: events counted, duplicates, dead letters and events of erased
-    users among them, counters now pending, and events counted that found no room in the event
-    log."""
+    """What became of a batch: events counted, duplicates, dead letters, events of erased users and
+    expired ones among them, counters now pending, and events counted that found no room in the
+    event log."""
 
     counted: int = 0
     duplicate: int = 0
@@ -73,6 +76,7 @@ class Applied:
     pending: int = 0
     unlogged: int = 0
     forgotten: int = 0
+    expired: int = 0
 
 
 class _Sorted:
@@ -201,6 +205,9 @@ class Batch:
                 delivery = _drop_erased(erased, delivery, found)
             if delivery.task_id is not None and self._is_repeated(position, delivery, found):
                 found.set_apart("duplicate", delivery.events, delivery.bad)
+                continue
+            if delivery.is_expired:
+                found.set_apart("expired", delivery.events, delivery.bad)
                 continue
             for event in delivery.events:
                 if event.event_id is not None:

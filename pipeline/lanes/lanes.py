@@ -147,12 +147,28 @@ class Lanes:
             return inf, 0.0
         return now_s + now_us / 1e6 - int(ended_ms) / 1000, int(took_ms) / 1000
 
-    def find_overdue(self) -> list[str]:
-        """Tasks that are wanted while nothing runs in their lane: a message must be sent for each,
-        since that of the run they waited for may be gone with its worker."""
-        requests = cast("dict[bytes, bytes]", self._client.hgetall(self._keys.requests))
-        wanted = [task for task in _LANES if f"{task}:wanted".encode() in requests]
-        return [task for task in wanted if not self._client.exists(self._keys.lane(_LANES[task]))]
+    def find_overdue(self, asked_for_s: float = inf) -> list[str]:
+        """Tasks that are wanted, or were asked for so long ago and not begun, while nothing runs in
+        their lane. The message of a request may be gone with its worker, or was refused by a Redis
+        that is full."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.hgetall(self._keys.requests)
+        (now_s, _), requests = pipeline.execute()
+        overdue = [
+            task for task in _LANES if _is_overdue(task, requests, (now_s - asked_for_s) * 1000)
+        ]
+        return [task for task in overdue if not self._client.exists(self._keys.lane(_LANES[task]))]
+
+
+def _is_overdue(task: str, requests: dict[bytes, bytes], asked_before_ms: float) -> bool:
+    if f"{task}:wanted".encode() in requests:
+        return True
+    asked, began, asked_ms = (
+        int(requests.get(f"{task}:{field}".encode(), b"0"))
+        for field in ("asked", "began", "asked_ms")
+    )
+    return asked > began and asked_ms <= asked_before_ms
 
 
 def _asks_for(text: bytes, task: str) -> bool:

@@ -22,11 +22,12 @@ _FIELDS = ("published", "consumed", *OUTCOMES)
 
 @dataclass(frozen=True)
 class RedisStatus:
-    """What Redis holds, all of one instant: messages in the events queue and in flight, counters
-    and batches that are not stored, and the books."""
+    """What Redis holds, all of one instant: messages in the events queue, in flight and delayed
+    until their eta, counters and batches that are not stored, and the books."""
 
     queue_depth: int
     unacknowledged: int
+    delayed: int
     pending_counters: int
     inflight_batches: int
     books: dict[str, Any]
@@ -34,14 +35,15 @@ class RedisStatus:
 
 def read_status(client: redis.Redis, keys: Keys) -> RedisStatus:
     """Read the status. Raises redis.RedisError."""
-    names = [keys.unacked, keys.pending_flush, keys.batches, keys.totals, *keys.live_buckets]
+    names = [keys.unacked, keys.pending_flush, keys.batches, keys.totals, keys.delayed]
+    names += keys.live_buckets
     names += [queues_of(keys.prefix).events + suffix for suffix in PRIORITY_SUFFIXES]
-    waiting, unacked, pending, open_batches, found = _STATUS.run(
+    waiting, unacked, delayed, pending, open_batches, found = _STATUS.run(
         client, keys=names, args=[len(keys.live_buckets)]
     )
     totals = dict(zip(found[::2], found[1::2], strict=True))
     return RedisStatus(
-        waiting, len(unacked), pending, open_batches, books(totals, waiting, unacked)
+        *(waiting, len(unacked), delayed, pending, open_batches), books(totals, waiting, unacked)
     )
 
 
@@ -53,18 +55,19 @@ def books(
     `by_type` has the `MOST_TYPES` largest, largest first; `types` says how many there are.
     `totals` is the hash as Redis holds it, `waiting` the number of messages in the events queue and
     `unacked` the delivery tags of those being worked on, all of one instant. `balanced` says that
-    consumed = counted + duplicate + dead + forgotten, in all and of every type (what names none is
-    `__unknown__`), and that no message of our producers is missing:
-    `missing_messages` = published - consumed - waiting - unacknowledged. That number is below zero
-    while messages of other producers wait in the queue.
+    consumed = counted + duplicate + dead + forgotten + expired, in all and of every type (what
+    names none is `__unknown__`), and that no message of our producers is missing:
+    `missing_messages` = published - consumed - waiting - unacknowledged - delayed. That number is
+    below zero while messages of other producers wait in the queue.
     """
     numbers = {name.decode(): int(value) for name, value in totals.items()}
     found: dict[str, Any] = {field: numbers.get(field, 0) for field in _FIELDS}
     by_type = rank_types(numbers)
     ours = sum(tag.startswith(TAG_PREFIX.encode()) for tag in unacked)
-    missing = (
-        numbers.get("published_messages", 0) - numbers.get("consumed_messages", 0) - waiting - ours
+    published, *elsewhere = (
+        numbers.get(f"{name}_messages", 0) for name in ("published", "consumed", "delayed")
     )
+    missing = published - sum(elsewhere) - waiting - ours
     return found | {
         "by_type": dict(islice(by_type.items(), MOST_TYPES)),
         "types": len(by_type),

@@ -38,6 +38,8 @@ it counts.
 | `seen:sessions:{site}`                    | string     | 30 minutes: new sessions of a site |
 | `viewer:{digest}`, `sign_in:{digest}`     | string     | 14 days; 10 minutes               |
 | `unacked`, `unacked_index`                | kombu's    | while messages are being worked on |
+| `delayed`                                 | sorted set | until its messages are due        |
+| `jobs:unacked…`                           | kombu's    | while jobs are being worked on    |
 
 All stand under one prefix (`analytics:` by default). Segments are percent-encoded, so no input can
 reach another key and every counter's name parses back to exactly what made it.
@@ -85,22 +87,10 @@ from pipeline.redis.counters import (
 
 KINDS = frozenset(
     {
-        *("access", "batches", "counter", "dead", "dim", "events", "flush_requested", "forgotten"),
-        *(
-            "gap",
-            "history",
-            "inflight",
-            "inner",
-            "lane",
-            "limit",
-            "live",
-            "pending_flush",
-            "producer",
-        ),
-        *("requests",),
-        *("salt", "seen", "sign_in", "viewer"),
-        *("totals", "types", "unacked", "unacked_index", "unacked_mutex", "user", "values"),
-        "workers",
+        *("access", "batches", "counter", "dead", "delayed", "dim", "events", "flush_requested"),
+        *("forgotten", "gap", "history", "inflight", "inner", "jobs", "lane", "limit", "live"),
+        *("pending_flush", "producer", "requests", "salt", "seen", "sign_in", "totals", "types"),
+        *("unacked", "unacked_index", "unacked_mutex", "user", "values", "viewer", "workers"),
     }
 )
 """What can follow the prefix in a key of ours, up to the next colon."""
@@ -203,6 +193,8 @@ class Keys:
         self.requests = f"{prefix}requests"
         self.unacked = f"{prefix}unacked"
         self.unacked_index = f"{prefix}unacked_index"
+        self.delayed = f"{prefix}delayed"
+        self.jobs_unacked = f"{prefix}jobs:unacked"
         self.inflight = f"{prefix}inflight:"
         self.live = f"{prefix}live:"
         self.live_buckets = [f"{prefix}live:{bucket}" for bucket in range(ALL_BUCKETS)]

@@ -45,6 +45,7 @@ def _log(name: str, field: str, meaning: str) -> StatusMetric:
 STATUS_METRICS = (
     StatusMetric("queue_messages", "messages that wait in the events queue", ("queue_depth",)),
     StatusMetric("unacknowledged_messages", "messages that workers have", ("unacknowledged",)),
+    StatusMetric("delayed_messages", "messages that wait for their eta", ("delayed",)),
     StatusMetric("pending_counters", "counters not yet stored in Postgres", ("pending_counters",)),
     StatusMetric(
         "oldest_pending_seconds",
@@ -59,6 +60,7 @@ STATUS_METRICS = (
     _book("duplicate", "events not counted, since their id was seen before"),
     _book("dead", "events that became dead letters"),
     _book("forgotten", "events dropped, since their user was forgotten"),
+    _book("expired", "events dropped, since they came after their `expires`"),
     _book("unlogged", "events counted for which the event log had no room"),
     StatusMetric("claims", "claims of flushes", ("books", "claims"), "counter"),
     StatusMetric(

@@ -17,7 +17,7 @@ from pipeline.backoff import grow_pauses
 from pipeline.contract import PLAIN_USER_IDS
 from pipeline.counting.batch import Applied, Delivery
 from tasks.app import counters
-from tasks.consumer.flush_request import request_flush
+from tasks.flush_request import request_flush
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0

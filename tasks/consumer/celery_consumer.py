@@ -1,29 +1,41 @@
-"""Celery's consumer of messages, where it would lose one or wait for RabbitMQ without end.
+"""Celery's consumer of messages, where it would lose one, end the worker or wait for RabbitMQ
+without end.
 
-What the batch consumer does not take comes this way: on Redis what is unusual, on RabbitMQ all.
+What the event lane does not take comes this way: on Redis the jobs, on RabbitMQ all.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
+import redis
 from celery.exceptions import Reject
 from celery.worker import consumer
 
-from pipeline.contract import TAG_PREFIX
 from pipeline.counting.batch import BadEvent, Delivery
 from tasks.consumer.applying import apply_patiently
-from tasks.transport.unacknowledged import SERVER_ERRORS
 
 logger = logging.getLogger(__name__)
 
 
+_PAUSE_S = 1.0
+_SERVER_ERRORS = (OSError, redis.RedisError)
+
+
 class Consumer(consumer.Consumer):
-    """Keeps what it cannot run as a dead letter; Celery discards it."""
+    """Keeps what it cannot run as a dead letter; Celery discards it.
+
+    A message that kombu cannot read raises in Celery's event loop whatever it likes. Celery would
+    end the worker for it; here it makes its connection anew, as for any error of a channel, and the
+    message is gone: on Redis kombu has taken it by then. It was no request of ours.
+    """
+
+    channel_errors: tuple[type[Exception], ...]
 
     class Blueprint(consumer.Consumer.Blueprint):
         """Celery's steps without native delayed delivery: 28 queues in RabbitMQ, for topic
@@ -35,16 +47,20 @@ class Consumer(consumer.Consumer):
             if not step.endswith(":DelayedDelivery")
         )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lost = (*_SERVER_ERRORS, *self.connection_errors, *self.channel_errors)
+        self.channel_errors = (*self.channel_errors, Exception)
+
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """What takes a message. One that breaks Celery's code must not end the worker: it would
         return to its queue, and end the next one."""
         handle = super().create_task_handler(*args, **kwargs)
-        lost = (*SERVER_ERRORS, *self.connection_errors, *self.channel_errors)
 
         def handle_or_bury(message: Any) -> Any:
             try:
                 return handle(message)
-            except lost:
+            except self._lost:
                 raise
             except Exception as error:
                 self._bury(message, f"breaks Celery's code: {error!r:.500}")
@@ -58,6 +74,21 @@ class Consumer(consumer.Consumer):
         connection = self.app.connection_for_write(url=url, heartbeat=heartbeat)
         connection.transport_options.pop("confirm_publish", None)
         return self.ensure_connected(connection)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Redis does not answer, or refuses what Celery begins with, as a full one does."""
+        super().on_connection_error_before_connected(exc)
+        self._pause(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """The connection is lost, or is made anew since something was refused."""
+        super().on_connection_error_after_connected(exc)
+        self._pause(exc)
+
+    def _pause(self, error: Exception) -> None:
+        # For a lost connection Celery pauses by itself, when it makes the next.
+        if not isinstance(error, self.connection_errors):
+            time.sleep(_PAUSE_S)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """A message that is none of Celery's."""
@@ -77,13 +108,13 @@ class Consumer(consumer.Consumer):
 
     def _bury(self, message: Any, reason: str) -> None:
         logger.error("a message becomes a dead letter: it %s", reason)
-        tag = (message.properties or {}).get("delivery_tag")  # only kombu's Redis transport has it
+        # In Redis a message has a tag of its own, which it keeps when it is delivered again.
         headers = message.headers if isinstance(message.headers, dict) else {}
-        ours = tag is not None and tag.startswith(TAG_PREFIX)
-        task_id = None if ours or headers.get("id") is None else str(headers["id"])
+        task_id = headers.get("id") or (message.properties or {}).get("delivery_tag")
         bad = BadEvent(_as_json(message), f"message: {reason}", kind="message")
+        delivery = Delivery((), [bad], task_id=task_id and str(task_id), raw=bad.raw)
         try:
-            apply_patiently(Delivery((), [bad], tag=tag, task_id=task_id, raw=bad.raw))
+            apply_patiently(delivery)
         except Reject:  # told to stop meanwhile: not acknowledged, it returns to the queue
             return
         message.ack_log_error(logger, self.connection_errors)

@@ -14,13 +14,13 @@ from pipeline.upkeep import heartbeats
 from pipeline.upkeep.condition.history import take_sample
 from pipeline.upkeep.heartbeats import WorkerKind
 from tasks.app import broker_url, counters
-from tasks.lane_task import send_overdue
+from tasks.lane_task import send_wanted
 
 logger = logging.getLogger(__name__)
 
 
 class HeartbeatStep(bootsteps.StartStopStep):
-    """Beats while the worker takes messages of our queues."""
+    """Beats while Celery takes messages of our queues. The event lane beats for itself."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -56,7 +56,7 @@ def beat(kinds: list[WorkerKind], name: str) -> None:
             heartbeats.beat(client, keys, kind, name)
         heartbeats.share_ids(client, keys, counters().half_window_s)
         if "flush" in kinds:
-            send_overdue()
+            send_wanted()
             take_sample(client, keys, with_queue=not broker_url())
     except (redis.RedisError, OperationalError) as error:
         logger.debug("no heartbeat: %s", error)

@@ -1,19 +1,21 @@
 """Reading a Celery message of `track_event` or `track_events` without building Celery's objects.
 
 What our own producers send is decoded straight into events. Everything else a Celery client may
-send takes the longer way, which finds the same in it and words what is wrong. What is unusual (an
-eta, an expiry, callbacks) is for Celery itself, and what cannot be read is a dead letter.
+send takes the longer way, which finds the same in it, and more (an eta, an expiry, callbacks), and
+words what is wrong. What cannot be read is a dead letter.
 """
 
 from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Container
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
+from celery.exceptions import InvalidTaskError
+from kombu.compression import decompress
 
 from pipeline.contract import (
     MAX_AHEAD,
@@ -26,6 +28,7 @@ from pipeline.counting.batch import BadEvent, Delivery
 from pipeline.event.model import Event, WireEvent, WireFields, decode_plain
 from pipeline.event.numbers import parse_float
 from tasks.consumer.arguments import read_event, read_events
+from tasks.worker.checked_task import check_callbacks
 
 
 class _Headers(msgspec.Struct, gc=False):
@@ -34,18 +37,25 @@ class _Headers(msgspec.Struct, gc=False):
     eta: Any = None
     expires: Any = None
     compression: Any = None
-    timelimit: tuple[Any, Any] | None = None
     analytics_plain_user_ids: Any = None
+
+
+class _AllHeaders(_Headers, gc=False):
+    root_id: str | None = None
 
 
 class _Properties(msgspec.Struct, gc=False):
     body_encoding: str | None = None
 
 
+class _AllProperties(_Properties, gc=False):
+    priority: Any = None
+
+
 class _Message(msgspec.Struct, rename={"content_type": "content-type"}):
     body: str
-    headers: _Headers
-    properties: _Properties
+    headers: _AllHeaders
+    properties: _AllProperties
     content_type: str = ""
 
 
@@ -99,53 +109,63 @@ _read_usual_many = msgspec.json.Decoder(
 _PlainOne = tuple[tuple[str], WireFields, _NoCallbacks]
 _read_plain_one = msgspec.json.Decoder(_PlainOne, strict=False).decode
 _read_plain_large = msgspec.json.Decoder(_PlainOne, strict=False, float_hook=parse_float).decode
+_EVENT_TASKS = (TRACK_EVENT, TRACK_EVENTS)
+_JSON = "application/json"
 _LARGE = 512
 """Bytes of a body from which on numbers might make the decoder slow."""
 _AFTER_ONE = b',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
 _BEFORE_MANY, _AFTER_MANY = b"[[", b"],{}" + _AFTER_ONE
 """What our producers write around their events."""
-_PLAIN = _Embedded()
+
+
+class Callbacks(msgspec.Struct, frozen=True):
+    """What Celery's clients attach to a task, to be sent when it is done: the signatures of `link`,
+    and the rest of a chain, last one first."""
+
+    link: Sequence[dict[str, Any]]
+    chain: Sequence[dict[str, Any]]
+    root_id: str
+    priority: int
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
-    """A message read: its events, and what is needed to report it."""
+    """A message read: its events, what is needed to report it, when it is due (Unix seconds) if it
+    has an eta, and what to send when it is counted."""
 
     delivery: Delivery
     task: str = ""
     task_id: str = ""
+    due_s: float | None = None
+    callbacks: Callbacks | None = None
 
 
-def read_message(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> Read | None:
-    """The events in a message, or None when it is for Celery itself.
-
-    `tasks` are the names of the tasks there are. Raises whatever reading nonsense may raise.
-    """
+def read_message(tag: str, raw: bytes, now: datetime) -> Read:
+    """The events in a message. Raises whatever reading nonsense may raise."""
     try:
         message = _read_usual_message(raw)
     except (msgspec.DecodeError, UnicodeError):
-        return _read_unusual(tag, raw, now, tasks)
+        return _read_unusual(tag, raw, now)
     headers = message.headers
-    usual = headers.task in tasks and not _is_for_celery(message)
-    if usual and (events := _usual_events(message, now)) is not None:
+    if not _is_unusual(message) and (events := _usual_events(message, now)) is not None:
         task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
         plain = bool(headers.analytics_plain_user_ids)
         return Read(Delivery(events, (), tag, task_id, raw, plain), headers.task, headers.id)
-    return _read_unusual(tag, raw, now, tasks)
+    return _read_unusual(tag, raw, now)
 
 
-def _is_for_celery(message: _Message | _UsualMessage) -> bool:
+def _is_unusual(message: _UsualMessage) -> bool:
     """Whether something in the message's head asks for more than to count it now."""
     headers = message.headers
     return (
         bool(headers.compression)
         or headers.eta is not None
         or headers.expires is not None
-        or headers.task not in (TRACK_EVENT, TRACK_EVENTS)
-        or message.content_type != "application/json"
+        or headers.task not in _EVENT_TASKS
+        or message.content_type != _JSON
     )
 
 
-def _read_unusual(tag: str, raw: bytes, now: datetime, tasks: Container[str]) -> Read | None:
+def _read_unusual(tag: str, raw: bytes, now: datetime) -> Read:
     try:
         message = _read_message(raw)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -153,31 +173,68 @@ def _read_unusual(tag: str, raw: bytes, now: datetime, tasks: Container[str]) ->
     if not message.headers.task:
         message = _second_protocol(message)
     headers = message.headers
-    if headers.task not in tasks:
-        return unreadable(tag, raw, f"there is no task {headers.task!r}")
-    if message.content_type != "application/json":
+    if headers.task not in _EVENT_TASKS:
+        return unreadable(tag, raw, f"there is no task {headers.task!r} in this queue")
+    if message.content_type != _JSON:
         reason = f"content type {message.content_type!r} is not accepted; send JSON"
         return unreadable(tag, raw, reason)
-    return None if _is_for_celery(message) else _read_arguments(tag, raw, message, now)
+    try:
+        due, expires = _read_when("eta", headers.eta), _read_when("expires", headers.expires)
+    except ValueError as error:
+        return unreadable(tag, raw, str(error))
+    read = _read_arguments(tag, raw, message, now)
+    if due is not None:
+        read = msgspec.structs.replace(read, due_s=due.timestamp())
+    return expire(read) if expires is not None and expires <= now else read
 
 
-def _read_arguments(tag: str, raw: bytes, message: _Message, now: datetime) -> Read | None:
+def expire(read: Read) -> Read:
+    """The message as one that came too late: its events are not counted, nor callbacks sent."""
+    delivery = msgspec.structs.replace(read.delivery, is_expired=True)
+    return msgspec.structs.replace(read, delivery=delivery, due_s=None, callbacks=None)
+
+
+def _read_when(name: str, given: Any) -> datetime | None:
+    """A time as Celery's clients write it, UTC where it names no zone. Raises ValueError."""
+    if not given:
+        return None
+    try:
+        found = datetime.fromisoformat(given)
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} {given!r:.100} is not a time in ISO 8601") from error
+
+
+def _read_arguments(tag: str, raw: bytes, message: _Message, now: datetime) -> Read:
     headers = message.headers
     try:
         args, kwargs, embedded = _arguments(message)
-    except (ValueError, TypeError, RecursionError) as error:
+        check_callbacks(msgspec.structs.asdict(embedded))
+    except InvalidTaskError as error:
+        return unreadable(tag, raw, str(error))
+    except Exception as error:  # each compression has errors of its own
         return unreadable(tag, raw, f"the arguments cannot be read: {error}")
-    if embedded != _PLAIN:
-        return None
     read = read_event if headers.task == TRACK_EVENT else read_events
-    task_id = None if tag.startswith(TAG_PREFIX) else headers.id or tag
+    task_id = headers.id or tag.partition("~")[0]
+    has_callbacks = bool(embedded.callbacks or embedded.chain)
+    is_numbered = tag.startswith(TAG_PREFIX) and not has_callbacks
     delivery = msgspec.structs.replace(
-        read(args, kwargs, task_id, now),
+        read(args, kwargs, None if is_numbered else task_id, now),
         tag=tag,
         raw=raw,
         plain_user_ids=bool(headers.analytics_plain_user_ids),
     )
-    return Read(delivery, headers.task, headers.id)
+    found = Read(delivery, headers.task, headers.id)
+    if not has_callbacks or not delivery.events:
+        return found
+    priority = message.properties.priority
+    callbacks = Callbacks(
+        embedded.callbacks or (),
+        embedded.chain or (),
+        headers.root_id or task_id,
+        priority if isinstance(priority, int) else 0,
+    )
+    return msgspec.structs.replace(found, callbacks=callbacks)
 
 
 def unreadable(tag: str, raw: bytes, reason: str) -> Read:
@@ -250,19 +307,21 @@ def _arguments(message: _Message) -> tuple[list[Any], dict[str, Any], _Embedded]
 
 def _body(message: _Message) -> bytes:
     encoded = message.properties.body_encoding == "base64"
-    return b64decode(message.body, validate=True) if encoded else message.body.encode()
+    body = b64decode(message.body, validate=True) if encoded else message.body.encode()
+    name = message.headers.compression
+    return cast("bytes", decompress(body, name)) if name else body
 
 
 def _second_protocol(message: _Message) -> _Message:
     """A message of the first protocol in the form of the second; any other as it is."""
     try:
         old = _read_first_protocol(_body(message))
-    except ValueError:
+    except Exception:  # each compression has errors of its own
         return message
     embedded = _Embedded(old.callbacks, old.errbacks, chord=old.chord)
     return _Message(
         msgspec.json.encode([old.args, old.kwargs, embedded]).decode(),
-        _Headers(old.task, old.id, old.eta, old.expires),
-        _Properties(),
+        _AllHeaders(old.task, old.id, old.eta, old.expires),
+        _AllProperties(None, message.properties.priority),
         message.content_type,
     )

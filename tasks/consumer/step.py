@@ -1,65 +1,64 @@
-"""How the batch consumer gets into a worker: a step of Celery's consumer."""
+"""How the event lane gets into a worker: a step of the worker, not of its connection to Redis."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import redis
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker import state
 
 from pipeline.contract import EVENTS_QUEUE
-from tasks.app import broker_url, counters
-from tasks.consumer.adoption import Adoption, warn_of_shared_queue
+from pipeline.installation import queues_of
+from pipeline.upkeep import heartbeats
+from tasks.adoption import Adoption, warn_of_shared_queue
+from tasks.app import broker_url, counters, settings
 from tasks.consumer.batch_consumer import BatchConsumer
+from tasks.consumer.heartbeat import beat
+from tasks.consumer.lane import Chore, EventLane
 
 TASK_EVENTS_PER_S = 10
 _ADOPT_EVERY_S = 1.0
 
-logger = logging.getLogger(__name__)
 
+class EventLaneStep(bootsteps.StartStopStep):
+    """Runs the event lane in a worker that consumes events from Redis, and takes their queues off
+    kombu. With RabbitMQ there is none: Celery consumes, and the task counts."""
 
-class EventsStep(bootsteps.StartStopStep):
-    """Puts the batch consumer between the transport and Celery's consumer, at every connection."""
+    requires = ("celery.worker.components:Pool",)
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
+    def __init__(self, worker: Any, **options: Any) -> None:
         """Celery calls this once for a worker."""
-        super().__init__(consumer, **options)
-        self._consumer = consumer
-        self._batches = BatchConsumer(consumer.app, self._report)
-        self._adoption: Any = None
+        super().__init__(worker, **options)
+        self._worker = worker
         self._sampled_at_s = 0
         self._sampled = 0
+        worker.event_lane = None
+        broker, queues = broker_url(), _chosen_queues(worker)
+        if broker is not None and queues and EVENTS_QUEUE not in queues:
+            prefix = counters().keys.prefix
+            signals.worker_ready.connect(
+                lambda **_: warn_of_shared_queue(broker, prefix), weak=False
+            )
 
-    def start(self, consumer: Any) -> None:
-        """Count what the last connection left, then take messages."""
-        self._batches.count_held()
-        channel, prefix = consumer.task_consumer.channel, counters().keys.prefix
-        takes_all = any(queue.name == EVENTS_QUEUE for queue in consumer.task_consumer.queues)
-        if hasattr(channel, "raw_handler"):
-            channel.raw_handler = self._batches.handle
-            channel.raw_idle = self._batches.finish
-            adoption = Adoption(counters().client, prefix, takes_all=takes_all)
-            self._adoption = consumer.timer.call_repeatedly(_ADOPT_EVERY_S, adoption.run)
-        elif (broker := broker_url()) is not None and not takes_all:
-            warn_of_shared_queue(broker, prefix)
+    def include_if(self, worker: Any) -> bool:
+        """Whether there is a lane to run."""
+        return broker_url() is None and bool(_chosen_queues(worker))
 
-    def stop(self, consumer: Any) -> None:
-        """Take no more; what is held stays for the next connection, and in Redis."""
-        if self._adoption is not None:
-            self._adoption.cancel()
-        channel = consumer.task_consumer and consumer.task_consumer.channel
-        if channel is not None and hasattr(channel, "raw_handler"):
-            channel.raw_handler = channel.raw_idle = None
-        try:
-            self._batches.finish()
-        except redis.RedisError as error:
-            logger.debug("the last batch is counted after the reconnect, or by another: %s", error)
+    def create(self, worker: Any) -> EventLane:
+        """The lane, which Celery starts and stops with the worker."""
+        queues = _chosen_queues(worker)
+        worker.app.amqp.queues.deselect(queues)
+        client, keys = counters().client, counters().keys
+        batches = BatchConsumer(self._report)
+        lane = EventLane(client, keys, queues, batches, settings().visibility_timeout_s)
+        adoption = Adoption(client, keys.prefix, takes_all=EVENTS_QUEUE in queues)
+        lane.chores.append(Chore(_ADOPT_EVERY_S, adoption.run))
+        lane.chores.append(Chore(heartbeats.EVERY_S, lambda: beat(["events"], worker.hostname)))
+        signals.worker_shutting_down.connect(lambda **_: lane.ask_to_stop(), weak=False)
+        worker.event_lane = lane
+        return lane
 
     def _report(self, counted: Sequence[tuple[str, str]]) -> None:
         """Keep the worker's own counts true, and show monitors a sample of the tasks."""
@@ -68,10 +67,25 @@ class EventsStep(bootsteps.StartStopStep):
         now_s = int(time.monotonic())
         if now_s != self._sampled_at_s:
             self._sampled_at_s, self._sampled = now_s, 0
-        events = self._consumer.event_dispatcher
-        if events is None or not events.enabled:
-            return
-        for task, task_id in counted[: TASK_EVENTS_PER_S - self._sampled]:
-            self._sampled += 1
-            events.send("task-received", uuid=task_id, name=task, args="", kwargs="", retries=0)
-            events.send("task-succeeded", uuid=task_id, result="None", runtime=0.0)
+        sample = counted[: TASK_EVENTS_PER_S - self._sampled]
+        self._sampled += len(sample)
+        if sample and (consumer := getattr(self._worker, "consumer", None)):
+            # In the consumer's thread, which owns the connection.
+            consumer.call_soon(_show, consumer, sample)
+
+
+def _show(consumer: Any, sample: Sequence[tuple[str, str]]) -> None:
+    events = consumer.event_dispatcher
+    if events is None or not events.enabled:
+        return
+    for task, task_id in sample:
+        events.send("task-received", uuid=task_id, name=task, args="", kwargs="", retries=0)
+        events.send("task-succeeded", uuid=task_id, result="None", runtime=0.0)
+
+
+def _chosen_queues(worker: Any) -> list[str]:
+    """The queues of events that a worker consumes: this installation's, and the one that all
+    installations shared before."""
+    chosen = worker.app.amqp.queues.consume_from
+    ours = queues_of(counters().keys.prefix).events
+    return [name for name in dict.fromkeys((ours, EVENTS_QUEUE)) if name in chosen]

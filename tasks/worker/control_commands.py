@@ -1,4 +1,5 @@
-"""Control commands whose arguments Celery believes: here they are checked first.
+"""Control commands whose arguments Celery believes: here they are checked first. And those about
+queues, which know the event lane's too.
 
 A time limit that is no number ends a worker at its next task; a pool grows by any number of
 processes, and shrinks to none, which runs nothing. What adds or cancels a consumer runs later,
@@ -22,6 +23,7 @@ _EXCHANGE_TYPES = ("direct", "topic", "fanout")
 
 _grow, _shrink, _limit = control.pool_grow, control.pool_shrink, control.time_limit
 _add, _cancel = control.add_consumer, control.cancel_consumer
+_list_queues = control.active_queues
 
 
 @control.control_command(args=[("n", int)], signature="[N=1]")
@@ -66,6 +68,9 @@ def add_consumer(
     names = [name for name in (exchange, routing_key) if name is not None]
     if not all(map(_is_name, [queue, *names])) or exchange_type not in (None, *_EXCHANGE_TYPES):
         return control.nok("queue, exchange and routing key are texts, the type is direct")
+    lane = _lane(state)
+    if lane is not None and lane.resume(queue):
+        return control.ok(f"add consumer {queue}")
     return _add(state, queue, exchange, exchange_type, routing_key)
 
 
@@ -74,7 +79,24 @@ def cancel_consumer(state: Any, queue: Any, **_: Any) -> Any:
     """Consume no longer from a queue."""
     if not _is_name(queue):
         return control.nok("a queue's name is a text")
+    lane = _lane(state)
+    if lane is not None and lane.pause(queue):
+        return control.ok(f"no longer consuming from {queue}")
     return _cancel(state, queue)
+
+
+@control.inspect_command()
+def active_queues(state: Any) -> list[Any]:
+    """The queues that a worker consumes from."""
+    found: list[Any] = _list_queues(state)
+    lane = _lane(state)
+    names = [] if lane is None else lane.queues
+    return [*found, *(dict(state.app.amqp.queues[name].as_dict(recurse=True)) for name in names)]
+
+
+def _lane(state: Any) -> Any:
+    """The event lane of this worker, if it has one."""
+    return getattr(state.consumer.controller, "event_lane", None)
 
 
 def _is_name(text: object) -> bool:

@@ -18,11 +18,11 @@ from tests.helpers.sent_scripts import script_of
 
 SCRIPTS = (
     "pipeline.producer.publish",
-    "tasks.transport.fetch",
+    "tasks.consumer.fetch",
     "pipeline.counting.apply",
     "pipeline.flushing.claim",
     "pipeline.flushing.settle",
-    "tasks.transport.restore",
+    "tasks.consumer.restore",
 )
 STATEMENTS = ("ledger", "upserts", "commit")
 _OF_SCRIPT = ("before", "sent", "after")

@@ -13,7 +13,7 @@ import threading
 import time
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +29,8 @@ from pipeline.counting.batch import Applied, Delivery
 from pipeline.event.model import Event
 from pipeline.flushing.claims import Claim, Claims
 from pipeline.redis.keys import PAD, bucket_of, key_text
-from pipeline.redis.scripts import Script
 from pipeline.services import Services
+from tasks.consumer.unacknowledged import Fetch, Unacknowledged
 from tests.helpers.forking import orders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,28 +188,12 @@ def sent(client: redis.Redis) -> list[dict[str, Any]]:
 
 def fetch(services: Services) -> list[tuple[str, bytes]]:
     """Take what waits in the events queue, as a worker does; returns delivery tags and texts."""
-    keys = [*_transport_keys(services), services.keys.totals, QUEUE]
-    args = [500, _MAX_BYTES, json.dumps(QUEUE)]
-    found = Script("tasks.transport.fetch").run(services.redis, keys=keys, args=args)
-    return [(tag.decode(), text) for _, *parts in found for tag, text in _pairs(parts)]
+    return Fetch(services.redis, services.keys, [QUEUE]).answer()
 
 
 def restore(services: Services, older_than_s: int = -1) -> int:
     """Give back what was fetched so long ago, as a worker does; returns how many messages."""
-    args = ["RPUSH", _MAX_BYTES, "\x06\x16", "0,3,6,9", "older", older_than_s, 500]
-    keys = _transport_keys(services)
-    return int(Script("tasks.transport.restore").run(services.redis, keys=keys, args=args)[1])
-
-
-_MAX_BYTES = 4 * 1024 * 1024
-
-
-def _transport_keys(services: Services) -> list[str]:
-    return [services.keys.unacked, services.keys.unacked_index, services.keys.dead]
-
-
-def _pairs(parts: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(parts[::2], parts[1::2], strict=True)
+    return Unacknowledged(services.redis, services.keys).give_back_older(older_than_s)
 
 
 def arguments(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

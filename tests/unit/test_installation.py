@@ -77,9 +77,9 @@ def test_only_this_module_knows_the_names_of_the_default_queues() -> None:
     allowed = {
         "pipeline/contract.py",
         "pipeline/installation.py",
-        # Where events of any installation wait that was upgraded; and a default of the class.
-        *("tasks/consumer/adoption.py", "tasks/consumer/step.py", "tasks/app.py"),
-        *("pipeline/cli/commands/processes.py", "tasks/transport/transport.py"),
+        # Where events of any installation wait that was upgraded.
+        *("tasks/adoption.py", "tasks/consumer/step.py", "tasks/app.py"),
+        "pipeline/cli/commands/processes.py",
     }
     users = {
         str(path.relative_to(ROOT))

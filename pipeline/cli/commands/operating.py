@@ -28,6 +28,7 @@ _TYPES_SHOWN = 20
 _LABELS = {
     "queue_depth": "messages waiting",
     "unacknowledged": "messages being worked on",
+    "delayed": "messages that wait for their eta",
     "pending_counters": "counters not yet stored",
     "oldest_pending_s": "seconds the oldest may have waited",
     "inflight_batches": "batches being stored",
@@ -84,7 +85,7 @@ def status(as_json: Json = False) -> None:
 
     First comes the sentence of the dashboard's Pipeline page, and what to do where something is
     wrong. The books are the running totals of events: published, consumed, counted, duplicate,
-    dead, forgotten.
+    dead, forgotten, expired.
     """
     with open_services(postgres_may_be_away=True) as services:
         state = services.status()

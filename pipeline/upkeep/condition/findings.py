@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.counting.batch import OUTCOMES
 from pipeline.upkeep.condition.room import DISK, FULL, READ_ONLY
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S
 
@@ -92,7 +93,7 @@ def _find_losses(status: Status) -> Iterator[Finding]:
             "lost what it had acknowledged (its log says so). `analytics audit` says which hours "
             "differ.",
         )
-    outcomes = books["counted"] + books["duplicate"] + books["dead"] + books["forgotten"]
+    outcomes = sum(books[outcome] for outcome in OUTCOMES)
     if (without := books["consumed"] - outcomes) != 0:
         yield Finding(
             "lost",

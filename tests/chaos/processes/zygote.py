@@ -46,7 +46,7 @@ _USED_LATER = {
         "tasks.consumer.batch_consumer",
     ),
     "producer": ("pipeline.producer.celery_tasks", "kombu.transport.redis", "celery.app.amqp"),
-    # `tasks` puts its transport in place of the stock one, so the control must not import it.
+    # The control is plain Celery: nothing that `tasks` changes may reach it.
     "control": (*CELERY, "tests.chaos.processes.control"),
     "control producer": (
         "tests.chaos.processes.control",

@@ -189,7 +189,7 @@ def is_settled(services: Services, queue: str) -> bool:
     return not (
         services.redis.llen(queue)
         or services.redis.hlen(services.keys.unacked)
-        or services.redis.hlen("unacked")
+        or services.redis.hlen(services.keys.jobs_unacked)
     )
 
 
@@ -207,8 +207,6 @@ def check(services: Services, worker: Worker, queue: str, proof: bytes) -> None:
 def test_no_message_ends_a_worker_or_comes_back_for_ever(
     services: Services, workers: Workers, client: redis.Redis, which: str, kind: str
 ) -> None:
-    if (which, kind) == ("events", "far etas"):
-        pytest.skip("an event with an eta waits for it")
     role, queue, task, args = QUEUES[which]
     worker = workers.start(role)
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import ClassVar
 from unittest.mock import patch
 
@@ -37,8 +36,8 @@ from pipeline.flushing.claims import Claim
 from pipeline.flushing.store import FlushTransaction
 from pipeline.producer.publisher import Publisher
 from pipeline.redis.keys import ALL_BUCKETS
-from pipeline.redis.scripts import Script
 from pipeline.services import Services
+from tasks.consumer.unacknowledged import Fetch, Unacknowledged
 from tests.helpers.model import COUNTED_BY_PATH, Key, Message, Model
 from tests.helpers.support import NOW, QUEUE, TODAY, execute
 
@@ -112,8 +111,7 @@ class Pipeline(RuleBasedStateMachine):
             "DELETE FROM analytics_user_daily; DELETE FROM analytics_dimension_daily",
         )
         self.publishers = [Publisher(services.redis, services.keys, QUEUE) for _ in range(2)]
-        self.fetch = partial(Script("tasks.transport.fetch").run, services.redis)
-        self.restore = partial(Script("tasks.transport.restore").run, services.redis)
+        self.unacknowledged = Unacknowledged(services.redis, services.keys)
 
     # -- producers --
 
@@ -173,11 +171,9 @@ class Pipeline(RuleBasedStateMachine):
     @rule()
     def restore_all(self) -> None:
         """The visibility timeout passes: messages return to the consuming end of the queue."""
-        older_than_s, at_most = -1, 500
-        args = ["RPUSH", MAX_BYTES, "\x06\x16", "0,3,6,9", "older", older_than_s, at_most]
         index = self.services.redis.zrange(self.services.keys.unacked_index, 0, -1)
-        dealt, restored, *_ = self.restore(keys=self._transport_keys(), args=args)
-        assert dealt == restored == len(index) == len(self.model.unacked)
+        restored = self.unacknowledged.give_back_older(-1)
+        assert restored == len(index) == len(self.model.unacked)
         self.model.queued[:0] = [self.model.unacked[tag.decode()] for tag in index]
         self.model.unacked.clear()
 
@@ -304,12 +300,8 @@ class Pipeline(RuleBasedStateMachine):
 
     def _fetch(self, limit: int) -> Held:
         """The oldest messages, in their order."""
-        reply = self.fetch(
-            keys=[*self._transport_keys(), self.services.keys.totals, QUEUE],
-            args=[limit, MAX_BYTES, json.dumps(QUEUE)],
-        )
-        parts = [part.decode() for part in reply[0][1:]]
-        tags, texts = parts[::2], parts[1::2]
+        found_here = Fetch(self.services.redis, self.services.keys, [QUEUE], limit).answer()
+        tags, texts = zip(*found_here, strict=True)
         names = [json.loads(text)["properties"]["delivery_tag"] for text in texts]
         assert names == self.model.queued[:limit]
         del self.model.queued[:limit]
@@ -354,10 +346,6 @@ class Pipeline(RuleBasedStateMachine):
     def _apply(self, held: Held) -> int:
         applied = self.services.counters.apply(held.deliveries, datetime.now(UTC))
         return applied.counted + applied.duplicate
-
-    def _transport_keys(self) -> list[str]:
-        keys = self.services.keys
-        return [keys.unacked, keys.unacked_index, keys.dead]
 
     def _text(self, tag: str) -> str:
         return json.dumps({"body": "", "properties": {"delivery_tag": tag, "priority": 0}})

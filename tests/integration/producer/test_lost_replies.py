@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.scripts import Script
 from pipeline.services import Services, connect
+from tasks.consumer.unacknowledged import Unacknowledged
 from tests.helpers.reply_cutter import ReplyCutter
 from tests.helpers.support import (
     NOW,
@@ -27,6 +29,7 @@ from tests.helpers.support import (
     TODAY,
     count_events,
     event,
+    eventually,
     fetch,
     message,
     restore,
@@ -124,11 +127,11 @@ def test_messages_whose_fetch_was_lost_are_given_back_and_fetched_again(
     services: Services, unlucky: Services, to_redis: ReplyCutter
 ) -> None:
     push(services)
-    to_redis.lose_the_answer_to(sha("tasks.transport.fetch"))
+    to_redis.lose_the_answer_to(sha("tasks.consumer.fetch"))
     with pytest.raises(redis.ConnectionError):
         fetch(unlucky)
     assert (services.redis.llen(QUEUE), services.redis.hlen(services.keys.unacked)) == (0, 1)
-    to_redis.lose_the_answer_to(sha("tasks.transport.restore"))
+    to_redis.lose_the_answer_to(sha("tasks.consumer.restore"))
     with pytest.raises(redis.ConnectionError):
         restore(unlucky)
     assert restore(unlucky) == 0
@@ -136,21 +139,26 @@ def test_messages_whose_fetch_was_lost_are_given_back_and_fetched_again(
     services.redis.delete(services.keys.unacked, services.keys.unacked_index)
 
 
-def test_a_burial_whose_reply_was_lost_leaves_one_dead_letter(
+def test_a_postponement_whose_reply_was_lost_leaves_one_message(
     services: Services, unlucky: Services, to_redis: ReplyCutter
 ) -> None:
     push(services)
     [(tag, _)] = fetch(services)
-    keys = [services.keys.unacked, services.keys.unacked_index]
-    keys += [services.keys.dead, services.keys.totals]
-    to_redis.lose_the_answer_to(sha("tasks.transport.bury"))
+    messages = Unacknowledged(unlucky.redis, unlucky.keys)
+    to_redis.lose_the_answer_to(sha("tasks.consumer.postpone"))
     with pytest.raises(redis.ConnectionError):
-        Script("tasks.transport.bury").run(unlucky.redis, keys=keys, args=[tag, "{}", "reason"])
-    assert (
-        Script("tasks.transport.bury").run(unlucky.redis, keys=keys, args=[tag, "{}", "reason"])
-        == 0
-    )
-    assert services.redis.xlen(services.keys.dead) == 1
+        messages.postpone([(tag, time.time() + 0.2)])
+    assert messages.postpone([(tag, time.time() + 0.2)]) == set()
+    assert services.redis.zcard(services.keys.delayed) == 1
+    assert not services.redis.exists(services.keys.unacked)
+
+    to_redis.lose_the_answer_to(sha("tasks.consumer.restore"))
+    eventually(lambda: services.redis.time()[0] >= time.time() - 1)
+    with pytest.raises(redis.ConnectionError):
+        eventually(lambda: messages.queue_due() is None)
+    eventually(lambda: messages.queue_due() is None)
+    assert services.redis.llen(QUEUE) == len(fetch(services)) == 1
+    services.redis.delete(services.keys.unacked, services.keys.unacked_index)
 
 
 # Flushers

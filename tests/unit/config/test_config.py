@@ -10,6 +10,7 @@ from ssl import TLSVersion
 
 import pytest
 from celery import Celery
+from kombu.transport import redis
 
 from config import logging as log_setup
 from config.celery import celery_config
@@ -17,7 +18,6 @@ from config.schedule import beat_schedule, intervals_s
 from config.settings import Settings
 from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
 from pipeline.redis.client import redis_client
-from tasks.transport import transport
 
 URL = "redis://:secret@redis:6379/3"
 
@@ -71,11 +71,11 @@ def test_a_task_is_acknowledged_when_done_and_returned_when_its_worker_dies() ->
     assert conf.worker_prefetch_multiplier == 1
 
 
-def test_the_unacknowledged_messages_are_kept_under_the_prefix() -> None:
+def test_unacknowledged_jobs_are_kept_under_the_prefix() -> None:
     options = configured(prefix="shop:").conf.broker_transport_options
-    assert options["unacked_key"] == "shop:unacked"
-    assert options["unacked_index_key"] == "shop:unacked_index"
-    assert options["unacked_mutex_key"] == "shop:unacked_mutex"
+    assert options["unacked_key"] == "shop:jobs:unacked"
+    assert options["unacked_index_key"] == "shop:jobs:unacked_index"
+    assert options["unacked_mutex_key"] == "shop:jobs:unacked_mutex"
 
 
 def test_nothing_repeats_a_command_whose_reply_was_lost() -> None:
@@ -86,7 +86,7 @@ def test_nothing_repeats_a_command_whose_reply_was_lost() -> None:
 def test_the_transport_knows_every_option_it_is_given() -> None:
     options = configured(visibility_timeout_s=3).conf.broker_transport_options
     known = {
-        *transport.Channel.from_transport_options,
+        *redis.Channel.from_transport_options,
         "unacked_restore_interval",  # read from the options by kombu's transport itself
     }
     assert set(options) <= known

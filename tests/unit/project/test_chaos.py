@@ -229,8 +229,8 @@ def test_a_process_acts_once_at_its_point_after_passing_it(tmp_path: Path) -> No
     assert process.reach("after apply") is State.NOTHING
 
 
-def test_the_control_runs_without_our_transport() -> None:
-    """Else its workers would end at their start, and it would lose everything by that."""
+def test_the_control_runs_without_our_tasks() -> None:
+    """It is plain Celery, which `tasks` changes for its process."""
     code = (
         "import sys; from tests.chaos.processes.zygote import Zygote; Zygote('control'); "
         "sys.exit('tasks' in sys.modules)"

@@ -31,6 +31,7 @@ BOOKS = {
     "duplicate": 1,
     "dead": 1,
     "forgotten": 1,
+    "expired": 0,
     "missing_messages": 0,
     "audit_drift": 0,
     "balanced": True,

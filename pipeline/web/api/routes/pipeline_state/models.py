@@ -14,7 +14,7 @@ from pipeline.web.api.response_models import LaneStatus
 from pipeline.web.pipeline_status import PipelineStatus
 
 _BOOKS = (
-    *("published", "consumed", "counted", "duplicate", "dead", "forgotten", "unlogged"),
+    *("published", "consumed", "counted", "duplicate", "dead", "forgotten", "expired", "unlogged"),
     *("missing_messages", "audit_drift", "balanced"),
 )
 
@@ -55,6 +55,7 @@ class BooksAnswer(BaseModel):
     duplicate: int
     dead: int
     forgotten: int
+    expired: int
     unlogged: int
     missing_messages: int = Field(description="Above 0 something is lost")
     audit_drift: int = Field(description="Events by which archive and counters differed last")

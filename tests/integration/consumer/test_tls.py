@@ -23,7 +23,6 @@ from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
 from pipeline.redis.client import redis_client
 from pipeline.services import Services
-from tasks.transport import transport
 from tests.conftest import chosen_programs
 from tests.helpers.redis_nodes import KEEPS_EVERYTHING, Node
 from tests.helpers.support import QUEUE, Workers, eventually, rows
@@ -130,7 +129,6 @@ def test_no_client_talks_to_a_server_whose_certificate_nobody_vouches_for(
     with pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
         track_event.delay("page_view")
 
-    transport.install()
     options = celery_config(Settings(), unverified_url)
     with (
         Connection(options["broker_url"], ssl=options["broker_use_ssl"]) as broker,

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Take messages from kombu's queue lists and enter them as unacknowledged, in one step: at no instant does a message
+-- Take messages from the lists of a queue and enter them as unacknowledged, in one step: at no instant does a message
 -- exist only in the memory of a process.
 --
 -- KEYS  1 unacknowledged hash: delivery tag -> JSON [message, exchange, routing key], kombu's own format
@@ -7,7 +7,7 @@
 --       5… the lists to take from, in the order of preference; the right end is the consuming end
 -- ARGV  1 at most so many messages (up to 500)   2 at most so many bytes (the last message may pass it)
 --       3… for each list, the name of its queue as a JSON string
--- Returns {{position of the list from 1, tag, message, tag, message, ...}, ...}, lists without messages left out.
+-- Returns {tag, message, tag, message, ...}.
 -- A repeat is harmless: what a lost reply held is restored after the visibility timeout. Everything is read before anything
 -- is written, so a key of a wrong type ends the script with nothing changed.
 
@@ -47,12 +47,11 @@ local function tag_of(message)
   return nil, 'no properties.delivery_tag'
 end
 
-local reply, dead_letters, taken = {}, {}, {}
+local found, endings, dead_letters, taken = {}, {}, {}, {}
 local messages, bytes = 0, 0
 
 for position = 1, #KEYS - before_lists do
-  local list, found = KEYS[before_lists + position], {position}
-  local count, chunk = 0, 1
+  local list, count, chunk = KEYS[before_lists + position], 0, 1
   while messages < max_messages and bytes < max_bytes do
     chunk = math.min(chunk, max_messages - messages)
     -- Chunks that double: few calls for small messages, little read in vain for large ones.
@@ -64,6 +63,7 @@ for position = 1, #KEYS - before_lists do
       local tag, reason = tag_of(message)
       if tag then
         found[#found + 1], found[#found + 2] = tag, message
+        endings[#found] = ', "", ' .. ARGV[2 + position] .. ']'
       else
         dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
       end
@@ -72,7 +72,6 @@ for position = 1, #KEYS - before_lists do
     chunk = math.min(chunk * 2, largest_chunk)
   end
   if count > 0 then taken[#taken + 1] = {list, count} end
-  if #found > 1 then reply[#reply + 1] = found end
 end
 
 if messages == 0 then return {} end
@@ -81,25 +80,17 @@ redis.call('ZCARD', index)
 redis.call('XLEN', dead)
 redis.call('HLEN', totals)
 
--- Every fetch gives a message a tag of its own. With the tag in its text, a slow worker that acknowledges a message which
--- was restored meanwhile would take it away from the worker that has fetched it since.
-local entries, scores, size = {}, {}, 0
-if #reply > 0 then
-  local ending = '~' .. redis.call('HINCRBY', totals, 'fetches', 1) .. '.'
-  for _, found in ipairs(reply) do
-    local suffix = ', "", ' .. ARGV[2 + found[1]] .. ']'
-    for i = 2, #found, 2 do
-      local tag = found[i] .. ending .. (size / 2 + 1)
-      found[i] = tag
-      entries[size + 1], entries[size + 2] = tag, '[' .. found[i + 1] .. suffix
-      scores[size + 1], scores[size + 2] = now, tag
-      size = size + 2
-    end
-  end
-end
-
+-- Every fetch gives a message a tag of its own. With the tag in its text, a slow worker that counts a message which was
+-- restored meanwhile would take it away from the worker that has fetched it since.
 -- The queue is cut last: should any of this ever fail half-way, a message is there twice, not gone.
-if #entries > 0 then
+if #found > 0 then
+  local suffix, entries, scores = '~' .. redis.call('HINCRBY', totals, 'fetches', 1) .. '.', {}, {}
+  for i = 1, #found, 2 do
+    local tag = found[i] .. suffix .. (i + 1) / 2
+    found[i] = tag
+    entries[i], entries[i + 1] = tag, '[' .. found[i + 1] .. endings[i + 1]
+    scores[i], scores[i + 1] = now, tag
+  end
   redis.call('HSET', unacked, unpack(entries))
   redis.call('ZADD', index, unpack(scores))
 end
@@ -109,4 +100,4 @@ for _, letter in ipairs(dead_letters) do
   for _, field in ipairs(books) do redis.pcall('HINCRBY', totals, field, 1) end
 end
 for _, cut in ipairs(taken) do redis.call('LTRIM', cut[1], 0, -(cut[2] + 1)) end
-return reply
+return found

@@ -1,6 +1,6 @@
 """Compressed messages, unpacked no further than a bound: 300 KB may stand for 300 MB.
 
-This changes kombu's compressions for the whole process, as the transport does.
+This changes kombu's compressions for the whole process: it is never called from `pipeline`.
 """
 
 from __future__ import annotations

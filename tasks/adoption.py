@@ -36,7 +36,7 @@ from tasks.worker.default_queue import (
     read_broker_options,
 )
 
-_ADOPT = Script("tasks.consumer.adopt")
+_ADOPT = Script("tasks.adoption")
 _PAGE, _PAGES = 500, 20
 _KNOWN_FOR_S = 60.0
 _SAID_EVERY_S = 600.0

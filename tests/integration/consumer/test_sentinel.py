@@ -13,20 +13,14 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from kombu import Connection, Exchange, Queue
-from redis.exceptions import OutOfMemoryError
 
-from config.celery import celery_config
-from config.settings import Settings
 from pipeline.embedded.redis import find_binary
 from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
 from pipeline.services import Services
-from tasks.transport import transport
 from tests.conftest import chosen_programs
 from tests.helpers.redis_nodes import Replicated
 from tests.helpers.support import Worker, Workers, eventually, rows, stored_total
-from tests.integration.transport.support import bodies, consume, drain, publish
 
 
 @pytest.fixture(scope="module")
@@ -114,32 +108,3 @@ def test_events_are_counted_once_when_master_and_replica_change_places(
     assert worker.alive()
     assert flusher.alive()
     assert beat.alive()
-
-
-def test_a_full_master_does_everything_but_take_events(replicated: Replicated) -> None:
-    transport.install()
-    options = celery_config(Settings(), replicated.url)
-    name = "a queue behind Sentinel"  # kombu remembers for good which names were bound to a fanout
-    with (
-        Connection(
-            options["broker_url"], transport_options=options["broker_transport_options"]
-        ) as broker,
-        replicated.client(replicated.master()) as server,
-    ):
-        server.flushdb()
-        server.config_set("maxmemory", 1)
-        try:
-            Queue(name, Exchange("behind sentinel"), routing_key="k", expires=60)(
-                broker.channel()
-            ).declare()
-            publish(broker, "a", "b", queue=name)
-            channel, received = consume(broker, name)
-            drain(broker, lambda: len(received) == 2)
-            received[0].ack()
-            channel.close()
-            assert broker.channel().queue_purge(name) == 1
-            with pytest.raises(OutOfMemoryError):
-                publish(broker, "event", queue="analytics.events")
-        finally:
-            server.config_set("maxmemory", 0)
-    assert bodies(received) == ["a", "b"]

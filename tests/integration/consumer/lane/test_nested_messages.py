@@ -1,4 +1,4 @@
-"""What the batch consumer is handed and cannot read ends no worker."""
+"""Messages nested as deep as a parser goes, and deeper, end no worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import redis
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.helpers.support import Workers, counted_here, eventually
-from tests.integration.transport.support import raw_message
+from tests.integration.consumer.lane.support import raw_message
 
 EVENTS = "analytics.events"
 PARSERS_LIMIT = 1_000

@@ -1,0 +1,82 @@
+"""Callbacks of events (`link`, the rest of a chain): sent once the events are counted.
+
+Each goes to the queue that its signature names, else to that of our own task, else to Celery's
+default queue, where an application's workers look for what names none.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+import redis
+from celery import Celery, signature
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from pipeline.celery_app import OwnCelery
+from pipeline.counting.batch import Applied, Delivery
+from tasks.app import celery_options, counters
+from tasks.consumer.messages import Read
+
+_CELERYS_DEFAULT = "celery"
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def _sender() -> Celery:
+    """A stock app on our broker, with our routes and Celery's default queue."""
+    app = OwnCelery("analytics_callbacks")
+    app.add_defaults(_options)
+    return app
+
+
+def _options() -> dict[str, Any]:
+    options = celery_options()
+    default = Queue(_CELERYS_DEFAULT, Exchange(_CELERYS_DEFAULT), routing_key=_CELERYS_DEFAULT)
+    return options | {
+        "task_queues": [*options["task_queues"], default],
+        "task_default_queue": _CELERYS_DEFAULT,
+        "task_default_exchange": _CELERYS_DEFAULT,
+        "task_default_routing_key": _CELERYS_DEFAULT,
+        "task_create_missing_queues": True,
+    }
+
+
+def count_and_call(read: Read) -> Applied:
+    """Count the events of a message, send its callbacks, then take it out of the unacknowledged.
+
+    A worker killed in between leaves the message to be delivered again: its events are recognised
+    by its task id and not counted again, and its callbacks are sent again, as Celery's own with
+    late acknowledgement. So are they where the broker takes none now. Raises redis.RedisError; a
+    repeat is harmless.
+    """
+    delivery, now = read.delivery, datetime.now(UTC)
+    applied = counters().apply_or_bury([msgspec.structs.replace(delivery, tag=None)], now)
+    try:
+        if not applied.dead:
+            _send(read)
+    except (OperationalError, redis.RedisError, OSError) as error:
+        logger.warning(
+            "callbacks of %s are sent after the visibility timeout: %s", read.task_id, error
+        )
+        return applied
+    except Exception as error:
+        logger.error("a callback of %s cannot be sent and is dropped: %r", read.task_id, error)
+    counters().apply([Delivery((), tag=delivery.tag)], now)
+    return applied
+
+
+def _send(read: Read) -> None:
+    """Send the callbacks as Celery's worker does after a task, whose result is None."""
+    assert read.callbacks is not None
+    ids = {"parent_id": read.task_id, "root_id": read.callbacks.root_id}
+    for one in read.callbacks.link:
+        signature(one, app=_sender()).apply_async((None,), **ids)
+    if read.callbacks.chain:
+        *rest, first = read.callbacks.chain
+        signature(first, app=_sender()).apply_async((None,), chain=rest, **ids)
