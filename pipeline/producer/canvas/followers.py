@@ -61,7 +61,7 @@ def take_followers(options: dict[str, Any], task_id: str) -> Followers | None:
     chain, chord = list(options.get("chain") or ()), options.pop("chord", None)
     is_awaited = chord is not None or bool(options.pop("replaced_task_nesting", 0))
     app = _app_of([*links, *chain, *([chord] if chord else []), *errbacks])
-    if (links or chain or errbacks) and _reads_our_broker(app):
+    if (links or chain or errbacks) and _sends_for(app):
         for name, signatures in (("link", links), ("link_error", errbacks), ("chain", chain)):
             if signatures:
                 options[name] = [name_queues(one, app) for one in signatures]
@@ -117,9 +117,12 @@ def _app_of(signatures: list[Any]) -> Any:
     return current_application()
 
 
-def _reads_our_broker(app: Any) -> bool:
-    """Whether the application's workers read what ours send. Where one server has two names this
+def _sends_for(app: Any) -> bool:
+    """Whether our workers can send to those of the application: over one Redis. (In RabbitMQ a
+    queue must be declared as it was, which they do not know.) Where one server has two names this
     says no, and the producer sends what could have been sent later."""
+    if current_settings().broker_url is not None:
+        return False
     if our_app.conf.broker_url is None:  # set up after the tasks were made
         our_app.conf.broker_url = current_settings().redis_address()
     if (app.conf.broker_transport_options or {}).get("global_keyprefix"):

@@ -18,6 +18,7 @@ from pipeline.contract import PLAIN_USER_IDS
 from pipeline.errors import OptionRefused
 from pipeline.producer import app as producer
 from pipeline.producer.app import configure
+from pipeline.producer.canvas.followers import take_followers
 from tests.helpers.support import QUEUE, ROOT, arguments, sent
 
 pytestmark = pytest.mark.usefixtures("sending")
@@ -169,6 +170,23 @@ def test_a_callback_waits_for_our_workers_or_is_sent_at_once_to_another_broker(
         assert not any([*linked.values(), *chained.values()])
         messages = [json.loads(text) for text in reversed(their_redis.lrange("shop.slow", 0, -1))]
         assert [len(embedded(message)["chain"] or ()) for message in messages] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"broker_url": "amqp://u:p@h:5672//"}, {"redis_url": "redis://127.0.0.1:1/0"}, None]
+)
+def test_a_callback_is_sent_at_once_where_our_workers_cannot_send_it(
+    redis_url: str, change: dict[str, str] | None
+) -> None:
+    with Celery("shop", broker=redis_url) as shop:
+        if change is None:
+            shop.conf.broker_transport_options = {"global_keyprefix": "shop"}
+        else:
+            configure(**change)
+        options: dict[str, Any] = {"link": shop.signature("a"), "link_error": shop.signature("b")}
+        followers = take_followers(options, "id1")
+    producer.app.set_current()
+    assert (options, followers and len(followers.links)) == ({}, 1)
 
 
 def test_parts_of_a_callback_are_routed_one_by_one(
