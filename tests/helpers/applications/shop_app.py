@@ -42,11 +42,14 @@ def note(_results: object, name: str) -> None:
 
 SENT = {
     **dict.fromkeys(("chain", "link", "link_error", "body", "header", "replace"), 1),
+    **dict.fromkeys(("first", "middle", "linked"), 1),
     "group": 2,
     "map": 2,
     "chunks": 3,
 }
 """How often `send_canvases` sends each type of event."""
+NOTED = ["first", "header", "linked", "middle"]
+"""What tasks note that come after events, sorted."""
 
 
 def send_canvases() -> None:
@@ -64,3 +67,6 @@ def send_canvases() -> None:
     chain(paid, track_event.map(["map", "map"])).apply_async()
     chain(paid, track_event.chunks([("chunks",)] * 3, 2)).apply_async()
     become_an_event.delay("replace")
+    chain(track_event.si("first"), note.si(None, "first")).apply_async()
+    chain(paid, track_event.si("middle"), note.si(None, "middle")).apply_async()
+    track_event.apply_async(("linked",), link=note.s("linked"))
