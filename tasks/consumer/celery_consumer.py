@@ -49,7 +49,9 @@ class Consumer(consumer.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._lost = (*_SERVER_ERRORS, *self.connection_errors, *self.channel_errors)
+        known = (*_SERVER_ERRORS, *self.connection_errors, *self.channel_errors)
+        # kombu counts KeyError among them, which a bad message may well raise.
+        self._lost = tuple(error for error in known if error is not KeyError)
         self.channel_errors = (*self.channel_errors, Exception)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
@@ -87,7 +89,7 @@ class Consumer(consumer.Consumer):
 
     def _pause(self, error: Exception) -> None:
         # For a lost connection Celery pauses by itself, when it makes the next.
-        if not isinstance(error, self.connection_errors):
+        if isinstance(error, redis.ResponseError):
             time.sleep(_PAUSE_S)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
