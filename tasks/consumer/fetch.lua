@@ -3,53 +3,29 @@
 -- exist only in the memory of a process.
 --
 -- KEYS  1 unacknowledged hash: delivery tag -> JSON [message, exchange, routing key], kombu's own format
---       2 unacknowledged index: sorted set of the tags by the time they were fetched   3 dead letters   4 totals
---       5… the lists to take from, in the order of preference; the right end is the consuming end
+--       2 unacknowledged index: sorted set of the tags by the time they were fetched   3 totals
+--       4… the lists to take from, in the order of preference; the right end is the consuming end
 -- ARGV  1 at most so many messages (up to 500)   2 at most so many bytes (the last message may pass it)
 --       3… for each list, the name of its queue as a JSON string
--- Returns {tag, message, tag, message, ...}.
--- A repeat is harmless: what a lost reply held is restored after the visibility timeout. Everything is read before anything
--- is written, so a key of a wrong type ends the script with nothing changed.
+-- Returns {tag, message, tag, message, ...}. A repeat is harmless: what a lost reply held is restored after the visibility
+-- timeout. Everything is read before anything is written, so a key of a wrong type ends the script with nothing changed.
 
-local unacked, index, dead, totals = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local unacked, index, totals = KEYS[1], KEYS[2], KEYS[3]
 local max_messages, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local clock = redis.call('TIME')
 local now = clock[1] .. '.' .. string.format('%06d', clock[2])
-local before_lists = 4
-local backslash, brace, closing_brace = 92, 123, 125
+local before_lists, largest_chunk = 3, 32
 local longest_ending = 80 -- bytes of a message, of which a tag of the usual length leaves some
-local largest_chunk = 32
 
--- What is no UTF-8 could not be named to us again.
-local function to_text(tag) return (string.gsub(tag, '[\128-\255]', '?')) end
-
--- In JSON text the bytes "delivery_tag" with both quotes are a key or a value of that name, or the end of a string that
--- holds an escaped quote. kombu and our own producers write the tag last, where it is found soonest. Elsewhere one
--- occurrence in the form of a key is the tag; whatever looks different is decoded.
-local find, match, byte = string.find, string.match, string.byte
+-- kombu and our own producers write the tag last. Messages without one there are known by the rest of their tag alone.
+local find, match = string.find, string.match
 local function tag_of(message)
-  if byte(message) == brace and byte(message, -1) == closing_brace then
-    local at = find(message, '"delivery_tag"', -longest_ending, true)
-    local tag = at and byte(message, at - 1) ~= backslash and match(message, '^"delivery_tag": ?"([%w/-]+)"}}$', at)
-    if tag then return tag end
-    at = find(message, '"delivery_tag"', 1, true)
-    if at and not find(message, '"delivery_tag"', at + 1, true) and byte(message, at - 1) ~= backslash then
-      tag = match(message, '^"delivery_tag"%s*:%s*"([^"\\]+)"', at)
-      if tag then return to_text(tag) end
-    end
-  end
-  local decoded, content = pcall(cjson.decode, message)
-  if not decoded then return nil, 'not JSON: ' .. tostring(content) end
-  local properties = type(content) == 'table' and content.properties
-  local tag = type(properties) == 'table' and properties.delivery_tag
-  if type(tag) == 'number' then return string.format('%.17g', tag) end
-  if type(tag) == 'string' and tag ~= '' then return to_text(tag) end
-  return nil, 'no properties.delivery_tag'
+  local at = find(message, '"delivery_tag"', -longest_ending, true)
+  return at and match(message, '^"delivery_tag": ?"([%w/-]+)"}}$', at) or ''
 end
 
-local found, endings, dead_letters, taken = {}, {}, {}, {}
+local found, endings, taken = {}, {}, {}
 local messages, bytes = 0, 0
-
 for position = 1, #KEYS - before_lists do
   local list, count, chunk = KEYS[before_lists + position], 0, 1
   while messages < max_messages and bytes < max_bytes do
@@ -58,46 +34,28 @@ for position = 1, #KEYS - before_lists do
     local texts = redis.call('LRANGE', list, -(count + chunk), -(count + 1))
     for i = #texts, 1, -1 do
       if bytes >= max_bytes then break end
-      local message = texts[i]
-      count, messages, bytes = count + 1, messages + 1, bytes + #message
-      local tag, reason = tag_of(message)
-      if tag then
-        found[#found + 1], found[#found + 2] = tag, message
-        endings[#found] = ', "", ' .. ARGV[2 + position] .. ']'
-      else
-        dead_letters[#dead_letters + 1] = {message, 'message: ' .. reason}
-      end
+      count, messages, bytes = count + 1, messages + 1, bytes + #texts[i]
+      found[messages * 2], endings[messages * 2] = texts[i], ', "", ' .. ARGV[2 + position] .. ']'
     end
     if #texts < chunk then break end
     chunk = math.min(chunk * 2, largest_chunk)
   end
   if count > 0 then taken[#taken + 1] = {list, count} end
 end
-
 if messages == 0 then return {} end
-
 redis.call('ZCARD', index)
-redis.call('XLEN', dead)
-redis.call('HLEN', totals)
 
 -- Every fetch gives a message a tag of its own. With the tag in its text, a slow worker that counts a message which was
 -- restored meanwhile would take it away from the worker that has fetched it since.
 -- The queue is cut last: should any of this ever fail half-way, a message is there twice, not gone.
-if #found > 0 then
-  local suffix, entries, scores = '~' .. redis.call('HINCRBY', totals, 'fetches', 1) .. '.', {}, {}
-  for i = 1, #found, 2 do
-    local tag = found[i] .. suffix .. (i + 1) / 2
-    found[i] = tag
-    entries[i], entries[i + 1] = tag, '[' .. found[i + 1] .. endings[i + 1]
-    scores[i], scores[i + 1] = now, tag
-  end
-  redis.call('HSET', unacked, unpack(entries))
-  redis.call('ZADD', index, unpack(scores))
+local suffix, entries, scores = '~' .. redis.call('HINCRBY', totals, 'fetches', 1) .. '.', {}, {}
+for i = 1, messages * 2, 2 do
+  local tag = tag_of(found[i + 1]) .. suffix .. (i + 1) / 2
+  found[i] = tag
+  entries[i], entries[i + 1] = tag, '[' .. found[i + 1] .. endings[i + 1]
+  scores[i], scores[i + 1] = now, tag
 end
-for _, letter in ipairs(dead_letters) do
-  redis.call('XADD', dead, '*', 'kind', 'message', 'body', letter[1], 'reason', letter[2], 'at_s', clock[1])
-  local books = {'consumed', 'dead', 'consumed:__unknown__', 'dead:__unknown__'}
-  for _, field in ipairs(books) do redis.pcall('HINCRBY', totals, field, 1) end
-end
+redis.call('HSET', unacked, unpack(entries))
+redis.call('ZADD', index, unpack(scores))
 for _, cut in ipairs(taken) do redis.call('LTRIM', cut[1], 0, -(cut[2] + 1)) end
 return found

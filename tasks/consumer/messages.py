@@ -215,7 +215,7 @@ def _read_arguments(tag: str, raw: bytes, message: _Message, now: datetime) -> R
     except Exception as error:  # each compression has errors of its own
         return unreadable(tag, raw, f"the arguments cannot be read: {error}")
     read = read_event if headers.task == TRACK_EVENT else read_events
-    task_id = headers.id or tag.partition("~")[0]
+    task_id = headers.id or tag.partition("~")[0] or tag
     has_callbacks = bool(embedded.callbacks or embedded.chain)
     is_numbered = tag.startswith(TAG_PREFIX) and not has_callbacks
     delivery = msgspec.structs.replace(

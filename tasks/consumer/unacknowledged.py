@@ -40,10 +40,7 @@ class Fetch:
         named = [(queue + suffix, queue) for suffix in PRIORITY_SUFFIXES for queue in queues]
         self._call: Call = _FETCH.begin(
             client,
-            keys=[
-                *(keys.unacked, keys.unacked_index, keys.dead, keys.totals),
-                *(name for name, _ in named),
-            ],
+            keys=[keys.unacked, keys.unacked_index, keys.totals, *(name for name, _ in named)],
             args=[most, MAX_BYTES, *(json.dumps(queue) for _, queue in named)],
         )
 

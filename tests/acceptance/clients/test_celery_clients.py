@@ -211,10 +211,10 @@ def test_messages_that_nobody_can_read_become_dead_letters_and_hold_up_no_other(
         (("somebody.elses_task", [1, 2], {}, {"protocol": 1}), "somebody.elses_task"),
     ]
     raw = [
-        (b"no JSON", "delivery_tag"),
-        (b"\xff\xfe", "delivery_tag"),
-        (b"[]", "delivery_tag"),
-        (b"{}", "delivery_tag"),
+        (b"no JSON", "is not a Celery message"),
+        (b"\xff\xfe", "is not a Celery message"),
+        (b"[]", "is not a Celery message"),
+        (b"{}", "is not a Celery message"),
         (written_by_hand({"id": "1"}), "there is no task ''"),
         (written_by_hand({"id": "2", "task": "analytics.track_event"}, b"{"), "arguments"),
         (written_by_hand({"task": "analytics.track_event", "eta": [AT]}), "eta ["),

@@ -22,7 +22,7 @@ def raw_message(body: str = "{}", tag: str = "tag-1", priority: int = 0, **heade
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": headers,
-            "properties": {"delivery_tag": tag, "delivery_info": {}, "priority": priority},
+            "properties": {"delivery_info": {}, "priority": priority, "delivery_tag": tag},
         }
     )
 

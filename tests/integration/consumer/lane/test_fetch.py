@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import redis
@@ -109,38 +108,32 @@ def test_a_message_that_is_unacknowledged_elsewhere_is_taken_under_another_tag(
 
 
 @pytest.mark.parametrize(
-    "headers",
+    "text",
     [
-        {"delivery_tag": "forged"},
-        {'x "delivery_tag': "forged"},
-        {"note": '"delivery_tag": "forged"'},
-        {"note": "delivery_tag"},
-        {"deep": {"properties": {"delivery_tag": "forged"}}},
+        raw_message(delivery_tag="forged"),
+        raw_message(note='"delivery_tag": "forged"}}'),
+        raw_message('"delivery_tag": "forged"'),
     ],
 )
-def test_no_header_is_taken_for_the_tag(client: redis.Redis, headers: dict[str, Any]) -> None:
-    client.lpush(EVENTS_QUEUE, raw_message('"delivery_tag"', tag="genuine", **headers))
-    [(tag, _)] = take(client)
-    assert tag.split("~")[0] == "genuine"
+def test_no_header_is_taken_for_the_tag(client: redis.Redis, text: str) -> None:
+    [(tag, _)] = take_texts(client, text)
+    assert "forged" not in tag
     assert client.hkeys(KEYS.unacked) == [tag.encode()]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"\xff\xfe not JSON",
-        b"{}",
-        b"[1, 2]",
-        b'{"properties": {"delivery_tag": null}}',
-    ],
-)
-def test_what_has_no_tag_becomes_a_dead_letter_and_others_are_taken(
-    client: redis.Redis, text: bytes
-) -> None:
-    client.lpush(EVENTS_QUEUE, raw_message("before"), text, raw_message("after"))
+def test_the_tag_of_a_producer_is_known(client: redis.Redis) -> None:
+    last = {"priority": 0, "delivery_tag": "analytics/x/1"}
+    [(tag, _)] = take_texts(client, json.dumps({"body": "", "properties": last}))
+    assert tag.startswith("analytics/x/1~")
 
-    assert [body for _, body in take(client)] == ["before", "after"]
 
-    [(_, letter)] = client.xrange(KEYS.dead)
-    assert (letter[b"kind"], letter[b"body"]) == (b"message", text)
-    assert letter[b"reason"]
+@pytest.mark.parametrize("text", [b"\xff\xfe not JSON", b"{}", b"[1, 2]", b""])
+def test_what_has_no_tag_is_taken_as_it_is(client: redis.Redis, text: bytes) -> None:
+    [(tag, taken)] = take_texts(client, text)
+    assert taken == text
+    assert client.hkeys(KEYS.unacked) == [tag.encode()]
+
+
+def take_texts(client: redis.Redis, *texts: str | bytes) -> list[tuple[str, bytes]]:
+    client.lpush(EVENTS_QUEUE, *texts)
+    return Fetch(client, KEYS, [EVENTS_QUEUE]).answer()
