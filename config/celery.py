@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kombu import Exchange, Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config.schedule import beat_schedule
 from config.settings import Settings
@@ -30,8 +32,12 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
     ValueError when it cannot be one.
     """
     address = redis_address.parse_redis_url(redis_url)
+    broker = address.celery_options(_transport_options(settings))
+    if sentinels := broker["broker_transport_options"].get("sentinel_kwargs"):
+        # redis-py would try a Sentinel that is down four times, for seconds, before the next.
+        sentinels["retry"] = Retry(NoBackoff(), 0)
     return {
-        **address.celery_options(_transport_options(settings)),
+        **broker,
         # A worker outlives its broker, however long the broker stays away: Celery would give up
         # after 100 attempts, and at the start after none.
         "broker_connection_retry_on_startup": True,
