@@ -20,6 +20,7 @@ from pipeline.producer.settings import ProducerSettings, choose_settings, curren
 from pipeline.redis.client import redis_client
 from pipeline.redis.durability import warn_in_background
 from pipeline.redis.keys import Keys
+from pipeline.system.forks import at_fork
 from pipeline.urls.redis_address import parse_redis_url
 
 _CHECKED_WITHIN_S = 5
@@ -121,9 +122,7 @@ def idle_publishers(_pid: int) -> deque[Publisher]:
     return deque()
 
 
-os.register_at_fork(
-    after_in_child=idle_publishers.cache_clear
-)  # their connections are the parent's
+at_fork(after_in_child=idle_publishers.cache_clear)  # their connections are the parent's
 
 
 def new_publisher(producer_id: str | None = None, reply_within_s: float = 30) -> Publisher:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
@@ -27,8 +28,10 @@ from pipeline.event.model import Event
 from pipeline.producer.app import check_address, envelope, new_publisher
 from pipeline.producer.celery_tasks import may_publish_by_script, track_events
 from pipeline.producer.publisher import Publisher
-from pipeline.producer.spool import Spool
 from pipeline.system.private_files import check_shared_directory, make_private_directory
+
+if TYPE_CHECKING:
+    from pipeline.producer.spool import Spool
 
 TRY_S = 1.0
 """How long to try a message before checking whether to end."""
@@ -136,7 +139,7 @@ class Sender:
     def _spool(self, number: int, task_id: str, events: Sequence[bytes]) -> None:
         if self._own_spool is None:
             assert self._spool_dir is not None
-            self._own_spool = Spool.of(self._spool_dir, self._producer_id)
+            self._own_spool = _spools().of(self._spool_dir, self._producer_id)
             self._spools.append(self._own_spool)
         self._own_spool.append(number, task_id, events)
 
@@ -152,7 +155,7 @@ class Sender:
         if spool is self._own_spool:
             self._own_spool = None
         else:
-            self._spools.extendleft(Spool.left_over(spool.path.parent, 1))
+            self._spools.extendleft(spool.left_over(spool.path.parent, 1))
 
     def _note(self, error: Exception) -> None:
         if not self._is_away:
@@ -198,6 +201,13 @@ class Sender:
         return self._publisher
 
 
+def _spools() -> type[Spool]:
+    """Not imported where none is kept: Windows has no locks on files as they need."""
+    from pipeline.producer.spool import Spool
+
+    return Spool
+
+
 def _left_over(spool_dir: Path) -> list[Spool]:
     try:
         if not spool_dir.exists():
@@ -205,7 +215,7 @@ def _left_over(spool_dir: Path) -> list[Spool]:
         check_shared_directory(spool_dir)
         if not os.access(spool_dir, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError("permission denied")
-        return Spool.left_over(spool_dir, _SPOOLS_AT_ONCE)
+        return _spools().left_over(spool_dir, _SPOOLS_AT_ONCE)
     except OSError as error:
         raise InvalidConfiguration(
             f"spool_dir={spool_dir} cannot be written ({error}): give a directory that can"

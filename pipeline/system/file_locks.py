@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.system.forks import at_fork
+
 _held: set[FileLock] = set()
 
 
@@ -82,4 +84,4 @@ def _close_in_child() -> None:
         lock.close()
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+at_fork(after_in_child=_close_in_child)

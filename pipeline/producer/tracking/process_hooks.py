@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import logging
 import multiprocessing
-import os
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from celery import signals
 from pipeline.errors import EventsNotAccepted
 from pipeline.producer.tracking import uwsgi_hooks
 from pipeline.producer.tracking.ending_signals import Endings
+from pipeline.system.forks import at_fork
 
 _AT_EXIT_S = 10.0
 
@@ -101,7 +101,7 @@ _endings = Endings(_close_all, _flush_all)
 _endings.watch()
 atexit.register(_close_all)
 signals.worker_process_shutdown.connect(_close_all)
-os.register_at_fork(
+at_fork(
     before=_before_fork,
     after_in_parent=_after_fork,
     after_in_child=_begin_all,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -54,6 +55,11 @@ class Tracker:
             raise ValueError(f'when_full={when_full!r}: give "block", "drop" or "spool"')
         if (when_full == "spool") != (spool_dir is not None):
             raise ValueError('spool_dir goes with when_full="spool", and is needed there')
+        if when_full == "spool" and find_spec("fcntl") is None:
+            raise ValueError(
+                'when_full="spool" needs file locks (the module fcntl, which Windows does not '
+                'have): give "block" or "drop"'
+            )
         if spool_bytes < 1:
             raise ValueError(f"spool_bytes={spool_bytes}: give 1 or more")
         if on_drop is not None and when_full != "drop":
