@@ -9,6 +9,7 @@
     │
     │   producer
     ├── EventsNotAccepted         a tracker's events wait in its buffer (also a TimeoutError)
+    ├── NotFollowed               an event is accepted, and what follows it was not sent
     ├── OptionRefused             an event cannot be sent with an option (also a ValueError)
     ├── PublishUnconfirmed        the broker did not confirm a message: pipeline.producer.publisher
     │
@@ -135,6 +136,11 @@ class EventsNotAccepted(PipelineError, TimeoutError):
             "and call flush() or close() again"
         )
         self.events = events
+
+
+class NotFollowed(PipelineError):
+    """An event is accepted, and its callback, the next task of its chain, or its part of a chord
+    could not be sent."""
 
 
 class OptionRefused(PipelineError, ValueError):

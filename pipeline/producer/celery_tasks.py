@@ -116,7 +116,8 @@ class _CheckedTask(Task):
         Takes Celery's options. `retry=False` tries once; else the broker is tried for
         `publish_timeout_s`. Raises `InvalidEvent` and `OptionRefused` with nothing sent, kombu's
         OperationalError when the broker refused, and of these `PublishUnconfirmed` when it may have
-        taken the message: its `retry()` tries again without counting twice.
+        taken the message: its `retry()` tries again without counting twice. `NotFollowed` is raised
+        of an event that is accepted.
         """
         checked = self.check_arguments(*(args or ()), **(kwargs or {}))
         if options:

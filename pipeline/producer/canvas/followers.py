@@ -16,6 +16,7 @@ from typing import Any
 from celery import Signature, signature
 from celery.app.task import Context
 
+from pipeline.errors import NotFollowed
 from pipeline.producer.app import app as our_app
 from pipeline.producer.canvas.signatures import current_application
 from pipeline.producer.settings import current_settings
@@ -40,7 +41,17 @@ class Followers:
     done."""
 
     def send(self) -> None:
-        """Send the callbacks and the next of the chain, and complete the part of the chord."""
+        """Send the callbacks and the next of the chain, and complete the part of the chord. Raises
+        `NotFollowed`."""
+        try:
+            self._send()
+        except Exception as error:
+            raise NotFollowed(
+                f"what follows an event was not sent ({type(error).__name__}: {error}). The event "
+                "is accepted and counts: do not send it again, but what follows it"
+            ) from error
+
+    def _send(self) -> None:
         common = {"parent_id": self.request.id, "root_id": self.request.root_id}
         for link in self.links:
             self._signature(link).apply_async((None,), **common)
@@ -61,7 +72,7 @@ def take_followers(options: dict[str, Any], task_id: str) -> Followers | None:
     chain, chord = list(options.get("chain") or ()), options.pop("chord", None)
     is_awaited = chord is not None or bool(options.pop("replaced_task_nesting", 0))
     app = _app_of([*links, *chain, *([chord] if chord else []), *errbacks])
-    if (links or chain or errbacks) and _sends_for(app):
+    if (links or chain or errbacks) and _reads_our_redis(app):
         for name, signatures in (("link", links), ("link_error", errbacks), ("chain", chain)):
             if signatures:
                 options[name] = [name_queues(one, app) for one in signatures]
@@ -117,10 +128,10 @@ def _app_of(signatures: list[Any]) -> Any:
     return current_application()
 
 
-def _sends_for(app: Any) -> bool:
-    """Whether our workers can send to those of the application: over one Redis. (In RabbitMQ a
-    queue must be declared as it was, which they do not know.) Where one server has two names this
-    says no, and the producer sends what could have been sent later."""
+def _reads_our_redis(app: Any) -> bool:
+    """Whether our workers and those of the application reach each other's queues: in one Redis. (In
+    RabbitMQ a queue must be declared as it was, which the others do not know.) Where one server has
+    two names this says no, and the producer sends what could have been sent later."""
     if current_settings().broker_url is not None:
         return False
     if our_app.conf.broker_url is None:  # set up after the tasks were made

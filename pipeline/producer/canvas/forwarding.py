@@ -70,7 +70,8 @@ def forward_in_workers(*tasks: Any) -> None:
 
 def _register(app: Any, tasks: tuple[Any, ...]) -> None:
     try:
-        check_address()
+        if current_settings().enabled:
+            check_address()
     except InvalidConfiguration as error:
         logger.warning("this process of %s sends no events: %s", app.main, error)
         return
@@ -84,7 +85,6 @@ def _register(app: Any, tasks: tuple[Any, ...]) -> None:
             bind=True,
             shared=False,
             lazy=False,
-            queue=current_settings().events_queue,
             sends=task,
         )
 

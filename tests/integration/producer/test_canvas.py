@@ -15,9 +15,10 @@ from sqlalchemy import make_url
 
 from pipeline import track_event, track_events
 from pipeline.contract import PLAIN_USER_IDS
-from pipeline.errors import OptionRefused
+from pipeline.errors import NotFollowed, OptionRefused
 from pipeline.producer import app as producer
 from pipeline.producer.app import configure
+from pipeline.producer.canvas import forwarding
 from pipeline.producer.canvas.followers import take_followers
 from tests.helpers.support import QUEUE, ROOT, arguments, sent
 
@@ -187,6 +188,28 @@ def test_a_callback_is_sent_at_once_where_our_workers_cannot_send_it(
         followers = take_followers(options, "id1")
     producer.app.set_current()
     assert (options, followers and len(followers.links)) == ({}, 1)
+
+
+def test_an_error_of_what_follows_an_event_says_that_the_event_is_accepted(
+    client: redis.Redis,
+) -> None:
+    with Celery("shop", broker="redis://127.0.0.1:1/0") as shop:
+        shop.conf.task_publish_retry = False
+        with pytest.raises(NotFollowed, match=r"refused.*The event is accepted and counts"):
+            track_event.apply_async(("one",), link=shop.signature("a"))
+    producer.app.set_current()
+    assert types_sent(client) == ["one"]
+
+
+def test_an_application_that_has_our_tasks_sends_their_signatures_straight_to_our_workers(
+    client: redis.Redis, shop: Celery
+) -> None:
+    forwarding._register(shop, (track_event, track_events))
+    shop.signature(track_event.name, ("by name",)).apply_async()
+    shop.signature(json.loads(json.dumps(track_event.si("from a message")))).apply_async()
+    shop.tasks[track_event.name]("called")
+    assert types_sent(client) == ["by name", "from a message", "called"]
+    assert all(arguments(message)[1]["timestamp"] for message in sent(client))
 
 
 def test_parts_of_a_callback_are_routed_one_by_one(
