@@ -124,7 +124,8 @@ class Consumer(consumer.Consumer):
 
 def _as_json(message: Any) -> bytes:
     """The message in the form that it has in Redis."""
-    body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
+    given = message.body or b""
+    body = given if isinstance(given, bytes | memoryview) else f"{given}".encode()
     whole = {
         "body": b64encode(body).decode(),
         "content-encoding": message.content_encoding,
