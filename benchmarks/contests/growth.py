@@ -25,7 +25,7 @@ from benchmarks.stage.flusher import Flusher
 from benchmarks.stage.probe import Probe
 from benchmarks.stage.stage import EVENT_TYPE, FULL, USERS, Stage, open_stage, users
 from pipeline.contract import EVENTS_QUEUE
-from tasks.consumer.unacknowledged import Fetch
+from pipeline.intake.unacknowledged import Fetch
 
 _READS = 200
 _MOST_UNACKNOWLEDGED = 1_000_000

@@ -21,11 +21,11 @@ from celery.worker.state import revoked
 
 from pipeline.counting.apply import Applying
 from pipeline.counting.batch import Applied
+from pipeline.intake.unacknowledged import Fetched, Unacknowledged
 from tasks.app import counters
 from tasks.consumer.applying import warn_of_gap
 from tasks.consumer.callbacks import count_and_call
 from tasks.consumer.messages import Read, expire, read_message, unreadable
-from tasks.consumer.unacknowledged import Fetched, Unacknowledged
 from tasks.flush_request import request_flush
 
 MAX_EVENTS_AT_ONCE = 2_000

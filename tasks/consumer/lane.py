@@ -20,9 +20,9 @@ import redis
 from redis.exceptions import OutOfMemoryError
 
 from pipeline.backoff import grow_pauses
+from pipeline.intake.unacknowledged import Fetch, Fetched, Unacknowledged
 from pipeline.redis.keys import Keys
 from tasks.consumer.batch_consumer import BatchConsumer
-from tasks.consumer.unacknowledged import Fetch, Fetched, Unacknowledged
 
 ENDS_WITHIN_S = 8.0
 """What is under way then stays unacknowledged, and returns after the visibility timeout."""

@@ -18,11 +18,11 @@ from tests.helpers.sent_scripts import script_of
 
 SCRIPTS = (
     "pipeline.producer.publish",
-    "tasks.consumer.fetch",
+    "pipeline.intake.fetch",
     "pipeline.counting.apply",
     "pipeline.flushing.claim",
     "pipeline.flushing.settle",
-    "tasks.consumer.restore",
+    "pipeline.intake.restore",
 )
 STATEMENTS = ("ledger", "upserts", "commit")
 _OF_SCRIPT = ("before", "sent", "after")

@@ -13,7 +13,7 @@ import threading
 import time
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,9 +28,9 @@ from sqlalchemy import text
 from pipeline.counting.batch import Applied, Delivery
 from pipeline.event.model import Event
 from pipeline.flushing.claims import Claim, Claims
+from pipeline.intake.unacknowledged import Fetch, Unacknowledged
 from pipeline.redis.keys import PAD, bucket_of, key_text
 from pipeline.services import Services
-from tasks.consumer.unacknowledged import Fetch, Unacknowledged
 from tests.helpers.forking import orders
 
 ROOT = Path(__file__).resolve().parents[2]

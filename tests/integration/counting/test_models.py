@@ -34,10 +34,10 @@ from pipeline.event.model import Event
 from pipeline.flushing import store
 from pipeline.flushing.claims import Claim
 from pipeline.flushing.store import FlushTransaction
+from pipeline.intake.unacknowledged import Fetch, Unacknowledged
 from pipeline.producer.publisher import Publisher
 from pipeline.redis.keys import ALL_BUCKETS
 from pipeline.services import Services
-from tasks.consumer.unacknowledged import Fetch, Unacknowledged
 from tests.helpers.model import COUNTED_BY_PATH, Key, Message, Model
 from tests.helpers.support import NOW, QUEUE, TODAY, execute
 

@@ -17,11 +17,11 @@ from config.settings import Settings
 from pipeline import track_event, track_events
 from pipeline.counting.batch import BadEvent, Delivery
 from pipeline.errors import ServerUnavailable
+from pipeline.intake.unacknowledged import Unacknowledged
 from pipeline.producer.app import configure
 from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.scripts import Script
 from pipeline.services import Services, connect
-from tasks.consumer.unacknowledged import Unacknowledged
 from tests.helpers.reply_cutter import ReplyCutter
 from tests.helpers.support import (
     NOW,
@@ -127,11 +127,11 @@ def test_messages_whose_fetch_was_lost_are_given_back_and_fetched_again(
     services: Services, unlucky: Services, to_redis: ReplyCutter
 ) -> None:
     push(services)
-    to_redis.lose_the_answer_to(sha("tasks.consumer.fetch"))
+    to_redis.lose_the_answer_to(sha("pipeline.intake.fetch"))
     with pytest.raises(redis.ConnectionError):
         fetch(unlucky)
     assert (services.redis.llen(QUEUE), services.redis.hlen(services.keys.unacked)) == (0, 1)
-    to_redis.lose_the_answer_to(sha("tasks.consumer.restore"))
+    to_redis.lose_the_answer_to(sha("pipeline.intake.restore"))
     with pytest.raises(redis.ConnectionError):
         restore(unlucky)
     assert restore(unlucky) == 0
@@ -145,14 +145,14 @@ def test_a_postponement_whose_reply_was_lost_leaves_one_message(
     push(services)
     [(tag, _)] = fetch(services)
     messages = Unacknowledged(unlucky.redis, unlucky.keys)
-    to_redis.lose_the_answer_to(sha("tasks.consumer.postpone"))
+    to_redis.lose_the_answer_to(sha("pipeline.intake.postpone"))
     with pytest.raises(redis.ConnectionError):
         messages.postpone([(tag, time.time() + 0.2)])
     assert messages.postpone([(tag, time.time() + 0.2)]) == set()
     assert services.redis.zcard(services.keys.delayed) == 1
     assert not services.redis.exists(services.keys.unacked)
 
-    to_redis.lose_the_answer_to(sha("tasks.consumer.restore"))
+    to_redis.lose_the_answer_to(sha("pipeline.intake.restore"))
     eventually(lambda: services.redis.time()[0] >= time.time() - 1)
     with pytest.raises(redis.ConnectionError):
         eventually(lambda: messages.queue_due() is None)

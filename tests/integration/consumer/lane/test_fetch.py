@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from pipeline.contract import EVENTS_QUEUE
-from tasks.consumer.unacknowledged import MAX_BYTES, Fetch
+from pipeline.intake.unacknowledged import MAX_BYTES, Fetch
 from tests.integration.consumer.lane.full_redis import full
 from tests.integration.consumer.lane.support import KEYS, LISTS, raw_message, waiting
 

@@ -10,8 +10,8 @@ import redis
 
 from pipeline.contract import EVENTS_QUEUE
 from pipeline.counting.batch import Delivery
+from pipeline.intake.unacknowledged import Fetch, Unacknowledged
 from pipeline.services import Services
-from tasks.consumer.unacknowledged import Fetch, Unacknowledged
 from tests.helpers.aging import grow_older
 from tests.helpers.support import TODAY, event
 from tests.integration.consumer.lane.full_redis import full

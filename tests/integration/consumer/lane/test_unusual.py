@@ -14,8 +14,8 @@ import redis
 from celery import Celery, chain, chord, group
 
 from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
+from pipeline.intake.unacknowledged import Fetch, Unacknowledged
 from pipeline.services import Services
-from tasks.consumer.unacknowledged import Fetch, Unacknowledged
 from tests.helpers.support import Worker, Workers, counted_here, eventually
 from tests.integration.consumer.lane.support import KEYS, LISTS, waiting
 

@@ -21,9 +21,9 @@ MAX_BYTES = 4 * 1024 * 1024
 _PAGES = 20
 """A sweep gives back at most so many times MAX_MESSAGES; the next one goes on."""
 
-_FETCH = Script("tasks.consumer.fetch")
-_POSTPONE = Script("tasks.consumer.postpone")
-_RESTORE = Script("tasks.consumer.restore")
+_FETCH = Script("pipeline.intake.fetch")
+_POSTPONE = Script("pipeline.intake.postpone")
+_RESTORE = Script("pipeline.intake.restore")
 
 
 class Fetch:

@@ -1,0 +1,1 @@
+"""Messages between the events queue and their count: fetched, given back, postponed."""
