@@ -137,16 +137,18 @@ def new_publisher(producer_id: str | None = None, reply_within_s: float = 30) ->
     return Publisher(client, Keys(settings.prefix), settings.events_queue, producer_id)
 
 
+_checked: dict[tuple[str, str, int], object] = {}
+
+
 def check_durability() -> None:
     """Log a warning, once a process and in the background, where Redis may lose what it
     acknowledges."""
     settings = current_settings()
-    _check_durability(settings.redis_address(), settings.appendfsync, os.getpid())
-
-
-@cache
-def _check_durability(redis_url: str, appendfsync: str, _pid: int) -> None:
-    warn_in_background(redis_client(redis_url, _CHECKED_WITHIN_S), appendfsync)
+    redis_url, first = settings.redis_address(), object()
+    # Of threads that come at the same time one asks.
+    of = redis_url, settings.appendfsync, os.getpid()
+    if _checked.setdefault(of, first) is first:
+        warn_in_background(redis_client(redis_url, _CHECKED_WITHIN_S), settings.appendfsync)
 
 
 def check_address() -> None:

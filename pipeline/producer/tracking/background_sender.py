@@ -20,14 +20,10 @@ from pipeline.producer.sender import TRY_S, Sender
 from pipeline.producer.settings import current_settings
 from pipeline.producer.tracking import process_hooks
 from pipeline.producer.tracking.buffer import Buffer, Limits
+from pipeline.redis.connections import PATCHED_LATE
 
 _PAUSE_S = 0.1
 """Between two tries of a message that could not be sent."""
-
-_EVENTLET = (
-    "eventlet has patched this process after redis was imported, which then cannot connect: call "
-    "eventlet.monkey_patch() before anything else is imported"
-)
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +95,7 @@ class BackgroundSender:
         """
         if self.buffer.has_old_locks():
             if "eventlet" in sys.modules:
-                logger.warning(_EVENTLET)
+                logger.warning(PATCHED_LATE)
             self._seat = threading.Lock()
             self.buffer.make_locks()
         with self.buffer.lock:
