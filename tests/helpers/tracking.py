@@ -14,7 +14,6 @@ from typing import Any
 import redis
 
 from pipeline import Tracker
-from pipeline.contract import TRACK_EVENTS
 from pipeline.embedded import Server
 from pipeline.services import Services
 from tests.helpers.processes import run_python
@@ -72,7 +71,7 @@ def count_queue(services: Services) -> Counter[str]:
     counted: Counter[str] = Counter()
     while fetched := fetch(services):
         for tag, raw in fetched:
-            read = read_message(tag, raw, now, {TRACK_EVENTS})
+            read = read_message(tag, raw, now)
             assert read is not None
             assert not read.delivery.bad
             applied = services.counters.apply([read.delivery], now)

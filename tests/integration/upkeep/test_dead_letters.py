@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline.cli.commands.dead_letters import _publish
-from pipeline.contract import TRACK_EVENTS
 from pipeline.counting.batch import Applied, BadEvent, read_delivery
 from pipeline.errors import PipelineError
 from pipeline.services import Services
@@ -166,7 +165,7 @@ def replay_by_hand(services: Services, *items: dict[str, object]) -> dict[str, i
     dead_letters.replay(services.engine, [one.id for one in letters], _publish)
     dead_letters.replay(services.engine, [one.id for one in letters], _publish)
     now = datetime.now(UTC)
-    reads = [read_message(tag, raw, now, {TRACK_EVENTS}) for tag, raw in fetch(services)]
+    reads = [read_message(tag, raw, now) for tag, raw in fetch(services)]
     services.counters.apply([read.delivery for read in reads if read], now)
     return counted_here(services.redis)
 

@@ -15,7 +15,6 @@ from pipeline.access.access_key import KeyScope
 from pipeline.cli.files.formats.json_lines import parse_ndjson
 from pipeline.cli.files.importing import Importer, Report
 from pipeline.cli.files.line_source import open_lines
-from pipeline.contract import TRACK_EVENT, TRACK_EVENTS
 from pipeline.services import Services
 from tasks.consumer.messages import read_message
 from tests.helpers.support import arguments, counted_here, fetch, sent
@@ -43,8 +42,7 @@ def books(services: Services) -> dict[str, int]:
 def count_queued(services: Services) -> dict[str, int]:
     """Count what waits, as a worker does; returns the counts of every type so far."""
     now = datetime.now(UTC)
-    tasks = {TRACK_EVENT, TRACK_EVENTS}
-    reads = [read_message(tag, raw, now, tasks) for tag, raw in fetch(services)]
+    reads = [read_message(tag, raw, now) for tag, raw in fetch(services)]
     services.counters.apply([read.delivery for read in reads if read], now)
     found = books(services)
     assert found["consumed"] == found["counted"] + found.get("duplicate", 0)

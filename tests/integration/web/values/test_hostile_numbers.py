@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pipeline import track_event
-from pipeline.contract import TRACK_EVENT, TRACK_EVENTS
 from pipeline.errors import InvalidEvent
 from pipeline.reading.sums import PropertySum
 from pipeline.services import Services
@@ -76,8 +75,8 @@ def count(services: Services) -> Callable[[str], PropertySum]:
     before: dict[str, PropertySum] = {}
 
     def count_sent(name: str = "total") -> PropertySum:
-        now, tasks = datetime.now(UTC), {TRACK_EVENT, TRACK_EVENTS}
-        reads = [read_message(tag, raw, now, tasks) for tag, raw in fetch(services)]
+        now = datetime.now(UTC)
+        reads = [read_message(tag, raw, now) for tag, raw in fetch(services)]
         services.counters.apply([read.delivery for read in reads if read], now)
         last, found = (
             before.get(name, PropertySum()),

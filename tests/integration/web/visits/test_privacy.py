@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 import redis
 
-from pipeline.contract import PAGE_PROPERTIES, TRACK_EVENT, TRACK_EVENTS
+from pipeline.contract import PAGE_PROPERTIES
 from pipeline.services import Services
 from tasks.consumer.messages import read_message
 from tests.helpers.support import arguments, everything, execute, fetch, sent
@@ -76,9 +76,7 @@ def check_postgres(services: Services) -> int:
 
 def count_queued(services: Services) -> None:
     now = datetime.now(UTC)
-    reads = [
-        read_message(tag, raw, now, {TRACK_EVENT, TRACK_EVENTS}) for tag, raw in fetch(services)
-    ]
+    reads = [read_message(tag, raw, now) for tag, raw in fetch(services)]
     services.counters.apply([read.delivery for read in reads if read], now)
 
 

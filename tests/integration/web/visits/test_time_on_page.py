@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from pipeline.contract import TRACK_EVENT, TRACK_EVENTS
 from pipeline.services import Services
 from tasks.consumer.messages import read_message
 from tests.helpers.support import fetch
@@ -26,9 +25,7 @@ def test_the_scripts_and_plausibles_time_on_page_is_summed_by_default(
         assert web.post("/api/event", plausible, **BROWSER).status == 202
 
     now = datetime.now(UTC)
-    reads = [
-        read_message(tag, raw, now, {TRACK_EVENT, TRACK_EVENTS}) for tag, raw in fetch(services)
-    ]
+    reads = [read_message(tag, raw, now) for tag, raw in fetch(services)]
     services.counters.apply([read.delivery for read in reads if read], now)
 
     found = services.stats.sums.read_sum("time_on_page", "seconds", *lately())
