@@ -42,6 +42,12 @@ class EventsQueue(str):
 def choose_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options to send an event with, of those given to a task. Raises `OptionRefused`."""
     options = {name: value for name, value in given.items() if value is not None}
+    if isinstance(options.get("queue"), EventsQueue):  # a signature's own
+        del options["queue"]
+    if options.get("headers") == current_settings().headers():
+        del options["headers"]
+    if not options:
+        return options
     is_of_canvas = bool(options.keys() & _OF_CANVASES)
     for name in [name for name in options if name in _CHECKS]:
         try:
@@ -52,8 +58,6 @@ def choose_options(given: Mapping[str, Any]) -> dict[str, Any]:
             del options[name]
     for name in _LEFT_OUT:
         options.pop(name, None)
-    if options.get("headers") == current_settings().headers():
-        del options["headers"]
     if "task_id" in options:
         options["task_id"] = str(options["task_id"])
     if "priority" in options:  # as kombu does: a task of a chain inherits that of the one before
@@ -67,7 +71,7 @@ def _check_place(name: str, value: Any) -> None:
     queue = current_settings().events_queue
     place = getattr(value, "name", value)  # of kombu's Queue and Exchange
     ours = {"queue": (queue,), "exchange": ("", queue), "routing_key": (queue,)}
-    if not isinstance(place, EventsQueue) and place not in ours[name]:
+    if place not in ours[name]:
         raise OptionRefused(
             *(name, place),
             f"the workers that count events read the queue {queue} only: leave the option out; "
