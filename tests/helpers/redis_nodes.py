@@ -29,7 +29,8 @@ def free_port() -> int:
             return port
 
 
-def _has_ipv6() -> bool:
+def has_ipv6() -> bool:
+    """Whether this machine has an IPv6 loopback."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -101,7 +102,7 @@ class Replicated:
         }
         self.sentinel = Node(binary, directory / "sentinel", lines, "--sentinel")
         # The first of the addresses is one of a Sentinel that is down.
-        host = "[::1]" if _has_ipv6() else "127.0.0.1"
+        host = "[::1]" if has_ipv6() else "127.0.0.1"
         self.url = (
             f"sentinel://{_USER}:{self._password}@127.0.0.1:{free_port()};"
             f"sentinel://{_USER}:{self._password}@{host}:{self.sentinel.port}/0"

@@ -24,7 +24,7 @@ from pipeline.producer.celery_tasks import track_event
 from pipeline.redis.client import redis_client
 from pipeline.services import Services
 from tests.conftest import chosen_programs
-from tests.helpers.redis_nodes import KEEPS_EVERYTHING, Node
+from tests.helpers.redis_nodes import KEEPS_EVERYTHING, Node, has_ipv6
 from tests.helpers.support import QUEUE, Workers, eventually, rows
 
 PASSWORD = secrets.token_hex(8)
@@ -51,30 +51,35 @@ def server_with_tls() -> Path:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that signs itself; its key is beside it."""
+    """A certificate of 127.0.0.1 and ::1 that signs itself; its key is beside it."""
     if shutil.which("openssl") is None:
         without("no openssl to make a certificate with (on Debian: apt-get install openssl)")
     path = tmp_path_factory.mktemp("tls") / "certificate.pem"
     command = (
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=tests -out {path} "
-        f"-keyout {path.with_suffix('.key')} -addext subjectAltName=IP:127.0.0.1"
+        f"-keyout {path.with_suffix('.key')} -addext subjectAltName=IP:127.0.0.1,IP:::1"
     )
     subprocess.run(command.split(), capture_output=True, check=True, timeout=60)
     return path
 
 
-@pytest.fixture(scope="module")
-def node(certificate: Path) -> Iterator[Node]:
-    lines = {
-        **KEEPS_EVERYTHING,
+def tls_of(certificate: Path) -> dict[str, str]:
+    """Lines of a server's configuration."""
+    return {
         "port": "0",
         "tls-port": "{port}",
         "tls-cert-file": f"{certificate}",
         "tls-key-file": f"{certificate.with_suffix('.key')}",
         "tls-ca-cert-file": f"{certificate}",
         "tls-auth-clients": "no",
-        "requirepass": PASSWORD,
+        "tls-replication": "yes",
+        "bind": "127.0.0.1 -::1",
     }
+
+
+@pytest.fixture(scope="module")
+def node(certificate: Path) -> Iterator[Node]:
+    lines = {**KEEPS_EVERYTHING, **tls_of(certificate), "requirepass": PASSWORD}
     running = Node(server_with_tls(), certificate.parent / "redis", lines)
     try:
         running.start()
@@ -163,3 +168,53 @@ def test_a_certificate_of_another_host_is_refused_unless_the_url_allows_it(
             track_event.apply_async(("page_view",), **options)
         assert client.llen(QUEUE) == 2
         client.flushdb()
+
+
+@pytest.fixture
+def sentinel(node: Node, certificate: Path, tmp_path: Path) -> Iterator[Node]:
+    lines = {
+        **tls_of(certificate),
+        "sentinel monitor main": f"127.0.0.1 {node.port} 1",
+        "sentinel auth-pass main": PASSWORD,
+    }
+    running = Node(server_with_tls(), tmp_path / "sentinel", lines, "--sentinel")
+    try:
+        running.start()
+        yield running
+    finally:
+        running.kill()
+
+
+def test_sentinels_are_asked_over_tls_too(
+    sentinel: Node, certificate: Path, services: Services, workers: Workers
+) -> None:
+    url = f"sentinel://:{PASSWORD}@127.0.0.1:{sentinel.port}/0?master_name=main&ssl=true"
+    configure(redis_url=url, publish_timeout_s=0.1)
+    with pytest.raises(OperationalError, match="No master found"):  # for want of ssl_ca_certs
+        track_event.delay("page_view", "u0")
+
+    url = f"{url}&ssl_ca_certs={certificate}"
+    configure(redis_url=url, publish_timeout_s=5)
+    services.redis.flushdb()
+    track_event.delay("page_view", "u1")
+    track_event.apply_async(("page_view", "u1"), expires=60)
+    worker = workers.start("events", REDIS_URL=url)
+    eventually(lambda: counted(services) == 2)
+    ping = ("inspect", "ping", "-d", f"{worker.name}@tests", "-t", "20")
+    asked = workers.celery("ping", *ping, REDIS_URL=url)
+    assert asked.wait(30) == 0, asked.said()
+
+
+def test_a_server_is_found_by_its_ipv6_address(node: Node, certificate: Path) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    url = f"rediss://:{PASSWORD}@[::1]:{node.port}/2?ssl_ca_certs={certificate}"
+    configure(redis_url=url, publish_timeout_s=5)
+    track_event.delay("page_view")
+    track_event.apply_async(("page_view",), expires=60)
+    with redis_client(url) as client:
+        assert client.llen(QUEUE) == 2
+        client.flushdb()
+    options = celery_config(Settings(), url)
+    with Connection(options["broker_url"], ssl=options["broker_use_ssl"]) as broker:
+        assert broker.channel().client.ping()
