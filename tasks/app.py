@@ -21,6 +21,7 @@ from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.installation import queues_of
+from pipeline.intake.unacknowledged import Unacknowledged
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import check_postgres
 from pipeline.producer import rabbitmq
@@ -97,6 +98,13 @@ def celery_options() -> dict[str, Any]:
 bounded_compression.install()
 app = OwnCelery("analytics", task_cls=CheckedTask)
 app.add_defaults(celery_options)
+if "celery.bin.purge" in sys.modules:  # so has it this
+    from tasks.worker import purging
+
+    purging.install(
+        lambda: queues_of(settings().prefix).events,
+        lambda: Unacknowledged(counters().client, counters().keys),
+    )
 if "flower.command" in sys.modules:  # Celery's command line loads it before any app
     from tasks import guarded_flower
 

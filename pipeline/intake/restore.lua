@@ -9,7 +9,7 @@
 -- ARGV  1 at most so many bytes (the last message may pass it)
 --       2 'older' restore what was fetched 3 seconds ago or earlier   'due' what is due; 3 is empty
 --           4 at most so many messages (up to 500)
---         'tags'  restore 3… (up to 500), the first of them to be consumed first
+--         'tags'  restore 3… (up to 500), the first of them to be consumed first   'purge' remove all that is delayed
 -- Returns {how many were dealt with, how many were put back, for 'due': seconds until the next is due, or ''}.
 -- The lists are named by the messages and so are not in KEYS: the queues do not run on a cluster.
 -- Everything is read before anything is written.
@@ -35,6 +35,13 @@ end
 local function list_of(queue, message)
   local step = math.min(math.floor(priority_of(message) / 3) * 3, 9)
   return step > 0 and queue .. separator .. step or queue
+end
+
+if mode == 'purge' then
+  local purged = redis.call('ZCARD', delayed)
+  redis.call('HDEL', totals, 'delayed_messages')
+  redis.call('UNLINK', delayed)
+  return {purged, 0, ''}
 end
 
 local members -- tags, or members of the delayed ones

@@ -98,6 +98,10 @@ class Unacknowledged:
                 break
         return float(next_s) if next_s else None
 
+    def purge_delayed(self) -> int:
+        """Remove all messages that are not due; returns how many."""
+        return self._restore("purge")[0]
+
     def _restore(self, mode: str, *args: object) -> tuple[int, int, bytes]:
         keys = self._keys
         names = [keys.unacked, keys.unacked_index, keys.dead, keys.delayed, keys.totals]

@@ -22,6 +22,7 @@ from config.settings import Settings
 from pipeline.contract import EVENTS_QUEUE, MAINTAIN, MAINTENANCE_QUEUE
 from pipeline.embedded import PrivateServers, Server
 from pipeline.postgres import schema
+from pipeline.redis.keys import Keys
 from pipeline.services import connect
 from tests.chaos.cards import Card, deal
 from tests.chaos.checks import oracle
@@ -221,16 +222,19 @@ class Campaign:
             self._account.read()
 
     async def _drained(self) -> None:
-        """Wait until no message waits or is being worked on: those of dead workers return by the
-        visibility timeout. What is left after a minute, the verdict will show."""
+        """Wait until no message waits, for its eta too, or is being worked on: those of dead
+        workers return by the visibility timeout. What is left after a minute, the verdict will
+        show."""
         queue, unacked = EVENTS_QUEUE, "analytics:unacked"
         if self._plan.control:
             queue, unacked = control.EVENTS_QUEUE, control.UNACKED
         deadline = monotonic() + _DRAIN_LIMIT_S
         with redis.Redis.from_url(self._redis.url) as client:
             while monotonic() < deadline:
-                if not client.llen(queue) and not client.hlen(unacked):
-                    return
+                with client.pipeline() as at_once:
+                    at_once.llen(queue).hlen(unacked).zcard(Keys().delayed)
+                    if not any(at_once.execute()):
+                        return
                 await asyncio.sleep(0.02)
 
     # -- judging --

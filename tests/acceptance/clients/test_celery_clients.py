@@ -278,8 +278,12 @@ def test_celerys_own_commands_see_our_workers_and_purge_our_queues(
     assert "analytics.flush_counters" in report  # in the schedule
     assert str(urlsplit(redis_url).password) not in report
 
+    later = [event(["page_view"], {"timestamp": AT}, countdown=3_600)] * 2
+    send(redis_url, tmp_path, *later)
+    eventually(lambda: services.status()["delayed"] == len(later))
     worker.stop()
     send(redis_url, tmp_path, *[event(["page_view"], {"timestamp": AT})] * 3)
     assert services.status()["queue_depth"] == 3
-    assert "3" in celery(workers, "purge", "-f")
-    assert services.status()["queue_depth"] == 0
+    assert "Purged 3 messages" in (purged := celery(workers, "purge", "-f"))
+    assert "Purged 2 delayed messages" in purged
+    assert services.status()["queue_depth"] == services.status()["delayed"] == 0
