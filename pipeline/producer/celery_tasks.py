@@ -45,7 +45,7 @@ from pipeline.producer.app import (
 from pipeline.producer.canvas.followers import FOLLOWING, take_followers
 from pipeline.producer.canvas.forwarding import forward_in_workers
 from pipeline.producer.canvas.options import choose_options
-from pipeline.producer.canvas.signatures import address, current_application, pack
+from pipeline.producer.canvas.signatures import address, pack
 from pipeline.producer.eager_mode import is_eager
 from pipeline.producer.settings import current_settings
 
@@ -149,7 +149,7 @@ class _CheckedTask(Task):
     def signature(self, args: Any = None, *more: Any, **named: Any) -> Signature:
         """Celery's signature, which brings the events to our workers from any worker of the
         application: see docs/applications/celery.md."""
-        named.setdefault("app", current_application())
+        named.setdefault("app", None)  # the application's, when it is used
         return address(super().signature(args, *more, **named))
 
     subtask = signature
@@ -160,7 +160,7 @@ class _CheckedTask(Task):
 
     def starmap(self, it: Iterable[Iterable[Any]]) -> Signature:
         """What sends the events of calls with these arguments: a signature, or a group."""
-        return group([self.si(*call) for call in it], app=current_application())
+        return group([self.si(*call) for call in it])
 
     def chunks(self, it: Iterable[Iterable[Any]], n: int) -> Signature:
         """The same, with `n` calls in a message where each is of one event."""

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Signature, signature
+from celery import Signature, current_app, signature
 from celery.app.task import Context
 
 from pipeline.errors import NotFollowed
 from pipeline.producer.app import app as our_app
-from pipeline.producer.canvas.signatures import current_application
 from pipeline.producer.settings import current_settings
 
 FOLLOWING = frozenset({"link", "link_error", "chain", "chord", "replaced_task_nesting"})
@@ -125,7 +124,7 @@ def _app_of(signatures: list[Any]) -> Any:
     for one in signatures:
         if isinstance(one, Signature):
             return one.app
-    return current_application()
+    return current_app._get_current_object()
 
 
 def _reads_our_redis(app: Any) -> bool:

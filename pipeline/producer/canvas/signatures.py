@@ -11,17 +11,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from celery import Signature, current_app, group
+from celery import Signature, group
 
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE
 from pipeline.event.model import FIELDS
 from pipeline.producer.canvas.options import EventsQueue
 from pipeline.producer.settings import current_settings
-
-
-def current_application() -> Any:
-    """The application's Celery app, which sends what its canvases hold beside events."""
-    return current_app._get_current_object()
 
 
 def address(signature: Signature) -> Signature:
@@ -40,7 +35,7 @@ def pack(track_events: Any, calls: Iterable[Iterable[Any]], size: int) -> Signat
     size = max(1, min(size, MAX_EVENTS_PER_MESSAGE))
     rest = iter(calls)
     messages = [track_events.si(events) for events in _pages(rest, size)]
-    return messages[0] if len(messages) == 1 else group(messages, app=current_application())
+    return messages[0] if len(messages) == 1 else group(messages)
 
 
 def _pages(calls: Iterator[Iterable[Any]], size: int) -> Iterator[list[dict[str, Any]]]:

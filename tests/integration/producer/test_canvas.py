@@ -116,6 +116,18 @@ def test_a_signature_made_before_settings_are_chosen_goes_where_they_say(
     client.delete(*client.scan_iter("shop:*"))
 
 
+def test_a_signature_made_before_the_application_is_sends_what_is_around_it_by_the_application(
+    client: redis.Redis, redis_url: str
+) -> None:
+    early = track_event.si("early")
+    with Celery("shop", broker=redis_url) as shop:
+        group(early, shop.signature("a")).apply_async(queue="shop.slow")
+    producer.app.set_current()
+    assert types_sent(client) == ["early"]
+    assert client.delete("shop.slow")
+    client.delete("_kombu.binding.shop.slow")
+
+
 def test_a_signature_is_sent_as_quickly_as_the_event_itself(client: redis.Redis) -> None:
     track_event.s("page_view").delay()
     [message] = sent(client)
