@@ -17,6 +17,7 @@ from pipeline.access.key_store import AccessKeyStore
 from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
 from pipeline.services import Services
+from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, Workers, eventually, stored_total
 from tests.helpers.web_process import WebProcess
 
@@ -61,6 +62,7 @@ def test_every_process_works_with_the_rights_on_the_page(
     beat = ("beat", "--pidfile=")
     workers.celery("beat", *beat, REDIS_URL=url_of("beat"), FLUSH_INTERVAL_S="0.5")
     web = WebProcess(workers).start(REDIS_URL=url_of("web"))
+    flower = workers.celery("flower", "flower", f"--port={free_port()}", REDIS_URL=url_of("web"))
     _, key = AccessKeyStore(client, services.keys).create("write", "shop")
 
     configure(redis_url=url_of("sender"), publish_timeout_s=5)
@@ -76,5 +78,6 @@ def test_every_process_works_with_the_rights_on_the_page(
     asked = workers.celery("ping", *ping, REDIS_URL=url_of("web"))
     asked.wait(30)
     assert "pong" in asked.said()
+    eventually(lambda: "Connected to redis://" in flower.said())
     assert list_refused(client) == set()
     assert events.said().count("Redis does not say") == 1
