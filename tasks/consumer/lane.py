@@ -153,7 +153,10 @@ class EventLane:
         for chore in self.chores:
             if now_s >= chore.next_s:
                 chore.next_s = now_s + chore.every_s
-                chore.run()
+                try:
+                    chore.run()
+                except Exception as error:  # counting goes on, if it can
+                    logger.warning("a chore of the event lane failed: %r", error)
 
     def _queue_due(self) -> None:
         next_s = self._messages.queue_due()
