@@ -120,6 +120,7 @@ class EventLane:
     def _take_until_stopped(self) -> None:
         fetched: list[Fetched] = []
         while not self._is_stopping.is_set():
+            self._do_chores()  # what dead workers held comes before what has waited since
             if self.queues:  # on its way while the messages of the last one are worked on
                 self._fetch = Fetch(self._client, self._keys, self.queues)
             self._batches.handle(fetched)
@@ -127,8 +128,6 @@ class EventLane:
             fetched = [] if fetch is None else fetch.answer()
             if not fetched:
                 self._batches.finish()
-            self._do_chores()
-            if not fetched:
                 self._look()
         self._batches.handle(fetched)
         self._batches.finish()

@@ -293,13 +293,14 @@ def test_the_status_holds_what_was_agreed(up: Up, analytics: Analytics) -> None:
     numbers = {
         "queue_depth",
         "unacknowledged",
+        "delayed",
         "pending_counters",
         "oldest_pending_s",
         "inflight_batches",
         "dead_letters",
         "workers",
     }
-    condition = {"summary", "findings", "warnings"}
+    condition = {"summary", "findings", "warnings", "discarding_workers"}
     assert set(status) == numbers | condition | {"books", "event_log", "lanes"}
     assert all(isinstance(status[name], int) for name in numbers)
     assert status["workers"] == 2
