@@ -291,14 +291,8 @@ def test_the_status_holds_what_was_agreed(up: Up, analytics: Analytics) -> None:
     status = json.loads(analytics.run("status", "--json").stdout)
 
     numbers = {
-        "queue_depth",
-        "unacknowledged",
-        "delayed",
-        "pending_counters",
-        "oldest_pending_s",
-        "inflight_batches",
-        "dead_letters",
-        "workers",
+        *("queue_depth", "unacknowledged", "delayed", "pending_counters", "oldest_pending_s"),
+        *("inflight_batches", "dead_letters", "workers"),
     }
     condition = {"summary", "findings", "warnings", "discarding_workers"}
     assert set(status) == numbers | condition | {"books", "event_log", "lanes"}
