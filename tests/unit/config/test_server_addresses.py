@@ -14,7 +14,7 @@ import pytest
 from pipeline import server_addresses
 from pipeline.errors import InvalidConfiguration
 from pipeline.server_addresses import Addresses
-from pipeline.system import file_locks, private_files
+from pipeline.system import file_locks, forks, private_files
 from pipeline.system.private_files import write_private
 
 BOTH = Addresses(
@@ -164,7 +164,8 @@ def test_addresses_shown_in_a_log_hide_the_passwords() -> None:
     [
         (server_addresses, {"pipeline.errors", "pipeline.system.private_files"}),
         (private_files, set()),
-        (file_locks, set()),
+        (file_locks, {"pipeline.system.forks"}),
+        (forks, set()),
     ],
 )
 def test_applications_load_nothing_but_the_standard_library_with_this_module(
