@@ -15,7 +15,8 @@ import redis
 from tests.helpers.support import eventually
 
 MASTER_NAME = "main"
-_USER, _WATCHER = "app", "watcher"
+_USER, _WATCHER, _READER = "app", "watcher", "reader"
+_RIGHTS = "-@all +@connection +sentinel|masters"  # as docs/operating/redis-rights.md has them
 KEEPS_EVERYTHING = {"appendonly": "yes", "appendfsync": "always", "save": '""'}
 
 
@@ -99,6 +100,7 @@ class Replicated:
             "bind": "127.0.0.1 -::1",  # one that may be missing
             "user default": "off",
             f"user {_WATCHER}": f"on >{self._of_sentinel} ~* &* +@all",
+            f"user {_READER}": f"on >{self._of_sentinel} {_RIGHTS}",
         }
         self.sentinel = Node(binary, directory / "sentinel", lines, "--sentinel")
         # The first of the addresses is one of a Sentinel that is down.
@@ -107,7 +109,7 @@ class Replicated:
             f"sentinel://{_USER}:{self._password}@127.0.0.1:{free_port()};"
             f"sentinel://{_USER}:{self._password}@{host}:{self.sentinel.port}/0"
             f"?master_name={MASTER_NAME}"
-            f"&sentinel_username={_WATCHER}&sentinel_password={self._of_sentinel}"
+            f"&sentinel_username={_READER}&sentinel_password={self._of_sentinel}"
         )
 
     def _redis(self, binary: Path, directory: Path, **options: str) -> Node:
