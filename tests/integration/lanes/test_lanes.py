@@ -65,6 +65,18 @@ def test_what_waited_for_a_run_that_was_killed_is_overdue(
     assert lanes.find_overdue() == []
 
 
+def test_a_request_that_has_not_begun_for_long_is_overdue(lanes: Lanes) -> None:
+    """Its message may have been refused by a full Redis."""
+    assert lanes.ask(FLUSH_COUNTERS, FLUSH_QUEUE)
+    assert lanes.find_overdue(60) == lanes.find_overdue() == []
+    assert lanes.find_overdue(-1) == [FLUSH_COUNTERS]
+    run = lanes.begin(FLUSH_COUNTERS, "a")
+    assert run
+    assert lanes.find_overdue(-1) == []
+    lanes.end(run, is_done=True)
+    assert lanes.find_overdue(-1) == []
+
+
 def test_a_message_delivered_again_while_it_runs_leads_to_no_further_run(
     lanes: Lanes, client: redis.Redis
 ) -> None:

@@ -141,6 +141,17 @@ def test_a_message_whose_task_id_was_seen_is_consumed_without_a_count() -> None:
     assert batch.applied(0) == Applied(duplicate=2)
 
 
+def test_a_message_that_has_expired_is_consumed_and_booked_and_nothing_in_it_counted() -> None:
+    bad = BadEvent(b"{}", "reason", event_type="sale")
+    late = Delivery([event("sale")], [bad], tag="t1", is_expired=True)
+    batch, message = prepared(late, Delivery([event("sale")], tag="t2"))
+    assert message["tags"] == ["t1", "t2"]
+    assert batch.bodies == []
+    books = message["books"]
+    assert (books["consumed"], books["counted"], books["expired:sale"]) == (3, 1, 2)
+    assert batch.applied(0) == Applied(counted=1, expired=2)
+
+
 def test_answers_of_several_rounds_add_up() -> None:
     deliveries = [Delivery([event(event_id=tag)], tag=tag) for tag in "1234"]
     batch, _ = prepared(*deliveries)
