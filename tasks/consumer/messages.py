@@ -48,14 +48,10 @@ class _Properties(msgspec.Struct, gc=False):
     body_encoding: str | None = None
 
 
-class _AllProperties(_Properties, gc=False):
-    priority: Any = None
-
-
 class _Message(msgspec.Struct, rename={"content_type": "content-type"}):
     body: str
     headers: _AllHeaders
-    properties: _AllProperties
+    properties: _Properties
     content_type: str = ""
 
 
@@ -125,7 +121,6 @@ class Callbacks(msgspec.Struct, frozen=True):
     link: Sequence[dict[str, Any]]
     chain: Sequence[dict[str, Any]]
     root_id: str
-    priority: int
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):
@@ -227,13 +222,8 @@ def _read_arguments(tag: str, raw: bytes, message: _Message, now: datetime) -> R
     found = Read(delivery, headers.task, headers.id)
     if not has_callbacks or not delivery.events:
         return found
-    priority = message.properties.priority
-    callbacks = Callbacks(
-        embedded.callbacks or (),
-        embedded.chain or (),
-        headers.root_id or task_id,
-        priority if isinstance(priority, int) else 0,
-    )
+    root_id = headers.root_id or task_id
+    callbacks = Callbacks(embedded.callbacks or (), embedded.chain or (), root_id)
     return msgspec.structs.replace(found, callbacks=callbacks)
 
 
@@ -322,6 +312,6 @@ def _second_protocol(message: _Message) -> _Message:
     return _Message(
         msgspec.json.encode([old.args, old.kwargs, embedded]).decode(),
         _AllHeaders(old.task, old.id, old.eta, old.expires),
-        _AllProperties(None, message.properties.priority),
+        _Properties(),
         message.content_type,
     )
