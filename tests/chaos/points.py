@@ -22,15 +22,22 @@ SCRIPTS = (
     "pipeline.counting.apply",
     "pipeline.flushing.claim",
     "pipeline.flushing.settle",
+    "pipeline.intake.postpone",
     "pipeline.intake.restore",
 )
+_DUE = b"\r\n$3\r\ndue\r\n"
+"""In a call of the last of them that puts what is due into its queue: the step `due`."""
 STATEMENTS = ("ledger", "upserts", "commit")
 _OF_SCRIPT = ("before", "sent", "after")
 """Not sent; sent, and the answer not read; answer read, and nothing done with it."""
 
 POINTS = {
     "producer": [f"{when} publish" for when in _OF_SCRIPT],
-    "events": [f"{when} {step}" for step in ("fetch", "apply", "restore") for when in _OF_SCRIPT],
+    "events": [
+        f"{when} {step}"
+        for step in ("fetch", "apply", "restore", "postpone", "due")
+        for when in _OF_SCRIPT
+    ],
     "flush": [
         *[f"{when} {step}" for step in ("claim", "settle") for when in _OF_SCRIPT],
         *[f"{when} {step}" for step in STATEMENTS for when in ("before", "after")],
@@ -135,6 +142,8 @@ def _watch_scripts(points: Points) -> None:
 
     def watched_send(self: Any, command: Any, *args: Any, **kwargs: Any) -> None:
         step = steps.get(script_of(command) or "")
+        if step == "restore" and any(_DUE in part for part in command):
+            step = "due"
         self.chaos_step = step
         if step is None:
             send(self, command, *args, **kwargs)

@@ -184,6 +184,7 @@ class Stage:
             events_per_s=_HEADROOM * self._plan.events / self._plan.seconds / _SLOTS["producer"],
             threads=random.choice([1, 1, 2]),
             foreign=foreign,
+            delayed=0.0 if self._plan.control else 0.05,
             predecessor=predecessor,
         )
 

@@ -53,6 +53,8 @@ class Work(msgspec.Struct):
     threads: int = 1
     foreign: float = 0.0
     """Share of the publishes that do not go through `pipeline` and its numbers."""
+    delayed: float = 0.0
+    """Share of the publishes with a countdown, which have no numbers either."""
     predecessor: str | None = None
     """The producer that died before this one, whose unknown events are sent again."""
 
@@ -88,13 +90,16 @@ class Producer:
         retry, left = random.random() < 0.5, list(events)
         self._until_accepted(lambda: self._sender.send(left, retry=retry), number, random)
 
-    def _publish_foreign(self, events: list[dict[str, Any]], random: Random, number: int) -> None:
+    def _publish_unnumbered(
+        self, events: list[dict[str, Any]], random: Random, number: int, *, delayed: bool
+    ) -> None:
         self._log.attempt(number, events, ours=False)
         task_id = str(UUID(int=random.getrandbits(128)))
+        send_once = self._sender.send_delayed if delayed else self._sender.send_foreign
 
         def send() -> None:
             try:
-                self._sender.send_foreign(events, task_id, random)
+                send_once(events, task_id, random)
             except AttributeError as error:  # kombu forgets its connection while it reconnects
                 raise OperationalError from error
 
@@ -123,13 +128,14 @@ class Producer:
         while not self._stop.is_set():
             number = next(self._numbers)
             foreign = random.random() < self._work.foreign
+            delayed = not foreign and random.random() < self._work.delayed
             events = list(self._events(number, foreign, random))
             if recent and random.random() < _REPEATED and DEAD not in events[0]:
                 events.append(random.choice(recent))
             with_id = [event for event in events if "event_id" in event]
             recent = [*recent, *with_id][-_IDS_REMEMBERED:]
-            if foreign:
-                self._publish_foreign(events, random, number)
+            if foreign or delayed:
+                self._publish_unnumbered(events, random, number, delayed=delayed)
             else:
                 self.publish(events, random, number)
             due_s += len(events) * self._work.threads / self._work.events_per_s

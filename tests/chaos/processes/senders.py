@@ -14,6 +14,7 @@ from redis.retry import Retry
 from tests.chaos.checks.account import DEAD
 
 EVENTS_QUEUE = "analytics.events"
+_COUNTDOWNS_S = (0.2, 1.0, 3.0)
 _RETRY_POLICY = {"max_retries": 3, "interval_start": 0.05, "interval_max": 0.2}
 
 
@@ -26,6 +27,9 @@ class Sender(Protocol):
 
     def send_foreign(self, events: list[dict[str, Any]], task_id: str, random: Random) -> None:
         """Send in another way, under `task_id`, which is the same when the caller tries again."""
+
+    def send_delayed(self, events: list[dict[str, Any]], task_id: str, random: Random) -> None:
+        """The same with a countdown."""
 
 
 class GivenUp(Exception):
@@ -56,18 +60,24 @@ class OurSender:
         way = random.random()
         if DEAD in events[0]:
             self._send_bad(events[0][DEAD], task_id, rubbish=task_id < "8")
-        elif way < 0.2:
-            options = {"expires": 3_600} if way < 0.1 else {"countdown": 0.2}
-            if len(events) == 1:
-                self._one.apply_async(kwargs=events[0], task_id=task_id, **options)
-            else:
-                self._many.apply_async([events], task_id=task_id, **options)
+        elif way < 0.1:
+            self._send_by_celery(events, task_id=task_id, expires=3_600)
         else:
             for _ in range(2 if way > 0.8 else 1):  # as after a lost reply: twice under one id
                 if len(events) == 1:
                     self._send_stock("track_event", [], events[0], task_id)
                 else:
                     self._send_stock("track_events", [events], {}, task_id)
+
+    def send_delayed(self, events: list[dict[str, Any]], task_id: str, random: Random) -> None:
+        self._send_by_celery(events, task_id=task_id, countdown=random.choice(_COUNTDOWNS_S))
+
+    def _send_by_celery(self, events: list[dict[str, Any]], **options: Any) -> None:
+        """With options that our own script does not send."""
+        if len(events) == 1:
+            self._one.apply_async(kwargs=events[0], **options)
+        else:
+            self._many.apply_async([events], **options)
 
     def _send_bad(self, mark: str, task_id: str, *, rubbish: bool) -> None:
         if not rubbish:
@@ -104,4 +114,7 @@ class ControlSender:
             del events[0]  # when the next one fails, those before it are not sent again
 
     def send_foreign(self, events: list[dict[str, Any]], task_id: str, random: Random) -> None:
+        self.send(events, retry=True)
+
+    def send_delayed(self, events: list[dict[str, Any]], task_id: str, random: Random) -> None:
         self.send(events, retry=True)
