@@ -47,6 +47,8 @@ PAGE_PROPERTIES = ("referrer_host", "utm", "device", "browser", "system", "entry
 """What the collector can add to page views; `utm` stands for the five of a campaign."""
 MAX_AHEAD = timedelta(hours=24)
 """How far in the future an event's timestamp may lie."""
+MAX_DELAY = timedelta(days=14)
+"""How far in the future an event's eta may lie: far less than erased users are known."""
 MAX_EVENTS_PER_MESSAGE = 1_000
 MAX_MESSAGE_BYTES = 1024 * 1024
 

@@ -30,7 +30,8 @@ _EXPIRE_ERASED = Script("pipeline.counting.expire_erased")
 VERSION = "forgotten_version"
 """The field of the totals in Redis."""
 KEPT_DAYS = 30
-"""For which events of an erased user are dropped: longer than any queue is left standing."""
+"""For which events of an erased user are dropped: longer than any queue is left standing, and than
+an event may be delayed (`MAX_DELAY`)."""
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 _encode = msgspec.json.Encoder().encode

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
@@ -19,6 +19,7 @@ from kombu.compression import decompress
 
 from pipeline.contract import (
     MAX_AHEAD,
+    MAX_DELAY,
     MAX_EVENTS_PER_MESSAGE,
     TAG_PREFIX,
     TRACK_EVENT,
@@ -107,6 +108,7 @@ _read_plain_one = msgspec.json.Decoder(_PlainOne, strict=False).decode
 _read_plain_large = msgspec.json.Decoder(_PlainOne, strict=False, float_hook=parse_float).decode
 _EVENT_TASKS = (TRACK_EVENT, TRACK_EVENTS)
 _JSON = "application/json"
+_LONGEST_DELAY = MAX_DELAY + timedelta(days=1)  # the producer's clock may be ahead
 _LARGE = 512
 """Bytes of a body from which on numbers might make the decoder slow."""
 _AFTER_ONE = b',{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
@@ -177,6 +179,8 @@ def _read_unusual(tag: str, raw: bytes, now: datetime) -> Read:
         due, expires = _read_when("eta", headers.eta), _read_when("expires", headers.expires)
     except ValueError as error:
         return unreadable(tag, raw, str(error))
+    if due is not None and due > now + _LONGEST_DELAY:
+        return unreadable(tag, raw, f"eta {headers.eta!r} is more than {MAX_DELAY.days} days ahead")
     read = _read_arguments(tag, raw, message, now)
     if due is not None:
         read = msgspec.structs.replace(read, due_s=due.timestamp())

@@ -10,6 +10,7 @@ from typing import Any
 
 from kombu import compression
 
+from pipeline.contract import MAX_DELAY
 from pipeline.days import UTC
 from pipeline.errors import OptionRefused
 from pipeline.producer.settings import current_settings
@@ -114,16 +115,36 @@ def _check_seconds(name: str, value: Any) -> None:
         raise OptionRefused(name, value, reason) from None
 
 
-def _check_time(name: str, value: Any) -> None:
+def _check_time(name: str, value: Any) -> datetime:
     try:
-        if not isinstance(value, datetime):
-            datetime.fromisoformat(value.replace("Z", "+00:00"))  # for Python 3.10
+        if isinstance(value, datetime):
+            return value
+        return datetime.fromisoformat(value.replace("Z", "+00:00"))  # for Python 3.10
     except (AttributeError, TypeError, ValueError):
         raise OptionRefused(name, value, "must be a datetime, or text in ISO 8601") from None
 
 
 def _check_expiry(name: str, value: Any) -> None:
     (_check_seconds if isinstance(value, int | float) else _check_time)(name, value)
+
+
+def _check_countdown(name: str, value: Any) -> None:
+    _check_seconds(name, value)
+    _check_delay(name, value, timedelta(seconds=value))
+
+
+def _check_eta(name: str, value: Any) -> None:
+    due = _check_time(name, value)
+    _check_delay(name, value, due.replace(tzinfo=due.tzinfo or UTC) - datetime.now(UTC))
+
+
+def _check_delay(name: str, value: Any, delay: timedelta) -> None:
+    if delay > MAX_DELAY:
+        raise OptionRefused(
+            *(name, value),
+            f"is more than {MAX_DELAY.days} days ahead, and users may ask to be forgotten "
+            "meanwhile: have the application wait, and send the event then",
+        )
 
 
 def _check_callbacks(name: str, value: Any) -> None:
@@ -145,8 +166,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "compression": _check_compression,
     "priority": _check_priority,
     "task_id": _check_task_id,
-    "countdown": _check_seconds,
-    "eta": _check_time,
+    "countdown": _check_countdown,
+    "eta": _check_eta,
     "expires": _check_expiry,
     "link": _check_callbacks,
     "link_error": _check_callbacks,
