@@ -29,7 +29,9 @@ from tasks.jobs import (
     repair_counters,
 )
 from tasks.overdue import OverdueStep
+from tasks.purging import extend_command
 
+extend_command()
 app.steps["worker"].update((EventLaneStep, OverdueStep))
 app.steps["consumer"].add(HeartbeatStep)
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 import redis
 from celery import Celery, chain, chord, group
 
-from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
+from pipeline.contract import EVENTS_QUEUE, MAX_DELAY, TRACK_EVENT, TRACK_EVENTS
+from pipeline.counting.erased_users import KEPT_DAYS
 from pipeline.intake.unacknowledged import Fetch, Unacknowledged
+from pipeline.producer.celery_tasks import track_events
 from pipeline.services import Services
+from tests.helpers.processes import run_python
 from tests.helpers.support import Worker, Workers, counted_here, eventually
 from tests.integration.consumer.lane.support import KEYS, LISTS, waiting
 
@@ -114,6 +118,49 @@ def test_a_delayed_event_that_is_revoked_is_not_counted(
     eventually(lambda: services.status()["delayed"] == 0 and settled(services))
     eventually(lambda: books(services)["expired"] == 1)
     assert counted_here(services.redis) == {}
+
+
+def test_a_purge_removes_what_is_delayed_and_says_how_many(
+    services: Services, workers: Workers, stock: Celery
+) -> None:
+    for _ in range(3):
+        event(stock, "late").apply_async()
+    [(tag, _)] = Fetch(services.redis, KEYS, [EVENTS_QUEUE], most=1).answer()
+    Unacknowledged(services.redis, KEYS).postpone([(tag, time.time() + 3_600)])
+
+    code = "from tasks import app; print(app.control.purge(), app.control.discard_all())"
+    done = run_python("-c", code, environment=workers.environment)
+
+    assert done.stdout.split() == ["3", "0"], done.stderr
+    assert settled(services)
+    assert services.status()["delayed"] == 0
+
+
+def test_a_delayed_event_of_a_user_who_is_forgotten_meanwhile_is_not_counted(
+    sending: None, services: Services, workers: Workers, stock: Celery
+) -> None:
+    workers.start("events")
+    track_events.apply_async(
+        ([{"event_type": "late", "user_id": user} for user in ("gone", "stays")],), countdown=2
+    )
+    far = event(stock, "far", eta=datetime.now(UTC) + MAX_DELAY + timedelta(days=2)).apply_async()
+    eventually(lambda: services.redis.zcard(KEYS.delayed))
+    services.erase_user("gone")
+
+    eventually(lambda: books(services)["counted"] == 1)
+
+    assert services.status()["delayed"] == 0
+    assert books(services)["forgotten"] == 1
+    today = datetime.now(UTC).date()
+    users = [services.stats.user_count(user, "late", today, today) for user in ("gone", "stays")]
+    assert users == [0, 1]
+    [(_, letter)] = services.redis.xrange(KEYS.dead)
+    assert far.id.encode() in letter[b"body"]
+    assert b"is more than 14 days ahead" in letter[b"reason"]
+
+
+def test_erased_users_are_known_for_longer_than_an_event_waits() -> None:
+    assert timedelta(days=KEPT_DAYS) >= 2 * MAX_DELAY
 
 
 @pytest.mark.parametrize("countdown", [0, 1])
