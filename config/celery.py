@@ -141,9 +141,8 @@ _WORKERS: dict[str, Any] = {
 _BEAT: dict[str, Any] = {
     # In memory: all entries are intervals, and Celery's schedule file is one more thing that a
     # kill can leave broken and that has to be kept somewhere.
-    "beat_scheduler": "celery.beat:Scheduler",
-    # `celery -A tasks inspect ping -d celerybeat@HOST` is answered while the clock ticks: the
-    # health check of beat, and its place in `analytics status`.
+    "beat_scheduler": "tasks.consumer.heartbeat:BeatScheduler",
+    # `celery -A tasks inspect ping` is answered, for `analytics up` and `analytics status`.
     "beat_enable_remote_control": True,
     "beat_max_loop_interval": 60,
 }

@@ -60,6 +60,7 @@
     │   command line
     ├── AlreadyRunning            another `analytics up` runs on the data directory
     ├── ImportStopped             an import did not reach its end
+    ├── NodeSilent                a worker, or beat, has not said of late that it lives
     ├── NotCompared               an audit could not be made
     ├── NotCounted                the example events were sent, and no worker counted them
     ├── NotReady                  a started process does not get ready
@@ -312,6 +313,10 @@ class AlreadyRunning(PipelineError):
 
 class ImportStopped(PipelineError):
     """An import did not reach its end; the message says how far it came and how to go on."""
+
+
+class NodeSilent(PipelineError):
+    """A worker, or beat, has not said of late that it lives."""
 
 
 class NotCompared(PipelineError):

@@ -7,8 +7,10 @@ import sys
 from functools import cache
 from typing import Any, NoReturn
 
+import redis
 from celery import concurrency, signals
 from celery.concurrency.solo import TaskPool
+from kombu.exceptions import OperationalError
 
 from config import logging as log_setup
 from config import settings as config_settings
@@ -21,7 +23,6 @@ from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.installation import queues_of
-from pipeline.intake.unacknowledged import Unacknowledged
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import check_postgres
 from pipeline.producer import rabbitmq
@@ -96,15 +97,8 @@ def celery_options() -> dict[str, Any]:
 
 
 bounded_compression.install()
-app = OwnCelery("analytics", task_cls=CheckedTask)
+app = OwnCelery("analytics", task_cls=CheckedTask, control="tasks.purging:Control")
 app.add_defaults(celery_options)
-if "celery.bin.purge" in sys.modules:  # so has it this
-    from tasks.worker import purging
-
-    purging.install(
-        lambda: queues_of(settings().prefix).events,
-        lambda: Unacknowledged(counters().client, counters().keys),
-    )
 if "flower.command" in sys.modules:  # Celery's command line loads it before any app
     from tasks import guarded_flower
 
@@ -144,10 +138,18 @@ def _check_queues(options: dict[str, Any], **_: Any) -> None:
             )
 
 
+def _cut_traceback(record: logging.LogRecord) -> bool:
+    """The line says what a server refuses, such as the control commands of beat when it is full."""
+    if record.exc_info and isinstance(record.exc_info[1], redis.RedisError | OperationalError):
+        record.exc_info = None
+    return True
+
+
 @signals.beat_init.connect
 def _check_beat(**_: Any) -> None:
     """Begin where Postgres is away or not ours, and say so: beat only asks for what needs it."""
     _require_enabled("beat")
+    logging.getLogger("celery.beat").addFilter(_cut_traceback)
     chosen = settings()
     try:
         url = server_addresses.find_postgres_url(chosen.postgres_url, chosen.data_dir)

@@ -21,6 +21,7 @@ from redis.exceptions import OutOfMemoryError
 from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, MOVE_DEAD_LETTERS
 from pipeline.installation import queues_of
 from pipeline.redis.scripts import Script
+from pipeline.upkeep import heartbeats
 from tasks.app import app, counters, settings
 from tasks.lane_task import lanes
 
@@ -44,14 +45,15 @@ class OverdueStep(bootsteps.StartStopStep):
 
     def create(self, worker: Any) -> Overdue:
         """The thread, which Celery starts and stops with the worker."""
-        return Overdue()
+        return Overdue(worker.hostname)
 
 
 class Overdue:
     """Runs what is overdue, in a thread of its own. A run that is cut off by the end of the process
     is made up for by the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
         self._is_stopping = threading.Event()
 
     def start(self) -> None:
@@ -65,7 +67,8 @@ class Overdue:
     def _run(self) -> None:
         while not self._is_stopping.wait(_EVERY_S):
             try:
-                for task in find_overdue():
+                full = self._is_full()
+                for task in find_overdue(full=full):
                     logger.info("%s is overdue, and runs without a message", task)
                     app.tasks[task].run_here()
             except (OSError, redis.RedisError) as error:
@@ -73,12 +76,19 @@ class Overdue:
             except Exception:
                 logger.exception("what is overdue has failed, and is tried again")
 
+    def _is_full(self) -> bool:
+        """Whether Redis is full. Then this thread says that the worker lives: Celery, which does so
+        else, has no connection."""
+        client, keys = counters().client, counters().keys
+        if full := is_full(client):
+            heartbeats.beat(client, keys, "flush", self._worker)
+        return full
 
-def find_overdue() -> Iterator[str]:
+
+def find_overdue(*, full: bool) -> Iterator[str]:
     """The tasks that make room and were asked for a while ago and have not begun; all of them while
     Redis is full, if they have not run a moment ago. Raises redis.RedisError."""
     asked = lanes().find_overdue(_ASKED_FOR_S)
-    full = is_full(counters().client)
     for task in _MAKE_ROOM:
         if task in asked or (full and lanes().measure_rest_s(task)[0] > _EVERY_S):
             yield task

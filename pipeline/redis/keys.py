@@ -26,7 +26,7 @@ it counts.
 | `access`                                  | hash       | permanent: write keys, read tokens |
 | `producer:{id}`                            | string     | 1 day                             |
 | `forgotten`                               | hash       | permanent; entries 30 days        |
-| `workers`                                 | sorted set | an hour after the last heartbeat  |
+| `workers`, `beats`                        | sorted set | an hour after the last heartbeat  |
 | `history`                                 | stream     | 1 day, as each of its samples     |
 | `flush_requested`                         | string     | a few seconds                     |
 | `lane:{lane}`                             | hash       | 3 seconds, while a run goes on    |
@@ -87,7 +87,17 @@ from pipeline.redis.counters import (
 
 KINDS = frozenset(
     {
-        *("access", "batches", "counter", "dead", "delayed", "dim", "events", "flush_requested"),
+        *(
+            "access",
+            "batches",
+            "beats",
+            "counter",
+            "dead",
+            "delayed",
+            "dim",
+            "events",
+            "flush_requested",
+        ),
         *("forgotten", "gap", "history", "inflight", "inner", "jobs", "lane", "limit", "live"),
         *("pending_flush", "producer", "requests", "salt", "seen", "sign_in", "totals", "types"),
         *("unacked", "unacked_index", "unacked_mutex", "user", "values", "viewer", "workers"),
@@ -187,6 +197,7 @@ class Keys:
         self.forgotten = f"{prefix}forgotten"
         self.removed_types = f"{prefix}types:removed"
         self.workers = f"{prefix}workers"
+        self.beats = f"{prefix}beats"
         self.history = f"{prefix}history"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"

@@ -1,4 +1,4 @@
-"""Which workers live: each says so every few seconds, in Redis, by Redis's clock.
+"""Which workers live, and which beat: each says so every few seconds, in Redis, by Redis's clock.
 
 A worker that counts, flushes or waits says it; one that hangs or is gone does not. Unlike a ping of
 Celery's, reading it costs one command and no waiting, and works with RabbitMQ too.
@@ -20,6 +20,7 @@ _SEEN = Script("pipeline.upkeep.seen")
 _SHARE_IDS = Script("pipeline.upkeep.share_ids")
 
 WorkerKind = Literal["events", "flush"]
+NodeKind = Literal[WorkerKind, "beat"]
 
 EVERY_S = 5.0
 SEEN_WITHIN_S = 60
@@ -48,10 +49,12 @@ class Worker:
         return self.silent_s <= SEEN_WITHIN_S
 
 
-def beat(client: redis.Redis, keys: Keys, kind: WorkerKind, name: str) -> None:
-    """Say that a worker lives. May be repeated. Raises redis.RedisError."""
+def beat(client: redis.Redis, keys: Keys, kind: NodeKind, name: str) -> None:
+    """Say that a node lives. May be repeated. Raises redis.RedisError."""
     said = f"{kind}:{_MARK}:{_VERSION}{_own_version()}:{name}"
-    _SEEN.run(client, keys=[keys.workers], args=[said, _REMEMBERED_S])
+    # Apart: the version before takes all that is among the workers for one.
+    nodes = keys.beats if kind == "beat" else keys.workers
+    _SEEN.run(client, keys=[nodes], args=[said, _REMEMBERED_S])
 
 
 def share_ids(client: redis.Redis, keys: Keys, half_window_s: int) -> None:
@@ -64,9 +67,18 @@ def share_ids(client: redis.Redis, keys: Keys, half_window_s: int) -> None:
 def list_workers(client: redis.Redis, keys: Keys) -> list[Worker]:
     """The workers seen within the last hour, those seen last first; of one that was started again,
     as another version perhaps, what it said last. Raises redis.RedisError."""
+    return _list_nodes(client, keys.workers)
+
+
+def list_nodes(client: redis.Redis, keys: Keys) -> list[Worker]:
+    """The same, and beat. Raises redis.RedisError."""
+    return [*list_workers(client, keys), *_list_nodes(client, keys.beats)]
+
+
+def _list_nodes(client: redis.Redis, key: str) -> list[Worker]:
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
-    pipeline.zrange(keys.workers, 0, -1, withscores=True)
+    pipeline.zrange(key, 0, -1, withscores=True)
     (now_s, _), workers = pipeline.execute()
     found: dict[tuple[str, str], Worker] = {}
     for said, seen_s in cast("list[tuple[bytes, float]]", reversed(workers)):

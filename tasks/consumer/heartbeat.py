@@ -1,18 +1,21 @@
-"""Workers say in Redis that they live, for `/readyz`, and see to what is wanted."""
+"""Workers and beat say in Redis that they live, for `/readyz` and health checks, and workers see to
+what is wanted."""
 
 from __future__ import annotations
 
 import logging
+from socket import gethostname
 from typing import Any
 
 import redis
+from celery import beat as celery_beat
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
 from pipeline.installation import queues_of
 from pipeline.upkeep import heartbeats
 from pipeline.upkeep.condition.history import take_sample
-from pipeline.upkeep.heartbeats import WorkerKind
+from pipeline.upkeep.heartbeats import NodeKind
 from tasks.app import broker_url, counters
 from tasks.lane_task import send_wanted
 
@@ -33,11 +36,11 @@ class HeartbeatStep(bootsteps.StartStopStep):
         """Beat now and from now on."""
         queues = {queue.name for queue in consumer.task_consumer.queues}
         ours = queues_of(counters().keys.prefix)
-        kinds_of: dict[str, WorkerKind] = {ours.events: "events", ours.flush: "flush"}
+        kinds_of: dict[str, NodeKind] = {ours.events: "events", ours.flush: "flush"}
         kinds = [kind for name, kind in kinds_of.items() if name in queues]
-        beat(kinds, consumer.hostname)
+        say_alive(kinds, consumer.hostname)
         self._timer = consumer.timer.call_repeatedly(
-            heartbeats.EVERY_S, beat, (kinds, consumer.hostname)
+            heartbeats.EVERY_S, say_alive, (kinds, consumer.hostname)
         )
 
     def stop(self, consumer: Any) -> None:
@@ -47,14 +50,26 @@ class HeartbeatStep(bootsteps.StartStopStep):
             self._timer = None
 
 
-def beat(kinds: list[WorkerKind], name: str) -> None:
-    """Say that this worker lives; while Redis is away it says nothing. See to it that workers of
-    the version before know the ids of what this one counts."""
+class BeatScheduler(celery_beat.Scheduler):
+    """Beat's clock, which says that it ticks."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Ask for what is due; returns the seconds until the next tick."""
+        wait_s: float = super().tick(*args, **kwargs)
+        if wait_s > 0:  # nothing more is due now
+            say_alive(["beat"], f"celerybeat@{gethostname()}")
+        return min(wait_s, heartbeats.EVERY_S)
+
+
+def say_alive(kinds: list[NodeKind], name: str) -> None:
+    """Say that this node lives; while Redis is away it says nothing. A worker sees to it that those
+    of the version before know the ids of what it counts."""
     client, keys = counters().client, counters().keys
     try:
         for kind in kinds:
             heartbeats.beat(client, keys, kind, name)
-        heartbeats.share_ids(client, keys, counters().half_window_s)
+        if "beat" not in kinds:
+            heartbeats.share_ids(client, keys, counters().half_window_s)
         if "flush" in kinds:
             send_wanted()
             take_sample(client, keys, with_queue=not broker_url())

@@ -15,7 +15,7 @@ from pipeline.upkeep import heartbeats
 from tasks.adoption import Adoption, warn_of_shared_queue
 from tasks.app import broker_url, counters, settings
 from tasks.consumer.batch_consumer import BatchConsumer
-from tasks.consumer.heartbeat import beat
+from tasks.consumer.heartbeat import say_alive
 from tasks.consumer.lane import Chore, EventLane
 
 TASK_EVENTS_PER_S = 10
@@ -55,7 +55,9 @@ class EventLaneStep(bootsteps.StartStopStep):
         lane = EventLane(client, keys, queues, batches, settings().visibility_timeout_s)
         adoption = Adoption(client, keys.prefix, takes_all=EVENTS_QUEUE in queues)
         lane.chores.append(Chore(_ADOPT_EVERY_S, adoption.run))
-        lane.chores.append(Chore(heartbeats.EVERY_S, lambda: beat(["events"], worker.hostname)))
+        lane.chores.append(
+            Chore(heartbeats.EVERY_S, lambda: say_alive(["events"], worker.hostname))
+        )
         signals.worker_shutting_down.connect(lambda **_: lane.ask_to_stop(), weak=False)
         worker.event_lane = lane
         return lane

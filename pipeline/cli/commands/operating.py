@@ -11,6 +11,7 @@ import typer
 
 from pipeline.cli.context import (
     find_postgres_url,
+    find_redis_url,
     load_celery_app,
     load_settings,
     open_services,
@@ -18,10 +19,14 @@ from pipeline.cli.context import (
 )
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say, warn
-from pipeline.errors import InvalidConfiguration
+from pipeline.errors import InvalidConfiguration, NodeSilent, ServerUnavailable
 from pipeline.installation import queues_of
+from pipeline.redis.client import redis_client
+from pipeline.redis.keys import Keys
+from pipeline.server_errors import report_errors
 from pipeline.upkeep.condition.facts import read_facts, read_newest_claim
 from pipeline.upkeep.condition.findings import Finding, find_faults, summarise
+from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, list_nodes
 
 _PING_TIMEOUT_S = 1.0
 _TYPES_SHOWN = 20
@@ -64,6 +69,13 @@ def register(app: typer.Typer) -> None:
 
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to serve them on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
+Node = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Ask only whether this worker or beat lives, such as events@HOST: for health checks.",
+    ),
+]
 Once = Annotated[bool, typer.Option("--once", help="Print them once, and end.")]
 
 
@@ -80,13 +92,16 @@ def flush(as_json: Json = False) -> None:
         say(f"Stored {flushed:,} counters in Postgres.")
 
 
-def status(as_json: Json = False) -> None:
+def status(as_json: Json = False, node: Node = None) -> None:
     """Show whether all events are accounted for, what waits where, and the books.
 
     First comes the sentence of the dashboard's Pipeline page, and what to do where something is
     wrong. The books are the running totals of events: published, consumed, counted, duplicate,
     dead, forgotten, expired.
     """
+    if node is not None:
+        _check_node(node)
+        return
     with open_services(postgres_may_be_away=True) as services:
         state = services.status()
         newest = None if "postgres" in state else read_newest_claim(services.engine)
@@ -126,6 +141,28 @@ def status(as_json: Json = False) -> None:
         warnings.append(explain_discarding(discarding, queues_of(load_settings().prefix).events))
     for line in warnings:
         warn(line)
+
+
+def _check_node(name: str) -> None:
+    """Raise `NodeSilent` for one that was not seen of late. While Redis is away nothing is known of
+    any, and none is to be ended for it."""
+    settings = load_settings()
+    with redis_client(find_redis_url(settings)) as client:
+        try:
+            with report_errors(redis=client):
+                found = list_nodes(client, Keys(settings.prefix))
+        except ServerUnavailable as error:
+            warn(f"nothing is known of {name}: {error}")
+            return
+    silent_s = min((one.silent_s for one in found if one.name == name), default=None)
+    if silent_s is None or silent_s > SEEN_WITHIN_S:
+        seen = ", ".join(sorted({one.name for one in found if one.is_seen})) or "none"
+        when = "was not seen" if silent_s is None else f"was last seen {silent_s} s ago, not"
+        raise NodeSilent(
+            f"{name} {when} within {SEEN_WITHIN_S} s: see its log, and start it again; seen of "
+            f"late: {seen}"
+        )
+    say(f"{name} was seen {silent_s} s ago.")
 
 
 def _show_verdict(faults: list[Finding]) -> None:

@@ -14,6 +14,8 @@ from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event, track_events
 from pipeline.producer.publisher import PublishUnconfirmed
 from pipeline.services import Services
+from pipeline.upkeep.heartbeats import list_nodes
+from tests.helpers.processes import run_python
 from tests.helpers.support import Workers, count_events, event, eventually, rows
 
 MESSAGES, EVENTS_A_MESSAGE = 60, 10
@@ -36,6 +38,10 @@ def stored_by_user(services: Services) -> Counter[str]:
     for _, _, user, count in rows(services, "analytics_user_daily"):
         counts[user] += count
     return counts
+
+
+def living(services: Services) -> set[str]:
+    return {one.kind for one in list_nodes(services.redis, services.keys)}
 
 
 def all_is_stored(services: Services) -> bool:
@@ -71,10 +77,14 @@ def test_a_full_redis_refuses_producers_while_workers_start_drain_and_flush_it(
         workers.start("flush", ready=False)
         beat = workers.celery("beat", "beat", "--pidfile=", FLUSH_INTERVAL_S="0.5")
         eventually(lambda: stored_by_user(services), what="no flush came")
+        eventually(lambda: {"flush", "beat"} <= living(services), what="not both are alive")
         assert used_bytes(limited) > limit_bytes
         assert not waits.done()
 
-        workers.start("events", ready=False)
+        events = workers.start("events", ready=False)
+        eventually(lambda: "events" in living(services))
+        check = ("-m", "pipeline.cli", "status", "--node", f"{events.name}@tests")
+        assert run_python(*check, environment=workers.environment).returncode == 0
         waits.result(timeout=60)
     assert used_bytes(limited) < limit_bytes
     track_event.delay("page_view", "sent after")
@@ -89,6 +99,6 @@ def test_a_full_redis_refuses_producers_while_workers_start_drain_and_flush_it(
     assert status["dead_letters"] == 0
     assert beat.alive()
     for worker in workers.started:
-        if worker is not beat:  # Celery's beat says at length that it takes no control commands
-            assert "Traceback" not in worker.said()
+        assert "Traceback" not in worker.said()
+        if worker is not beat:
             eventually(lambda worker=worker: "ready." in worker.said())

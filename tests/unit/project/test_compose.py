@@ -212,7 +212,7 @@ def test_a_health_check_asks_the_process_by_the_name_it_was_given(
         asked = " ".join(services[name].get("healthcheck", {}).get("test", ()))
         if "worker" in command:
             assert command[command.index("-n") + 1] == f"{name}@%h"
-            assert asked.endswith(f"-d {name}@$HOSTNAME")
+            assert asked.endswith(f"analytics status --node {name}@$HOSTNAME")
 
 
 def test_the_settings_given_to_containers_are_accepted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -57,3 +58,27 @@ def test_the_sentence_comes_first_with_what_to_do(
 
     heartbeats.beat(services.redis, services.keys, "events", "events@here")
     assert run_status().splitlines()[:2] == [WELL, "Status"]
+
+
+def test_a_health_check_knows_who_was_seen_of_late(
+    services: Services, analytics: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, keys = services.redis, services.keys
+    heartbeats.beat(client, keys, "events", "events@here")
+    heartbeats.beat(client, keys, "beat", "celerybeat@here")
+    heartbeats.beat(client, keys, "flush", "hung@here")
+    [hung] = [name for name in client.zrange(keys.workers, 0, -1) if b"hung" in name]
+    client.zincrby(keys.workers, -61, hung)
+
+    for name in ("events@here", "celerybeat@here"):
+        assert analytics("status", "--node", name)[0] == 0
+    code, _, said = analytics("status", "--node", "hung@here")
+    assert (code, "hung@here was last seen 61 s ago" in said) == (1, True)
+    code, _, said = analytics("status", "--node", "none@here")
+    assert (code, "seen of late: celerybeat@here, events@here" in said) == (1, True)
+
+    with socket.socket() as taken:  # and no server there
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANALYTICS_REDIS_URL", f"redis://127.0.0.1:{taken.getsockname()[1]}/0")
+        code, _, said = analytics("status", "--node", "events@here")
+        assert (code, "nothing is known of events@here: " in said) == (0, True)
