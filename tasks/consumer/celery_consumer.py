@@ -18,7 +18,9 @@ from celery.exceptions import Reject
 from celery.worker import consumer
 
 from pipeline.counting.batch import BadEvent, Delivery
+from tasks.app import broker_url
 from tasks.consumer.applying import apply_patiently
+from tasks.consumer.unreadable import unwrap, wrap_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +32,9 @@ _SERVER_ERRORS = (OSError, redis.RedisError)
 class Consumer(consumer.Consumer):
     """Keeps what it cannot run as a dead letter; Celery discards it.
 
-    A message that kombu cannot read raises in Celery's event loop whatever it likes. Celery would
-    end the worker for it; here it makes its connection anew, as for any error of a channel, and the
-    message is gone: on Redis kombu has taken it by then. It was no request of ours.
+    A broadcast that kombu cannot read, such as a control command, raises in Celery's event loop
+    whatever it likes. Celery would end the worker for it; here it makes its connection anew, as for
+    any error of a channel. Each worker has its own copy, and none would ever act on it.
     """
 
     channel_errors: tuple[type[Exception], ...]
@@ -58,8 +60,13 @@ class Consumer(consumer.Consumer):
         """What takes a message. One that breaks Celery's code must not end the worker: it would
         return to its queue, and end the next one."""
         handle = super().create_task_handler(*args, **kwargs)
+        if broker_url() is None:
+            wrap_unreadable(self.task_consumer.channel)
 
         def handle_or_bury(message: Any) -> Any:
+            if unreadable := unwrap(message):
+                self._bury(message, f"cannot be read: {unreadable[1]}", raw=unreadable[0])
+                return None
             try:
                 return handle(message)
             except self._lost:
@@ -98,7 +105,7 @@ class Consumer(consumer.Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A task that we do not have."""
-        self._bury(message, f"there is no task {exc}")
+        self._bury(message, f"names no task of ours: {exc}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A message that is not as Celery wants it."""
@@ -108,12 +115,14 @@ class Consumer(consumer.Consumer):
         """A body that cannot be read."""
         self._bury(message, f"cannot be read: {exc}")
 
-    def _bury(self, message: Any, reason: str) -> None:
+    def _bury(self, message: Any, reason: str, raw: bytes | None = None) -> None:
         logger.error("a message becomes a dead letter: it %s", reason)
         # In Redis a message has a tag of its own, which it keeps when it is delivered again.
         headers = message.headers if isinstance(message.headers, dict) else {}
         task_id = headers.get("id") or (message.properties or {}).get("delivery_tag")
-        bad = BadEvent(_as_json(message), f"message: {reason}", kind="message")
+        if raw is None:
+            raw = _as_json(message)
+        bad = BadEvent(raw, f"message: {reason}", kind="message")
         delivery = Delivery((), [bad], task_id=task_id and str(task_id), raw=bad.raw)
         try:
             apply_patiently(delivery)

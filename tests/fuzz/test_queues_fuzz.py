@@ -112,3 +112,5 @@ def test_any_message_ends_no_worker_and_the_books_balance(
         assert memory_bytes(worker.process.pid) - before_bytes < MAY_GROW_BYTES
         # Celery answers a control command that fails with a traceback, and logs it.
         assert queue == PIDBOX or "Traceback" not in worker.said()
+        # kombu raises of a broadcast that it cannot read.
+        assert queue == PIDBOX or "Connection to broker lost" not in worker.said()

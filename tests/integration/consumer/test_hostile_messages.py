@@ -219,6 +219,7 @@ def test_no_message_ends_a_worker_or_comes_back_for_ever(
         client.lpush(queue, text)
 
     check(services, worker, queue, json.dumps(usual()).encode())
+    assert "Connection to broker lost" not in worker.said()
 
 
 def broadcasts() -> list[str | bytes]:

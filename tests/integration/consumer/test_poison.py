@@ -13,7 +13,14 @@ from celery import Celery
 
 from pipeline.contract import FLUSH_COUNTERS, FLUSH_QUEUE
 from pipeline.services import Services
-from tests.helpers.support import Workers, count_events, event, eventually, stored_total
+from tests.helpers.support import (
+    Workers,
+    count_events,
+    event,
+    eventually,
+    stored_total,
+    waiting_letters,
+)
 
 HEADERS: dict[str, tuple[dict[str, Any], int]] = {
     "texts": ({"timelimit": ["x", "y"]}, 1),
@@ -89,6 +96,43 @@ def put(client: redis.Redis, queue: str, body: list[Any]) -> None:
         },
     }
     client.lpush(queue, json.dumps(message))
+
+
+def envelope(**properties: Any) -> bytes:
+    """A message whose body is no matter, with these properties among the usual ones."""
+    usual = {"delivery_tag": "t", "delivery_info": {"exchange": "", "routing_key": FLUSH_QUEUE}}
+    return json.dumps({"body": "e30=", "headers": {}, "properties": usual | properties}).encode()
+
+
+UNREADABLE = [
+    *(b"", b"no JSON", b"\xff", b"[]", b"7", b"null", b"{}", b"[" * 100_000),
+    *(b'{"properties": null}', b'{"properties": {}, "body": 5}', b"9" * 5_000),
+    *(envelope(delivery_tag=tag) for tag in (None, 7, True, [], {})),
+    *(envelope(delivery_info=info) for info in (None, "x", {}, {"exchange": "", "routing_key": 7})),
+    *(envelope(body_encoding=name) for name in ("base64", "none such", [7])),
+]
+UNREADABLE[-3] = UNREADABLE[-3].replace(b"e30=", b"e30")  # cut off
+"""What kombu itself cannot read, and has taken by then."""
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_what_kombu_cannot_read_is_a_dead_letter_as_it_came_and_cuts_no_connection(
+    services: Services, workers: Workers, client: redis.Redis, redis_url: str, pool: str
+) -> None:
+    worker = workers.start("flush", "-P", pool)
+    count_events(services, event())
+    client.lpush(FLUSH_QUEUE, *UNREADABLE)
+    with Celery(broker=redis_url) as stock:
+        stock.send_task(FLUSH_COUNTERS, queue=FLUSH_QUEUE)
+
+    eventually(lambda: stored_total(services) == 1)
+    eventually(lambda: not services.redis.hlen(services.keys.jobs_unacked))
+    assert {fields[b"body"] for fields in waiting_letters(services)} == set(UNREADABLE)
+    assert services.status()["books"]["balanced"]
+    assert worker.said().count("a message becomes a dead letter: it cannot be read") == len(
+        UNREADABLE
+    )
+    assert "Connection to broker lost" not in worker.said()
 
 
 BROADCASTS = [
