@@ -133,6 +133,8 @@ def redis_url(servers: PrivateServers) -> Iterator[str]:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushdb()
         yield servers.redis_url
+        # What else a test has chosen, such as a prefix, is not what the next one sends by.
+        configure(ProducerSettings(redis_url=servers.redis_url))
         leftovers = keys_that_stay(client, Keys())
         client.flushdb()
     assert not leftovers, f"these keys would stay in Redis for ever: {leftovers}"

@@ -11,7 +11,6 @@ import redis
 from pipeline import track_events
 from pipeline.counting.apply import Applying
 from pipeline.counting.batch import Applied, Delivery
-from pipeline.producer.app import configure
 from pipeline.services import Services
 from tests.helpers.support import NOW, Workers, count_events, counted_here, event, eventually
 
@@ -71,10 +70,10 @@ def test_a_server_that_has_forgotten_the_script_is_sent_it(services: Services) -
     assert count_events(services, event()).counted == 1
 
 
+@pytest.mark.usefixtures("sending")
 def test_a_worker_whose_connections_are_cut_again_and_again_counts_each_event_once(
-    client: redis.Redis, redis_url: str, services: Services, workers: Workers
+    client: redis.Redis, services: Services, workers: Workers
 ) -> None:
-    configure(redis_url=redis_url)
     worker = workers.start("events")
     events = [{"event_type": "page_view", "user_id": f"u{n}"} for n in range(50)]
     for cut in range(1, 9):

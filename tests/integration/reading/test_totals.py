@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from pipeline import track_event, track_events
-from pipeline.counting.batch import BadEvent, Delivery, read_delivery
+from pipeline.counting.batch import OUTCOMES, BadEvent, Delivery, read_delivery
 from pipeline.services import Services
+from tasks.consumer.messages import read_message
 from tests.conftest import MakeServices
 from tests.helpers.support import QUEUE, arguments, fetch, message, restore
 
-OUTCOMES = ("counted", "duplicate", "dead")
 MESSAGES = 450
 """Of each producer."""
 
@@ -29,6 +29,12 @@ def delivery(tag: str, text: bytes) -> Delivery:
     events = args[0] if isinstance(args[0], list) else [{"event_type": args[0], **kwargs}]
     bad = [one | {"timestamp": "never"} if one["event_type"] == "odd" else one for one in events]
     return read_delivery(bad, datetime.now(UTC), tag=tag)
+
+
+def read_fetched(services: Services) -> list[Delivery]:
+    """What waits in the queue, taken and read as workers do."""
+    now = datetime.now(UTC)
+    return [read_message(tag, raw, now).delivery for tag, raw in fetch(services)]
 
 
 def produce() -> None:
@@ -152,9 +158,9 @@ def test_books_that_do_not_balance_are_said_not_to(services: Services, wrong: st
 
 def test_what_names_no_type_is_booked_as_unknown(services: Services) -> None:
     services.redis.lpush(QUEUE, b"\xff")
-    fetch(services)
     bad = [{"event_type": "a", "color": "red"}, {"event_type": ""}, 7]
-    services.counters.apply([read_delivery(bad, datetime.now(UTC))], datetime.now(UTC))
+    deliveries = [*read_fetched(services), read_delivery(bad, datetime.now(UTC))]
+    services.counters.apply(deliveries, datetime.now(UTC))
     books = services.status()["books"]
     assert_balanced(books)
     assert books["by_type"] == {
@@ -173,10 +179,11 @@ def test_a_step_is_whole_also_where_the_books_cannot_be_kept(services: Services)
     services.redis.hset(services.keys.totals, mapping=dict.fromkeys([*fields, *unkept], 2**63 - 1))
     track_event.delay("a")
     services.redis.lpush(QUEUE, b"\xff", b"nobody can handle it")
-    ((tag, text),) = fetch(services)
+    fetched = read_fetched(services)
     assert not services.redis.exists(QUEUE)
+    services.counters.apply(fetched, datetime.now(UTC))
     assert services.redis.xlen(services.keys.dead) == 2
-    services.counters.apply([delivery(tag, text)], datetime.now(UTC))
+    assert not services.redis.exists(services.keys.unacked)
     services.redis.delete(services.keys.pending_flush)
     assert services.repair_counters() == 1
     services.redis.sadd(services.keys.pending_flush, "analytics:counter:gone:2025-03-14")
