@@ -24,6 +24,8 @@ EVENTS_QUEUE = "analytics.events"
 FLUSH_QUEUE = "analytics.flush"
 MAINTENANCE_QUEUE = "analytics.maintenance"
 """The queues of the default installation; `pipeline.installation` has those of any other."""
+CELERYS_DEFAULT_QUEUE = "celery"
+"""Where clients of Celery send what they have no queue for."""
 
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """kombu's Redis transport keeps a list for each of four priorities of a queue."""

@@ -16,6 +16,7 @@ from threading import Thread
 import redis
 
 from pipeline.contract import (
+    CELERYS_DEFAULT_QUEUE,
     EVENTS_QUEUE,
     FLUSH_COUNTERS,
     PRIORITY_SUFFIXES,
@@ -28,10 +29,9 @@ from pipeline.producer import rabbitmq
 from pipeline.redis.installations import find_others
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
+from pipeline.upkeep.condition.findings import explain_discarding
 from tasks.app import app
 from tasks.worker.default_queue import (
-    CELERYS_DEFAULT_QUEUE,
-    explain_discarding,
     find_discarding_workers,
     read_broker_options,
 )
@@ -166,9 +166,10 @@ def _warn_of_default_queue(tasks: int, queue: str) -> None:
     except Exception as error:  # to look for them is not worth a traceback
         logger.debug("workers of other applications could not be searched for: %s", error)
         discarding = []
+    listening = explain_discarding(discarding).what if discarding else ""
     logger.warning(
         "%d tasks came by Celery's default queue, %s: have their senders name the queue %s, since "
         "a worker of another application that listens there may discard them%s",
         *(tasks, CELERYS_DEFAULT_QUEUE, queue),
-        f". {explain_discarding(discarding, queue)}" if discarding else "",
+        listening and f". {listening}",
     )

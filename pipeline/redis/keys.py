@@ -27,6 +27,7 @@ it counts.
 | `producer:{id}`                            | string     | 1 day                             |
 | `forgotten`                               | hash       | permanent; entries 30 days        |
 | `workers`, `beats`                        | sorted set | an hour after the last heartbeat  |
+| `workers:discarding`                      | string     | 3 minutes: see `discarding.py`    |
 | `history`                                 | stream     | 1 day, as each of its samples     |
 | `flush_requested`                         | string     | a few seconds                     |
 | `lane:{lane}`                             | hash       | 3 seconds, while a run goes on    |
@@ -198,6 +199,7 @@ class Keys:
         self.removed_types = f"{prefix}types:removed"
         self.workers = f"{prefix}workers"
         self.beats = f"{prefix}beats"
+        self.workers_discarding = f"{prefix}workers:discarding"
         self.history = f"{prefix}history"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"

@@ -14,10 +14,12 @@ from kombu.exceptions import OperationalError
 
 from pipeline.installation import queues_of
 from pipeline.upkeep import heartbeats
+from pipeline.upkeep.condition.discarding import LOOK_EVERY_S
 from pipeline.upkeep.condition.history import take_sample
 from pipeline.upkeep.heartbeats import NodeKind
 from tasks.app import broker_url, counters
 from tasks.lane_task import send_wanted
+from tasks.lookout import Lookout
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,8 @@ class HeartbeatStep(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         """Celery calls this once for a worker."""
         super().__init__(consumer, **options)
-        self._timer: Any = None
+        self._timers: list[Any] = []
+        self._lookout = Lookout()
 
     def start(self, consumer: Any) -> None:
         """Beat now and from now on."""
@@ -39,15 +42,16 @@ class HeartbeatStep(bootsteps.StartStopStep):
         kinds_of: dict[str, NodeKind] = {ours.events: "events", ours.flush: "flush"}
         kinds = [kind for name, kind in kinds_of.items() if name in queues]
         say_alive(kinds, consumer.hostname)
-        self._timer = consumer.timer.call_repeatedly(
-            heartbeats.EVERY_S, say_alive, (kinds, consumer.hostname)
-        )
+        repeat = consumer.timer.call_repeatedly
+        self._timers = [repeat(heartbeats.EVERY_S, say_alive, (kinds, consumer.hostname))]
+        if "flush" in kinds:
+            self._timers.append(repeat(LOOK_EVERY_S, self._lookout.look))
 
     def stop(self, consumer: Any) -> None:
         """No more: the connection is gone, or the worker ends."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in self._timers:
+            timer.cancel()
+        self._timers = []
 
 
 class BeatScheduler(celery_beat.Scheduler):

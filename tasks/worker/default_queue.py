@@ -8,9 +8,8 @@ from typing import Any
 from celery import Celery
 
 from pipeline.celery_app import OwnCelery
-from pipeline.contract import TRACK_EVENT
+from pipeline.contract import CELERYS_DEFAULT_QUEUE, TRACK_EVENT
 
-CELERYS_DEFAULT_QUEUE = "celery"
 _BROKER_OPTIONS = ("broker_url", "broker_use_ssl", "broker_transport_options")
 
 
@@ -43,14 +42,3 @@ def _names(answer: Any) -> set[str]:
     if not isinstance(answer, list):
         return set()
     return {str(one.get("name") if isinstance(one, dict) else one) for one in answer}
-
-
-def explain_discarding(workers: list[str], queue: str) -> str:
-    """What it means that these workers are there, and what to do."""
-    listen = "listens" if len(workers) == 1 else "listen"
-    return (
-        f"{', '.join(workers)} of another application {listen} on Celery's default queue, "
-        f"{CELERYS_DEFAULT_QUEUE}, and would discard events that a client sends without a queue: "
-        f"have clients name the queue {queue} (task_routes), or load our tasks there (imports): "
-        "see docs/applications/celery.md"
-    )

@@ -20,7 +20,6 @@ from pipeline.cli.context import (
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say, warn
 from pipeline.errors import InvalidConfiguration, NodeSilent, ServerUnavailable
-from pipeline.installation import queues_of
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
@@ -105,13 +104,14 @@ def status(as_json: Json = False, node: Node = None) -> None:
     with open_services(postgres_may_be_away=True) as services:
         state = services.status()
         newest = None if "postgres" in state else read_newest_claim(services.engine)
-        faults = find_faults(state | read_facts(services.redis, services.keys, newest))
-    answering, discarding = _ask_workers()
+        facts = read_facts(services.redis, services.keys, newest)
+    answering, facts["discarding_workers"] = _ask_workers()
+    faults = find_faults(state | facts)
     # Beat answers too, but works on nothing.
     workers = [name for name in answering if not name.startswith("celerybeat@")]
     if as_json:
         verdict = {"summary": summarise(faults), "findings": [asdict(one) for one in faults]}
-        seen = {"workers": len(workers), "discarding_workers": discarding}
+        seen = {"workers": len(workers), "discarding_workers": facts["discarding_workers"]}
         print_json({**verdict, **state, **seen})
         return
     _show_verdict(faults)
@@ -135,10 +135,6 @@ def status(as_json: Json = False, node: Node = None) -> None:
         rows_of_consumers = [tuple(one.values()) for one in consumers]
         print_table("Its consumers", ["stream", "name", "entries", "idle s"], rows_of_consumers)
     _show_types(by_type, books["types"])
-    if discarding:
-        from tasks.worker.default_queue import explain_discarding
-
-        warnings.append(explain_discarding(discarding, queues_of(load_settings().prefix).events))
     for line in warnings:
         warn(line)
 

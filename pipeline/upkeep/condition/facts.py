@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from pipeline.flushing.ledger import newest_claim as newest_of_ledger
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
+from pipeline.upkeep.condition.discarding import read_discarding
 from pipeline.upkeep.condition.ledgers import read_claims
 from pipeline.upkeep.condition.room import find_refusal
 from pipeline.upkeep.heartbeats import measure_silence_s
@@ -18,8 +19,9 @@ from pipeline.upkeep.heartbeats import measure_silence_s
 def read_facts(
     client: redis.Redis, keys: Keys, newest_claim: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """`silence_s`, `refusal` and, where the newest claim of the ledger (epoch and number) is known,
-    `went_back`. What the ledger has Redis has claimed before, so the ledger is to be read first.
+    """`silence_s`, `refusal`, `discarding_workers` and, where the newest claim of the ledger (epoch
+    and number) is known, `went_back`. What the ledger has Redis has claimed before, so the ledger
+    is to be read first.
 
     Raises `ServerUnavailable` when Redis is away.
     """
@@ -27,6 +29,7 @@ def read_facts(
         facts: dict[str, Any] = {
             "silence_s": measure_silence_s(client, keys),
             "refusal": find_refusal(client),
+            "discarding_workers": read_discarding(client, keys),
         }
         if newest_claim is not None:
             facts["went_back"] = newest_claim > read_claims(client, keys)

@@ -5,10 +5,11 @@ The gravest comes first: what may be lost, then what stands still, then what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.contract import CELERYS_DEFAULT_QUEUE
 from pipeline.counting.batch import OUTCOMES
 from pipeline.upkeep.condition.room import DISK, FULL, READ_ONLY
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S
@@ -16,6 +17,7 @@ from pipeline.upkeep.heartbeats import SEEN_WITHIN_S
 ALL_ACCOUNTED_FOR = "All events are accounted for."
 UNFIT = "cannot be used"
 """What a status says of a Postgres that answers and does not fit."""
+_MOST_NAMED = 5
 SUSPICIOUS_S = 15
 """A worker says every five seconds that it lives: one that missed it three times may be gone."""
 Gravity = Literal["lost", "stopped", "late"]
@@ -36,8 +38,9 @@ def find_faults(status: Status) -> list[Finding]:
     """What is wrong, the gravest first; nothing while all is well.
 
     `status` is what `Services.status` returns, and what `read_facts` does: `silence_s`, for how
-    long each kind of worker was not seen, `refusal`, why Redis takes no events, and `went_back`,
-    whether Redis is older than what Postgres has. What is not there is not judged.
+    long each kind of worker was not seen, `refusal`, why Redis takes no events, `went_back`,
+    whether Redis is older than what Postgres has, and `discarding_workers`. What is not there is
+    not judged.
     """
     return [
         *_find_losses(status),
@@ -49,6 +52,7 @@ def find_faults(status: Status) -> list[Finding]:
         *_find_lateness(status),
         *_find_dead_letters(status),
         *_find_doubts(status),
+        *_find_discarding_workers(status),
     ]
 
 
@@ -235,6 +239,26 @@ def _find_doubts(status: Status) -> Iterator[Finding]:
             "It is not certain that Redis keeps what it acknowledges.",
             f"{_capitalise(doubt)}.",
         )
+
+
+def _find_discarding_workers(status: Status) -> Iterator[Finding]:
+    if workers := status.get("discarding_workers"):
+        yield explain_discarding(workers)
+
+
+def explain_discarding(workers: Sequence[str]) -> Finding:
+    """What it means that these workers of other applications are there."""
+    named = ", ".join(workers[:_MOST_NAMED])
+    if (more := len(workers) - _MOST_NAMED) > 0:
+        named += f" and {more:,} more"
+    listen = "listens" if len(workers) == 1 else "listen"
+    return Finding(
+        "late",
+        f"{named} of another application {listen} on Celery's default queue, "
+        f"{CELERYS_DEFAULT_QUEUE}, and would discard events that a client sends without a queue.",
+        "Have clients name the events queue (task_routes), or load our tasks in that worker "
+        "(imports): see docs/applications/celery.md.",
+    )
 
 
 def _count(number: int, what: str, plural_verb: str = "are", *, verb: bool = True) -> str:

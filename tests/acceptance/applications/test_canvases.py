@@ -12,6 +12,8 @@ from celery import Celery
 from sqlalchemy import make_url
 
 from pipeline.contract import TRACK_EVENT
+from pipeline.redis.keys import Keys
+from pipeline.upkeep.condition.discarding import read_discarding
 from tests.helpers.applications.serving import running
 from tests.helpers.applications.shop_app import NOTED, SENT
 from tests.helpers.processes import run_python
@@ -20,6 +22,8 @@ from tests.helpers.support import Workers, counted_here, eventually
 _APP = "tests.helpers.applications.shop_app"
 _WORKER = f"celery --app {_APP} worker --pool solo --loglevel INFO --without-gossip"
 _COMMAND = (*_WORKER.split(), "--hostname")
+_LOOK = "from tasks.lookout import Lookout as L; one = L(); one.look(); one._thread.join()"
+"""What a flush worker does once a minute."""
 _LOADED = {"LOADS_OUR_TASKS": "1"}
 
 
@@ -121,9 +125,11 @@ def test_a_worker_that_discards_what_comes_by_celerys_default_queue_is_named(
         for worker in (loaded, stock_worker):
             eventually(lambda worker=worker: "ready." in worker.output, what=worker.output)
         said = run_python("-m", "pipeline.cli", "status", environment=workers.environment)
+        run_python("-c", _LOOK, environment=workers.environment)
         loaded.end()
         stock_worker.end()
     # "listens": only one of them is named.
-    assert "stock@tests of another application listens on Celery's" in said.stderr, said.stderr
+    assert "stock@tests of another application listens on Celery's" in said.stdout, said.stdout
+    assert read_discarding(client, Keys()) == ["stock@tests"]
     for name in client.scan_iter("*.pidbox"):
         client.delete(name)

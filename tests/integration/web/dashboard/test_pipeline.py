@@ -11,20 +11,26 @@ import pytest
 
 from config.options import pipeline_options
 from config.settings import Settings
+from pipeline import track_event
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.contract import AUDIT, FLUSH_COUNTERS
 from pipeline.counting.batch import BadEvent
 from pipeline.embedded import PrivateServers
+from pipeline.intake.unacknowledged import Unacknowledged
 from pipeline.lanes.lanes import Lanes
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.schema import migrate
+from pipeline.producer.app import configure
+from pipeline.producer.settings import ProducerSettings
 from pipeline.redis.client import redis_client
 from pipeline.services import Services, connect
 from pipeline.upkeep import dead_letters, heartbeats
+from pipeline.upkeep.condition.discarding import note_discarding
 from pipeline.upkeep.condition.history import take_sample
 from pipeline.web.dependencies import WebDependencies, WebOptions
+from tasks.consumer.messages import read_message
 from tests.helpers.api_server import NO_TLS, served
-from tests.helpers.support import Workers, count_events, event, eventually, message
+from tests.helpers.support import Workers, count_events, event, eventually, fetch, message
 from tests.helpers.web_process import WebProcess
 from tests.integration.web.dashboard.conftest import DashboardSite, sign_in
 
@@ -125,6 +131,44 @@ def test_what_is_wrong_is_said_with_what_to_do(site: DashboardSite, services: Se
     assert sentence(read(site.viewer)).startswith("Flush has not been asked for")
     Lanes(services.redis, services.keys).ask(FLUSH_COUNTERS, None)
     assert sentence(read(site.viewer)).startswith("Flush is ")
+
+
+@pytest.mark.usefixtures("sending")
+def test_what_expired_or_is_not_due_is_accounted_for(
+    site: DashboardSite, services: Services
+) -> None:
+    live(services)
+    for options in ({"countdown": 3_600}, {"countdown": 3_600}, {"expires": 0.001}):
+        track_event.apply_async(("page_view",), **options)
+    fetched = fetch(services)
+    reads = [read_message(tag, raw, datetime.now(UTC)) for tag, raw in fetched]
+    wait = [(str(one.delivery.tag), one.due_s) for one in reads if one.due_s is not None]
+    assert not Unacknowledged(services.redis, services.keys).postpone(wait)
+    services.counters.apply([reads[2].delivery], datetime.now(UTC))
+
+    page = " ".join(read(site.viewer).split())
+    assert sentence(page) == WELL
+    assert 'expired</th><td class="number">1</td>' in page
+    assert 'wait until they are due</th><td class="number">2</td>' in page
+    headers = {"Authorization": f"Bearer {site.token}"}
+    status = site.stranger.get("/api/status", headers=headers).json()
+    assert (status["books"]["expired"], status["events_delayed"]) == (1, 2)
+    assert status["summary"] == WELL
+
+
+def test_workers_that_would_discard_events_are_named(
+    site: DashboardSite, services: Services
+) -> None:
+    live(services)
+    note_discarding(services.redis, services.keys, [f"{HOSTILE}@here"])
+    assert HOSTILE not in site.viewer.get(PAGE).text
+    said = f"{HOSTILE}@here of another application listens on Celery's default queue, celery, and "
+    assert sentence(read(site.viewer)).startswith(said)
+    headers = {"Authorization": f"Bearer {site.token}"}
+    [finding] = site.stranger.get("/api/status", headers=headers).json()["findings"]
+    assert (finding["gravity"], finding["what"][: len(said)]) == ("late", said)
+    note_discarding(services.redis, services.keys, [])
+    assert sentence(read(site.viewer)) == WELL
 
 
 def test_hostile_reasons_are_text(site: DashboardSite, services: Services) -> None:
@@ -230,6 +274,7 @@ def test_the_sentence_is_right_while_a_server_is_away(
 ) -> None:
     assert own_servers.redis_url is not None
     assert own_servers.postgres_url is not None
+    configure(ProducerSettings(redis_url=own_servers.redis_url))
     engine = postgres_engine(own_servers.postgres_url)
     migrate(engine)
     engine.dispose()

@@ -23,6 +23,7 @@ WELL = {
     "warnings": [],
     "silence_s": {"events": 2, "flush": 3},
     "went_back": False,
+    "discarding_workers": [],
 }
 BOOKS = {
     "published": 10,
@@ -117,6 +118,12 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "It is not certain that Redis keeps what it acknowledges.",
     ),
+    "a discarding worker": (
+        {"discarding_workers": ["shop@here"]},
+        {},
+        "shop@here of another application listens on Celery's default queue, celery, and would "
+        "discard events that a client sends without a queue.",
+    ),
 }
 _NOT_AT_ONCE = (
     {"no postgres", "unfit postgres"},
@@ -158,6 +165,13 @@ def test_two_outages_are_both_named_and_the_graver_comes_first(one: str, other: 
     order = {"lost": 0, "stopped": 1, "late": 2}
     gravities = [order[fault.gravity] for fault in found]
     assert gravities == sorted(gravities)
+
+
+def test_of_many_discarding_workers_a_few_are_named() -> None:
+    names = [f"shop{number}@here" for number in range(1_007)]
+    [found] = find_faults({**status_of(), "discarding_workers": names})
+    assert found.what.startswith("shop0@here, shop1@here, shop2@here, shop3@here, shop4@here and ")
+    assert "and 1,002 more of another application listen on Celery's" in found.what
 
 
 def test_a_worker_never_seen_is_as_one_seen_long_ago() -> None:

@@ -85,6 +85,7 @@ class StatusAnswer(BaseModel):
     stages: list[StageAnswer] = Field(description="In the order in which an event passes them")
     books: BooksAnswer
     events_waiting: int = Field(ge=0, description="Messages in the events queue")
+    events_delayed: int = Field(ge=0, description="Messages that wait until they are due")
     dead_letters: int = Field(ge=0, description="While Postgres is away those in Redis alone")
     last_flush: FlushAnswer | None
     last_archive: RunAnswer | None
@@ -156,6 +157,7 @@ def to_status(found: PipelineStatus) -> dict[str, Any]:
         ],
         "books": {name: status["books"][name] for name in _BOOKS},
         "events_waiting": status["queue_depth"],
+        "events_delayed": status["delayed"],
         "dead_letters": status["dead_letters"],
         "last_flush": last_flush,
         "last_archive": _to_run(found.last_archive),
