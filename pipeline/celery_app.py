@@ -38,4 +38,4 @@ class OwnCelery(Celery):  # type: ignore[misc]
         super().__init__(main, set_as_current=False, loader=OwnLoader, fixups=[], **options)
         # Celery has made the object, and fills it when it is first read; setting an attribute of it
         # would set an option.
-        object.__setattr__(self._conf, "__class__", OwnSettings)
+        object.__setattr__(self.conf, "__class__", OwnSettings)

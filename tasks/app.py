@@ -8,8 +8,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 import redis
-from celery import concurrency, signals
-from celery.concurrency.solo import TaskPool
+from celery import signals
 from kombu.exceptions import OperationalError
 
 from config import logging as log_setup
@@ -199,9 +198,7 @@ def _give_lanes_processes(worker: Any, queues: set[str]) -> None:
     for one of another lane."""
     ours = queues_of(settings().prefix)
     lanes = 2 * (ours.flush in queues) + (ours.maintenance in queues)
-    if concurrency.get_implementation(worker.pool_cls) is not TaskPool and isinstance(
-        worker.concurrency, int
-    ):
+    if not stopping.is_solo(worker) and isinstance(worker.concurrency, int):
         worker.concurrency = max(worker.concurrency, lanes)
 
 

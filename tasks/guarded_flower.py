@@ -106,7 +106,7 @@ def _guard(handler: type[RequestHandler]) -> type[RequestHandler]:
     class Guarded(handler):  # type: ignore[misc, valid-type]
         def prepare(self) -> Any:
             _require_login(self)
-            return None if self._finished else super().prepare()
+            return super().prepare() if self.current_user else None
 
     Guarded.__name__ = handler.__name__
     return Guarded

@@ -64,7 +64,6 @@ class _Accepted(AsyncResult):
     for, which takes Celery longer than all else of a result."""
 
     _cache = parent = None
-    _ignored = False
 
     def __init__(self, task_id: str) -> None:
         self.id, self.app, self.backend = task_id, app, no_results()
@@ -72,7 +71,7 @@ class _Accepted(AsyncResult):
     @cached_property
     def on_ready(self) -> Any:
         """Celery's promise, which callbacks are added to."""
-        return promise(self._on_fulfilled, weak=True)
+        return promise()
 
     def __repr__(self) -> str:
         return f"<AsyncResult: {self.id}>"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from celery._state import get_current_app
+from celery.app import app_or_default
 from celery.app.utils import Settings
 
 _OPTION = "task_always_eager"
@@ -21,7 +21,7 @@ _SEARCHES_BY_PLACE = Settings({}, [{"x": True}, {"a_x": False}], prefix="a_")["x
 
 def is_eager() -> Any:
     """The option of the current app, which may change at any time."""
-    app = get_current_app()
+    app = app_or_default()
     conf = app.conf
     if _SEARCHES_BY_PLACE and app.configured and isinstance(conf, Settings):
         names = _names(conf.prefix, conf._keys)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
-from celery import current_app
+from celery.app import app_or_default
 from kombu.exceptions import OperationalError
 
 from pipeline.contract import TRACK_EVENTS
@@ -59,7 +59,7 @@ class Sender:
         address to send to, or the directory cannot be written.
         """
         check_address()
-        self._app = current_app._get_current_object()
+        self._app = app_or_default()
         self._spool_dir, self._spool_bytes = spool_dir, spool_bytes
         self._spools = deque(_left_over(spool_dir)) if spool_dir else deque()
         self._own_spool: Spool | None = None  # the last of them

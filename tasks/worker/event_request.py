@@ -15,10 +15,12 @@ class EventRequest(Request):
     A sender writes them into the message a second time, as text for monitors: users and properties.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._argsrepr = self._kwargsrepr = NOT_SHOWN
-        self._request_dict |= {"argsrepr": NOT_SHOWN, "kwargsrepr": NOT_SHOWN}
+    def __init__(
+        self, message: Any, *args: Any, headers: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        shown = {"argsrepr": NOT_SHOWN, "kwargsrepr": NOT_SHOWN}
+        headers = {**(headers or message.headers), **shown}
+        super().__init__(message, *args, headers=headers, **kwargs)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """What `inspect` answers with."""

@@ -26,10 +26,15 @@ def end_in_time(worker: Any) -> None:
 
     What it holds then returns after the visibility timeout, where a warm end gives it back at once.
     """
-    if concurrency.get_implementation(worker.pool_cls) is TaskPool:
+    if is_solo(worker):
         told = threading.Event()
         signals.worker_shutting_down.connect(lambda **_: told.set(), weak=False)
         threading.Thread(target=_end_after, args=(told,), daemon=True).start()
+
+
+def is_solo(worker: Any) -> bool:
+    """Whether a worker runs its tasks in its own thread."""
+    return concurrency.get_implementation(worker.pool_cls) is TaskPool
 
 
 def _end_after(told: threading.Event) -> None:

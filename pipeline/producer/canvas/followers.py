@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Signature, current_app, signature
+from celery import Signature, signature
+from celery.app import app_or_default
 from celery.app.task import Context
 
 from pipeline.errors import NotFollowed
@@ -124,7 +125,7 @@ def _app_of(signatures: list[Any]) -> Any:
     for one in signatures:
         if isinstance(one, Signature):
             return one.app
-    return current_app._get_current_object()
+    return app_or_default()
 
 
 def _reads_our_redis(app: Any) -> bool:
