@@ -32,7 +32,7 @@ UNDOCUMENTED = {
 """Of those that have no underscore: what Celery's reference does not show."""
 METHODS = {"mark_as_done", "route", "start_strategy"}
 INTERNAL = ("celery._", "celery.app.trace", "celery.backends", "celery.concurrency", "celery.utils",
-            "kombu.transport", "kombu.utils")  # fmt: skip
+            "kombu.transport")  # fmt: skip
 """Modules that the reference calls internals."""
 
 
