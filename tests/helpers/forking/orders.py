@@ -29,6 +29,7 @@ CELERY = (
     "celery.apps.beat",
     "celery.worker.consumer",
     "celery.worker.autoscale",
+    "celery.worker.strategy",
     "celery.concurrency.solo",
     "celery.concurrency.prefork",
     "celery.concurrency.asynpool",
@@ -47,7 +48,7 @@ _IMPORTED = {
     "workers": (
         *CELERY,
         "tasks",
-        "tasks.consumer.batch_consumer",
+        "tasks.consumer.celery_consumer",
     ),
     "web": ("pipeline.cli.commands.web", "pipeline.web.main"),
     "drivers": (

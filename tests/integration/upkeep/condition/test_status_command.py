@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -73,7 +74,8 @@ def test_a_health_check_knows_who_was_seen_of_late(
     for name in ("events@here", "celerybeat@here"):
         assert analytics("status", "--node", name)[0] == 0
     code, _, said = analytics("status", "--node", "hung@here")
-    assert (code, "hung@here was last seen 61 s ago" in said) == (1, True)
+    assert code == 1
+    assert re.search(r"hung@here was last seen 6\d s ago", said)
     code, _, said = analytics("status", "--node", "none@here")
     assert (code, "seen of late: celerybeat@here, events@here" in said) == (1, True)
 
