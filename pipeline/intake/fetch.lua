@@ -6,7 +6,7 @@
 --       2 unacknowledged index: sorted set of the tags by the time they were fetched   3 totals
 --       4… the lists to take from, in the order of preference; the right end is the consuming end
 -- ARGV  1 at most so many messages (up to 500)   2 at most so many bytes (the last message may pass it)
---       3… for each list, the name of its queue as a JSON string
+--       3 mark of who fetches, in the tags   4… for each list, the name of its queue as a JSON string
 -- Returns {tag, message, tag, message, ...}. A repeat is harmless: what a lost reply held is restored after the visibility
 -- timeout. Everything is read before anything is written, so a key of a wrong type ends the script with nothing changed.
 
@@ -35,7 +35,7 @@ for position = 1, #KEYS - before_lists do
     for i = #texts, 1, -1 do
       if bytes >= max_bytes then break end
       count, messages, bytes = count + 1, messages + 1, bytes + #texts[i]
-      found[messages * 2], endings[messages * 2] = texts[i], ', "", ' .. ARGV[2 + position] .. ']'
+      found[messages * 2], endings[messages * 2] = texts[i], ', "", ' .. ARGV[3 + position] .. ']'
     end
     if #texts < chunk then break end
     chunk = math.min(chunk * 2, largest_chunk)
@@ -48,7 +48,7 @@ redis.call('ZCARD', index)
 -- Every fetch gives a message a tag of its own. With the tag in its text, a slow worker that counts a message which was
 -- restored meanwhile would take it away from the worker that has fetched it since.
 -- The queue is cut last: should any of this ever fail half-way, a message is there twice, not gone.
-local suffix, entries, scores = '~' .. redis.call('HINCRBY', totals, 'fetches', 1) .. '.', {}, {}
+local suffix, entries, scores = '~' .. ARGV[3] .. redis.call('HINCRBY', totals, 'fetches', 1) .. '.', {}, {}
 for i = 1, messages * 2, 2 do
   local tag = tag_of(found[i + 1]) .. suffix .. (i + 1) / 2
   found[i] = tag

@@ -4,7 +4,7 @@ due. At no instant does one exist only in the memory of a process."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import redis
 
@@ -36,12 +36,13 @@ class Fetch:
         keys: Keys,
         queues: Sequence[str],
         most: int = MAX_MESSAGES,
+        mark: str = "",
     ) -> None:
         named = [(queue + suffix, queue) for suffix in PRIORITY_SUFFIXES for queue in queues]
         self._call: Call = _FETCH.begin(
             client,
             keys=[keys.unacked, keys.unacked_index, keys.totals, *(name for name, _ in named)],
-            args=[most, MAX_BYTES, *(json.dumps(queue) for _, queue in named)],
+            args=[most, MAX_BYTES, mark, *(json.dumps(queue) for _, queue in named)],
         )
 
     def answer(self) -> list[Fetched]:
@@ -78,6 +79,15 @@ class Unacknowledged:
                 break
         return restored
 
+    def give_back_lost(self, mark: str, held: Collection[str]) -> int:
+        """Put back what fetches with this mark took and is not `held`: what their lost answers had;
+        returns how many messages."""
+        index, match = self._keys.unacked_index, f"*~{mark}*"
+        found = self._client.zscan_iter(index, match, count=MAX_MESSAGES)
+        lost = {tag.decode() for tag, _ in found}.difference(held)
+        self.give_back(sorted(lost, key=_when_fetched))
+        return len(lost)
+
     def postpone(self, when: Sequence[tuple[str, float]]) -> set[str]:
         """Set messages aside, each given by its tag, until they are due (Unix seconds); returns the
         tags of those that are due already, by Redis's clock."""
@@ -109,6 +119,12 @@ class Unacknowledged:
             self._client, keys=names, args=[MAX_BYTES, mode, *args]
         )
         return dealt, restored, next_s
+
+
+def _when_fetched(tag: str) -> tuple[int, int]:
+    """Number of the fetch, and place in it."""
+    fetch, _, place = tag.rpartition("~")[2].rpartition("-")[2].partition(".")
+    return int(fetch), int(place)
 
 
 def _pages(tags: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -4,12 +4,14 @@ Celery runs the worker (control commands, heartbeats, signals, other tasks); eve
 fetch takes up to 500 messages from the queue, the batch consumer counts them, and while Redis works
 on one batch the next fetch is on its way. When nothing was found, `BLMOVE q q RIGHT RIGHT` waits
 for a message and takes none. So counting goes on while Celery makes its connection anew, and on a
-full Redis, which refuses kombu. Where Redis is away the lane tries again, with what it held.
+full Redis, which refuses kombu. Where Redis is away the lane tries again, with what it held; what a
+lost answer held it gives back.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -60,6 +62,8 @@ class EventLane:
         self._all_queues = self.queues = list(queues)
         """Those that are consumed; a control command may change it."""
         self._messages = Unacknowledged(client, keys)
+        self._mark = f"{secrets.token_hex(3)}-"
+        self._was_cut = False
         self._visibility_timeout_s = visibility_timeout_s
         self._next_due_s = float("inf")
         self._fetch: Fetch | None = None
@@ -101,6 +105,7 @@ class EventLane:
         while not self._is_stopping.is_set():
             try:
                 self._batches.count_held()
+                self._give_back_lost()
                 pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
                 self._take_until_stopped()
             except _SERVER_ERRORS as error:
@@ -112,6 +117,7 @@ class EventLane:
 
     def _pause(self, pause_s: float, why: str) -> None:
         logger.warning("%s; next try in %.1f s", why, pause_s)
+        self._was_cut = True
         if self._fetch is not None:
             self._fetch.drop()
             self._fetch = None
@@ -122,7 +128,7 @@ class EventLane:
         while not self._is_stopping.is_set():
             self._do_chores()  # what dead workers held comes before what has waited since
             if self.queues:  # on its way while the messages of the last one are worked on
-                self._fetch = Fetch(self._client, self._keys, self.queues)
+                self._fetch = Fetch(self._client, self._keys, self.queues, mark=self._mark)
             self._batches.handle(fetched)
             fetch, self._fetch = self._fetch, None
             fetched = [] if fetch is None else fetch.answer()
@@ -164,6 +170,13 @@ class EventLane:
     def _restore(self) -> None:
         """Give back what was fetched longer ago than the visibility timeout, whoever fetched it."""
         self._messages.give_back_older(self._visibility_timeout_s)
+
+    def _give_back_lost(self) -> None:
+        """Have what a fetch took whose answer did not come counted before the visibility timeout:
+        connections that are cut again and again would else hold up thousands of events."""
+        if self._was_cut:
+            self._messages.give_back_lost(self._mark, self._batches.list_held())
+            self._was_cut = False
 
     def _give_back(self) -> None:
         held = self._batches.list_held()

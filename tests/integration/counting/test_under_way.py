@@ -82,7 +82,7 @@ def test_a_worker_whose_connections_are_cut_again_and_again_counts_each_event_on
         before = 1_250 * (cut - 1)
         eventually(lambda before=before: counted_here(client).get("page_view", 0) > before)
         cut_all_connections(client)
-    eventually(lambda: counted_here(client) == {"page_view": 10_000}, timeout_s=90)
+    eventually(lambda: counted_here(client) == {"page_view": 10_000})
     eventually(lambda: not client.exists(services.keys.unacked))
     assert worker.alive()
     assert services.status()["books"]["balanced"]

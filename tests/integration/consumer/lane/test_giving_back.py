@@ -48,6 +48,25 @@ def test_what_a_worker_gives_back_is_in_order(
     assert not client.exists(KEYS.unacked, KEYS.unacked_index)
 
 
+def test_what_lost_answers_held_goes_back_in_order_and_nothing_else(
+    client: redis.Redis, messages: Unacknowledged
+) -> None:
+    def fetch(mark: str, most: int) -> list[str]:
+        return [tag for tag, _ in Fetch(client, KEYS, [EVENTS_QUEUE], most, mark).answer()]
+
+    client.lpush(EVENTS_QUEUE, *[raw_message(f"{n}", tag=f"{n}") for n in range(1_234)])
+    before = client.lrange(EVENTS_QUEUE, 0, -1)
+    held, of_another = fetch("a-", 10), fetch("b-", 10)
+    for _ in range(3):
+        assert fetch("a-", 400)
+
+    assert messages.give_back_lost("a-", held) == 1_200
+    assert messages.give_back_lost("a-", held) == 0
+
+    assert client.lrange(EVENTS_QUEUE, 0, -1) == before[:-20]
+    assert {tag.decode() for tag in client.hkeys(KEYS.unacked)} == {*held, *of_another}
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_a_message_goes_back_to_its_priority_byte_for_byte(
     client: redis.Redis, messages: Unacknowledged, place: int
