@@ -124,8 +124,8 @@ class Settings(BaseSettings):
         default=10_000,
         ge=1,
         le=100_000,
-        description="Counters stored in Postgres in one transaction, and the rest of the bucket it "
-        "took last",
+        description="Counters stored in Postgres in the first transactions of a flush, and the "
+        "rest of the bucket taken last",
     )
     flush_threshold: int = Field(
         default=50_000,

@@ -25,7 +25,8 @@ from pipeline.event_log import queries
 from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import EventLog
 from pipeline.flushing.counter_rows import counter_name
-from pipeline.flushing.store import UPSERTS, joined_columns, rows_of
+from pipeline.flushing.rows import parameters_of, rows_of
+from pipeline.flushing.store import UPSERTS
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.sealing.seals import unseal
@@ -307,8 +308,8 @@ class _Day:
         names = sorted(name for name in deltas if deltas[name])
         for first in range(0, len(names), _ROWS_AT_ONCE):
             some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
-            for table, columns in rows_of(some, self._keys)[0]:
-                self._connection.execute(UPSERTS[table.name], joined_columns(table, columns))
+            for table, groups in rows_of(some, self._keys)[0]:
+                self._connection.execute(UPSERTS[table.name], parameters_of(table, groups))
         unseal(self._connection, "users", [self._day] if deltas else [])
         for table in _REBUILT if deltas else ():
             self._connection.execute(delete(table).where(self._of_day(table), table.c.count == 0))

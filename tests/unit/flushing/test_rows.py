@@ -10,8 +10,25 @@ from hypothesis import strategies as st
 
 from pipeline.flushing.claims import Fields
 from pipeline.flushing.counter_rows import counter_name
-from pipeline.flushing.store import Columns, Refused, cut, rows_of, rows_of_fields
-from pipeline.postgres.tables import daily, dimension_daily, event_log_gaps, hourly, user_daily
+from pipeline.flushing.rows import (
+    Group,
+    Groups,
+    Refused,
+    group_rows,
+    halve,
+    parameters_of,
+    rows_of,
+    rows_of_fields,
+)
+from pipeline.postgres.tables import (
+    BETWEEN_GROUPS,
+    BETWEEN_ROWS,
+    daily,
+    dimension_daily,
+    event_log_gaps,
+    hourly,
+    user_daily,
+)
 from pipeline.redis.keys import Keys
 
 KEYS = Keys()
@@ -28,11 +45,16 @@ def field(*segments: str) -> bytes:
     return KEYS.field_in_bucket(name).encode()
 
 
+def flat(groups: Groups) -> list[tuple[str, ...]]:
+    """The rows of groups: their keys, then the count."""
+    return [(*head, *row) for head, *rest in groups for row in zip(*rest, strict=True)]
+
+
 def read(*pages: Fields) -> tuple[dict[str, list[tuple[str, ...]]], list[Refused]]:
     """The rows by table, each with its count, and what is refused."""
     rows, refused = rows_of_fields(pages, KEYS)
     assert len({table for table, _ in rows}) == len(rows)
-    return {table.name: list(zip(*columns, strict=True)) for table, columns in rows}, refused
+    return {table.name: flat(groups) for table, groups in rows}, refused
 
 
 USERS, VALUES = user_daily.name, dimension_daily.name
@@ -227,7 +249,7 @@ def test_counters_by_name_are_rows_in_the_order_of_their_keys() -> None:
     }
     rows, refused = rows_of(counts, KEYS)
     hour = f"{DAY} 15:00:00+00:00"
-    assert {table.name: list(zip(*columns, strict=True)) for table, columns in rows} == {
+    assert {table.name: flat(groups) for table, groups in rows} == {
         daily.name: [("a", DAY, "2"), ("b", DAY, "1")],
         hourly.name: [("a", hour, "3")],
         event_log_gaps.name: [("a", "full", hour, "4")],
@@ -249,14 +271,57 @@ def test_a_row_leads_back_to_the_name_of_its_counter(
         KEYS.value(first, second, third, day),
     ]
     for name in names:
-        [(table, columns)] = rows_of({name: 1}, KEYS)[0]
-        [row] = zip(*columns, strict=True)
+        [(table, groups)] = rows_of({name: 1}, KEYS)[0]
+        [row] = flat(groups)
         assert counter_name(table, row, KEYS) == name
 
 
-@pytest.mark.parametrize(("size", "portions"), [(1, 5), (2, 3), (5, 1), (9, 1)])
-def test_rows_are_cut_into_portions(size: int, portions: int) -> None:
-    columns: Columns = ["abcde", "12345"]
-    found = list(cut(columns, size))
-    assert len(found) == portions
-    assert "".join(str(one[0]) for one in found) == "abcde"
+# Groups
+
+
+def test_rows_with_a_key_in_common_but_for_its_last_column_are_a_group() -> None:
+    rows = [("a", "p", "1", "7"), ("a", "p", "2", "8"), ("a", "q", "1", "9"), ("b", "q", "1", "9")]
+    groups = group_rows(rows)
+    assert groups == [
+        Group(("a", "p"), ("1", "2"), ("7", "8")),
+        Group(("a", "q"), ("1",), ("9",)),
+        Group(("b", "q"), ("1",), ("9",)),
+    ]
+    assert flat(groups) == rows
+    assert group_rows([]) == []
+
+
+@pytest.mark.parametrize("groups", [[5], [1, 1], [2, 3, 1], [4, 1, 1, 1]])
+def test_halves_have_all_rows_and_come_to_single_ones(groups: list[int]) -> None:
+    whole = [Group((f"{n}",), [*"abcde"[:n]], [*"12345"[:n]]) for n in groups]
+
+    def singles(some: Groups) -> list[Groups]:
+        first_and_second = halve(some) if len(flat(some)) > 1 else ()
+        assert all(flat(half) for half in first_and_second)
+        return [one for half in first_and_second for one in singles(half)] or [some]
+
+    found = singles(whole)
+    assert [row for one in found for row in flat(one)] == flat(whole)
+    assert len(found) == sum(groups)
+
+
+def test_the_key_of_a_group_goes_to_postgres_once() -> None:
+    groups = [Group((DAY, "a"), ("u1", "u2"), ("7", "8")), Group((DAY, "b"), ("u1",), ("9",))]
+    assert parameters_of(user_daily, groups) == {
+        "date": f"{DAY}\x1e{DAY}",
+        "event_type": "a\x1eb",
+        "user_id": "u1\x1fu2\x1eu1",
+        "count": "7\x1f8\x1e9",
+        BETWEEN_GROUPS: "\x1e",
+        BETWEEN_ROWS: "\x1f",
+    }
+
+
+@pytest.mark.parametrize("tricky", ["\x1e", "\x1f", "a\x1eb", "\x1f\x1e"])
+@pytest.mark.parametrize("place", ["head", "last"])
+def test_a_name_with_a_separator_in_it_is_not_cut(tricky: str, place: str) -> None:
+    head, last = (tricky, "u") if place == "head" else ("a", tricky)
+    found = parameters_of(user_daily, [Group((DAY, head), ("b", last), ("1", "2"))])
+    assert found["event_type"] == head
+    assert found["user_id"].split(found[BETWEEN_ROWS]) == ["b", last]
+    assert found["user_id"].split(found[BETWEEN_GROUPS]) == [found["user_id"]]
