@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from celery import Celery, Task
 from celery.exceptions import InvalidTaskError
 
@@ -16,9 +16,31 @@ MAX_ETA = timedelta(minutes=1)
 """How far ahead a job may be due: a worker holds it in memory until then. (Events may wait: they
 have come, and must count.)"""
 
-_MAX_ID_CHARACTERS = 255
-_PAIR = 2
-_CALLBACKS = ("callbacks", "errbacks", "chain", "chord")
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+TimeLimits = tuple[_Seconds | None, _Seconds | None]
+"""The hard and the soft one; either may be left out."""
+
+
+class _Headers(msgspec.Struct):
+    id: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    timelimit: TimeLimits | None = None
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, Any] | None = None
+
+
+class _Signature(msgspec.Struct):
+    task: str
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+    subtask_type: str | None = None
+
+
+class _Callbacks(msgspec.Struct):
+    callbacks: list[_Signature] | None = None
+    errbacks: list[_Signature] | None = None
+    chain: list[_Signature] | None = None
+    chord: _Signature | None = None
 
 
 class CheckedTask(Task):
@@ -42,9 +64,7 @@ class CheckedTask(Task):
         def check_and_handle(message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
             for fields in (message.headers, body):  # of the second protocol, and of the first
                 if isinstance(fields, dict):
-                    check_time_limits(fields.get("timelimit"))
-                    check_stamps(fields)
-                    check_id(fields.get("id", ""))
+                    check_type("header", fields, _Headers)
                     if not is_event:
                         check_eta(fields.get("eta"), datetime.now(UTC))
             self._check_body(message, body)
@@ -65,68 +85,19 @@ class CheckedTask(Task):
         check_callbacks(embedded)
 
 
+def check_type(what: str, given: object, wanted: Any) -> None:
+    """Raise `InvalidTaskError` that names `what` unless what is given is of this type."""
+    try:
+        msgspec.convert(given, wanted)
+    except msgspec.ValidationError as error:
+        raise InvalidTaskError(f"{what}: {error}") from error
+
+
 def check_callbacks(embedded: object) -> None:
     """Raise `InvalidTaskError` unless these are the tasks that Celery is to send when one is done:
     what `link`, `link_error` and a chain or chord of Celery's clients write."""
-    if not embedded:
-        return
-    if not isinstance(embedded, dict):
-        raise InvalidTaskError("callbacks: must be an object")
-    chord = embedded.get("chord")
-    for name, given in {**embedded, "chord": None if chord is None else [chord]}.items():
-        if name not in _CALLBACKS or given is None:
-            continue
-        if not isinstance(given, list) or not all(map(_is_signature, given)):
-            raise InvalidTaskError(f"{name}: must be signatures of tasks")
-
-
-def _is_signature(given: object) -> bool:
-    return (
-        isinstance(given, dict)
-        and isinstance(given.get("task"), str)
-        and isinstance(given.get("args") or [], list)
-        and isinstance(given.get("kwargs") or {}, dict)
-        and isinstance(given.get("options") or {}, dict)
-        and isinstance(given.get("subtask_type") or "", str)
-    )
-
-
-def check_time_limits(limits: object) -> None:
-    """Raise `InvalidTaskError` unless these are a hard and a soft time limit in seconds, either of
-    which may be left out."""
-    if limits is None:
-        return
-    if not isinstance(limits, list | tuple) or len(limits) != _PAIR:
-        raise InvalidTaskError(f"timelimit {_cut(limits)} is not a pair of time limits")
-    for limit in limits:
-        if limit is not None and (
-            isinstance(limit, bool)
-            or not isinstance(limit, int | float)
-            or not math.isfinite(limit)
-            or limit <= 0
-        ):
-            raise InvalidTaskError(
-                f"timelimit {_cut(limits)}: {_cut(limit)} is not a number of seconds"
-            )
-
-
-def check_stamps(fields: Mapping[str, Any]) -> None:
-    """Raise `InvalidTaskError` unless the stamps are an object, and their names a list of texts."""
-    names, stamps = fields.get("stamped_headers"), fields.get("stamps")
-    if names is not None and not (
-        isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    ):
-        raise InvalidTaskError(f"stamped_headers {_cut(names)} is not a list of names")
-    if stamps is not None and not isinstance(stamps, dict):
-        raise InvalidTaskError(f"stamps {_cut(stamps)} is not an object of names and values")
-
-
-def check_id(task_id: object) -> None:
-    """Raise `InvalidTaskError` unless this is a text of a bounded length."""
-    if not isinstance(task_id, str) or len(task_id) > _MAX_ID_CHARACTERS:
-        raise InvalidTaskError(
-            f"id {_cut(task_id)} is not a text of at most {_MAX_ID_CHARACTERS} characters"
-        )
+    if embedded:
+        check_type("callbacks", embedded, _Callbacks)
 
 
 def check_eta(eta: object, now: datetime) -> None:
@@ -141,8 +112,3 @@ def check_eta(eta: object, now: datetime) -> None:
         return
     if ahead > MAX_ETA:
         raise InvalidTaskError(f"eta {eta!r} is more than {MAX_ETA.seconds} s ahead")
-
-
-def _cut(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _MAX_ID_CHARACTERS else f"{text[:_MAX_ID_CHARACTERS]}…"

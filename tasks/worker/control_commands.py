@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from celery.exceptions import InvalidTaskError
 from celery.worker import control
 
-from tasks.worker.checked_task import check_time_limits
+from tasks.worker.checked_task import TimeLimits, check_type
 
 MAX_PROCESSES = 64
 """Of a worker's pool, grown by command. `-c` may start more."""
@@ -51,7 +51,7 @@ def time_limit(
 ) -> Any:
     """Set the time limits of a task."""
     try:
-        check_time_limits([hard, soft])
+        check_type("time limits", [hard, soft], TimeLimits)
     except InvalidTaskError as error:
         return control.nok(f"{error}")
     return _limit(state, task_name, hard=hard, soft=soft, **options)
