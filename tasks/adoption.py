@@ -29,18 +29,11 @@ from pipeline.producer import rabbitmq
 from pipeline.redis.installations import find_others
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
-from pipeline.upkeep.condition.findings import explain_discarding
-from tasks.app import app
-from tasks.worker.default_queue import (
-    find_discarding_workers,
-    read_broker_options,
-)
 
 _ADOPT = Script("tasks.adoption")
 _PAGE, _PAGES = 500, 20
 _KNOWN_FOR_S = 60.0
 _SAID_EVERY_S = 600.0
-_WORKERS_ANSWER_WITHIN_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +118,13 @@ class Adoption:
         self._moved += tasks
         now_s = time.monotonic()
         if self._moved and now_s - self._said_moved_at_s > _SAID_EVERY_S:
-            arguments = self._moved, queues_of(self._prefix).events
+            logger.warning(
+                "%d tasks came by Celery's default queue, %s: have their senders name the queue "
+                "%s, since a worker of another application that listens there may discard them; "
+                "`analytics status` finds such workers",
+                *(self._moved, CELERYS_DEFAULT_QUEUE, queues_of(self._prefix).events),
+            )
             self._moved, self._said_moved_at_s = 0, now_s
-            Thread(target=_warn_of_default_queue, args=arguments, daemon=True).start()
 
     def _find_others(self) -> list[str] | None:
         """The prefixes of other installations; None while a thread searches for them."""
@@ -158,18 +155,3 @@ class Adoption:
             *(left, CELERYS_DEFAULT_QUEUE, EVENTS_QUEUE, ", ".join(others[:5])),
             queues_of(self._prefix).events,
         )
-
-
-def _warn_of_default_queue(tasks: int, queue: str) -> None:
-    try:
-        discarding = find_discarding_workers(read_broker_options(app), _WORKERS_ANSWER_WITHIN_S)
-    except Exception as error:  # to look for them is not worth a traceback
-        logger.debug("workers of other applications could not be searched for: %s", error)
-        discarding = []
-    listening = explain_discarding(discarding).what if discarding else ""
-    logger.warning(
-        "%d tasks came by Celery's default queue, %s: have their senders name the queue %s, since "
-        "a worker of another application that listens there may discard them%s",
-        *(tasks, CELERYS_DEFAULT_QUEUE, queue),
-        listening and f". {listening}",
-    )

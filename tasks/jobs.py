@@ -8,6 +8,7 @@ All but the events have lanes, so that no more runs are made than serve (`tasks/
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from celery import Task
@@ -42,6 +43,7 @@ from tasks.worker.event_request import EventRequest
 UNFIT_SERVERS = (ServerUnavailable, InvalidConfiguration)
 """What a server's standstill or an upgrade under way gives: a line in the log, and the next run is
 a new try."""
+lane_task = partial(app.task, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
 
 # -- events: what comes this way, and not through the batch consumer, is unusual --
 
@@ -61,18 +63,13 @@ def track_events(self: Task, *args: Any, **kwargs: Any) -> None:
 # -- from Redis to Postgres: by beat, by hand, or when many counters are pending --
 
 
-@app.task(
-    name=FLUSH_COUNTERS,
-    base=LaneTask,
-    shared=False,
-    throws=(*UNFIT_SERVERS, RedisWentBack, BatchesLeft),
-)
+@lane_task(name=FLUSH_COUNTERS, throws=(*UNFIT_SERVERS, RedisWentBack, BatchesLeft))
 def flush_counters() -> int:
     """Store every pending counter; returns how many. Fails when a batch is left behind."""
     return services().flush()
 
 
-@app.task(name=ARCHIVE_EVENTS, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
+@lane_task(name=ARCHIVE_EVENTS)
 def archive_events() -> int:
     """Archive what waits in the event log; returns how many events."""
     return services().archive_events()
@@ -81,31 +78,31 @@ def archive_events() -> int:
 # -- maintenance --
 
 
-@app.task(name=MOVE_DEAD_LETTERS, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
+@lane_task(name=MOVE_DEAD_LETTERS)
 def move_dead_letters() -> int:
     """Move dead letters from Redis to Postgres; returns how many."""
     return services().move_dead_letters()
 
 
-@app.task(name=REPAIR_COUNTERS, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
+@lane_task(name=REPAIR_COUNTERS)
 def repair_counters() -> int:
     """Make counters pending again whose names are not; returns how many, normally 0."""
     return services().repair_counters()
 
 
-@app.task(name=MAINTAIN, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
+@lane_task(name=MAINTAIN)
 def maintain() -> None:
     """Make partitions ahead of need; prune old ledger entries."""
     services().maintain(datetime.now(UTC))
 
 
-@app.task(name=AUDIT, base=LaneTask, shared=False, throws=(*UNFIT_SERVERS, TooMuchWaiting))
+@lane_task(name=AUDIT, throws=(*UNFIT_SERVERS, TooMuchWaiting))
 def audit() -> int:
     """Compare archive and counters of the last days; returns how many hours and days differ."""
     return report_audit(services(), datetime.now(UTC).date())
 
 
-@app.task(name=PRUNE, base=LaneTask, shared=False, throws=UNFIT_SERVERS)
+@lane_task(name=PRUNE)
 def prune() -> int:
     """Drop partitions that are older than the settings say; returns how many."""
     return len(services().prune(datetime.now(UTC).date()).dropped)

@@ -39,35 +39,30 @@ class OverdueStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.components:Pool",)
 
+    def __init__(self, worker: Any, **options: Any) -> None:
+        """Celery calls this once for a worker."""
+        super().__init__(worker, **options)
+        self._is_stopping = threading.Event()
+
     def include_if(self, worker: Any) -> bool:
         """Whether the worker flushes."""
         return queues_of(settings().prefix).flush in worker.app.amqp.queues.consume_from
 
-    def create(self, worker: Any) -> Overdue:
-        """The thread, which Celery starts and stops with the worker."""
-        return Overdue(worker.hostname)
+    def start(self, worker: Any) -> None:
+        """Begin, in a thread of its own."""
+        arguments = (worker.hostname,)
+        threading.Thread(target=self._run, args=arguments, name="overdue", daemon=True).start()
 
-
-class Overdue:
-    """Runs what is overdue, in a thread of its own. A run that is cut off by the end of the process
-    is made up for by the next."""
-
-    def __init__(self, worker: str) -> None:
-        self._worker = worker
-        self._is_stopping = threading.Event()
-
-    def start(self) -> None:
-        """Begin."""
-        threading.Thread(target=self._run, name="overdue", daemon=True).start()
-
-    def stop(self) -> None:
-        """Begin no more runs."""
+    def stop(self, worker: Any) -> None:
+        """Begin no more runs. One that the end of the process cuts off is made up for later."""
         self._is_stopping.set()
 
-    def _run(self) -> None:
+    def _run(self, name: str) -> None:
         while not self._is_stopping.wait(_EVERY_S):
             try:
-                full = self._is_full()
+                client, keys = counters().client, counters().keys
+                if full := is_full(client):  # Celery, which says so else, has no connection
+                    heartbeats.beat(client, keys, "flush", name)
                 for task in find_overdue(full=full):
                     logger.info("%s is overdue, and runs without a message", task)
                     app.tasks[task].run_here()
@@ -75,14 +70,6 @@ class Overdue:
                 logger.debug("what is overdue cannot be looked for: %s", error)
             except Exception:
                 logger.exception("what is overdue has failed, and is tried again")
-
-    def _is_full(self) -> bool:
-        """Whether Redis is full. Then this thread says that the worker lives: Celery, which does so
-        else, has no connection."""
-        client, keys = counters().client, counters().keys
-        if full := is_full(client):
-            heartbeats.beat(client, keys, "flush", self._worker)
-        return full
 
 
 def find_overdue(*, full: bool) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
 from typing import Any
 
 from celery.app import control
@@ -33,17 +32,11 @@ def extend_command() -> None:
 
     purge_queues: Any = purge.callback
 
-    def purge_delayed_too(
-        *args: Any,
-        queues: Collection[str] | None = None,
-        exclude_queues: Collection[str] | None = None,
-        **options: Any,
-    ) -> None:
-        purge_queues(*args, queues=queues, exclude_queues=exclude_queues, **options)
+    def purge_delayed_too(*args: Any, **options: Any) -> None:
+        purge_queues(*args, **options)
         events = queues_of(settings().prefix).events
-        if events not in (queues or [events]) or events in (exclude_queues or ()):
-            return
-        if delayed := _purge_delayed():
+        chosen = set(options["queues"] or [events]) - set(options["exclude_queues"] or ())
+        if events in chosen and (delayed := _purge_delayed()):
             click.echo(f"Purged {delayed} delayed messages of events.")
 
     purge.callback = purge_delayed_too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import date, timedelta
 
 from pipeline.services import Services
@@ -16,56 +17,43 @@ logger = logging.getLogger(__name__)
 def report_audit(services: Services, today: date) -> int:
     """Audit the last days, and log what differs; returns how many hours and days that are."""
     first = today - timedelta(days=AUDITED_DAYS - 1)
-    reports = (_report_counts, _report_sums, _report_users, _report_packed)
-    return sum(report(services, first, today) for report in reports)
+    parts = (_compare_counts, _compare_sums, _compare_users, _compare_packed)
+    return sum(_report(list(part(services, first, today))) for part in parts)
 
 
-def _report_counts(services: Services, first: date, last: date) -> int:
-    found = services.audit(first, last)
-    for one in found[:_SHOWN]:
+def _report(lines: list[str]) -> int:
+    for line in lines[:_SHOWN]:
+        logger.error("audit: %s", line)
+    if len(lines) > _SHOWN:
+        logger.error("audit: and %d more; `analytics audit` lists them", len(lines) - _SHOWN)
+    return len(lines)
+
+
+def _compare_counts(services: Services, first: date, last: date) -> Iterator[str]:
+    for one in services.audit(first, last):
         when = f"{one.day}" if one.hour is None else f"{one.day} {one.hour:02}:00"
-        logger.error(
-            "audit: %s, %s: %d counted, %d logged, %d in gaps",
-            *(one.event_type, when, one.counted, one.logged, one.gap),
+        yield (
+            f"{one.event_type}, {when}: {one.counted} counted, {one.logged} logged, "
+            f"{one.gap} in gaps"
         )
-    if len(found) > _SHOWN:
-        logger.error("audit: and %d more; `analytics audit` lists them", len(found) - _SHOWN)
-    return len(found)
 
 
-def _report_sums(services: Services, first: date, last: date) -> int:
-    found = services.audit_sums(first, last)
-    for one in found[:_SHOWN]:
-        logger.error(
-            "audit: %s of %s, %s: %s of %d numbers summed, %s of %d logged, %d sizes",
-            *(one.property, one.event_type, one.day, one.counted.sum, one.counted.count),
-            *(one.logged.sum, one.logged.count, one.sized),
+def _compare_sums(services: Services, first: date, last: date) -> Iterator[str]:
+    for one in services.audit_sums(first, last):
+        counted, logged = one.counted, one.logged
+        yield (
+            f"{one.property} of {one.event_type}, {one.day}: {counted.sum} of {counted.count} "
+            f"numbers summed, {logged.sum} of {logged.count} logged, {one.sized} sizes"
         )
-    if len(found) > _SHOWN:
-        logger.error("audit: and %d more sums", len(found) - _SHOWN)
-    return len(found)
 
 
-def _report_users(services: Services, first: date, last: date) -> int:
-    found = services.audit_users(first, last)
-    for one in found[:_SHOWN]:
-        event_type = one.event_type or "any event"
-        logger.error(
-            "audit: users of %s, %s: %d sealed, %d stored",
-            *(event_type, one.day, one.sealed, one.stored),
-        )
-    if len(found) > _SHOWN:
-        logger.error("audit: and %d more of users", len(found) - _SHOWN)
-    return len(found)
+def _compare_users(services: Services, first: date, last: date) -> Iterator[str]:
+    for one in services.audit_users(first, last):
+        what = f"users of {one.event_type or 'any event'}, {one.day}"
+        yield f"{what}: {one.sealed} sealed, {one.stored} stored"
 
 
-def _report_packed(services: Services, first: date, last: date) -> int:
-    found = services.audit_packed(first, last)
-    for one in found[:_SHOWN]:
-        logger.error(
-            "audit: packed events of %s, %s: %d sealed, %d stored",
-            *(one.event_type, one.day, one.sealed, one.stored),
-        )
-    if len(found) > _SHOWN:
-        logger.error("audit: and %d more of packed events", len(found) - _SHOWN)
-    return len(found)
+def _compare_packed(services: Services, first: date, last: date) -> Iterator[str]:
+    for one in services.audit_packed(first, last):
+        what = f"packed events of {one.event_type}, {one.day}"
+        yield f"{what}: {one.sealed} sealed, {one.stored} stored"
