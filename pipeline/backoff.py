@@ -1,4 +1,5 @@
-"""How long to pause between two tries of what failed: each pause twice the one before."""
+"""How long to pause: between two tries of what failed, and between two lines of the log about what
+goes on."""
 
 from __future__ import annotations
 
@@ -17,3 +18,18 @@ def grow_pauses(first_s: float, longest_s: float, until_s: float = math.inf) -> 
     while time.monotonic() + pause_s <= until_s:
         yield pause_s
         pause_s = min(2 * pause_s, longest_s)
+
+
+class Rarely:
+    """Lets a line be logged once in so many seconds."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s, self._next_s = every_s, -math.inf
+
+    def is_time(self) -> bool:
+        """Whether to log it now; the time until the next begins then."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + self._every_s
+        return True

@@ -15,6 +15,7 @@ from threading import Thread
 
 import redis
 
+from pipeline.backoff import Rarely
 from pipeline.contract import (
     CELERYS_DEFAULT_QUEUE,
     EVENTS_QUEUE,
@@ -71,8 +72,8 @@ class Adoption:
             *(FLUSH_COUNTERS, queues.flush),
         )
         self._others: list[str] | None = None
-        self._search: Thread | None = None
-        self._searched_at_s = self._said_at_s = self._said_moved_at_s = float("-inf")
+        self._searched_at_s = float("-inf")
+        self._may_say_moved, self._may_say_left = Rarely(_SAID_EVERY_S), Rarely(_SAID_EVERY_S)
         self._moved = 0
 
     def run(self) -> None:
@@ -116,25 +117,21 @@ class Adoption:
         """Say now and then that tasks come by Celery's default queue: of some, who sends them does
         not learn that another worker has discarded them."""
         self._moved += tasks
-        now_s = time.monotonic()
-        if self._moved and now_s - self._said_moved_at_s > _SAID_EVERY_S:
+        if self._moved and self._may_say_moved.is_time():
             logger.warning(
                 "%d tasks came by Celery's default queue, %s: have their senders name the queue "
                 "%s, since a worker of another application that listens there may discard them; "
                 "`analytics status` finds such workers",
                 *(self._moved, CELERYS_DEFAULT_QUEUE, queues_of(self._prefix).events),
             )
-            self._moved, self._said_moved_at_s = 0, now_s
+            self._moved = 0
 
     def _find_others(self) -> list[str] | None:
         """The prefixes of other installations; None while a thread searches for them."""
-        if self._search is not None and self._search.is_alive():
-            return None
         now_s = time.monotonic()
         if now_s - self._searched_at_s > _KNOWN_FOR_S:
             self._others, self._searched_at_s = None, now_s
-            self._search = Thread(target=self._search_others, daemon=True)
-            self._search.start()
+            Thread(target=self._search_others, daemon=True).start()
         return self._others
 
     def _search_others(self) -> None:
@@ -144,14 +141,12 @@ class Adoption:
             logger.debug("other installations could not be searched for: %s", error)
 
     def _warn(self, left: int, others: list[str]) -> None:
-        now_s = time.monotonic()
-        if now_s - self._said_at_s < _SAID_EVERY_S:
-            return
-        self._said_at_s = now_s
-        logger.warning(
-            "%d or more tasks wait in the queues %s and %s and name no installation, and this "
-            "Redis has others (ANALYTICS_PREFIX=%s): have their senders name the queue %s, and, "
-            "where they are this installation's, run `analytics worker events --shared-queue` once",
-            *(left, CELERYS_DEFAULT_QUEUE, EVENTS_QUEUE, ", ".join(others[:5])),
-            queues_of(self._prefix).events,
-        )
+        if self._may_say_left.is_time():
+            logger.warning(
+                "%d or more tasks wait in the queues %s and %s and name no installation, and this "
+                "Redis has others (ANALYTICS_PREFIX=%s): have their senders name the queue %s, "
+                "and, where they are this installation's, run `analytics worker events "
+                "--shared-queue` once",
+                *(left, CELERYS_DEFAULT_QUEUE, EVENTS_QUEUE, ", ".join(others[:5])),
+                queues_of(self._prefix).events,
+            )

@@ -17,7 +17,6 @@ from typing import Any
 
 import flower.command
 from flower.app import Flower
-from flower.utils import strtobool
 from flower.views.auth import LoginHandler
 from flower.views.monitor import Healthcheck
 from tornado.web import RequestHandler, StaticFileHandler, authenticated
@@ -78,7 +77,7 @@ def secure_options(options: Any, data_dir: Callable[[], Path]) -> None:
         login = load_flower_login(data_dir())
         options.basic_auth = [f"{login.user}:{login.password}"]
         logger.warning("Flower's login: user %s, password in %s", login.user, login.path)
-    if _is_set("FLOWER_UNAUTHENTICATED_API"):
+    if os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() not in ("", "0", "false", "no"):
         logger.warning(
             "FLOWER_UNAUTHENTICATED_API is ignored: every page and the API ask for the login"
         )
@@ -126,10 +125,3 @@ def _is_loopback(address: str) -> bool:
         return False
     mapped = getattr(found, "ipv4_mapped", None)
     return found.is_loopback or bool(mapped and mapped.is_loopback)
-
-
-def _is_set(variable: str) -> bool:
-    try:
-        return bool(strtobool(os.environ.get(variable) or "false"))
-    except ValueError:
-        return True

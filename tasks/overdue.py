@@ -16,20 +16,22 @@ from typing import Any
 
 import redis
 from celery import bootsteps
-from redis.exceptions import OutOfMemoryError
+from kombu.exceptions import OperationalError
 
 from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, MOVE_DEAD_LETTERS
 from pipeline.installation import queues_of
-from pipeline.redis.scripts import Script
 from pipeline.upkeep import heartbeats
+from pipeline.upkeep.condition.discarding import note_discarding, was_looked_for
+from pipeline.upkeep.condition.room import FULL, find_refusal
 from tasks.app import app, counters, settings
 from tasks.lane_task import lanes
+from tasks.worker.default_queue import find_discarding_workers, read_broker_options
 
 _EVERY_S = 5.0
 _ASKED_FOR_S = 10.0
 """After so long a message is taken for lost."""
+_WORKERS_ANSWER_WITHIN_S = 2.0
 _MAKE_ROOM = (FLUSH_COUNTERS, ARCHIVE_EVENTS, MOVE_DEAD_LETTERS)
-_TRY = Script("tasks.overdue")
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,12 @@ class OverdueStep(bootsteps.StartStopStep):
         while not self._is_stopping.wait(_EVERY_S):
             try:
                 client, keys = counters().client, counters().keys
-                if full := is_full(client):  # Celery, which says so else, has no connection
+                if (
+                    full := find_refusal(client) == FULL
+                ):  # Celery, which says so else, has no connection
                     heartbeats.beat(client, keys, "flush", name)
+                else:
+                    look_for_discarding()
                 for task in find_overdue(full=full):
                     logger.info("%s is overdue, and runs without a message", task)
                     app.tasks[task].run_here()
@@ -72,6 +78,20 @@ class OverdueStep(bootsteps.StartStopStep):
                 logger.exception("what is overdue has failed, and is tried again")
 
 
+def look_for_discarding() -> None:
+    """Once a minute have one flush worker look for workers that would discard events, for the
+    verdict on the pipeline. Raises redis.RedisError."""
+    client, keys = counters().client, counters().keys
+    if was_looked_for(client, keys):
+        return
+    try:
+        found = find_discarding_workers(read_broker_options(app), _WORKERS_ANSWER_WITHIN_S)
+    except OperationalError as error:
+        logger.debug("workers of other applications could not be searched for: %s", error)
+    else:
+        note_discarding(client, keys, found)
+
+
 def find_overdue(*, full: bool) -> Iterator[str]:
     """The tasks that make room and were asked for a while ago and have not begun; all of them while
     Redis is full, if they have not run a moment ago. Raises redis.RedisError."""
@@ -79,12 +99,3 @@ def find_overdue(*, full: bool) -> Iterator[str]:
     for task in _MAKE_ROOM:
         if task in asked or (full and lanes().measure_rest_s(task)[0] > _EVERY_S):
             yield task
-
-
-def is_full(client: redis.Redis) -> bool:
-    """Whether Redis is past its `maxmemory`. Raises redis.RedisError."""
-    try:
-        _TRY.run(client, keys=[])
-    except OutOfMemoryError:
-        return True
-    return False

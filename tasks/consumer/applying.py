@@ -13,7 +13,7 @@ from celery.app.task import Context
 from celery.exceptions import Reject
 from celery.worker import state
 
-from pipeline.backoff import grow_pauses
+from pipeline.backoff import Rarely, grow_pauses
 from pipeline.contract import PLAIN_USER_IDS
 from pipeline.counting.batch import Applied, Delivery
 from tasks.app import counters
@@ -21,8 +21,7 @@ from tasks.flush_request import request_flush
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
-_WARN_EVERY_S = 60.0
-_warned_at_s = -_WARN_EVERY_S
+_may_warn_of_gap = Rarely(60.0)
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +37,7 @@ logging.getLogger("celery.app.trace").addFilter(_no_rejection)
 def warn_of_gap(events: int) -> None:
     """Log events that were counted and not logged, now and then: while the event log is full, every
     batch has some."""
-    global _warned_at_s  # noqa: PLW0603 - of this process
-    if events and time.monotonic() - _warned_at_s >= _WARN_EVERY_S:
-        _warned_at_s = time.monotonic()
+    if events and _may_warn_of_gap.is_time():
         logger.error(
             "the event log is full: %d events were counted and not logged, and so are more until "
             "there is room. See whether `analytics archive` works",

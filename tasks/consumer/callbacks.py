@@ -14,15 +14,13 @@ from typing import Any
 import msgspec
 import redis
 from celery import Celery, signature
-from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from pipeline.celery_app import OwnCelery
+from pipeline.contract import CELERYS_DEFAULT_QUEUE
 from pipeline.counting.batch import Applied, Delivery
 from tasks.app import celery_options, counters
 from tasks.consumer.messages import Read
-
-_CELERYS_DEFAULT = "celery"
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +34,10 @@ def _sender() -> Celery:
 
 
 def _options() -> dict[str, Any]:
-    options = celery_options()
-    default = Queue(_CELERYS_DEFAULT, Exchange(_CELERYS_DEFAULT), routing_key=_CELERYS_DEFAULT)
-    return options | {
-        "task_queues": [*options["task_queues"], default],
-        "task_default_queue": _CELERYS_DEFAULT,
-        "task_default_exchange": _CELERYS_DEFAULT,
-        "task_default_routing_key": _CELERYS_DEFAULT,
+    return celery_options() | {
+        "task_default_queue": CELERYS_DEFAULT_QUEUE,
+        "task_default_exchange": CELERYS_DEFAULT_QUEUE,
+        "task_default_routing_key": CELERYS_DEFAULT_QUEUE,
         "task_create_missing_queues": True,
     }
 

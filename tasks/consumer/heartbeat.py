@@ -14,12 +14,10 @@ from kombu.exceptions import OperationalError
 
 from pipeline.installation import queues_of
 from pipeline.upkeep import heartbeats
-from pipeline.upkeep.condition.discarding import LOOK_EVERY_S
 from pipeline.upkeep.condition.history import take_sample
 from pipeline.upkeep.heartbeats import NodeKind
 from tasks.app import broker_url, counters
 from tasks.lane_task import send_wanted
-from tasks.lookout import Lookout
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +30,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         """Celery calls this once for a worker."""
         super().__init__(consumer, **options)
-        self._timers: list[Any] = []
-        self._lookout = Lookout()
+        self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
         """Beat now and from now on."""
@@ -42,16 +39,15 @@ class HeartbeatStep(bootsteps.StartStopStep):
         kinds_of: dict[str, NodeKind] = {ours.events: "events", ours.flush: "flush"}
         kinds = [kind for name, kind in kinds_of.items() if name in queues]
         say_alive(kinds, consumer.hostname)
-        repeat = consumer.timer.call_repeatedly
-        self._timers = [repeat(heartbeats.EVERY_S, say_alive, (kinds, consumer.hostname))]
-        if "flush" in kinds:
-            self._timers.append(repeat(LOOK_EVERY_S, self._lookout.look))
+        self._timer = consumer.timer.call_repeatedly(
+            heartbeats.EVERY_S, say_alive, (kinds, consumer.hostname)
+        )
 
     def stop(self, consumer: Any) -> None:
         """No more: the connection is gone, or the worker ends."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers = []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class BeatScheduler(celery_beat.Scheduler):

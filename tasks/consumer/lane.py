@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import redis
@@ -64,7 +65,6 @@ class EventLane:
         self._messages = Unacknowledged(client, keys)
         self._mark = f"{secrets.token_hex(3)}-"
         self._was_cut = False
-        self._visibility_timeout_s = visibility_timeout_s
         self._next_due_s = float("inf")
         self._fetch: Fetch | None = None
         self._looks = 0
@@ -73,7 +73,8 @@ class EventLane:
         restore_every_s = min(_RESTORE_EVERY_S, visibility_timeout_s)
         self.chores = [
             Chore(_LOOK_FOR_DUE_EVERY_S, self._queue_due),
-            Chore(restore_every_s, self._restore),
+            # What was fetched longer ago than this returns, whoever fetched it.
+            Chore(restore_every_s, partial(self._messages.give_back_older, visibility_timeout_s)),
         ]
 
     def start(self) -> None:
@@ -166,10 +167,6 @@ class EventLane:
     def _queue_due(self) -> None:
         next_s = self._messages.queue_due()
         self._next_due_s = time.monotonic() + (float("inf") if next_s is None else next_s)
-
-    def _restore(self) -> None:
-        """Give back what was fetched longer ago than the visibility timeout, whoever fetched it."""
-        self._messages.give_back_older(self._visibility_timeout_s)
 
     def _give_back_lost(self) -> None:
         """Have what a fetch took whose answer did not come counted before the visibility timeout:

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from pipeline.backoff import grow_pauses
+from pipeline.backoff import Rarely, grow_pauses
 
 
 def test_each_pause_is_twice_the_one_before_up_to_the_longest() -> None:
@@ -27,3 +27,12 @@ def test_the_deadline_is_compared_before_each_pause(monkeypatch: pytest.MonkeyPa
         slept.append(pause_s)
         now_s += pause_s
     assert slept == [1.0, 2.0, 4.0]
+
+
+def test_a_line_is_logged_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    rarely, logged_at_s = Rarely(10.0), []
+    for now_s in range(100, 121):
+        monkeypatch.setattr(time, "monotonic", lambda now_s=now_s: now_s)
+        if rarely.is_time():
+            logged_at_s.append(now_s)
+    assert logged_at_s == [100, 110, 120]

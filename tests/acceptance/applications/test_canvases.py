@@ -22,7 +22,7 @@ from tests.helpers.support import Workers, counted_here, eventually
 _APP = "tests.helpers.applications.shop_app"
 _WORKER = f"celery --app {_APP} worker --pool solo --loglevel INFO --without-gossip"
 _COMMAND = (*_WORKER.split(), "--hostname")
-_LOOK = "from tasks.lookout import Lookout as L; one = L(); one.look(); one._thread.join()"
+_LOOK = "from tasks.overdue import look_for_discarding; look_for_discarding()"
 """What a flush worker does once a minute."""
 _LOADED = {"LOADS_OUR_TASKS": "1"}
 
