@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import redis
 from celery import signals
@@ -20,7 +21,7 @@ from pipeline import server_addresses
 from pipeline.celery_app import OwnCelery
 from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
-from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
+from pipeline.errors import PipelineError, RedisWentBack
 from pipeline.installation import queues_of
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import check_postgres
@@ -32,6 +33,7 @@ from pipeline.services import Services, connect, connect_counters
 from tasks.worker import bounded_compression, stopping
 from tasks.worker.checked_task import CheckedTask
 
+Found = TypeVar("Found")
 logger = logging.getLogger(__name__)
 
 
@@ -41,31 +43,31 @@ def end_process(error: PipelineError) -> NoReturn:
     raise SystemExit(find_exit_status(error)) from error
 
 
+def _find_or_end(find: Callable[..., Found], *where: Any) -> Found:
+    try:
+        return find(*where)
+    except PipelineError as error:
+        end_process(error)
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process; a wrong one ends it with its name."""
-    try:
-        return config_settings.load()
-    except InvalidConfiguration as error:
-        end_process(error)
+    return _find_or_end(config_settings.load)
 
 
 def redis_url() -> str:
     """Where Redis is: the URL given, else the private server's. Ends the process when there is
     none."""
-    try:
-        return server_addresses.find_redis_url(settings().redis_url, settings().data_dir)
-    except PipelineError as error:
-        end_process(error)
+    find, given = server_addresses.find_redis_url, settings()
+    return _find_or_end(find, given.redis_url, given.data_dir)
 
 
 def postgres_url() -> str:
     """Where Postgres is: the URL given, else the private server's. Ends the process when there is
     none."""
-    try:
-        return server_addresses.find_postgres_url(settings().postgres_url, settings().data_dir)
-    except PipelineError as error:
-        end_process(error)
+    find, given = server_addresses.find_postgres_url, settings()
+    return _find_or_end(find, given.postgres_url, given.data_dir)
 
 
 def broker_url() -> str | None:
@@ -126,7 +128,7 @@ def _log_expected_failure(sender: Any, exception: Exception, **_: Any) -> None:
 @signals.celeryd_init.connect
 def _check_queues(options: dict[str, Any], **_: Any) -> None:
     """Refuse a queue that this installation does not have, such as one of another's."""
-    _require_enabled("a worker")
+    _find_or_end(settings().require_enabled, "a worker")
     chosen, prefix = options.get("queues") or (), settings().prefix
     for name in chosen.split(",") if isinstance(chosen, str) else chosen:
         if name not in app.amqp.queues:
@@ -147,7 +149,7 @@ def _cut_traceback(record: logging.LogRecord) -> bool:
 @signals.beat_init.connect
 def _check_beat(**_: Any) -> None:
     """Begin where Postgres is away or not ours, and say so: beat only asks for what needs it."""
-    _require_enabled("beat")
+    _find_or_end(settings().require_enabled, "beat")
     logging.getLogger("celery.beat").addFilter(_cut_traceback)
     chosen = settings()
     try:
@@ -157,13 +159,6 @@ def _check_beat(**_: Any) -> None:
         engine.dispose()
     except PipelineError as error:
         logger.warning("what beat asks for will fail: %s", error)
-
-
-def _require_enabled(what: str) -> None:
-    try:
-        settings().require_enabled(what)
-    except InvalidConfiguration as error:
-        raise SystemExit(f"analytics: {error}") from error
 
 
 @signals.worker_init.connect

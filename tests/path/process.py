@@ -49,7 +49,7 @@ def consume() -> None:
 
 def flush() -> None:
     """What a flush worker runs every few minutes, once."""
-    from tasks.jobs import flush_counters
+    from tasks import flush_counters
 
     flush_counters()
 
