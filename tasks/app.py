@@ -17,7 +17,6 @@ from config import settings as config_settings
 from config.celery import RABBITMQ_PREFETCH, celery_config
 from config.options import pipeline_options
 from config.settings import Settings
-from pipeline import server_addresses
 from pipeline.celery_app import OwnCelery
 from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
@@ -28,6 +27,7 @@ from pipeline.postgres.fitness import check_postgres
 from pipeline.producer import rabbitmq
 from pipeline.redis import installations
 from pipeline.redis.client import check_redis
+from pipeline.server_addresses import find_postgres_url, find_redis_url, reveal_url
 from pipeline.server_errors import find_exit_status
 from pipeline.services import Services, connect, connect_counters
 from tasks.worker import bounded_compression, stopping
@@ -59,20 +59,18 @@ def settings() -> Settings:
 def redis_url() -> str:
     """Where Redis is: the URL given, else the private server's. Ends the process when there is
     none."""
-    find, given = server_addresses.find_redis_url, settings()
-    return _find_or_end(find, given.redis_url, given.data_dir)
+    return _find_or_end(find_redis_url, settings().redis_url, settings().data_dir)
 
 
 def postgres_url() -> str:
     """Where Postgres is: the URL given, else the private server's. Ends the process when there is
     none."""
-    find, given = server_addresses.find_postgres_url, settings()
-    return _find_or_end(find, given.postgres_url, given.data_dir)
+    return _find_or_end(find_postgres_url, settings().postgres_url, settings().data_dir)
 
 
 def broker_url() -> str | None:
     """The URL of RabbitMQ, or None where Redis is the broker."""
-    return server_addresses.reveal_url(settings().broker_url)
+    return reveal_url(settings().broker_url)
 
 
 @cache
@@ -153,7 +151,7 @@ def _check_beat(**_: Any) -> None:
     logging.getLogger("celery.beat").addFilter(_cut_traceback)
     chosen = settings()
     try:
-        url = server_addresses.find_postgres_url(chosen.postgres_url, chosen.data_dir)
+        url = find_postgres_url(chosen.postgres_url, chosen.data_dir)
         engine = postgres_engine(url, chosen.postgres_schema)
         check_postgres(engine, writes=True)
         engine.dispose()

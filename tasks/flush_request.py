@@ -23,11 +23,8 @@ logger = logging.getLogger(__name__)
 def request_flush(pending: int) -> None:
     """Send a flush task where more counters are pending than the settings allow, unless one was
     sent a moment ago."""
-    if pending > settings().flush_threshold:
-        _send_request(pending)
-
-
-def _send_request(pending: int) -> None:
+    if pending <= settings().flush_threshold:
+        return
     try:
         requested = counters().keys.flush_requested
         if counters().client.set(requested, 1, nx=True, ex=_ASKED_FOR_S) and _is_time(pending):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
@@ -66,7 +66,8 @@ class LaneTask(CheckedTask):
             logger.warning("could not ask for %s, tried again soon: %s", self.name, error)
 
     def _send_unless_waiting(self, options: dict[str, Any], **asking: float) -> Any:
-        queue = self.app.amqp.router.route({}, self.name)["queue"].name
+        conf = self.app.conf
+        queue = conf.task_routes.get(self.name, {}).get("queue", conf.task_default_queue)
         try:
             number = lanes().ask(self.name, None if broker_url() else queue, **asking)
         except redis.RedisError as error:
@@ -149,27 +150,25 @@ def _end(run: Run, *, is_done: bool) -> None:
 
 
 def _wants_more(request: Any) -> bool:
-    more = (request.args, request.kwargs, request.callbacks, request.errbacks)
-    return any(more) or any((request.chain, request.chord, request.group))
+    calls = (request.args, request.kwargs, request.callbacks, request.errbacks)
+    return any((*calls, request.chain, request.chord, request.group))
 
 
 @contextmanager
 def _extended(run: Run) -> Iterator[None]:
     """Extend the run's lane, from a thread, until the block ends."""
-    is_over = threading.Event()
-    threading.Thread(target=_extend_until, args=(is_over, run), daemon=True).start()
+    is_over, until_s = threading.Event(), time.monotonic() + _LONGEST_S
+
+    def extend() -> None:
+        while not is_over.wait(_EXTEND_EVERY_S) and time.monotonic() < until_s:
+            try:
+                if not lanes().extend(run):
+                    return
+            except redis.RedisError as error:
+                logger.debug("the lane of %s is not extended: %s", run.task, error)
+
+    threading.Thread(target=extend, daemon=True).start()
     try:
         yield
     finally:
         is_over.set()
-
-
-def _extend_until(is_over: threading.Event, run: Run) -> None:
-    until_s = time.monotonic() + _LONGEST_S
-    extend: Callable[[Run], bool] = lanes().extend
-    while not is_over.wait(_EXTEND_EVERY_S) and time.monotonic() < until_s:
-        try:
-            if not extend(run):
-                return
-        except redis.RedisError as error:
-            logger.debug("the lane of %s is not extended: %s", run.task, error)

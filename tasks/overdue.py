@@ -41,18 +41,13 @@ class OverdueStep(bootsteps.StartStopStep):
 
     requires = ("celery.worker.components:Pool",)
 
-    def __init__(self, worker: Any, **options: Any) -> None:
-        """Celery calls this once for a worker."""
-        super().__init__(worker, **options)
-        self._is_stopping = threading.Event()
-
     def include_if(self, worker: Any) -> bool:
         """Whether the worker flushes."""
         return queues_of(settings().prefix).flush in worker.app.amqp.queues.consume_from
 
     def start(self, worker: Any) -> None:
         """Begin, in a thread of its own."""
-        arguments = (worker.hostname,)
+        self._is_stopping, arguments = threading.Event(), (worker.hostname,)
         threading.Thread(target=self._run, args=arguments, name="overdue", daemon=True).start()
 
     def stop(self, worker: Any) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
 
 import msgspec
 import redis
@@ -22,6 +21,13 @@ from pipeline.counting.batch import Applied, Delivery
 from tasks.app import celery_options, counters
 from tasks.consumer.messages import Read
 
+_LIKE_CELERYS = {
+    "task_default_queue": CELERYS_DEFAULT_QUEUE,
+    "task_default_exchange": CELERYS_DEFAULT_QUEUE,
+    "task_default_routing_key": CELERYS_DEFAULT_QUEUE,
+    "task_create_missing_queues": True,
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,17 +35,8 @@ logger = logging.getLogger(__name__)
 def _sender() -> Celery:
     """A stock app on our broker, with our routes and Celery's default queue."""
     app = OwnCelery("analytics_callbacks")
-    app.add_defaults(_options)
+    app.add_defaults(lambda: celery_options() | _LIKE_CELERYS)
     return app
-
-
-def _options() -> dict[str, Any]:
-    return celery_options() | {
-        "task_default_queue": CELERYS_DEFAULT_QUEUE,
-        "task_default_exchange": CELERYS_DEFAULT_QUEUE,
-        "task_default_routing_key": CELERYS_DEFAULT_QUEUE,
-        "task_create_missing_queues": True,
-    }
 
 
 def count_and_call(read: Read) -> Applied:

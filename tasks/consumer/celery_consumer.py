@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 
 _PAUSE_S = 1.0
-_SERVER_ERRORS = (OSError, redis.RedisError)
 
 
 class Consumer(consumer.Consumer):
@@ -51,7 +50,7 @@ class Consumer(consumer.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        known = (*_SERVER_ERRORS, *self.connection_errors, *self.channel_errors)
+        known = (OSError, redis.RedisError, *self.connection_errors, *self.channel_errors)
         # kombu counts KeyError among them, which a bad message may well raise.
         self._lost = tuple(error for error in known if error is not KeyError)
         self.channel_errors = (*self.channel_errors, Exception)

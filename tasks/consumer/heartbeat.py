@@ -26,11 +26,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
     """Beats while Celery takes messages of our queues. The event lane beats for itself."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **options: Any) -> None:
-        """Celery calls this once for a worker."""
-        super().__init__(consumer, **options)
-        self._timer: Any = None
+    _timer: Any = None
 
     def start(self, consumer: Any) -> None:
         """Beat now and from now on."""

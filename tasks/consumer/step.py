@@ -32,8 +32,7 @@ class EventLaneStep(bootsteps.StartStopStep):
         """Celery calls this once for a worker."""
         super().__init__(worker, **options)
         self._worker = worker
-        self._sampled_at_s = 0
-        self._sampled = 0
+        self._sampled_at_s = self._sampled = 0
         worker.event_lane = None
         broker, queues = broker_url(), _chosen_queues(worker)
         if broker is not None and queues and EVENTS_QUEUE not in queues:

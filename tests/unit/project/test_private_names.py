@@ -24,7 +24,6 @@ PRIVATE = {
 UNDOCUMENTED = {
     ("pipeline/producer/canvas/followers.py", "mark_as_done"),
     ("pipeline/producer/canvas/followers.py", "route"),
-    ("tasks/lane_task.py", "route"),
     ("tasks/worker/checked_task.py", "start_strategy"),
     ("tasks/worker/stopping.py", "celery.concurrency"),
     ("tasks/worker/stopping.py", "celery.concurrency.solo.TaskPool"),
