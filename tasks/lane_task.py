@@ -97,14 +97,11 @@ class LaneTask(CheckedTask):
     def _begin(self) -> Run | None:
         request = self.request
         queue = (request.delivery_info or {}).get("routing_key")
-        lists = [queue + suffix for suffix in PRIORITY_SUFFIXES] if queue else []
+        suffixes = PRIORITY_SUFFIXES if queue and not broker_url() else ()
+        lists = [f"{queue}{suffix}" for suffix in suffixes]
         number = request.get(_NUMBER_HEADER)
-        run = lanes().begin(
-            self.name,
-            request.id,
-            number if isinstance(number, int) else NO_NUMBER,
-            () if broker_url() else lists,
-        )
+        number = number if isinstance(number, int) else NO_NUMBER
+        run = lanes().begin(self.name, request.id, number, lists)
         if run is None:
             logger.debug("%s: another run serves this request", self.name)
         elif run.joined:

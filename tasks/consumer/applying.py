@@ -19,8 +19,7 @@ from pipeline.counting.batch import Applied, Delivery
 from tasks.app import counters
 from tasks.flush_request import request_flush
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _may_warn_of_gap = Rarely(60.0)
 
 logger = logging.getLogger(__name__)

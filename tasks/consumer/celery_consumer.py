@@ -6,10 +6,8 @@ What the event lane does not take comes this way: on Redis the jobs, on RabbitMQ
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -20,12 +18,11 @@ from celery.worker import consumer
 from pipeline.counting.batch import BadEvent, Delivery
 from tasks.app import broker_url
 from tasks.consumer.applying import apply_patiently
-from tasks.consumer.unreadable import unwrap, wrap_unreadable
-
-logger = logging.getLogger(__name__)
-
+from tasks.consumer.unreadable import pack, unwrap, wrap_unreadable
 
 _PAUSE_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class Consumer(consumer.Consumer):
@@ -134,11 +131,5 @@ def _as_json(message: Any) -> bytes:
     """The message in the form that it has in Redis."""
     given = message.body or b""
     body = given if isinstance(given, bytes | memoryview) else f"{given}".encode()
-    whole = {
-        "body": b64encode(body).decode(),
-        "content-encoding": message.content_encoding,
-        "content-type": message.content_type,
-        "headers": message.headers,
-        "properties": {**(message.properties or {}), "body_encoding": "base64"},
-    }
-    return json.dumps(whole, default=repr).encode()
+    properties = message.properties or {}
+    return pack(body, message.headers, properties, message.content_type, message.content_encoding)

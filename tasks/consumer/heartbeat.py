@@ -8,8 +8,7 @@ from socket import gethostname
 from typing import Any
 
 import redis
-from celery import beat as celery_beat
-from celery import bootsteps
+from celery import beat, bootsteps
 from kombu.exceptions import OperationalError
 
 from pipeline.installation import queues_of
@@ -46,7 +45,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
             self._timer = None
 
 
-class BeatScheduler(celery_beat.Scheduler):
+class BeatScheduler(beat.Scheduler):
     """Beat's clock, which says that it ticks."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:

@@ -33,7 +33,10 @@ def wrap_unreadable(channel: Any) -> None:
             _read(channel, raw)
         except Exception as error:  # whatever it likes
             queue = name.decode().rsplit(channel.sep, 1)[0]
-            raw = _wrap(raw, queue, repr(error)[:_LONGEST_REASON])
+            info = {"exchange": "", "routing_key": queue}
+            properties = {"delivery_info": info, "delivery_tag": str(uuid4())}
+            reason = {_REASON: repr(error)[:_LONGEST_REASON]}
+            raw = pack(raw, reason, properties, "application/octet-stream", "binary")
         return name, raw
 
     client.set_response_callback("BRPOP", read_and_check)
@@ -58,16 +61,13 @@ def _read(channel: Any, raw: bytes) -> None:
     dumps(payload)
 
 
-def _wrap(raw: bytes, queue: str, reason: str) -> bytes:
-    envelope = {
-        "body": b64encode(raw).decode(),
-        "content-encoding": "binary",
-        "content-type": "application/octet-stream",
-        "headers": {_REASON: reason},
-        "properties": {
-            "body_encoding": "base64",
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "delivery_tag": str(uuid4()),
-        },
+def pack(body: Any, headers: Any, properties: dict[str, Any], kind: Any, encoding: Any) -> bytes:
+    """A message of these bytes as kombu has it in Redis; `kind` is the content type."""
+    whole = {
+        "body": b64encode(body).decode(),
+        "content-encoding": encoding,
+        "content-type": kind,
+        "headers": headers,
+        "properties": {**properties, "body_encoding": "base64"},
     }
-    return json.dumps(envelope).encode()
+    return json.dumps(whole, default=repr).encode()
