@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Table
 
+from pipeline.flushing.claims import Fields
 from pipeline.postgres.tables import (
     daily,
     dimension_daily,
@@ -32,6 +36,13 @@ from pipeline.redis.counters import (
     ValueSumCounter,
 )
 from pipeline.redis.keys import Keys, hour_text, quarter_text
+
+Counts = defaultdict[tuple[Any, ...], dict[str, str]]
+"""Counts by the last column of a table's key, by the table and the columns before it."""
+Field = tuple[str, str]
+"""The name of a field, and its count."""
+
+_COUNT = re.compile("-?[0-9]{1,19}")
 
 ROWS: Mapping[type, tuple[Table, Callable[[Any], tuple[Any, ...]]]] = {
     DailyCounter: (daily, attrgetter("event_type", "day")),
@@ -65,6 +76,15 @@ _NAMES: Mapping[Table, Callable[[Keys, Sequence[str]], str]] = {
 }
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A counter that cannot be stored."""
+
+    counter: str
+    count: str
+    reason: str
+
+
 def counter_name(table: Table, row: Sequence[str], keys: Keys) -> str:
     """The name of the counter that made the row, which begins with its primary key."""
     return _NAMES[table](keys, row)
@@ -72,3 +92,30 @@ def counter_name(table: Table, row: Sequence[str], keys: Keys) -> str:
 
 def _read_moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def add_unusual(found: Counts, refused: dict[str, Refused], keys: Keys, one: Field) -> None:
+    """Add a field that has something escaped in it, or is none of ours. One that is written in
+    another way than ours must not take the place of ours in the row of both."""
+    name, count = keys.name_of(one[0]), one[1]
+    try:
+        counter = keys.parse(name)
+    except ValueError as error:
+        refused[name] = Refused(name, count, str(error))
+        return
+    table, key = ROWS[type(counter)]
+    *head, last = map(str, key(counter))
+    written = counter_name(table, [*head, last], keys)
+    if written != name:
+        refused[name] = Refused(name, count, f"the name of this counter is written {written!r}")
+    elif not _COUNT.fullmatch(count):
+        refused[name] = Refused(name, count, "the counter is not a whole number")
+    else:
+        found[(table, *head)][last] = count
+
+
+def decode_each(page: Fields) -> tuple[list[str], list[str]]:
+    """Names and counts of a page in which some have a space, as none of ours has."""
+    names, counts = list(page), list(page.values())
+    every = [text.decode(errors="surrogateescape") for text in names + counts]
+    return every[: len(page)], every[len(page) :]

@@ -8,37 +8,38 @@ index that is added to in its order grows in half the time.
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import date
+from functools import lru_cache
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, TextClause, select
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.days import today
 from pipeline.flushing.claims import Claim, Fields
-from pipeline.flushing.counter_rows import counter_name
-from pipeline.flushing.ledger import explain_number_given_twice, newest_claim
-from pipeline.flushing.rows import (
+from pipeline.flushing.counter_rows import (
+    ROWS,
     Counts,
-    Group,
-    Groups,
     Refused,
-    Rows,
-    group_rows,
-    halve,
-    parameters_of,
-    rows_of,
-    rows_of_fields,
-    sort_rows,
+    add_unusual,
+    counter_name,
+    decode_each,
 )
+from pipeline.flushing.ledger import explain_number_given_twice, newest_claim
 from pipeline.postgres import partitions
 from pipeline.postgres.fitness import check_tables
 from pipeline.postgres.locks import begin_transfer
 from pipeline.postgres.refusals import blames_row
 from pipeline.postgres.sealing.seals import unseal
 from pipeline.postgres.tables import (
+    BETWEEN_GROUPS,
+    BETWEEN_ROWS,
     COUNTER_TABLES,
     ENTER_BATCH,
     INSERT_DEAD_COUNTERS,
@@ -46,7 +47,10 @@ from pipeline.postgres.tables import (
     PARTITIONED_BY_MONTH,
     Staging,
     additive_upsert,
+    dimension_daily,
     flush_batches,
+    key_columns,
+    quarter_hourly,
     user_daily,
 )
 from pipeline.redis.keys import Keys
@@ -59,6 +63,30 @@ SORTED_IN_MEMORY = 250_000
 """Rows of a batch that Postgres need not sort, which takes it a sixth longer."""
 _STAGED_AT_ONCE = 20_000
 _STREAMED = {"yield_per": _STAGED_AT_ONCE}
+
+
+class Group(NamedTuple):
+    """Rows of a table that have all of the primary key in common but its last column: the users of
+    an event type and day. All values are text."""
+
+    head: Sequence[str]
+    """The columns of the primary key but the last, in their order."""
+    lasts: Sequence[str]
+    counts: Sequence[str]
+    """As many as `lasts`."""
+
+
+Groups = Sequence[Group]
+"""Rows of a table."""
+Rows = Sequence[tuple[Table, Groups]]
+"""By table, which may come twice."""
+_GROUPS, _ROWS = "\x1e", "\x1f"
+_SEPARATORS = re.compile(f"[{_GROUPS}{_ROWS}]")
+_BETWEEN = b" "
+"""Between fields that are decoded together: no field has a space, and it can be printed."""
+_LONGEST_COUNT = 20
+_QUARTERS = {f"{hour:02}:{minute:02}" for hour in range(24) for minute in (0, 15, 30, 45)}
+_NOT_PLAIN = re.compile("[%{}]")
 
 
 class Store:
@@ -112,8 +140,9 @@ class FlushTransaction:
         is_staged = claim.size > SORTED_IN_MEMORY and self._may_stage()
         of_fields = self._stage(pages) if is_staged else rows_of_fields(pages, self.keys)
         rows, refused = [*rows, *of_fields[0]], [*refused, *of_fields[1]]
-        for table, groups in rows:
-            self._note_days(table, groups)
+        for table, groups in (one for one in rows if one[0] in STAGINGS):
+            for one in groups:
+                self.days.setdefault(table, Counter())[one.head[0]] += len(one.lasts)
         if not as_is and partitions.misses_months(self.connection, self.days, today()):
             return None
         if not self._enter(claim):
@@ -125,12 +154,6 @@ class FlushTransaction:
         self._unseal_closed_days()
         self._bury(refused)
         return claim.size - len(refused)
-
-    def _note_days(self, table: Table, groups: Groups) -> None:
-        if table in STAGINGS:  # the day comes first in their keys
-            days = self.days.setdefault(table, Counter())
-            for one in groups:
-                days[one.head[0]] += len(one.lasts)
 
     def _unseal_closed_days(self) -> None:
         days, now = self.days.get(user_daily, ()), f"{today()}"
@@ -150,13 +173,14 @@ class FlushTransaction:
             rows, found = rows_of_fields(some, self.keys)
             for table, groups in rows:
                 if table in STAGINGS:
-                    self._note_days(table, groups)
+                    for one in groups:
+                        self.days.setdefault(table, Counter())[one.head[0]] += len(one.lasts)
                     found += self._add(table, groups, STAGINGS[table].insert)
                     continue
                 for head, lasts, counts in groups:
                     few[(table, *head)].update(zip(lasts, counts, strict=True))
             refused |= {one.counter: one for one in found}  # a field may come twice
-        return sort_rows(few), list(refused.values())
+        return _sort_rows(few), list(refused.values())
 
     def _add_staged(self) -> list[Refused]:
         """Upsert the rows of the temporary tables; returns those that Postgres refuses."""
@@ -171,7 +195,10 @@ class FlushTransaction:
                     raise
                 streamed = self.connection.execute(staging.read, execution_options=_STREAMED)
                 for rows in streamed.partitions(_STAGED_AT_ONCE):
-                    refused += self._add(table, group_rows(rows), UPSERTS[table.name])
+                    found: Counts = defaultdict(dict)
+                    for *head, last, count in rows:
+                        found[(table, *head)][last] = count
+                    refused += self._add(*_sort_rows(found)[0], UPSERTS[table.name])
         return refused
 
     def _enter(self, claim: Claim) -> bool:
@@ -232,3 +259,104 @@ def _in_portions(pages: Iterable[Fields]) -> Iterator[list[Fields]]:
             yield some
             some, fields = [], 0
     yield some
+
+
+def parameters_of(table: Table, groups: Groups) -> dict[str, str]:
+    """The parameters of the table's additive upsert."""
+    *heads, last = key_columns(table)
+    columns = {name: [one.head[at] for one in groups] for at, name in enumerate(heads)}
+    of_groups, of_rows = _GROUPS, _ROWS
+    names = (*columns.values(), *(one.lasts for one in groups))
+    if any(_SEPARATORS.search("".join(some)) for some in names):
+        token = secrets.token_hex(8)  # which no name can contain
+        of_groups, of_rows = of_groups + token, of_rows + token
+    joined = {
+        last: [of_rows.join(one.lasts) for one in groups],
+        "count": [of_rows.join(one.counts) for one in groups],
+    }
+    return {
+        **{name: of_groups.join(column) for name, column in (columns | joined).items()},
+        BETWEEN_GROUPS: of_groups,
+        BETWEEN_ROWS: of_rows,
+    }
+
+
+def halve(groups: Groups) -> tuple[Groups, Groups]:
+    """Two parts of rows of which there are at least two."""
+    if len(groups) > 1:
+        return groups[: len(groups) // 2], groups[len(groups) // 2 :]
+    [(head, lasts, counts)] = groups
+    half = len(lasts) // 2
+    first, second = (lasts[:half], counts[:half]), (lasts[half:], counts[half:])
+    return [Group(head, *first)], [Group(head, *second)]
+
+
+def rows_of(counts: Mapping[str, int], keys: Keys) -> tuple[Rows, list[Refused]]:
+    """The rows of counters given by name, and the names that are no counters of ours."""
+    found: Counts = defaultdict(dict)
+    refused: list[Refused] = []
+    for name, count in counts.items():
+        try:
+            counter = keys.parse(name)
+        except ValueError as error:
+            refused.append(Refused(name, str(count), str(error)))
+        else:
+            table, key = ROWS[type(counter)]
+            *head, last = map(str, key(counter))
+            of_head = found[(table, *head)]  # two names may be ways to write one
+            of_head[last] = str(int(of_head.get(last, 0)) + count)
+    return _sort_rows(found), refused
+
+
+def rows_of_fields(pages: Iterable[Fields], keys: Keys) -> tuple[Rows, list[Refused]]:
+    """The rows of fields of buckets, no row twice however often its field comes; and the fields
+    that are no counters, or whose count is no number. Takes some 200 bytes for a field."""
+    found: Counts = defaultdict(dict)
+    refused: dict[str, Refused] = {}
+    for page in pages:
+        text = _BETWEEN.join(page).decode(errors="surrogateescape")
+        numbers = _BETWEEN.join(page.values()).decode(errors="surrogateescape")
+        names, counts = text.split(" "), numbers.split(" ")
+        # Most names have nothing escaped in them, and nothing that is not allowed.
+        is_plain = text.isprintable() and numbers.isascii() and not _NOT_PLAIN.search(text)
+        if not len(names) == len(counts) == len(page):
+            is_plain, names, counts = False, *decode_each(page)
+        for name, count in zip(names, counts, strict=True):
+            if is_plain and count.isdecimal() and len(count) < _LONGEST_COUNT:
+                match name.split(":"):
+                    case [user_id, event_type, day] if _is_day(day):
+                        found[user_daily, day, event_type][user_id] = count
+                        continue
+                    case [event_type, property_name, value, day] if _is_day(day):
+                        found[dimension_daily, day, event_type, property_name][value] = count
+                        continue
+                    case ["quarter", event_type, *at] if moment := _read_quarter(*at):
+                        found[quarter_hourly, event_type][moment] = count
+                        continue
+            add_unusual(found, refused, keys, (name, count))
+    return _sort_rows(found), list(refused.values())
+
+
+@lru_cache(maxsize=1024)
+def _read_quarter(day: str, *at: str) -> str | None:
+    """The beginning of a quarter hour, as its row has it; None for anything else."""
+    is_one = _is_day(day) and ":".join(at) in _QUARTERS
+    return f"{day} {':'.join(at)}:00+00:00" if is_one else None
+
+
+def _sort_rows(counts: Counts) -> Rows:
+    """The rows by table, in the order of their keys."""
+    rows: dict[Table, list[Group]] = {}
+    for (table, *head), found in sorted(counts.items(), key=lambda one: one[0][1:]):
+        lasts = sorted(found)
+        of_lasts = list(map(found.__getitem__, lasts))
+        rows.setdefault(table, []).append(Group(head, lasts, of_lasts))
+    return list(rows.items())
+
+
+@lru_cache(maxsize=1024)
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -25,8 +25,7 @@ from pipeline.event_log import queries
 from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import EventLog
 from pipeline.flushing.counter_rows import counter_name
-from pipeline.flushing.rows import parameters_of, rows_of
-from pipeline.flushing.store import UPSERTS
+from pipeline.flushing.store import UPSERTS, parameters_of, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.sealing.seals import unseal

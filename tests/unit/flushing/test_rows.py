@@ -9,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.flushing.claims import Fields
-from pipeline.flushing.counter_rows import counter_name
-from pipeline.flushing.rows import (
+from pipeline.flushing.counter_rows import Refused, counter_name
+from pipeline.flushing.store import (
     Group,
     Groups,
-    Refused,
-    group_rows,
     halve,
     parameters_of,
     rows_of,
@@ -279,16 +277,15 @@ def test_a_row_leads_back_to_the_name_of_its_counter(
 # Groups
 
 
+def test_two_ways_to_write_a_name_are_one_row() -> None:
+    counts = {KEYS.daily("a", DAY): 1, KEYS.daily("a", DAY).replace("a:2", "%61:2"): 2}
+    assert rows_of(counts, KEYS) == ([(daily, [Group(["a"], [DAY], ["3"])])], [])
+
+
 def test_rows_with_a_key_in_common_but_for_its_last_column_are_a_group() -> None:
-    rows = [("a", "p", "1", "7"), ("a", "p", "2", "8"), ("a", "q", "1", "9"), ("b", "q", "1", "9")]
-    groups = group_rows(rows)
-    assert groups == [
-        Group(("a", "p"), ("1", "2"), ("7", "8")),
-        Group(("a", "q"), ("1",), ("9",)),
-        Group(("b", "q"), ("1",), ("9",)),
-    ]
-    assert flat(groups) == rows
-    assert group_rows([]) == []
+    names = [KEYS.user(user, kind, DAY) for user, kind in (("2", "b"), ("1", "b"), ("1", "a"))]
+    groups = [Group([DAY, "a"], ["1"], ["7"]), Group([DAY, "b"], ["1", "2"], ["7", "7"])]
+    assert rows_of(dict.fromkeys(names, 7), KEYS) == ([(user_daily, groups)], [])
 
 
 @pytest.mark.parametrize("groups", [[5], [1, 1], [2, 3, 1], [4, 1, 1, 1]])
