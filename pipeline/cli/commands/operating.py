@@ -24,7 +24,7 @@ from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.upkeep.condition.facts import read_facts, read_newest_claim
-from pipeline.upkeep.condition.findings import Finding, find_faults, summarise
+from pipeline.upkeep.condition.findings import Finding, find_faults, find_risks, summarise
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, list_nodes
 
 _PING_TIMEOUT_S = 1.0
@@ -105,16 +105,17 @@ def status(as_json: Json = False, node: Node = None) -> None:
         state = services.status()
         newest = None if "postgres" in state else read_newest_claim(services.engine)
         facts = read_facts(services.redis, services.keys, newest)
-    answering, facts["discarding_workers"] = _ask_workers()
-    faults = find_faults(state | facts)
+    answering, discarding = _ask_workers()
+    faults, risks = find_faults(state | facts), find_risks(discarding)
     # Beat answers too, but works on nothing.
     workers = [name for name in answering if not name.startswith("celerybeat@")]
     if as_json:
-        verdict = {"summary": summarise(faults), "findings": [asdict(one) for one in faults]}
-        seen = {"workers": len(workers), "discarding_workers": facts["discarding_workers"]}
+        findings = [asdict(one) for one in [*faults, *risks]]
+        verdict = {"summary": summarise(faults), "findings": findings}
+        seen = {"workers": len(workers), "discarding_workers": discarding}
         print_json({**verdict, **state, **seen})
         return
-    _show_verdict(faults)
+    _show_verdict(faults, risks)
     doubt = state.pop("redis", None)
     books = state.pop("books")
     log = state.pop("event_log")
@@ -161,11 +162,13 @@ def _check_node(name: str) -> None:
     say(f"{name} was seen {silent_s} s ago.")
 
 
-def _show_verdict(faults: list[Finding]) -> None:
-    """The sentence, and what to do about each thing that is wrong."""
+def _show_verdict(faults: list[Finding], risks: list[Finding]) -> None:
+    """The sentence, and what to do about each thing that is wrong, or may go wrong."""
     say(summarise(faults))
     for position, one in enumerate(faults):
         say(f"  {one.remedy}" if position == 0 else f"  {one.what} {one.remedy}")
+    for one in risks:
+        say(f"  {one.what} {one.remedy}")
 
 
 def _ask_workers() -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ UNFIT = "cannot be used"
 _MOST_NAMED = 5
 SUSPICIOUS_S = 15
 """A worker says every five seconds that it lives: one that missed it three times may be gone."""
-Gravity = Literal["lost", "stopped", "late"]
+Gravity = Literal["lost", "stopped", "late", "possible"]
 Status = Mapping[str, Any]
 
 
@@ -29,7 +29,8 @@ class Finding:
     """Something that is wrong: a sentence, and one that says what to do."""
 
     gravity: Gravity
-    """"lost": events may be; "stopped": they are safe, and wait; "late": they are, or it is."""
+    """"lost": events may be; "stopped": they are safe, and wait; "late": they are, or it is;
+    "possible": nothing is wrong yet, see `find_risks`."""
     what: str
     remedy: str
 
@@ -39,8 +40,7 @@ def find_faults(status: Status) -> list[Finding]:
 
     `status` is what `Services.status` returns, and what `read_facts` does: `silence_s`, for how
     long each kind of worker was not seen, `refusal`, why Redis takes no events, `went_back`,
-    whether Redis is older than what Postgres has, and `discarding_workers`. What is not there is
-    not judged.
+    and whether Redis is older than what Postgres has. What is not there is not judged.
     """
     return [
         *_find_losses(status),
@@ -52,7 +52,6 @@ def find_faults(status: Status) -> list[Finding]:
         *_find_lateness(status),
         *_find_dead_letters(status),
         *_find_doubts(status),
-        *_find_discarding_workers(status),
     ]
 
 
@@ -241,19 +240,19 @@ def _find_doubts(status: Status) -> Iterator[Finding]:
         )
 
 
-def _find_discarding_workers(status: Status) -> Iterator[Finding]:
-    if workers := status.get("discarding_workers"):
-        yield explain_discarding(workers)
+def find_risks(discarding_workers: Sequence[str]) -> list[Finding]:
+    """What may go wrong, and is no fault: these workers of other applications are there, and no
+    client may ever send them an event."""
+    return [_explain_discarding(discarding_workers)] if discarding_workers else []
 
 
-def explain_discarding(workers: Sequence[str]) -> Finding:
-    """What it means that these workers of other applications are there."""
+def _explain_discarding(workers: Sequence[str]) -> Finding:
     named = ", ".join(workers[:_MOST_NAMED])
     if (more := len(workers) - _MOST_NAMED) > 0:
         named += f" and {more:,} more"
     listen = "listens" if len(workers) == 1 else "listen"
     return Finding(
-        "late",
+        "possible",
         f"{named} of another application {listen} on Celery's default queue, "
         f"{CELERYS_DEFAULT_QUEUE}, and would discard events that a client sends without a queue.",
         "Have clients name the events queue (task_routes), or load our tasks in that worker "

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from pipeline.upkeep.condition.findings import explain_outage, summarise
+from pipeline.upkeep.condition.findings import explain_outage, find_risks, summarise
 from pipeline.upkeep.dead_letter_groups import find_group, list_groups, list_letters
 from pipeline.upkeep.dead_letters import count_waiting
 from pipeline.web.dashboard.dashboard import Dashboard
@@ -42,6 +42,7 @@ class PipelinePage:
             "explain_outage": explain_outage,
             "summary": summarise(found.faults),
             "faults": found.faults,
+            "risks": find_risks(found.status["discarding_workers"]),
             "found": found,
             "books": found.status["books"],
             "workers": found.workers[:_MOST_WORKERS],

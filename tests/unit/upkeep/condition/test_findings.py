@@ -13,6 +13,7 @@ from pipeline.upkeep.condition.findings import (
     Finding,
     explain_outage,
     find_faults,
+    find_risks,
     summarise,
 )
 
@@ -23,7 +24,6 @@ WELL = {
     "warnings": [],
     "silence_s": {"events": 2, "flush": 3},
     "went_back": False,
-    "discarding_workers": [],
 }
 BOOKS = {
     "published": 10,
@@ -118,12 +118,6 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "It is not certain that Redis keeps what it acknowledges.",
     ),
-    "a discarding worker": (
-        {"discarding_workers": ["shop@here"]},
-        {},
-        "shop@here of another application listens on Celery's default queue, celery, and would "
-        "discard events that a client sends without a queue.",
-    ),
 }
 _NOT_AT_ONCE = (
     {"no postgres", "unfit postgres"},
@@ -167,9 +161,19 @@ def test_two_outages_are_both_named_and_the_graver_comes_first(one: str, other: 
     assert gravities == sorted(gravities)
 
 
+def test_a_worker_that_would_discard_events_is_a_risk_and_no_fault() -> None:
+    assert find_risks([]) == []
+    [found] = find_risks(["shop@here"])
+    assert (found.gravity, found.what) == (
+        "possible",
+        "shop@here of another application listens on Celery's default queue, celery, and would "
+        "discard events that a client sends without a queue.",
+    )
+
+
 def test_of_many_discarding_workers_a_few_are_named() -> None:
     names = [f"shop{number}@here" for number in range(1_007)]
-    [found] = find_faults({**status_of(), "discarding_workers": names})
+    [found] = find_risks(names)
     assert found.what.startswith("shop0@here, shop1@here, shop2@here, shop3@here, shop4@here and ")
     assert "and 1,002 more of another application listen on Celery's" in found.what
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.upkeep.condition.findings import summarise
+from pipeline.upkeep.condition.findings import find_risks, summarise
 from pipeline.upkeep.dead_letter_groups import Group
 from pipeline.upkeep.heartbeats import Worker
 from pipeline.web.api.response_models import LaneStatus
@@ -22,8 +22,9 @@ _BOOKS = (
 class FindingAnswer(BaseModel):
     """Something that is wrong."""
 
-    gravity: Literal["lost", "stopped", "late"] = Field(
-        description="lost: events may be; stopped: they are safe, and wait; late: what else"
+    gravity: Literal["lost", "stopped", "late", "possible"] = Field(
+        description="lost: events may be; stopped: they are safe, and wait; late: what else; "
+        "possible: nothing is wrong, and something may go wrong"
     )
     what: str
     remedy: str = Field(description="What to do")
@@ -143,7 +144,8 @@ def to_status(found: PipelineStatus) -> dict[str, Any]:
     return {
         "summary": summarise(found.faults),
         "findings": [
-            {"gravity": one.gravity, "what": one.what, "remedy": one.remedy} for one in found.faults
+            {"gravity": one.gravity, "what": one.what, "remedy": one.remedy}
+            for one in [*found.faults, *find_risks(status["discarding_workers"])]
         ],
         "stages": [
             {
