@@ -23,8 +23,8 @@ from tasks.app import app, broker_url, counters
 from tasks.worker.checked_task import CheckedTask
 
 _NUMBER_HEADER = "analytics_request"
-_SENDING_OPTIONS = {"producer", "connection", "retry", "retry_policy", "confirm_timeout"}
-"""Options that say how a message is sent, and nothing about its task."""
+_SENDING_OPTIONS = {"producer", "connection", "retry", "retry_policy", "confirm_timeout", "headers"}
+"""Options that say how a message is sent, and nothing about its task; headers are seen to."""
 _BEATS_HEADERS = {"celery_beat_task"}
 _EXTEND_EVERY_S = LANE_S / 3
 _LONGEST_S = 900.0
@@ -47,11 +47,8 @@ class LaneTask(CheckedTask):
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Send a request, as any task's; a plain one that does as well as one on its way is not
         sent, and the id returned is that of no message."""
-        headers = options.pop("headers", None) or {}
         is_plain = not (args or kwargs or more or set(options) - _SENDING_OPTIONS)
-        is_plain &= set(headers) <= _BEATS_HEADERS
-        if headers:
-            options["headers"] = headers
+        is_plain &= set(options.get("headers") or ()) <= _BEATS_HEADERS
         if not is_plain or self.app.conf.task_always_eager:
             return super().apply_async(args, kwargs, *more, **options)
         return self._send_unless_waiting(options)
@@ -75,7 +72,7 @@ class LaneTask(CheckedTask):
             return super().apply_async(**options)
         if number is None:
             return self.AsyncResult(str(uuid4()))
-        headers = {**options.pop("headers", {}), _NUMBER_HEADER: number}
+        headers = {**(options.pop("headers", None) or {}), _NUMBER_HEADER: number}
         try:
             return super().apply_async(**options, headers=headers)
         except OperationalError as error:  # such as a full Redis; the request is noted

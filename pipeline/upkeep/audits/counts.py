@@ -99,6 +99,12 @@ class Difference:
         """How many too many are counted; below zero, how many too few."""
         return self.counted - self.logged - self.gap
 
+    def describe(self) -> str:
+        """A line for a log."""
+        when = f"{self.day}" if self.hour is None else f"{self.day} {self.hour:02}:00"
+        numbers = f"{self.counted} counted, {self.logged} logged, {self.gap} in gaps"
+        return f"{self.event_type}, {when}: {numbers}"
+
 
 def audit(
     counters: Counters, log: EventLog, engine: Engine, first: date, last: date

@@ -34,6 +34,11 @@ class EventsDifference:
     sealed: int
     stored: int
 
+    def describe(self) -> str:
+        """A line for a log."""
+        what = f"packed events of {self.event_type}, {self.day}"
+        return f"{what}: {self.sealed} sealed, {self.stored} stored"
+
 
 def audit_packed(engine: Engine, first: date, last: date) -> list[EventsDifference]:
     """What differs on the sealed days from `first` to `last`, of one instant."""

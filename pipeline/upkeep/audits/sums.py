@@ -85,6 +85,14 @@ class SumDifference:
     logged: PropertySum
     sized: int
 
+    def describe(self) -> str:
+        """A line for a log."""
+        counted, logged = self.counted, self.logged
+        return (
+            f"{self.property} of {self.event_type}, {self.day}: {counted.sum} of {counted.count} "
+            f"numbers summed, {logged.sum} of {logged.count} logged, {self.sized} sizes"
+        )
+
 
 @dataclass
 class _Found:

@@ -52,6 +52,11 @@ class UsersDifference:
     sealed: int
     stored: int
 
+    def describe(self) -> str:
+        """A line for a log."""
+        what = f"users of {self.event_type or 'any event'}, {self.day}"
+        return f"{what}: {self.sealed} sealed, {self.stored} stored"
+
 
 def audit_users(engine: Engine, first: date, last: date) -> list[UsersDifference]:
     """What differs on the sealed days from `first` to `last`, of one instant."""
