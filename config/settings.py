@@ -40,8 +40,6 @@ from pipeline.installation import DEFAULT_PREFIX, check_prefix
 from pipeline.options import DEFAULT_SUMS
 from pipeline.urls import redis_address
 
-_SECRET_CHARACTERS = 16
-
 logger = logging.getLogger(__name__)
 
 
@@ -243,6 +241,17 @@ class Settings(BaseSettings):
             '["10.0.0.7", "192.168.0.0/16"]',
         )
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="Port on which the workers and web servers of a machine serve what happens in "
+        "them, for Prometheus. 0: none",
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1",
+        description="Address of that port; it asks for no login. 0.0.0.0: all of this machine's",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="Least severe messages that are logged"
     )
@@ -281,15 +290,7 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _check_directory(cls, value: Path) -> Path:
-        try:
-            directory = value.expanduser()
-            is_file = directory.exists() and not directory.is_dir()
-        except (OSError, RuntimeError) as error:  # a name too long, a home that is not there
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ValueError(f"cannot be a directory ({reason}); name one") from None
-        if is_file:
-            raise ValueError("is a file; name a directory")
-        return directory
+        return values.check_directory(value)
 
     @field_validator("prefix")
     @classmethod
@@ -314,11 +315,8 @@ class Settings(BaseSettings):
     @field_validator("user_id_secret")
     @classmethod
     def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < _SECRET_CHARACTERS:
-            raise ValueError(
-                f"must have {_SECRET_CHARACTERS} characters or more, such as what "
-                "`openssl rand -hex 32` prints; user ids could be guessed otherwise"
-            )
+        if value is not None:
+            values.check_secret(value.get_secret_value())
         return value
 
     @field_validator("log_level", mode="before")

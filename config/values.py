@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import NoneType
 from typing import get_args
 
@@ -28,6 +29,7 @@ _SERVICE_NAME = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _LONGEST_SHOWN = 80
+_SECRET_CHARACTERS = 16
 _SCHEMA = re.compile(r"[^\W\d][\w$ -]*")
 _LONGEST_SCHEMA_BYTES = 63
 
@@ -179,3 +181,26 @@ def describe_rule(field: FieldInfo) -> str:
 def _describe_range(bounds: Mapping[str, float]) -> str:
     lowest = f"above {bounds['gt']}" if "gt" in bounds else f"of {bounds['ge']} or more"
     return f"{lowest}, at most {bounds['le']}" if "le" in bounds else lowest
+
+
+def check_directory(value: Path) -> Path:
+    """The directory, `~` replaced. Raises ValueError for what is none; one that is not there yet is
+    fine."""
+    try:
+        directory = value.expanduser()
+        is_file = directory.exists() and not directory.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a home that is not there
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"cannot be a directory ({reason}); name one") from None
+    if is_file:
+        raise ValueError("is a file; name a directory")
+    return directory
+
+
+def check_secret(value: str) -> None:
+    """Raise ValueError for a secret that can be guessed."""
+    if len(value) < _SECRET_CHARACTERS:
+        raise ValueError(
+            f"must have {_SECRET_CHARACTERS} characters or more, such as what "
+            "`openssl rand -hex 32` prints; user ids could be guessed otherwise"
+        )

@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 
 from pipeline.contract import PRIORITY_SUFFIXES
 from pipeline.lanes.lanes import LANE_S, NO_NUMBER, Lanes, Run
+from pipeline.lanes.ticks import note_tick
 from tasks.app import app, broker_url, counters
 from tasks.worker.checked_task import CheckedTask
 
@@ -48,6 +49,8 @@ class LaneTask(CheckedTask):
         """Send a request, as any task's; a plain one that does as well as one on its way is not
         sent, and the id returned is that of no message."""
         headers = options.pop("headers", None) or {}
+        if set(headers) & _BEATS_HEADERS:
+            _note_tick()
         is_plain = not (args or kwargs or more or set(options) - _SENDING_OPTIONS)
         is_plain &= set(headers) <= _BEATS_HEADERS
         if headers:
@@ -130,6 +133,13 @@ class LaneTask(CheckedTask):
             self._run_in_lane(run)
         except self.throws as error:
             logger.warning("%s: %s", self.name, error)
+
+
+def _note_tick() -> None:
+    try:
+        note_tick(counters().client, counters().keys)
+    except redis.RedisError as error:
+        logger.debug("that beat ticks is not noted: %s", error)
 
 
 def send_wanted() -> None:

@@ -171,17 +171,19 @@ def _show_types(by_type: dict[str, dict[str, int]], types: int) -> None:
 
 
 def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> None:
-    """Serve the pipeline's metrics for Prometheus, at /metrics, until Ctrl-C.
+    """Serve the metrics of the pipeline's state for Prometheus, at /metrics, until Ctrl-C.
 
     One such process answers for the whole pipeline. While Redis or Postgres does not answer,
-    `analytics_up` is 0.
+    `analytics_up` is 0. What happens in workers and web servers they serve themselves, on
+    ANALYTICS_METRICS_PORT.
     """
     from prometheus_client import generate_latest, start_http_server
 
-    from pipeline.upkeep.metrics import make_registry
+    from pipeline.metrics.reading import StateReader
+    from pipeline.metrics.state import make_registry
 
     with open_services(postgres_may_be_away=True) as services:
-        found = make_registry(services.status)
+        found = make_registry(StateReader(services).read)
         if once:
             typer.echo(generate_latest(found).decode(), nl=False)
             return

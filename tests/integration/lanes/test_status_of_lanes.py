@@ -10,8 +10,9 @@ from celery import Celery
 from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, FLUSH_QUEUE
 from pipeline.lanes.lanes import Lanes
 from pipeline.lanes.status import find_warnings
+from pipeline.metrics.reading import StateReader
+from pipeline.metrics.state import make_registry
 from pipeline.services import Services
-from pipeline.upkeep.metrics import make_registry
 from tests.helpers.support import count_events, event
 
 
@@ -111,7 +112,7 @@ def test_when_a_run_was_asked_for_is_shown(services: Services) -> None:
 
 
 def test_metrics_have_the_lanes(services: Services) -> None:
-    registry = make_registry(services.status)
+    registry = make_registry(StateReader(services).read)
     for lane in ("flush", "archive", "maintenance"):
         assert registry.get_sample_value("analytics_requests_waiting", {"lane": lane}) == 0
         assert registry.get_sample_value("analytics_run_seconds", {"lane": lane}) == 0
