@@ -22,6 +22,7 @@ from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration, PipelineError, RedisWentBack
 from pipeline.installation import queues_of
 from pipeline.intake.unacknowledged import Unacknowledged
+from pipeline.metrics import processes
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import check_postgres
 from pipeline.producer import rabbitmq
@@ -180,6 +181,8 @@ def _check_servers(sender: Any, **_: Any) -> None:
         end_process(error)
     if doubt is not None:  # the log is not set up yet
         signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
+    role = "flush" if ours.flush in queues else "events"
+    processes.begin(role, settings().metrics_address, settings().metrics_port)
     _give_lanes_processes(sender, queues)
     if queues <= {ours.events, EVENTS_QUEUE}:
         sender.prefetch_multiplier = RABBITMQ_PREFETCH  # the event lane has limits of its own
@@ -210,3 +213,9 @@ def _forget_connections(**_: Any) -> None:
     if services.cache_info().currsize:
         services().engine.dispose(close=False)
     services.cache_clear()
+    processes.begin_child()
+
+
+@signals.worker_process_shutdown.connect
+def _keep_last_numbers(**_: Any) -> None:
+    processes.end_child()

@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from pipeline.contract import PRIORITY_SUFFIXES
 from pipeline.lanes.lanes import LANE_S, NO_NUMBER, Lanes, Run
 from pipeline.lanes.ticks import note_tick
+from pipeline.measures import RUN_S
 from tasks.app import app, broker_url, counters
 from tasks.worker.checked_task import CheckedTask
 
@@ -114,13 +115,15 @@ class LaneTask(CheckedTask):
         return run
 
     def _run_in_lane(self, run: Run) -> Any:
-        is_done = False
+        is_done, began_s = False, time.monotonic()
         try:
             with _extended(run):
                 found = self.run()
             is_done = True
         finally:
             _end(run, is_done=is_done)
+            name, outcome = self.name.rpartition(".")[2], "done" if is_done else "failed"
+            RUN_S.note(time.monotonic() - began_s, name, outcome)
         return found
 
     def run_here(self) -> None:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from uuid import uuid4
 
 import redis
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.event_log.archive import Archive, Unreadable
 from pipeline.event_log.streams import Entry, EventLog
+from pipeline.measures import ARCHIVE_EVENTS, ARCHIVE_S
 from pipeline.postgres.refusals import blames_row, is_about_server, is_about_timing
 
 logger = logging.getLogger(__name__)
@@ -113,6 +115,7 @@ class _Consumer:
         entries: list[Entry] = []
         try:
             self._archive.wait_until_ready()
+            began_s = monotonic()
             entries = read()  # after that: while Postgres is away nothing is taken
             stored, unreadable = self._store(entries)
         except DBAPIError as error:
@@ -124,6 +127,9 @@ class _Consumer:
             self._set_aside(entry, reason)
         left = {entry.entry_id for entry, _ in unreadable}
         self._log.finish([one for one in entries if one.entry_id not in left])
+        if stored:
+            ARCHIVE_S.note(monotonic() - began_s)
+            ARCHIVE_EVENTS.note(stored)
         return len(entries), stored
 
     def _store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:

@@ -191,10 +191,7 @@ class StateCollector(Collector):
         """What a scrape is answered. What is not known is left out."""
         with self._lock:  # scrapes that come faster than they are answered ask one after the other
             state = self._read()
-        for metric in STATE_METRICS:
-            samples = list(_find(state, metric.path))
-            if samples:
-                yield _make_family(metric, samples)
+        yield from make_families(STATE_METRICS, state)
 
 
 def make_registry(read: Callable[[], State]) -> CollectorRegistry:
@@ -203,6 +200,14 @@ def make_registry(read: Callable[[], State]) -> CollectorRegistry:
     found = CollectorRegistry(auto_describe=False)
     found.register(StateCollector(read))
     return found
+
+
+def make_families(metrics: Iterable[StateMetric], state: State) -> Iterator[Metric]:
+    """The metrics that are known in this state."""
+    for metric in metrics:
+        samples = list(_find(state, metric.path))
+        if samples:
+            yield _make_family(metric, samples)
 
 
 def _make_family(metric: StateMetric, samples: Iterable[tuple[str, float]]) -> Metric:
