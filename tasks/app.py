@@ -121,6 +121,12 @@ def _set_up_logging(loglevel: int = logging.WARNING, **_: Any) -> None:
         # Celery notes each task at INFO, twice: thousands of lines a second for events.
         for per_task in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(per_task).setLevel(logging.WARNING)
+        # Beat notes each tick, of which few find that something is due.
+        logging.getLogger("celery.beat").addFilter(_is_no_tick)
+
+
+def _is_no_tick(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Scheduler: Sending due task")
 
 
 @signals.task_failure.connect

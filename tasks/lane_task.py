@@ -17,11 +17,13 @@ from uuid import uuid4
 import redis
 from kombu.exceptions import OperationalError
 
+from config.schedule import intervals_s, tick_s
 from pipeline.contract import PRIORITY_SUFFIXES
+from pipeline.lanes.due import Due
 from pipeline.lanes.lanes import LANE_S, NO_NUMBER, Lanes, Run
 from pipeline.lanes.ticks import note_tick
 from pipeline.measures import RUN_S
-from tasks.app import app, broker_url, counters
+from tasks.app import app, broker_url, counters, settings
 from tasks.worker.checked_task import CheckedTask
 
 _NUMBER_HEADER = "analytics_request"
@@ -50,10 +52,10 @@ class LaneTask(CheckedTask):
         """Send a request, as any task's; a plain one that does as well as one on its way is not
         sent, and the id returned is that of no message."""
         headers = options.pop("headers", None) or {}
-        if set(headers) & _BEATS_HEADERS:
-            _note_tick()
         is_plain = not (args or kwargs or more or set(options) - _SENDING_OPTIONS)
         is_plain &= set(headers) <= _BEATS_HEADERS
+        if is_plain and headers and not self.app.conf.task_always_eager:
+            return self._send_for_beat(options)
         if headers:
             options["headers"] = headers
         if not is_plain or self.app.conf.task_always_eager:
@@ -69,15 +71,49 @@ class LaneTask(CheckedTask):
         except (redis.RedisError, OperationalError) as error:
             logger.warning("could not ask for %s, tried again soon: %s", self.name, error)
 
-    def _send_unless_waiting(self, options: dict[str, Any], **asking: float) -> Any:
-        queue = self.app.amqp.router.route({}, self.name)["queue"].name
+    def send_if_late(self) -> None:
+        """Send a request in beat's stead, where it should have sent one a while ago. One try, as in
+        `send_wanted`. Raises redis.RedisError."""
+        number = lanes().ask_if_due(self.name, self._list(), Due.late(self._interval_s()))
+        if number is not None:
+            logger.info("%s is overdue, and beat has not asked for it", self.name)
+            self._send_numbered(number, {"retry": False, "confirm_timeout": _CONFIRM_TIMEOUT_S})
+
+    def _send_for_beat(self, options: dict[str, Any]) -> Any:
+        """What beat's tick does: note that beat lives, and send a request where a run is due."""
+        interval_s = self._interval_s()
         try:
-            number = lanes().ask(self.name, None if broker_url() else queue, **asking)
+            note_tick(counters().client, counters().keys)
+            due = Due.on_time(interval_s, tick_s(interval_s))
+            number = lanes().ask_if_due(self.name, self._list(), due)
+        except redis.RedisError as error:  # nothing can be flushed or archived either
+            logger.warning("whether %s is due is asked again soon: %s", self.name, error)
+            number = None
+        if number is None:
+            return self.AsyncResult(str(uuid4()))
+        logger.info("%s is due, and asked for", self.name)
+        return self._send_numbered(number, options)
+
+    def _interval_s(self) -> float:
+        return intervals_s(settings().flush_interval_s)[self.name]
+
+    def _list(self) -> str | None:
+        """The Redis list in which requests wait; None where RabbitMQ has them."""
+        if broker_url():
+            return None
+        return str(self.app.amqp.router.route({}, self.name)["queue"].name)
+
+    def _send_unless_waiting(self, options: dict[str, Any], **asking: float) -> Any:
+        try:
+            number = lanes().ask(self.name, self._list(), **asking)
         except redis.RedisError as error:
             logger.debug("%s is sent without a number: %s", self.name, error)
             return super().apply_async(**options)
         if number is None:
             return self.AsyncResult(str(uuid4()))
+        return self._send_numbered(number, options)
+
+    def _send_numbered(self, number: int, options: dict[str, Any]) -> Any:
         headers = {**options.pop("headers", {}), _NUMBER_HEADER: number}
         try:
             return super().apply_async(**options, headers=headers)
@@ -136,13 +172,6 @@ class LaneTask(CheckedTask):
             self._run_in_lane(run)
         except self.throws as error:
             logger.warning("%s: %s", self.name, error)
-
-
-def _note_tick() -> None:
-    try:
-        note_tick(counters().client, counters().keys)
-    except redis.RedisError as error:
-        logger.debug("that beat ticks is not noted: %s", error)
 
 
 def send_wanted() -> None:

@@ -8,6 +8,7 @@ import redis
 from sqlalchemy import Engine
 
 from pipeline.flushing.ledger import newest_claim as newest_of_ledger
+from pipeline.lanes import ticks
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.upkeep.condition.ledgers import read_claims
@@ -24,8 +25,11 @@ def read_facts(
     Raises `ServerUnavailable` when Redis is away.
     """
     with report_errors(redis=client):
+        silence_s = measure_silence_s(client, keys)
+        if (beats := ticks.measure_silence_s(client, keys)) is not None:
+            silence_s["beat"] = beats
         facts: dict[str, Any] = {
-            "silence_s": measure_silence_s(client, keys),
+            "silence_s": silence_s,
             "refusal": find_refusal(client),
         }
         if newest_claim is not None:

@@ -46,6 +46,7 @@ def find_faults(status: Status) -> list[Finding]:
         *_find_outages(status),
         *_find_absent_workers(status),
         *_find_silent_workers(status),
+        *_find_silent_beat(status),
         *_find_lateness(status),
         *_find_dead_letters(status),
         *_find_doubts(status),
@@ -208,6 +209,17 @@ def _find_silent_workers(status: Status) -> Iterator[Finding]:
             f"{_count(waiting, 'message', 'wait')} to be counted.",
             "It may be starting, or ending; else see what its log says, or start another: "
             "`analytics worker events`.",
+        )
+
+
+def _find_silent_beat(status: Status) -> Iterator[Finding]:
+    silence_s = status.get("silence_s")
+    if silence_s is not None and silence_s.get("beat", SEEN_WITHIN_S + 1) > SEEN_WITHIN_S:
+        yield Finding(
+            "late",
+            f"No beat was seen for {SEEN_WITHIN_S} s: flush workers ask for what is overdue in its "
+            "stead.",
+            "Start it: `analytics beat`.",
         )
 
 

@@ -152,8 +152,10 @@ def test_sentinels_have_a_user_and_a_password_of_their_own() -> None:
 
 
 def test_flushes_come_as_often_as_the_setting_says() -> None:
-    schedule = configured(flush_interval_s=7).conf.beat_schedule
-    assert schedule["analytics.flush_counters"]["schedule"] == 7
+    assert intervals_s(7)["analytics.flush_counters"] == 7
+    for interval_s, tick_s in ((7, 5), (2, 2)):  # a tick asks whether it is due
+        schedule = configured(flush_interval_s=interval_s).conf.beat_schedule
+        assert schedule["analytics.flush_counters"]["schedule"] == tick_s
 
 
 def test_every_scheduled_task_runs_under_its_own_name() -> None:

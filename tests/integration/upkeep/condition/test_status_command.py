@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from pipeline.lanes.ticks import note_tick
 from pipeline.services import Services
 from pipeline.upkeep import heartbeats
 from tests.helpers.support import count_events, event
@@ -38,6 +39,7 @@ def test_the_sentence_comes_first_with_what_to_do(
     services: Services, run_status: Callable[..., str]
 ) -> None:
     heartbeats.beat(services.redis, services.keys, "flush", "flush@here")
+    note_tick(services.redis, services.keys)
     count_events(services, event())
     services.flush()
     services.redis.hset(services.keys.totals, "claims", 0)

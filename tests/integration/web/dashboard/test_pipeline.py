@@ -19,6 +19,7 @@ from pipeline.lanes.lanes import Lanes
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.schema import migrate
 from pipeline.redis.client import redis_client
+from pipeline.lanes.ticks import note_tick
 from pipeline.services import Services, connect
 from pipeline.upkeep import dead_letters, heartbeats
 from pipeline.upkeep.condition.history import take_sample
@@ -40,6 +41,7 @@ def bury(services: Services, *bad: BadEvent) -> None:
 
 
 def live(services: Services) -> None:
+    note_tick(services.redis, services.keys)
     for kind in ("events", "flush"):
         heartbeats.beat(services.redis, services.keys, kind, f"{kind}@here")  # type: ignore[arg-type]
 
@@ -272,6 +274,7 @@ def test_the_real_processes_agree(workers: Workers, services: Services) -> None:
     web = WebProcess(workers).start()
     workers.start("flush")
     workers.start("events")
+    note_tick(services.redis, services.keys)
     _, token = AccessKeyStore(services.redis, services.keys).create(
         "read", "reader", may_operate=True
     )

@@ -21,7 +21,7 @@ WELL = {
     "pending_counters": 12,
     "dead_letters": 0,
     "warnings": [],
-    "silence_s": {"events": 2, "flush": 3},
+    "silence_s": {"events": 2, "flush": 3, "beat": 4},
     "went_back": False,
 }
 BOOKS = {
@@ -72,12 +72,12 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "installation. Events are counted, and nothing is stored.",
     ),
     "no event worker": (
-        {"silence_s": {"events": 61, "flush": 1}},
+        {"silence_s": {"events": 61, "flush": 1, "beat": 2}},
         {},
         "No event worker was seen for 60 s: 3 messages wait to be counted.",
     ),
     "no flush worker": (
-        {"silence_s": {"events": 1}},
+        {"silence_s": {"events": 1, "beat": 2}},
         {},
         "No flush worker was seen for 60 s: 12 counters wait in Redis to be stored.",
     ),
@@ -102,9 +102,14 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "Redis refuses new events, and their senders try again.",
     ),
     "silent event worker": (
-        {"silence_s": {"events": 16, "flush": 1}},
+        {"silence_s": {"events": 16, "flush": 1, "beat": 2}},
         {},
         "The event worker was last seen 16 s ago, and 3 messages wait to be counted.",
+    ),
+    "silent beat": (
+        {"silence_s": {"events": 2, "flush": 3, "beat": 61}},
+        {},
+        "No beat was seen for 60 s: flush workers ask for what is overdue in its stead.",
     ),
     "late": ({"warnings": [LATE]}, {}, "Flush is 400 s behind."),
     "dead letters": (
@@ -121,7 +126,9 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 _NOT_AT_ONCE = (
     {"no postgres", "unfit postgres"},
     *({"silent event worker", f"no {kind} worker"} for kind in ("event", "flush")),
-    {"no event worker", "no flush worker"},
+    # Each of these says for how long each kind was silent.
+    *map(set, itertools.combinations(("no event worker", "no flush worker", "silent beat"), 2)),
+    {"silent event worker", "silent beat"},
     *map(set, itertools.combinations(("redis full", "no disk", "replica", "other refusal"), 2)),
     # Books that do not balance are said to be so once.
     *({"a type", other} for other in ("missing", "without outcome")),
@@ -162,7 +169,11 @@ def test_two_outages_are_both_named_and_the_graver_comes_first(one: str, other: 
 
 def test_a_worker_never_seen_is_as_one_seen_long_ago() -> None:
     found = find_faults({**status_of(), "silence_s": {}})
-    assert [one.what.split(" was")[0] for one in found] == ["No event worker", "No flush worker"]
+    assert [one.what.split(" was")[0] for one in found] == [
+        "No event worker",
+        "No flush worker",
+        "No beat",
+    ]
 
 
 def test_what_a_status_does_not_say_is_not_judged() -> None:
@@ -182,7 +193,7 @@ def test_a_worker_that_is_silent_while_nothing_waits_is_not_worth_a_word() -> No
     assert find_faults(status) == []
     away = {**status_of("no event worker"), "queue_depth": 0, "pending_counters": 0}
     assert summarise(find_faults(away)).endswith("for 60 s: what comes will wait.")
-    away["silence_s"] = {"events": 1}
+    away["silence_s"] = {"events": 1, "beat": 2}
     assert summarise(find_faults(away)).endswith("what is counted will wait in Redis.")
 
 
