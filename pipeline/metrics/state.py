@@ -118,7 +118,7 @@ STATE_METRICS = (
     ),
     StateMetric(
         "beat_last_tick_timestamp_seconds",
-        "when beat last asked what is due, which it does every five seconds or more often (Unix time)",
+        "when beat last asked what is due, every five seconds or more often (Unix time)",
         ("beat_ticked_s",),
     ),
     StateMetric(

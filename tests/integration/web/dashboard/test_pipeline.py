@@ -16,10 +16,10 @@ from pipeline.contract import AUDIT, FLUSH_COUNTERS
 from pipeline.counting.batch import BadEvent
 from pipeline.embedded import PrivateServers
 from pipeline.lanes.lanes import Lanes
+from pipeline.lanes.ticks import note_tick
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.schema import migrate
 from pipeline.redis.client import redis_client
-from pipeline.lanes.ticks import note_tick
 from pipeline.services import Services, connect
 from pipeline.upkeep import dead_letters, heartbeats
 from pipeline.upkeep.condition.history import take_sample
