@@ -93,8 +93,7 @@ ARCHIVE_EVENTS = Measure("archive_batch_events", "raw events of such a batch", b
 HTTP_S = Measure(
     "http_request_duration_seconds",
     "time from the head of a request to the end of its response, by part of the web server "
-    "(`collector`, `api`, `dashboard`, `health`) and class of the status (`2xx`, …; `none`: the "
-    "client had gone)",
+    "(`collector`, `api`, `dashboard`, `health`) and class of the status (`2xx`, …)",
     ("part", "status"),
     _SECONDS,
 )

@@ -76,10 +76,8 @@ class ProcessMeasures:
             logger.debug("metrics cannot be written: %s", error)
 
     def _note_change(self) -> None:
-        if not self._changed.is_set():
-            self._changed.set()
-            if self._thread is None:
-                self.start()
+        self._changed.set()
+        self.start()
 
     def _run(self) -> None:
         while True:

@@ -22,8 +22,9 @@ class Tally:
     """Adds up what is measured; for any number of threads."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
-        """`on_change` is called after each number, and must be quick."""
+        """`on_change` is called for the first number after `copy`, and must be quick."""
         self._on_change = on_change
+        self._is_changed = False
         self._lock = threading.Lock()
         self._rows: Rows = {}
 
@@ -37,10 +38,13 @@ class Tally:
             if measure.buckets:
                 row[bisect_left(measure.buckets, number)] += 1
             row[-1] += number
-        self._on_change()
+        if not self._is_changed:
+            self._is_changed = True
+            self._on_change()
 
     def copy(self) -> Rows:
         """The rows at this moment."""
+        self._is_changed = False  # first: a number that comes meanwhile is copied once more
         with self._lock:
             return {key: list(row) for key, row in self._rows.items()}
 
@@ -48,6 +52,7 @@ class Tally:
         """Begin anew, in a child that was forked: the numbers are its parent's."""
         self._lock = threading.Lock()
         self._rows = {}
+        self._is_changed = False
 
 
 def make_row(measure: Measure) -> list[float]:
