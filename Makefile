@@ -69,7 +69,7 @@ stalls: install  ## See that no command holds Redis for 20 ms: COUNTERS=5000000
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)
 
-screenshots: install  ## Make the pictures of the dashboard in docs/, with made events: ARGS="--only live"
+screenshots: install  ## Make the pictures of dashboard and Flower in docs/, with made events: ARGS="--only live"
 	.venv/bin/python -m tests.dashboard.screenshots $(ARGS)
 
 viewers: install  ## Measure what 200 viewers of the dashboard cost: ARGS="--viewers 50"
