@@ -71,6 +71,9 @@ def _check_login(handler: Any) -> None:
         if error.status_code == _UNAUTHORIZED and "Authorization" in handler.request.headers:
             failed.note(address)
         raise
+    except TypeError as error:  # Flower compares ASCII alone, and would show the traceback
+        failed.note(address)
+        raise HTTPError(_UNAUTHORIZED) from error
 
 
 @authenticated

@@ -33,6 +33,11 @@ def secure_options(options: Any, data_dir: Callable[[], Path]) -> None:
                 "FLOWER_BASIC_AUTH (--basic-auth) has a login without a name or a password: give "
                 "NAME:PASSWORD, several of them joined by commas; a comma is in no password"
             )
+        if not login.isascii():
+            raise InvalidConfiguration(
+                "FLOWER_BASIC_AUTH (--basic-auth) has a character that is not ASCII, which Flower "
+                "cannot compare: take another name or password"
+            )
     options.address = options.address or LOOPBACK
     if not options.basic_auth and not options.auth:
         if not options.unix_socket and not _is_loopback(options.address):
