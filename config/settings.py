@@ -25,14 +25,7 @@ from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config import values
-from config.description import (
-    PREFIX,
-    SettingRow,
-    explain_errors,
-    find_unknown_variables,
-    name_variable,
-    show_value,
-)
+from config.description import PREFIX, explain_errors, find_unknown_variables, name_variable
 from pipeline import urls
 from pipeline.contract import PAGE_PROPERTIES
 from pipeline.errors import InvalidConfiguration
@@ -72,7 +65,7 @@ class Settings(BaseSettings):
         default=Path(".analytics"),
         description="Directory of the private servers' data and addresses",
     )
-    prefix: str = Field(
+    prefix: Annotated[str, AfterValidator(check_prefix)] = Field(
         default=DEFAULT_PREFIX,
         description="What every Redis key of ours begins with, and, without its colon, every queue",
     )
@@ -252,6 +245,18 @@ class Settings(BaseSettings):
         default="127.0.0.1",
         description="Address of that port; it asks for no login. 0.0.0.0: all of this machine's",
     )
+    alarm_webhook: SecretStr | None = Field(
+        default=None, description="URL to which `analytics watch` posts alarms. Unset: none"
+    )
+    alarm_mail_to: str | None = Field(
+        default=None,
+        description="Addresses to which `analytics watch` mails alarms, with commas between them",
+    )
+    alarm_smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Mail server for that: smtp://USER:PASSWORD@HOST:587 or smtps://…. Unset: this "
+        "machine's, smtp://localhost",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="Least severe messages that are logged"
     )
@@ -273,6 +278,13 @@ class Settings(BaseSettings):
             urls.check_amqp_url(value.get_secret_value())
         return value
 
+    @field_validator("alarm_webhook", "alarm_smtp_url")
+    @classmethod
+    def _check_alarm_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            values.check_url(value.get_secret_value(), info.field_name or "")
+        return value
+
     @field_validator("postgres_url")
     @classmethod
     def _normalise_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -291,11 +303,6 @@ class Settings(BaseSettings):
     @classmethod
     def _check_directory(cls, value: Path) -> Path:
         return values.check_directory(value)
-
-    @field_validator("prefix")
-    @classmethod
-    def _check_prefix(cls, value: str) -> str:
-        return check_prefix(value)
 
     @field_validator("count_by", mode="before")
     @classmethod
@@ -383,16 +390,3 @@ def load() -> Settings:
     if lines:
         raise InvalidConfiguration("\n".join(lines))
     return settings
-
-
-def describe(settings: Settings) -> list[SettingRow]:
-    """Name, value in force, default and meaning of every setting, in the order of the class."""
-    return [
-        SettingRow(
-            name=name_variable(name),
-            value=show_value(name, getattr(settings, name)),
-            default=show_value(name, field.get_default(call_default_factory=True)),
-            meaning=field.description or "",
-        )
-        for name, field in Settings.model_fields.items()
-    ]

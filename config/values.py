@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import get_args
+from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo
 from pydantic.fields import FieldInfo
@@ -204,3 +205,18 @@ def check_secret(value: str) -> None:
             f"must have {_SECRET_CHARACTERS} characters or more, such as what "
             "`openssl rand -hex 32` prints; user ids could be guessed otherwise"
         )
+
+
+_SCHEMES = {"alarm_webhook": ("https", "http"), "alarm_smtp_url": ("smtp", "smtps")}
+
+
+def check_url(value: str, name: str) -> None:
+    """Raise ValueError where the setting `name` is no URL of one of its schemes, with a host."""
+    schemes = _SCHEMES[name]
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in schemes and parts.hostname and (parts.port or 1)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError(f"must be a URL such as {schemes[0]}://HOST")

@@ -38,6 +38,9 @@
     ├── TooManyPeriods            a range has more periods than can be compared
     ├── TooManyValues             a property has more values than one answer adds up
     │
+    │   watch
+    ├── NotDelivered              a notice of an alarm was not taken (also a ServerUnavailable)
+    │
     │   sharing
     ├── InvalidEntry              an annotation or a saved view cannot be kept as it is given
     │
@@ -109,6 +112,10 @@ class InvalidConfiguration(PipelineError):
 class ServerUnavailable(PipelineError):
     """Redis, Postgres or RabbitMQ does not answer, or cannot do what it is asked now (Postgres is
     read-only, is full, is in the way of itself); try again when it can."""
+
+
+class NotDelivered(ServerUnavailable):
+    """The receiver of a notice of an alarm did not take it; it is sent again."""
 
 
 class RedisWentBack(PipelineError):

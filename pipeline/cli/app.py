@@ -25,6 +25,7 @@ from pipeline.cli.commands import (
     stats,
     types,
     up,
+    watching,
     web,
 )
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
@@ -39,9 +40,10 @@ NOT_COMPARED = 4
 FAULT = 70
 INTERRUPTED = 130
 EXIT_STATUSES = (
-    "0 done; 1 not done (`audit`: counts differ); 2 written wrongly; 3 a server does not answer, "
-    "so try again; 4 `audit` compared nothing, for another reason; 70 a fault of this program; 130 "
-    "stopped by Ctrl-C. docs/operating/exit-statuses.md has those of each command."
+    "0 done; 1 not done (`audit`: counts differ; `watch --once`: alarms); 2 written wrongly; 3 a "
+    "server does not answer, so try again; 4 `audit` compared nothing, for another reason; 70 a "
+    "fault of this program; 130 stopped by Ctrl-C. docs/operating/exit-statuses.md has those of "
+    "each command."
 )
 
 app = typer.Typer(
@@ -86,6 +88,7 @@ _MODULES = (
     web,
     keys,
     types,
+    watching,
 )
 for module in _MODULES:
     module.register(app)

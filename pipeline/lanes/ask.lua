@@ -4,8 +4,8 @@
 -- KEYS  1 requests   2 lane
 -- ARGV  1 task   2 for how long another request is not sent again (ms)
 --       3 how long after the last run that was done began the next is due (ms), 0 for at once
---         (where none was done, after this was first asked)
 --       4 for how long one that began is not asked for again (ms)
+--       5 where none was done: how long after this was first asked it is due (ms)
 -- Returns the number, or 0 where none is to be sent. A number that is not used does no harm.
 
 local requests, task = KEYS[1], ARGV[1]
@@ -23,7 +23,7 @@ if due_ms > 0 then
   local done_ms = noted('ended_ms') - noted('took_ms')
   if done_ms <= 0 then
     redis.call('HSETNX', requests, task .. ':since_ms', now_ms)
-    done_ms = noted('since_ms')
+    done_ms, due_ms = noted('since_ms'), tonumber(ARGV[5])
   end
   if now_ms - done_ms < due_ms then return 0 end
   if now_ms - noted('began_ms') < tonumber(ARGV[4]) then return 0 end

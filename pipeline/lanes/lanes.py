@@ -114,7 +114,7 @@ class Lanes:
         return self._ask(task, ASK_AGAIN_S if queue is None else _LOST_AFTER_S, due)
 
     def _ask(self, task: str, ask_again_s: float, due: Due | None = None) -> int | None:
-        waits_s = (ask_again_s, due.after_s if due else 0, due.retry_s if due else 0)
+        waits_s = [ask_again_s, *((due.after_s, due.retry_s, due.first_s) if due else (0, 0, 0))]
         return (
             _ASK.run(
                 self._client,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import suppress
@@ -27,8 +28,9 @@ from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
+from pipeline.upkeep.condition.alarms import ALARMS, find_alarms
 from pipeline.upkeep.condition.facts import read_facts
-from pipeline.upkeep.condition.findings import UNFIT, Gravity, find_faults
+from pipeline.upkeep.condition.findings import UNFIT, Finding, Gravity, explain_outage, find_faults
 from pipeline.upkeep.heartbeats import WorkerKind, list_workers
 
 _POSTGRES_TIMEOUT_S = 3.0
@@ -53,16 +55,25 @@ class StateReader:
 
     def read(self) -> State:
         """Everything of one moment; what is not known is left out. `redis_up` and `postgres_up` say
-        which server answers; neither raises."""
+        which server answers; neither raises. `faults` are the findings, and `alarms` says which
+        alarms they raise."""
         outage, stored = self._read_postgres()  # first: what the ledger has Redis had claimed
-        state = {"build": {version("analytics-pipeline"): 1}, "postgres_up": not outage}
+        state: State = {"build": {version("analytics-pipeline"): 1}, "postgres_up": not outage}
         try:
             state |= self._read_redis(stored, outage) | {"redis_up": True}
         except PipelineError as error:
             logger.warning("no metrics of Redis: %s", error)
-            state["redis_up"] = False
+            state |= {"redis_up": False, "faults": list(self._explain(error, outage))}
+        raised = find_alarms(state["faults"])
+        state["alarms"] = {alarm.name: alarm.name in raised for alarm in ALARMS}
         state["up"] = state["redis_up"] and state["postgres_up"]
         return state | stored
+
+    def _explain(self, error: PipelineError, outage: State) -> Iterator[Finding]:
+        is_of_broker = self._services.broker_url is not None and "RabbitMQ" in str(error)
+        yield explain_outage("The broker" if is_of_broker else "Redis")
+        if outage and outage["postgres"] != UNFIT:
+            yield explain_outage("Postgres")
 
     def _read_postgres(self) -> tuple[State, State]:
         """What `find_faults` is told while Postgres is away, and what it says else. One that stands
@@ -86,7 +97,8 @@ class StateReader:
         with report_errors(redis=client):
             facts = read_facts(client, keys, stored.get("newest_claim"))
             state |= facts | read_work(client, keys) | {"redis_server": read_server(client)}
-        found = Counter(one.gravity for one in find_faults(state))
+        faults = find_faults(state | stored)
+        found = Counter(one.gravity for one in faults)
         consumers = state["event_log"]["consumers"]
         state["event_log"] |= {
             "consumers_number": len(consumers),
@@ -95,6 +107,7 @@ class StateReader:
         for lane in state["lanes"].values():
             lane["running_s"] = lane["running_s"] or 0
         return state | {
+            "faults": faults,
             "findings": {gravity: found[gravity] for gravity in get_args(Gravity)},
             "warnings_number": len(state["warnings"]),
             "redis_durable": "redis" not in state,

@@ -67,6 +67,12 @@ STATE_METRICS = (
         "gravity",
     ),
     StateMetric(
+        "alarm",
+        "1 while this alarm is raised, else 0: see docs/operating/alarms",
+        ("alarms", EACH),
+        "alarm",
+    ),
+    StateMetric(
         "warnings", "lines of `analytics status` about what falls behind", ("warnings_number",)
     ),
     StateMetric("queue_messages", "messages that wait in the events queue", ("queue_depth",)),

@@ -203,7 +203,7 @@ def settings(as_json: Json = False) -> None:
 
     Passwords are masked.
     """
-    from config.settings import describe
+    from config.description import describe
 
     rows = describe(load_settings())
     if as_json:

@@ -76,11 +76,12 @@ ARGUMENTS = {
     "types remove": "junk --yes",
     "types restore": "junk",
     "up": "",
+    "watch": "--once",
     "web": "",
     "worker": "flush",
 }
 """Every command, with arguments with which it can be run."""
-WAITING = ("beat", "flower", "web", "metrics")
+WAITING = ("beat", "flower", "web", "metrics", "watch")
 """Begin while a server is away, and wait for it."""
 WITHOUT_SERVERS = ("settings",)
 NEEDING = sorted(set(ARGUMENTS) - {*WITHOUT_SERVERS, "up"})

@@ -113,7 +113,7 @@ def test_a_beat_that_never_lives_long_prunes_and_audits_daily(
 ) -> None:
     ran = live(client, 50, make_run(lanes, lambda task: ask_on_time(lanes, task)))
     assert (ran[PRUNE], ran[AUDIT]) == (2, 2)
-    assert 48 <= ran[MAINTAIN] <= ran[FLUSH_COUNTERS] <= 50
+    assert 48 <= ran[MAINTAIN] <= ran[FLUSH_COUNTERS] <= 50  # it ticks once an hour here
 
 
 def test_a_tick_that_sends_would_prune_too_often(lanes: Lanes, client: redis.Redis) -> None:
@@ -130,8 +130,8 @@ def test_two_beats_do_no_work_twice(lanes: Lanes, client: redis.Redis) -> None:
         for beat in beats:
             tick(beat)
         clock.go_on(timedelta(seconds=TICK_S))
-    assert ran[FLUSH_COUNTERS] == 1
-    assert ran[ARCHIVE_EVENTS] == 6
+    assert ran[FLUSH_COUNTERS] == 2
+    assert ran[ARCHIVE_EVENTS] == 7
 
 
 def test_of_two_who_ask_at_once_one_is_given_a_number(lanes: Lanes, client: redis.Redis) -> None:
@@ -178,8 +178,9 @@ def test_a_redis_of_the_version_before_is_read(
     lanes: Lanes, client: redis.Redis, task: str
 ) -> None:
     """It has the end of the last run, and how long that took, or nothing where none was."""
-    assert ask_on_time(lanes, task) is None
-    move_requests(client, KEYS, round(INTERVALS_S[task] * 1000))
+    if task in (AUDIT, PRUNE):
+        assert ask_on_time(lanes, task) is None
+        move_requests(client, KEYS, 86_400_000)
     assert ask_on_time(lanes, task) == 1
     client.delete(KEYS.requests)
     ended_ms = int(client.time()[0]) * 1000

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings, describe, load
+from config.description import describe
+from config.settings import Settings, load
 from pipeline.errors import InvalidConfiguration
 
 

@@ -53,7 +53,7 @@ def commands(services: dict[str, Service]) -> dict[str, list[str]]:
     return {
         name: service["command"]
         for name, service in services.items()
-        if service["command"][0] in {"celery", "analytics"}
+        if service["command"][:1] in (["celery"], ["analytics"])
     }
 
 
@@ -157,7 +157,8 @@ def test_data_outlives_the_containers(services: dict[str, Service]) -> None:
         for volume in service.get("volumes", ())
         if not volume.startswith(".")
     }
-    assert kept == set(named) == {"redis-data", "postgres-data"}
+    servers = ("redis", "postgres", "prometheus", "grafana")
+    assert kept == set(named) == {f"{server}-data" for server in servers}
 
 
 def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
@@ -165,14 +166,24 @@ def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
             if source.startswith("."):
-                assert (ROOT / source).is_file(), source
+                assert (ROOT / source).exists(), source
 
 
-def test_flower_and_web_alone_are_published_and_only_on_loopback(
+def test_what_people_open_is_published_and_only_on_loopback(
     services: dict[str, Service],
 ) -> None:
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert ports == {"flower": ["127.0.0.1:5555:5555"], "web": ["127.0.0.1:8080:8080"]}
+    published = {"flower": 5555, "web": 8080, "prometheus": 9090, "grafana": 3000}
+    assert ports == {name: [f"127.0.0.1:{port}:{port}"] for name, port in published.items()}
+
+
+def test_what_watches_starts_where_it_is_asked_for(services: dict[str, Service]) -> None:
+    profiles = {name: one["profiles"] for name, one in services.items() if "profiles" in one}
+    watching = ("metrics", "prometheus", "grafana")
+    assert profiles == {name: ["monitoring"] for name in watching}
+    scraped = yaml.safe_load((ROOT / "config/prometheus/prometheus.yml").read_text())
+    [job] = scraped["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["metrics:9464"]}]
 
 
 def test_workers_start_after_redis_is_healthy_and_the_tables_are_there(
@@ -201,7 +212,7 @@ def test_every_queue_has_a_worker(services: dict[str, Service]) -> None:
 def test_every_command_of_ours_exists(services: dict[str, Service]) -> None:
     ours = [command[1] for command in commands(services).values() if command[0] == "analytics"]
     known = get_command(command_line)
-    assert ours == ["migrate", "web"]
+    assert ours == ["migrate", "web", "metrics"]
     assert set(ours) <= set(getattr(known, "commands", {}))
 
 

@@ -112,6 +112,21 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "No beat was seen for 60 s: flush workers ask for what is overdue in its stead.",
     ),
     "late": ({"warnings": [LATE]}, {}, "Flush is 400 s behind."),
+    "redis nearly full": (
+        {"redis_memory": (93, 100)},
+        {},
+        "Redis uses 93% of its memory: when it is full, new events are refused.",
+    ),
+    "growing queue": (
+        {"queue_growth": 1_200},
+        {},
+        "The queue grows: 3 messages wait, 1,200 more than a minute ago.",
+    ),
+    "no partitions": (
+        {"partitions_ahead_s": {"events": 100_000, "other": 200_000}},
+        {},
+        "Postgres has no partitions for the day after tomorrow in events.",
+    ),
     "dead letters": (
         {"dead_letters": 1},
         {},
@@ -130,6 +145,8 @@ _NOT_AT_ONCE = (
     *map(set, itertools.combinations(("no event worker", "no flush worker", "silent beat"), 2)),
     {"silent event worker", "silent beat"},
     *map(set, itertools.combinations(("redis full", "no disk", "replica", "other refusal"), 2)),
+    *({"redis nearly full", other} for other in ("redis full", "no disk", "replica")),
+    {"redis nearly full", "other refusal"},
     # Books that do not balance are said to be so once.
     *({"a type", other} for other in ("missing", "without outcome")),
 )
