@@ -248,7 +248,7 @@ class Settings(BaseSettings):
     alarm_webhook: SecretStr | None = Field(
         default=None, description="URL to which `analytics watch` posts alarms. Unset: none"
     )
-    alarm_mail_to: str | None = Field(
+    alarm_mail_to: Annotated[str | None, AfterValidator(values.check_addresses)] = Field(
         default=None,
         description="Addresses to which `analytics watch` mails alarms, with commas between them",
     )

@@ -207,6 +207,7 @@ def check_secret(value: str) -> None:
         )
 
 
+_ADDRESS = re.compile(r"[^@\s<>]+@[^@\s<>]+")
 _SCHEMES = {"alarm_webhook": ("https", "http"), "alarm_smtp_url": ("smtp", "smtps")}
 
 
@@ -220,3 +221,12 @@ def check_url(value: str, name: str) -> None:
         is_url = False
     if not is_url:
         raise ValueError(f"must be a URL such as {schemes[0]}://HOST")
+
+
+def check_addresses(value: str | None) -> str | None:
+    """Addresses of mail with commas between them, as they are. Raises ValueError for others."""
+    if value is not None and not all(_ADDRESS.fullmatch(one.strip()) for one in value.split(",")):
+        raise ValueError(
+            "must be addresses of mail with commas between them, a@b.example,c@d.example"
+        )
+    return value

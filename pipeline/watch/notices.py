@@ -40,7 +40,8 @@ class Notice:
         """For people; chat services show a member of this name."""
         if self.status == "cleared":
             return f"{self.subject}: over since {_show(self.at)}. It was: {self.what}"
-        return f"{self.subject}: {self.what} {self.remedy} ({self.page})"
+        page = f" ({self.page})" if self.page else ""
+        return f"{self.subject}: {self.what} {self.remedy}{page}"
 
     def to_json(self) -> Mapping[str, Any]:
         """All of it, for a webhook."""

@@ -23,6 +23,8 @@ class Raised:
     what: str
     remedy: str
     told: list[str] = field(default_factory=list)
+    is_raised: bool = False
+    """Whether it was found for long enough, and the log has it."""
 
 
 class RaisedFile:

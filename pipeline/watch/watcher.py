@@ -43,11 +43,13 @@ class Watcher:
             new = Raised(now_s, BY_NAME[name].gravity, what, remedy)
             self._alarms.setdefault(name, new)
         for name in [name for name in self._alarms if name not in found]:
+            self._note(name, "cleared", now_s)
             self._tell_all(name, "cleared", now_s)
             if not self._alarms[name].told:
                 del self._alarms[name]
         raised = [name for name in found if now_s - self._alarms[name].since_s >= self._for_s]
         for name in raised:
+            self._note(name, "raised", now_s)
             self._tell_all(name, "raised", now_s)
         self._file.write(self._alarms)
         return raised
@@ -56,6 +58,13 @@ class Watcher:
     def owes(self) -> list[str]:
         """The senders that could not tell something yet."""
         return sorted(self._rests_until_s)
+
+    def _note(self, name: str, status: Status, now_s: float) -> None:
+        """Put it in the log, once."""
+        is_raised = status == "raised"
+        if self._alarms[name].is_raised != is_raised:
+            self._alarms[name].is_raised = is_raised
+            logger.warning("%s", self._make_notice(name, status, now_s).text)
 
     def _tell_all(self, name: str, status: Status, now_s: float) -> None:
         alarm = self._alarms[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from config.settings import Settings
-    from pipeline.upkeep.condition.findings import Finding
     from pipeline.watch.notices import Sender
     from pipeline.watch.watcher import Found
 
@@ -104,11 +104,20 @@ def _watch(
             if watcher.owes:
                 warn(f"not delivered yet, tried again next time: {', '.join(watcher.owes)}")
             raise typer.Exit(_RAISED if found else 0)
+        _configure_log(settings)
         say(f"Watching every {every:g} s, Ctrl-C ends.")
         watching.watch(watcher, find, every)
 
 
-def _report(found: dict[str, list[Finding]] | Found) -> None:
+def _configure_log(settings: Settings) -> None:
+    """Alarms, and what could not be sent; not at each look that a server is away, too."""
+    from config import logging as log_setup
+
+    log_setup.configure(settings.log_level, settings.log_format)
+    logging.getLogger("pipeline.metrics.reading").setLevel(logging.ERROR)
+
+
+def _report(found: Found) -> None:
     for name, findings in sorted(found.items()):
         for one in findings:
             say(f"{name}: {one.what} {one.remedy}")
@@ -125,7 +134,7 @@ def _make_senders(settings: Settings) -> list[Sender]:
         senders.append(Webhook(settings.alarm_webhook.get_secret_value()))
     if settings.alarm_mail_to is not None:
         url = settings.alarm_smtp_url
-        recipients = [one.strip() for one in settings.alarm_mail_to.split(",") if one.strip()]
+        recipients = [one.strip() for one in settings.alarm_mail_to.split(",")]
         server = url.get_secret_value() if url is not None else "smtp://localhost"
         senders.append(Mail(server, tuple(recipients)))
     if not senders:

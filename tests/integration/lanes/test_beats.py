@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
+import pytest
 import redis
 
 from pipeline.lanes.lanes import LANES
@@ -54,3 +56,21 @@ def test_of_two_beats_one_asks_and_the_other_follows_when_it_is_killed(
     second.kill()
     for name in client.scan_iter("analytics:redbeat:*"):
         client.delete(name)
+
+
+def test_a_beat_with_sentinels_needs_no_redbeat(
+    analytics: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANALYTICS_REDIS_URL", "sentinel://127.0.0.1:1/0?master_name=m")
+    status, _, said = analytics("beat", "--redbeat")
+    assert status == 1
+    assert "run two beats, which do no work twice either" in said
+
+
+def test_redbeat_is_asked_for_where_it_is_missing(
+    analytics: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cli.commands.processes.find_spec", lambda _: None)
+    status, _, said = analytics("beat", "--redbeat")
+    assert status == 1
+    assert "pip install 'analytics-pipeline[redbeat]'" in said
