@@ -19,7 +19,7 @@ _UNASKED_S = 10
 """Beat is silent when two intervals and this have passed without a request: it counts from its own
 start. Of a long interval it is as late as anything else."""
 _LONG_RUN_S = 900
-_LONG_FLUSH_S = 90
+_LONG_FLUSH_S = 60
 """A flush that is blocked stores nothing; one of millions of counters takes as long, and ends."""
 _LOOKED_AT = 1_000
 _REMEDIES = {

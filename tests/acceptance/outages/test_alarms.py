@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from pipeline.contract import FLUSH_COUNTERS, MAINTAIN
+from pipeline.contract import FLUSH_COUNTERS
 from pipeline.embedded import PrivateServers
 from pipeline.lanes.lanes import Lanes
 from pipeline.services import Services
@@ -44,7 +45,7 @@ _SOON_S = 20
 _ALERTS = {name_alert(alarm): alarm.name for alarm in ALARMS}
 SETTINGS = {"FLUSH_INTERVAL_S": "1"}
 PROMETHEUS = """
-global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
 rule_files: [alerts.yml]
 scrape_configs:
   - job_name: analytics-state
@@ -167,12 +168,12 @@ def stage(
         "ANALYTICS_ALARM_WEBHOOK": receiver.url,
         "PYTHONPATH": str(ROOT),
     }
-    (tmp_path / "alerts.yml").write_text(make_rules().replace("for: 15s", "for: 1s"))
+    (tmp_path / "alerts.yml").write_text(make_rules().replace("for: 15s", "for: 500ms"))
     (tmp_path / "prometheus.yml").write_text(PROMETHEUS.format(port=metrics))
     ours = [sys.executable, "-P", "-m", "pipeline.cli"]
     commands = {
         "metrics": [*ours, "metrics", "--port", f"{metrics}"],
-        "watch": [*ours, "watch", "--every", "1", "--state", f"{tmp_path}/watch/alarms.json"],
+        "watch": [*ours, "watch", "--every", "0.5", "--state", f"{tmp_path}/watch/alarms.json"],
         "prometheus": [
             program,
             f"--config.file={tmp_path}/prometheus.yml",
@@ -180,13 +181,13 @@ def stage(
             f"--web.listen-address=127.0.0.1:{port}",
         ],
     }
+    services.maintain(datetime.now(UTC))
     with ExitStack() as stack:
         built = Stage(services, own_servers, workers, receiver, port, stack)
         for kind in ("events", "flush", "beat"):
             built.start(kind)
         eventually(lambda: services.redis.zcard(services.keys.workers) == 2, 30)
-        made_ahead = f"{MAINTAIN}:ended_ms"
-        eventually(lambda: services.redis.hexists(services.keys.requests, made_ahead), 30)
+        eventually(lambda: services.redis.hexists(services.keys.requests, "beat:ticked_ms"), 30)
         stack.callback(receiver.close)
         for name, command in commands.items():
             stack.enter_context(running(command, tmp_path / f"{name}.log", environment))

@@ -85,6 +85,9 @@ UNASKED: dict[str, Any] = {"waiting": 0, "asked_s": 700.0, "behind_s": 611}
         ("flush", UNASKED | {"waiting": None, "waiting_s": 9.0}, "flush is 611 s behind"),
         ("flush", UNASKED | {"running_s": 5.0}, "flush is 611 s behind"),
         ("archive", UNASKED, "archive has not been asked for, and is 611 s behind"),
+        ("flush", {"running_s": 59.0}, None),
+        ("flush", {"running_s": 61.0}, "flush has been running for 61 s"),
+        ("archive", {"running_s": 61.0}, None),
         ("maintenance", {"running_s": 1_000.0}, "maintenance has been running for 1000 s"),
     ],
 )
