@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InvalidConfiguration
-from pipeline.system.private_files import make_private_directory, write_private
+from pipeline.system.private_files import write_private
 
 _VERSION = 1
 
@@ -28,10 +28,11 @@ class Raised:
 
 
 class RaisedFile:
-    """The file. Its directory is made, for its owner alone."""
+    """The file, and its directory where there is none, for their owner alone."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._written = ""
 
     def read(self) -> dict[str, Raised]:
         """The alarms by name; none where there is no file yet. Raises `InvalidConfiguration` for a
@@ -54,8 +55,10 @@ class RaisedFile:
             "alarms": {name: asdict(one) for name, one in alarms.items()},
         }
         try:
-            make_private_directory(self._path.parent)
-            write_private(self._path, json.dumps(content, indent=1))
+            if (text := json.dumps(content, indent=1)) != self._written:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_private(self._path, text)
+                self._written = text
         except OSError as error:
             raise InvalidConfiguration(
                 f"{self._path} cannot be written ({error}): name another with --state"

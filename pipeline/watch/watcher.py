@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipeline.errors import NotDelivered
+from pipeline.errors import NotDelivered, PipelineError
 from pipeline.upkeep.condition.alarms import BY_NAME
 from pipeline.upkeep.condition.findings import Finding
 from pipeline.watch.notices import Notice, Sender, Status
@@ -111,10 +111,16 @@ def watch(
     every_s: float,
     wait: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Look every so often, for ever."""
+    """Look every so often, for ever: whatever fails, such as a disk that takes no state, is in the
+    log, and the next look is a new try."""
     while True:
         began_s = time.monotonic()
-        watcher.update(find(), time.time())
+        try:
+            watcher.update(find(), time.time())
+        except PipelineError as error:
+            logger.error("%s", error)
+        except Exception:
+            logger.exception("the pipeline could not be looked at, which is tried again")
         wait(max(0.0, every_s - (time.monotonic() - began_s)))
 
 

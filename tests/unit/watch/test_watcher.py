@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from pipeline.errors import InvalidConfiguration, NotDelivered
 from pipeline.upkeep.condition.findings import Finding
 from pipeline.watch.notices import Notice
 from pipeline.watch.raised import RaisedFile
-from pipeline.watch.watcher import Watcher
+from pipeline.watch.watcher import Watcher, watch
 
 LATE = {"flush_late": [Finding("late", "Flush is late.", "Mend it.", "flush_late")]}
 LETTERS = {"dead_letters": [Finding("late", "A letter.", "Read it.", "dead_letters")]}
@@ -138,3 +139,36 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(InvalidConfiguration, match="--state"):
         watcher.update(LATE, 0)
+
+
+def test_the_file_is_its_owners_and_its_directory_stays_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    path = tmp_path / "alarms.json"
+    make_watcher(RaisedFile(path)).update(LATE, 0)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_watching_goes_on_whatever_fails(
+    file: RaisedFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver, looks = Receiver(), iter([ZeroDivisionError("a fault"), LATE, None])
+
+    def find() -> Any:
+        look = next(looks)
+        if isinstance(look, Exception):
+            raise look
+        return look or {}
+
+    pauses: list[float] = []
+
+    def wait(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watch(make_watcher(file, receiver), find, 15, wait)
+    assert receiver.told == [("flush_late", "raised"), ("flush_late", "cleared")]
+    assert all(14 < pause_s <= 15 for pause_s in pauses)
+    assert "a fault" in caplog.text
