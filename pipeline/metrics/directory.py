@@ -100,7 +100,8 @@ def _note_living(found: Found, numbers: dict[str, Any]) -> None:
     role = str(numbers["role"])
     add_rows(found.rows, _decode(numbers["rows"]))
     found.processes[role] += 1
-    found.memory_bytes[role] += read_memory_bytes(int(numbers["pid"]))
+    if memory_bytes := read_memory_bytes(int(numbers["pid"])):
+        found.memory_bytes[role] += memory_bytes
 
 
 def read_memory_bytes(pid: int) -> int:

@@ -38,7 +38,7 @@ PROCESS_METRICS = (
     ),
     StateMetric(
         "process_resident_memory_bytes",
-        "memory of these processes, in all, by role",
+        "resident memory of these processes, in all, by role; on Linux",
         ("memory_bytes", EACH),
         "role",
     ),

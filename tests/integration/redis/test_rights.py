@@ -14,9 +14,10 @@ from sqlalchemy import make_url
 
 from pipeline import Tracker
 from pipeline.access.key_store import AccessKeyStore
+from pipeline.metrics.reading import StateReader
 from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
-from pipeline.services import Services
+from pipeline.services import Services, connect
 from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, Workers, eventually, stored_total
 from tests.helpers.web_process import WebProcess
@@ -79,5 +80,13 @@ def test_every_process_works_with_the_rights_on_the_page(
     asked.wait(30)
     assert "pong" in asked.said()
     eventually(lambda: "Connected to redis://" in flower.said())
+    watching = connect(
+        services.options, url_of("web"), str(workers.environment["ANALYTICS_POSTGRES_URL"])
+    )
+    state = StateReader(watching).read()
+    watching.close()
+    assert state["up"]
+    assert state["workers"] == {"events": 1, "flush": 1}
+    assert state["beat_ticked_s"] > 0
     assert list_refused(client) == set()
     assert events.said().count("Redis does not say") == 1
