@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path screenshots viewers vendor
+.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path screenshots viewers vendor helm-lint
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -27,7 +27,7 @@ COUNTERS ?= 5000000
 MINUTES ?= 10
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 install:  ## Make .venv with everything in requirements.lock and this project
 	@PYTHON="$(PYTHON)" sh .ci/install
@@ -77,3 +77,7 @@ viewers: install  ## Measure what 200 viewers of the dashboard cost: ARGS="--vie
 
 vendor: install  ## Fetch what the dashboard serves of other projects, as its lock says: ARGS=--update
 	.venv/bin/python .ci/vendor.py $(ARGS)
+
+helm-lint: install  ## Check the Helm chart with helm and the schemas of Kubernetes, which it fetches
+	.venv/bin/python .ci/deploying.py
+	.venv/bin/python -m pytest tests/unit/project/test_chart.py $(ARGS)
