@@ -31,6 +31,7 @@ FETCHED = ROOT / ".venv" / "deploying"
 OF_THE_CHART = {
     *("redis_url", "postgres_url", "broker_url", "user_id_secret", "data_dir", "enabled"),
     *("metrics_port", "metrics_address", "flower_port", "web_port", "event_workers"),
+    *("alarm_webhook", "alarm_smtp_url"),
 }
 """Settings that are values of their own, or of no use in a cluster."""
 HOSTS = ("--set", "collector.ingress.host=t.example", "--set", "flower.ingress.host=f.example")
@@ -55,6 +56,10 @@ VARIANTS: dict[str, Sequence[str]] = {
             "--set",
             "nodeSelector.a=b",
         ),
+    ),
+    "watched": (
+        *("--set", "watch.replicas=1", "--set", "settings.alarm_mail_to=ops@shop.example"),
+        *("--set", "secrets.alarmWebhook.name=a", "--set", "secrets.alarmSmtpUrl.name=a"),
     ),
     "least": ("--set", "flower.replicas=0,metrics.replicas=0,metricsPort=0,events.replicas=1"),
 }
@@ -174,12 +179,14 @@ def test_every_setting_of_the_schema_is_one_and_none_is_missing() -> None:
 def test_secrets_are_there_by_reference_only(documents: list[Document]) -> None:
     assert not of_kind(documents, "Secret", "ConfigMap")
     secret = {name_variable(name) for name in ("redis_url", "postgres_url", "broker_url")}
-    secret |= {name_variable("user_id_secret"), "FLOWER_BASIC_AUTH"}
+    alarms = {name_variable(name) for name in ("alarm_webhook", "alarm_smtp_url")}
+    secret |= {name_variable("user_id_secret"), "FLOWER_BASIC_AUTH", *alarms}
     for container in containers(documents):
         by_reference = {one["name"] for one in container["env"] if "valueFrom" in one}
         assert {one["name"] for one in container["env"]} & secret == by_reference
         assert {name_variable("redis_url"), name_variable("postgres_url")} <= by_reference
         assert ("FLOWER_BASIC_AUTH" in by_reference) == (container["name"] == "flower")
+        assert container["name"] == "watch" or not by_reference & alarms
 
 
 def test_every_container_is_confined(documents: list[Document]) -> None:
@@ -205,7 +212,7 @@ def test_collecting_needs_redis_only_and_reading_needs_both(documents: list[Docu
         assert probes[name]["readinessProbe"]["httpGet"]["path"] == f"/readyz?for={purpose}"
         assert probes[name]["livenessProbe"]["httpGet"]["path"] == "/livez"
         assert probes[name]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
-    for name in set(probes) - {"migrate"}:
+    for name in set(probes) - {"migrate", "watch"}:
         assert "livenessProbe" in probes[name], name
 
 
@@ -272,13 +279,19 @@ def test_keda_scales_the_event_workers_by_their_queue() -> None:
 def test_the_settings_given_to_containers_are_accepted(
     documents: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    urls = {"REDIS": "redis://r", "POSTGRES": "postgresql://u@p/a", "BROKER": "amqp://r"}
+    urls = {
+        "REDIS": "redis://r",
+        "POSTGRES": "postgresql://u@p/a",
+        "BROKER": "amqp://r",
+        "ALARM": "smtp://m",
+    }
     for name in os.environ:
         if name.startswith("ANALYTICS_"):
             monkeypatch.delenv(name)
     for container in containers(documents):
         for one in container["env"]:
-            of_secret = urls.get(one["name"].split("_")[1], "a secret of some length")
+            name = one["name"].removeprefix("ANALYTICS_").removesuffix("_URL")
+            of_secret = urls.get(name, urls.get(f"{name}_URL", "a secret of some length"))
             monkeypatch.setenv(one["name"], one.get("value", of_secret))
         settings = load()
         if "ANALYTICS_COUNT_BY" in {one["name"] for one in container["env"]}:
