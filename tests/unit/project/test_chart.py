@@ -283,7 +283,8 @@ def test_the_settings_given_to_containers_are_accepted(
         "REDIS": "redis://r",
         "POSTGRES": "postgresql://u@p/a",
         "BROKER": "amqp://r",
-        "ALARM": "smtp://m",
+        "ALARM_WEBHOOK": "https://w",
+        "ALARM_SMTP": "smtp://m",
     }
     for name in os.environ:
         if name.startswith("ANALYTICS_"):
@@ -291,7 +292,7 @@ def test_the_settings_given_to_containers_are_accepted(
     for container in containers(documents):
         for one in container["env"]:
             name = one["name"].removeprefix("ANALYTICS_").removesuffix("_URL")
-            of_secret = urls.get(name, urls.get(f"{name}_URL", "a secret of some length"))
+            of_secret = urls.get(name, "a secret of some length")
             monkeypatch.setenv(one["name"], one.get("value", of_secret))
         settings = load()
         if "ANALYTICS_COUNT_BY" in {one["name"] for one in container["env"]}:
