@@ -28,6 +28,7 @@ from pipeline.cli.commands import (
     watching,
     web,
 )
+from pipeline.cli.commands.care import doctor
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain, find_undecodable
 from pipeline.cli.output import warn
@@ -89,6 +90,7 @@ _MODULES = (
     keys,
     types,
     watching,
+    doctor,
 )
 for module in _MODULES:
     module.register(app)

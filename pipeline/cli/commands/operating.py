@@ -20,6 +20,7 @@ from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, print_table, say, warn
 from pipeline.errors import InvalidConfiguration
 from pipeline.installation import queues_of
+from pipeline.server_errors import FAILED_STATUS, SERVER_AWAY_STATUS
 from pipeline.upkeep.condition.facts import read_facts, read_newest_claim
 from pipeline.upkeep.condition.findings import Finding, find_faults, summarise
 
@@ -86,6 +87,9 @@ def status(as_json: Json = False) -> None:
     First comes the sentence of the dashboard's Pipeline page, and what to do where something is
     wrong. The books are the running totals of events: published, consumed, counted, duplicate,
     dead, forgotten, expired.
+
+    Exit status 1 when events may be lost, 3 when something stands still and they are safe, 0
+    when all is well or no more than late.
     """
     with open_services(postgres_may_be_away=True) as services:
         state = services.status()
@@ -98,7 +102,7 @@ def status(as_json: Json = False) -> None:
         verdict = {"summary": summarise(faults), "findings": [asdict(one) for one in faults]}
         seen = {"workers": len(workers), "discarding_workers": discarding}
         print_json({**verdict, **state, **seen})
-        return
+        raise typer.Exit(_find_status(faults))
     _show_verdict(faults)
     doubt = state.pop("redis", None)
     books = state.pop("books")
@@ -126,6 +130,13 @@ def status(as_json: Json = False) -> None:
         warnings.append(explain_discarding(discarding, queues_of(load_settings().prefix).events))
     for line in warnings:
         warn(line)
+    raise typer.Exit(_find_status(faults))
+
+
+def _find_status(faults: list[Finding]) -> int:
+    """The exit status for what is wrong: that of the gravest, which is the first."""
+    of_gravity = {"lost": FAILED_STATUS, "stopped": SERVER_AWAY_STATUS, "late": 0}
+    return of_gravity[faults[0].gravity] if faults else 0
 
 
 def _show_verdict(faults: list[Finding]) -> None:

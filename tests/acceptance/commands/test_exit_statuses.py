@@ -38,6 +38,7 @@ ARGUMENTS = {
     "dead-letters drop": "1-0",
     "dead-letters list": "",
     "dead-letters replay": "1-0",
+    "doctor": "",
     "events": "",
     "export": "-",
     "flower": "",
@@ -173,6 +174,7 @@ def test_private_servers_that_are_stopped_have_the_same_status(
         '{"redis_url": "redis://127.0.0.1:1/0", "postgres_url": "postgresql://127.0.0.1:1/a", '
         f'"pid": {no_process}}}'
     )
+    (tmp_path / "servers.json").chmod(0o600)
 
     status, said = run(command)
 

@@ -14,6 +14,7 @@ from pipeline.services import Services
 from pipeline.upkeep import heartbeats
 from tests.helpers.support import count_events, event
 
+LOST, STOPPED = 1, 3
 WELL = "All events are accounted for."
 
 
@@ -26,9 +27,9 @@ def run_status(
     monkeypatch.setattr("pipeline.cli.commands.operating._PING_TIMEOUT_S", 0.01)
     monkeypatch.setattr("pipeline.cli.commands.operating.load_celery_app", lambda: app)
 
-    def run(*options: str) -> str:
+    def run(*options: str, status: int = 0) -> str:
         code, out, err = analytics("status", *options)
-        assert code == 0, err
+        assert code == status, err
         return str(out)
 
     yield run
@@ -43,7 +44,7 @@ def test_the_sentence_comes_first_with_what_to_do(
     count_events(services, event())
     services.flush()
     services.redis.hset(services.keys.totals, "claims", 0)
-    sentence, remedy, other, title, *_ = run_status().splitlines()
+    sentence, remedy, other, title, *_ = run_status(status=LOST).splitlines()
     assert sentence.startswith("Redis is older than what Postgres has stored: ")
     assert "`analytics accept-redis-state`" in remedy
     assert other.startswith("  No event worker was seen for 60 s: ")
@@ -51,7 +52,7 @@ def test_the_sentence_comes_first_with_what_to_do(
     assert title == "Status"
 
     services.accept_redis_state()
-    state = json.loads(run_status("--json"))
+    state = json.loads(run_status("--json", status=STOPPED))
     [finding] = state["findings"]
     assert (finding["gravity"], finding["what"]) == ("stopped", state["summary"])
     assert f"  {finding['what']} {finding['remedy']}" == other
@@ -59,3 +60,15 @@ def test_the_sentence_comes_first_with_what_to_do(
 
     heartbeats.beat(services.redis, services.keys, "events", "events@here")
     assert run_status().splitlines()[:2] == [WELL, "Status"]
+
+
+def test_what_is_only_late_has_the_status_of_what_is_well(
+    services: Services, run_status: Callable[..., str]
+) -> None:
+    for kind in ("events", "flush"):
+        heartbeats.beat(services.redis, services.keys, kind, f"{kind}@here")
+    services.redis.xadd(
+        services.keys.dead, {"kind": "event", "body": "{}", "reason": "", "at_s": 1}
+    )
+    findings = json.loads(run_status("--json"))["findings"]
+    assert {one["gravity"] for one in findings} == {"late"}
