@@ -33,7 +33,6 @@ from pipeline.upkeep.condition.facts import read_facts
 from pipeline.upkeep.condition.findings import UNFIT, Finding, Gravity, explain_outage, find_faults
 from pipeline.upkeep.heartbeats import WorkerKind, list_workers
 
-_POSTGRES_TIMEOUT_S = 3.0
 _BATCHES = text(
     "SELECT reltuples FROM pg_class WHERE oid = CAST('schema$.flush_batches' AS regclass)"
 )
@@ -48,8 +47,9 @@ State = dict[str, Any]
 class StateReader:
     """Reads the state of one pipeline."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, services: Services, postgres_timeout_s: float = 3.0) -> None:
+        """Postgres is waited for no longer than that."""
+        self._services, self._timeout_s = services, postgres_timeout_s
         self._thread = ThreadPoolExecutor(1, "metrics-postgres")
         self._asked: Future[State] | None = None
 
@@ -81,7 +81,7 @@ class StateReader:
         try:
             if self._asked is None or self._asked.done():
                 self._asked = self._thread.submit(read_stored, self._services)
-            return {}, self._asked.result(_POSTGRES_TIMEOUT_S)
+            return {}, self._asked.result(self._timeout_s)
         except (ServerUnavailable, TooLate) as error:
             logger.warning("no metrics of Postgres: %s", f"{error}" or "it stands still")
             return {"postgres": "does not answer"}, {}

@@ -23,7 +23,7 @@ from pipeline.metrics.state import PREFIX, make_registry
 from pipeline.services import Services
 from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import Workers, count_events, event, eventually, stored_total
-from tests.helpers.web_process import WebProcess
+from tests.helpers.web_process import WebProcess, wait_until_consumed
 
 COUNTS = {f"{one.name}_count": one for one in MEASURES if one.buckets}
 
@@ -80,6 +80,7 @@ def test_workers_and_the_web_server_serve_what_happens_in_them(
         assert client.post("/track", content=b"{").status_code == 400
         assert client.get("/livez").status_code == 200
         assert client.get("/dashboard/").status_code < 500
+    wait_until_consumed(services)
     for task in (FLUSH_COUNTERS, ARCHIVE_EVENTS):
         Celery(broker=redis_url).send_task(task, queue=FLUSH_QUEUE)
     eventually(lambda: stored_total(services) == 1)

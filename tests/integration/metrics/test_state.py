@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from config.options import pipeline_options
 from config.settings import Settings
@@ -22,15 +23,21 @@ from pipeline.metrics.reading import StateReader
 from pipeline.metrics.state import PREFIX, STATE_METRICS, make_registry
 from pipeline.services import Services, connect
 from tests.conftest import MakeServices
-from tests.helpers.support import ROOT, count_events, environment_without_settings, event
+from tests.helpers.support import (
+    ROOT,
+    count_events,
+    environment_without_settings,
+    event,
+    eventually,
+)
 
 
 def scraped(services: Services) -> dict[str, float]:
     """The metrics by name; of one with a label its last value."""
-    text = generate_latest(make_registry(StateReader(services).read)).decode()
+    told = generate_latest(make_registry(StateReader(services).read)).decode()
     return {
         sample.name.removeprefix(PREFIX): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(told)
         for sample in family.samples
     }
 
@@ -92,6 +99,20 @@ def test_a_server_that_is_away_is_told(redis_url: str, postgres_url: str, away: 
     assert ("pending_counters" in found) == (away == "postgres")
 
 
+def test_a_postgres_that_stands_still_is_waited_for_once(services: Services) -> None:
+    count_events(services, event())
+    reader = StateReader(services, postgres_timeout_s=0.2)
+    with services.engine.begin() as connection:
+        connection.execute(text("LOCK TABLE flush_batches"))
+        states = [reader.read() for _ in range(3)]
+        with services.engine.connect() as other:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            assert other.execute(text(waiting)).scalar_one() == 1
+    assert [one["postgres_up"] for one in states] == [False] * 3
+    assert [one["books"]["counted"] for one in states] == [1] * 3
+    eventually(lambda: reader.read()["postgres_up"])
+
+
 def test_the_command_serves_them_until_it_is_told_to_stop(
     services: Services, redis_url: str, postgres_url: str
 ) -> None:
@@ -107,12 +128,12 @@ def test_the_command_serves_them_until_it_is_told_to_stop(
             assert process.stdout is not None
             assert f":{port}/metrics" in process.stdout.readline().decode()
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                text = answer.read().decode()
+                told = answer.read().decode()
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 130
         finally:
             process.kill()
-    assert "analytics_counted_events_total 1.0" in text
+    assert "analytics_counted_events_total 1.0" in told
     once = subprocess.run(
         [*command[:4], "--once"], cwd=ROOT, env=environment, capture_output=True, check=True
     )

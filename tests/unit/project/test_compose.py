@@ -182,8 +182,11 @@ def test_what_watches_starts_where_it_is_asked_for(services: dict[str, Service])
     watching = ("metrics", "prometheus", "grafana")
     assert profiles == {name: ["monitoring"] for name in watching}
     scraped = yaml.safe_load((ROOT / "config/prometheus/prometheus.yml").read_text())
-    [job] = scraped["scrape_configs"]
-    assert job["static_configs"] == [{"targets": ["metrics:9464"]}]
+    state, processes = scraped["scrape_configs"]
+    assert state["static_configs"] == [{"targets": ["metrics:9464"]}]
+    [found] = processes["dns_sd_configs"]
+    assert found["names"] == ["events", "flush", "web"]
+    assert set(found["names"]) <= set(services)
 
 
 def test_workers_start_after_redis_is_healthy_and_the_tables_are_there(
