@@ -27,9 +27,11 @@
     ├── UnsuitableTimeZone        a time zone is unknown, or was not whole quarter hours from UTC
     │
     │   upkeep
+    ├── CannotBackUp              Redis or Postgres cannot be copied into a backup
     ├── CannotRebuild             the archive does not have all events of a day
     ├── CannotRemoveType          the settings name an event type that is to be removed
     ├── CannotReplay              a dead letter is still no valid event
+    ├── CannotRestore             a backup cannot be restored, or not there
     ├── NumbersUsedUp             there are more users than numbers for them
     ├── RowsHaveCome              old rows came while they were to be pruned
     ├── TooMuchWaiting            more waits in the event log than can be compared
@@ -241,6 +243,10 @@ class UnsuitableTimeZone(PipelineError):
 # upkeep
 
 
+class CannotBackUp(PipelineError):
+    """Redis or Postgres cannot be copied; the message says why. What was written is no backup."""
+
+
 class CannotRebuild(PipelineError):
     """The archive does not have all events of a day, so its counters cannot be made from it;
     nothing was changed."""
@@ -254,6 +260,11 @@ class CannotRemoveType(PipelineError):
 class CannotReplay(PipelineError):
     """A dead letter is still no valid event; it stays where it is. Drop it, or send a corrected
     event in its place."""
+
+
+class CannotRestore(PipelineError):
+    """A backup cannot be restored: it is none, or of another installation, or something is there
+    already; the message says what, and what to do."""
 
 
 class NumbersUsedUp(PipelineError):

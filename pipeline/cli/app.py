@@ -28,7 +28,7 @@ from pipeline.cli.commands import (
     watching,
     web,
 )
-from pipeline.cli.commands.care import doctor
+from pipeline.cli.commands.care import backups, doctor
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain, find_undecodable
 from pipeline.cli.output import warn
@@ -91,6 +91,7 @@ _MODULES = (
     types,
     watching,
     doctor,
+    backups,
 )
 for module in _MODULES:
     module.register(app)
