@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
+from threading import Thread
 from typing import Any, get_args
 
 import redis
@@ -50,7 +51,6 @@ class StateReader:
     def __init__(self, services: Services, postgres_timeout_s: float = 3.0) -> None:
         """Postgres is waited for no longer than that."""
         self._services, self._timeout_s = services, postgres_timeout_s
-        self._thread = ThreadPoolExecutor(1, "metrics-postgres")
         self._asked: Future[State] | None = None
 
     def read(self) -> State:
@@ -80,7 +80,7 @@ class StateReader:
         still is waited for once."""
         try:
             if self._asked is None or self._asked.done():
-                self._asked = self._thread.submit(read_stored, self._services)
+                self._asked = _begin(read_stored, self._services)
             return {}, self._asked.result(self._timeout_s)
         except (ServerUnavailable, TooLate) as error:
             logger.warning("no metrics of Postgres: %s", f"{error}" or "it stands still")
@@ -113,6 +113,20 @@ class StateReader:
             "redis_durable": "redis" not in state,
             "redis_takes_events": facts["refusal"] is None,
         }
+
+
+def _begin(read: Callable[[Services], State], services: Services) -> Future[State]:
+    """Read in a thread that the end of the process does not wait for."""
+    found: Future[State] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(read(services))
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=run, name="metrics-postgres", daemon=True).start()
+    return found
 
 
 def read_stored(services: Services) -> State:
