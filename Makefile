@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path screenshots viewers vendor helm-lint
+.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path screenshots viewers vendor helm-lint previous
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -81,3 +81,6 @@ vendor: install  ## Fetch what the dashboard serves of other projects, as its lo
 helm-lint: install  ## Check the Helm chart with helm and the schemas of Kubernetes, which it fetches
 	.venv/bin/python .ci/deploying.py
 	.venv/bin/python -m pytest tests/unit/project/test_chart.py $(ARGS)
+
+previous: install  ## After a release: keep its wheel for the tests of rolling upgrades: REF=v1.2.3
+	.venv/bin/python .ci/previous.py $(REF)
