@@ -84,7 +84,13 @@ class Consumer(consumer.Consumer):
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """The connection is lost, or is made anew since something was refused."""
-        super().on_connection_error_after_connected(exc)
+        try:
+            super().on_connection_error_after_connected(exc)
+        except AttributeError as error:
+            # To close the lost connection kombu gives back what waits to be acknowledged, over a
+            # connection whose address it has let go of by then. That would end the worker; what it
+            # had returns after the visibility timeout.
+            logger.debug("the lost connection is not closed cleanly: %s", error)
         self._pause(exc)
 
     def _pause(self, error: Exception) -> None:

@@ -161,3 +161,18 @@ def test_both_servers_killed_at_once_lose_nothing(
     assert services.stats.daily_count("page_view", TODAY) == 3
     services.flush()
     assert stored_total(services) == 3
+
+
+def test_a_lost_connection_that_kombu_cannot_close_does_not_end_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """kombu would give back what waits to be acknowledged over the connection that is lost."""
+    from celery.worker.consumer import Consumer as CelerysConsumer
+
+    from tasks.consumer.celery_consumer import Consumer
+
+    def fail(*_: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'hostname'")
+
+    monkeypatch.setattr(CelerysConsumer, "on_connection_error_after_connected", fail)
+    Consumer.__new__(Consumer).on_connection_error_after_connected(redis.ConnectionError())
