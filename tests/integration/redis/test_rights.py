@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -88,5 +90,25 @@ def test_every_process_works_with_the_rights_on_the_page(
     assert state["up"]
     assert state["workers"] == {"events": 1, "flush": 1}
     assert state["beat_ticked_s"] > 0
+    commands = ("metrics --once", "watch --once", "flush", "status")
+    ran = [start_command(workers, one, url_of("web")) for one in commands]
+    for command, process in zip(commands, ran, strict=True):
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode in (0, *([1] if "--once" in command else ())), said
+        assert "NOPERM" not in said
+        assert "Traceback" not in said
+    flower.stop()  # while its user lives
     assert list_refused(client) == set()
     assert events.said().count("Redis does not say") == 1
+
+
+def start_command(workers: Workers, command: str, redis_url: str) -> subprocess.Popen[str]:
+    """Start `analytics COMMAND` with this Redis."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", *command.split()],
+        env=workers.environment | {"ANALYTICS_REDIS_URL": redis_url},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
