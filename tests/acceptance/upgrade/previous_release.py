@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.helpers.support import Worker, Workers, environment_without_settings, start_group
@@ -37,19 +39,29 @@ class PreviousRelease:
         self._workers.started.append(Worker(name, process, log))
         return self._workers.started[-1]
 
-    def run(self, program: str, *arguments: str) -> str:
-        """Run a program of an application that has this release; returns what it printed."""
-        ran = subprocess.run(
-            [sys.executable, "-P", "-c", program, *arguments],
+    @contextmanager
+    def application(self, program: str) -> Iterator[Callable[..., None]]:
+        """An application that has this release: its program answers each line of its input with
+        one. Yields what gives it a line."""
+        with subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
             cwd=self.path,
             env=self._environment({}),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+
+            def order(*words: object) -> None:
+                print(*words, file=process.stdin, flush=True)
+                assert process.stdout is not None
+                assert process.stdout.readline() == "done\n"
+
+            yield order
+            process.stdin.close()
+        assert process.returncode == 0
 
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:
         """`PYTHONPATH` comes before the editable install of this tree."""

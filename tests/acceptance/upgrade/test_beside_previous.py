@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,19 +21,21 @@ USERS, A_PART = 40, 1_000
 SETTINGS = {"VISIBILITY_TIMEOUT_S": "2", "FLUSH_INTERVAL_S": "0.5", "METRICS_PORT": "0"}
 """One of them the release before may not know."""
 
-SEND = """
+APPLICATION = """
 import sys
 import pipeline
 from pipeline import Tracker, track_event
-from datetime import datetime
 assert "previous" in pipeline.__file__
-first, number, users, at = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-with Tracker() as tracker:
-    for n in range(first, first + number):
-        if n % 2:
-            tracker.track("page_view", f"u{n % users}", timestamp=at)
-        else:
-            track_event.delay("page_view", f"u{n % users}", timestamp=at)
+for line in sys.stdin:
+    first, number, users, at = line.split()
+    with Tracker() as tracker:
+        for n in range(int(first), int(first) + int(number)):
+            event = "page_view", f"u{n % int(users)}"
+            if n % 2:
+                tracker.track(*event, timestamp=at)
+            else:
+                track_event.delay(*event, timestamp=at)
+    print("done", flush=True)
 """
 
 
@@ -41,10 +44,21 @@ def previous(tmp_path: Path, workers: Workers) -> PreviousRelease:
     return PreviousRelease(tmp_path, workers)
 
 
+@pytest.fixture
+def send_by_previous(previous: PreviousRelease) -> Iterator[Callable[..., None]]:
+    """Has an application that has the release before send events."""
+    with previous.application(APPLICATION) as order:
+        yield order
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("sending")
 def test_a_rolling_upgrade_counts_and_stores_every_event_once(
-    services: Services, workers: Workers, previous: PreviousRelease, client: redis.Redis
+    services: Services,
+    workers: Workers,
+    previous: PreviousRelease,
+    send_by_previous: Callable[..., None],
+    client: redis.Redis,
 ) -> None:
     sent: Counter[str] = Counter()
     at = datetime.now(UTC).isoformat()
@@ -53,7 +67,7 @@ def test_a_rolling_upgrade_counts_and_stores_every_event_once(
         """Send a part; `killed` is killed meanwhile, while messages are held."""
         first = sent.total()
         if by_previous:
-            previous.run(SEND, str(first), str(A_PART), str(USERS), at)
+            send_by_previous(first, A_PART, USERS, at)
         for n in range(first, first + A_PART):
             if not by_previous:
                 track_event.delay("page_view", f"u{n % USERS}", timestamp=at)
