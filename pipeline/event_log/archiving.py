@@ -151,7 +151,7 @@ class _Consumer:
             except DBAPIError as error:
                 if not blames_row(error):
                     raise
-                bad = [(entry, f"Postgres refuses an event: {error.orig}")]
+                bad = [(entry, f"Postgres refuses an event: {_first_line(error)}")]
             else:
                 stored += events
             unreadable += bad
@@ -166,3 +166,8 @@ class _Consumer:
         logger.error("%s becomes a dead letter: %s", where, reason)
         self._archive.bury(entry, reason)
         self._log.finish([entry])
+
+
+def _first_line(error: DBAPIError) -> str:
+    """What Postgres says, without the detail that quotes the row, and so a user id."""
+    return str(error.orig).partition("\n")[0]

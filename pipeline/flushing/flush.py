@@ -90,7 +90,7 @@ def store_pending(claims: Claims, store: Store, batch_size: int, budget: int, tu
             store.make_partitions(transaction.days)
             stored += store_claimed(claims, store, batch.batch_id, turn=turn)
         elif batch.number:
-            _measure(saved, began_s)
+            _measure(batch.batch_id, saved, began_s)
             claims.settle(batch.batch_id)
             stored += saved
         pending = batch.pending > 0
@@ -116,7 +116,9 @@ def store_left_over(claims: Claims, store: Store) -> tuple[int, dict[str, DBAPIE
             if is_about_server(error):
                 raise
             patience_s = _NO_PATIENCE_S  # one stalled flush may hold many batches
-            logger.warning("batch %s is set aside, the next flush tries again: %s", batch_id, error)
+            why = str(error.orig).partition("\n")[0]  # a detail may quote the row, and so a user id
+            ids = {"batch_id": batch_id}
+            logger.warning("a batch is set aside, the next flush tries again: %s", why, extra=ids)
             left[batch_id] = error
     return stored, left
 
@@ -143,15 +145,16 @@ def store_claimed(
         if saved is not None:
             break
         store.make_partitions(transaction.days)
-    _measure(saved or 0, began_s)
+    _measure(batch_id, saved or 0, began_s)
     claims.settle(batch_id)
     return saved or 0
 
 
-def _measure(counters: int, began_s: float) -> None:
+def _measure(batch_id: str, counters: int, began_s: float) -> None:
     if counters:  # else another flush has stored the batch
         FLUSH_S.note(monotonic() - began_s)
         FLUSH_COUNTERS.note(counters)
+        logger.debug("stored a batch of %d counters", counters, extra={"batch_id": batch_id})
 
 
 def _store_again(
