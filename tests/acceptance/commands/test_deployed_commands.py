@@ -1,22 +1,30 @@
 """Every command of ours in the Compose file, the Helm chart and the units for systemd runs, all of
-them side by side, from a directory into which nothing is written: file systems are read-only."""
+them side by side, from a directory into which nothing is written: file systems are read-only. And
+on servers as managed ones are: Redis without CONFIG and INFO, Postgres for the owner of a database
+who is no superuser."""
 
 from __future__ import annotations
 
 import base64
 import re
+import secrets
 import shlex
 import socket
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
+from sqlalchemy import make_url
 
-from pipeline.services import Services
+from config.options import pipeline_options
+from config.settings import Settings
+from pipeline.services import Services, connect
 from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import (
     ROOT,
@@ -28,6 +36,7 @@ from tests.helpers.support import (
     start_group,
     stored_total,
 )
+from tests.integration.postgres.conftest import as_user, run_as_owner
 from tests.unit.project.test_chart import VARIANTS, render
 
 LOGIN = "ann:secret"
@@ -104,10 +113,44 @@ def test_every_command_and_path_is_run_below() -> None:
 
 
 @pytest.fixture
-def start(workers: Workers, tmp_path: Path) -> Callable[..., Worker]:
+def postgres(empty_postgres_url: str) -> Iterator[str]:
+    """The URL of an empty database for its owner, who is an ordinary user."""
+    name, database = f"owner_{secrets.token_hex(6)}", make_url(empty_postgres_url).database
+    run_as_owner(
+        empty_postgres_url,
+        f"CREATE ROLE {name} LOGIN PASSWORD '{name}'",
+        f"ALTER DATABASE {database} OWNER TO {name}",
+    )
+    yield as_user(empty_postgres_url, name)
+    run_as_owner(
+        empty_postgres_url,
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{name}'",
+        f"REASSIGN OWNED BY {name} TO CURRENT_USER",
+        f"DROP ROLE {name}",
+    )
+
+
+@pytest.fixture
+def services(redis_url: str, client: redis.Redis, postgres: str) -> Iterator[Services]:
+    """Of both servers, with the user of Redis that the page names first."""
+    page = (ROOT / "docs" / "operating" / "redis-rights.md").read_text()
+    [rights] = re.findall(r"^user analytics (.+)$", page, re.MULTILINE)
+    client.execute_command("ACL", "SETUSER", "plain", *rights.replace("PASSWORD", LOGIN).split())
+    url = make_url(redis_url).set(username="plain", password=LOGIN)
+    address = url.render_as_string(hide_password=False)
+    with closing(connect(pipeline_options(Settings()), address, postgres)) as made:
+        yield made
+    client.acl_deluser("plain")
+
+
+@pytest.fixture
+def start(
+    services: Services, redis_url: str, postgres: str, workers: Workers, tmp_path: Path
+) -> Callable[..., Worker]:
     """Starts a command as a container does; its directory has to stay empty."""
     directory = tmp_path / "root"
     directory.mkdir()
+    redis_address = make_url(redis_url).set(username="plain", password=LOGIN)
 
     def start(command: str, *options: str) -> Worker:
         program, *arguments = shlex.split(command)
@@ -115,6 +158,8 @@ def start(workers: Workers, tmp_path: Path) -> Callable[..., Worker]:
         log = workers.directory / f"{len(workers.started)}.log"
         environment = {
             **workers.environment,
+            "ANALYTICS_REDIS_URL": redis_address.render_as_string(hide_password=False),
+            "ANALYTICS_POSTGRES_URL": postgres,
             "PYTHONPATH": str(ROOT),
             "FLOWER_BASIC_AUTH": LOGIN,
             "ANALYTICS_FLUSH_INTERVAL_S": "0.5",
@@ -138,6 +183,7 @@ def test_every_command_runs_and_writes_nothing_beside_it(
     services: Services, workers: Workers, start: Callable[..., Worker]
 ) -> None:
     migrate = start("analytics migrate")
+    assert migrate.wait(60) == 0, migrate.said()
     running, ports = {}, {}
     for command in LONG_LIVED:
         options = ["--state", str(workers.directory / "alarms.json")] if "watch" in command else []
@@ -146,7 +192,6 @@ def test_every_command_runs_and_writes_nothing_beside_it(
             address = "--address" if "flower" in command else "--host"
             options = ["--port", str(ports[command]), address, "127.0.0.1"]
         running[command] = start(command, *options)
-    assert migrate.wait(60) == 0, migrate.said()
 
     for command, port in ports.items():
         for path in LONG_LIVED[command].split():
@@ -163,6 +208,7 @@ def test_every_command_runs_and_writes_nothing_beside_it(
     for command, process in running.items():
         assert process.alive(), f"{command}: {process.said()}"
     assert list((workers.directory / "root").iterdir()) == []
+    workers.kill()  # while their users live
 
 
 def _answers(url: str) -> bool:
