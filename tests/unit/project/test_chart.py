@@ -267,7 +267,12 @@ def test_keda_scales_the_event_workers_by_their_queue() -> None:
     assert "replicas" not in target["spec"]
     assert target["metadata"]["name"] == "demo-events"
     [trigger] = scaled["spec"]["triggers"]
-    assert trigger["metadata"]["listName"] == queues_of("shop:").events
+    assert trigger["metadata"] == {
+        "listName": queues_of("shop:").events,
+        "listLength": "50000",
+        "databaseIndex": "0",
+        "enableTLS": "false",
+    }
     [login] = of_kind(documents, "TriggerAuthentication").values()
     assert trigger["authenticationRef"]["name"] == login["metadata"]["name"]
     assert {one["parameter"] for one in login["spec"]["secretTargetRef"]} == {"address", "password"}
