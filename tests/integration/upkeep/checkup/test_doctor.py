@@ -115,6 +115,15 @@ def test_what_may_not_be_asked_is_unknown_and_no_fault(
     assert (status, err) == (0, "")
 
 
+@pytest.mark.parametrize("user", ["worker", "flush", "beat", "web"])
+def test_the_users_that_the_page_of_rights_makes_have_them(bench: Bench, user: str) -> None:
+    page = (ROOT / redis_rights.PAGE).read_text(encoding="utf-8")
+    [rules] = re.findall(rf"^user {user} on >PASSWORD (.+)$", page, re.MULTILINE)
+    with redis_user(bench, "-@all", *rules.split()), redis.Redis.from_url(bench.redis_url) as one:
+        one.auth("secret", "clerk")
+        assert redis_rights.check_rights(one, Keys()).state == "fine"
+
+
 @pytest.mark.parametrize("option", ["--data-dir", "--spool"])
 @pytest.mark.parametrize("is_file", [True, False])
 def test_directories_that_others_may_look_into_are_found(
