@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path screenshots viewers vendor
+.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path screenshots viewers vendor helm-lint previous
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -27,7 +27,7 @@ COUNTERS ?= 5000000
 MINUTES ?= 10
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 install:  ## Make .venv with everything in requirements.lock and this project
 	@PYTHON="$(PYTHON)" sh .ci/install
@@ -69,7 +69,7 @@ stalls: install  ## See that no command holds Redis for 20 ms: COUNTERS=5000000
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)
 
-screenshots: install  ## Make the pictures of the dashboard in docs/, with made events: ARGS="--only live"
+screenshots: install  ## Make the pictures of dashboard and Flower in docs/, with made events: ARGS="--only live"
 	.venv/bin/python -m tests.dashboard.screenshots $(ARGS)
 
 viewers: install  ## Measure what 200 viewers of the dashboard cost: ARGS="--viewers 50"
@@ -77,3 +77,10 @@ viewers: install  ## Measure what 200 viewers of the dashboard cost: ARGS="--vie
 
 vendor: install  ## Fetch what the dashboard serves of other projects, as its lock says: ARGS=--update
 	.venv/bin/python .ci/vendor.py $(ARGS)
+
+helm-lint: install  ## Check the Helm chart with helm and the schemas of Kubernetes, which it fetches
+	.venv/bin/python .ci/deploying.py
+	.venv/bin/python -m pytest tests/unit/project/test_chart.py $(ARGS)
+
+previous: install  ## After a release: keep its wheel for the tests of rolling upgrades: REF=v1.2.3
+	.venv/bin/python .ci/previous.py $(REF)

@@ -8,7 +8,7 @@ from kombu import Exchange, Queue
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.schedule import beat_schedule
+from config.schedule import TICK_S, beat_schedule
 from config.settings import Settings
 from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, TRACK_EVENT, TRACK_EVENTS
 from pipeline.installation import Queues, exchanges_of, queues_of
@@ -50,7 +50,21 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
         **_TASKS,
         **_WORKERS,
         **_BEAT,
+        **_one_of_several_beats(settings.prefix, redis_url),
         "beat_schedule": beat_schedule(settings.flush_interval_s),
+    }
+
+
+def _one_of_several_beats(prefix: str, redis_url: str) -> dict[str, Any]:
+    """Options of celery-redbeat, which is used where it is asked for: `analytics beat --redbeat`.
+    The one that has its lock ticks, and keeps it for five of beat's longest pauses."""
+    return {
+        "redbeat_redis_url": redis_url,
+        "redbeat_redis_options": {
+            "socket_timeout": _SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+        },
+        "redbeat_key_prefix": f"{prefix}redbeat:",
     }
 
 
@@ -144,5 +158,5 @@ _BEAT: dict[str, Any] = {
     "beat_scheduler": "tasks.consumer.heartbeat:BeatScheduler",
     # `celery -A tasks inspect ping` is answered, for `analytics up` and `analytics status`.
     "beat_enable_remote_control": True,
-    "beat_max_loop_interval": 60,
+    "beat_max_loop_interval": TICK_S,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings
 
 from config import values
 from pipeline import urls
@@ -21,7 +22,8 @@ TEST_PREFIX = "ANALYTICS_TEST_"
 
 _SHOWN_CHARACTERS = 80
 _NEARLY = 0.65  # PORT and WEB_PORT are nearly the same, SEGMENT_WRITE_KEY and EVENT_WORKERS not
-_UNSET = {"broker_url": "(Redis)", "user_id_secret": "(none)"}
+_UNSET = {"broker_url": "(Redis)", "alarm_smtp_url": "smtp://localhost"}
+_UNSET |= dict.fromkeys(("user_id_secret", "alarm_webhook", "alarm_mail_to"), "(none)")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def show_value(name: str, value: object) -> str:
     """The value of a setting, secrets masked, long ones cut."""
     if value is None:
         return _UNSET.get(name, "(private server)")
-    if name.endswith("_secret"):
+    if name.endswith(("_secret", "_webhook")):  # the path of a webhook is its password
         return "***" if value else ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
@@ -90,6 +92,19 @@ def show_value(name: str, value: object) -> str:
     if not shown.isprintable():
         shown = ascii(shown)
     return shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
+
+
+def describe(settings: BaseSettings) -> list[SettingRow]:
+    """Name, value in force, default and meaning of every setting, in the order of the class."""
+    return [
+        SettingRow(
+            name=name_variable(name),
+            value=show_value(name, getattr(settings, name)),
+            default=show_value(name, field.get_default(call_default_factory=True)),
+            meaning=field.description or "",
+        )
+        for name, field in type(settings).model_fields.items()
+    ]
 
 
 def _take_first_of_each(error: ValidationError) -> Iterator[ErrorDetails]:

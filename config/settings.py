@@ -25,22 +25,13 @@ from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config import values
-from config.description import (
-    PREFIX,
-    SettingRow,
-    explain_errors,
-    find_unknown_variables,
-    name_variable,
-    show_value,
-)
+from config.description import PREFIX, explain_errors, find_unknown_variables, name_variable
 from pipeline import urls
 from pipeline.contract import PAGE_PROPERTIES
 from pipeline.errors import InvalidConfiguration
 from pipeline.installation import DEFAULT_PREFIX, check_prefix
 from pipeline.options import DEFAULT_SUMS
 from pipeline.urls import redis_address
-
-_SECRET_CHARACTERS = 16
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +65,7 @@ class Settings(BaseSettings):
         default=Path(".analytics"),
         description="Directory of the private servers' data and addresses",
     )
-    prefix: str = Field(
+    prefix: Annotated[str, AfterValidator(check_prefix)] = Field(
         default=DEFAULT_PREFIX,
         description="What every Redis key of ours begins with, and, without its colon, every queue",
     )
@@ -243,6 +234,29 @@ class Settings(BaseSettings):
             '["10.0.0.7", "192.168.0.0/16"]',
         )
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="Port on which the workers and web servers of a machine serve what happens in "
+        "them, for Prometheus. 0: none",
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1",
+        description="Address of that port; it asks for no login. 0.0.0.0: all of this machine's",
+    )
+    alarm_webhook: SecretStr | None = Field(
+        default=None, description="URL to which `analytics watch` posts alarms. Unset: none"
+    )
+    alarm_mail_to: Annotated[str | None, AfterValidator(values.check_addresses)] = Field(
+        default=None,
+        description="Addresses to which `analytics watch` mails alarms, with commas between them",
+    )
+    alarm_smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Mail server for that: smtp://USER:PASSWORD@HOST:587 or smtps://…. Unset: this "
+        "machine's, smtp://localhost",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="Least severe messages that are logged"
     )
@@ -264,6 +278,13 @@ class Settings(BaseSettings):
             urls.check_amqp_url(value.get_secret_value())
         return value
 
+    @field_validator("alarm_webhook", "alarm_smtp_url")
+    @classmethod
+    def _check_alarm_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            values.check_url(value.get_secret_value(), info.field_name or "")
+        return value
+
     @field_validator("postgres_url")
     @classmethod
     def _normalise_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -281,20 +302,7 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _check_directory(cls, value: Path) -> Path:
-        try:
-            directory = value.expanduser()
-            is_file = directory.exists() and not directory.is_dir()
-        except (OSError, RuntimeError) as error:  # a name too long, a home that is not there
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ValueError(f"cannot be a directory ({reason}); name one") from None
-        if is_file:
-            raise ValueError("is a file; name a directory")
-        return directory
-
-    @field_validator("prefix")
-    @classmethod
-    def _check_prefix(cls, value: str) -> str:
-        return check_prefix(value)
+        return values.check_directory(value)
 
     @field_validator("count_by", mode="before")
     @classmethod
@@ -314,11 +322,8 @@ class Settings(BaseSettings):
     @field_validator("user_id_secret")
     @classmethod
     def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < _SECRET_CHARACTERS:
-            raise ValueError(
-                f"must have {_SECRET_CHARACTERS} characters or more, such as what "
-                "`openssl rand -hex 32` prints; user ids could be guessed otherwise"
-            )
+        if value is not None:
+            values.check_secret(value.get_secret_value())
         return value
 
     @field_validator("log_level", mode="before")
@@ -385,16 +390,3 @@ def load() -> Settings:
     if lines:
         raise InvalidConfiguration("\n".join(lines))
     return settings
-
-
-def describe(settings: Settings) -> list[SettingRow]:
-    """Name, value in force, default and meaning of every setting, in the order of the class."""
-    return [
-        SettingRow(
-            name=name_variable(name),
-            value=show_value(name, getattr(settings, name)),
-            default=show_value(name, field.get_default(call_default_factory=True)),
-            meaning=field.description or "",
-        )
-        for name, field in Settings.model_fields.items()
-    ]

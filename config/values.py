@@ -6,8 +6,10 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from types import NoneType
 from typing import get_args
+from urllib.parse import urlsplit
 
 from pydantic import ValidationInfo
 from pydantic.fields import FieldInfo
@@ -28,6 +30,7 @@ _SERVICE_NAME = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _LONGEST_SHOWN = 80
+_SECRET_CHARACTERS = 16
 _SCHEMA = re.compile(r"[^\W\d][\w$ -]*")
 _LONGEST_SCHEMA_BYTES = 63
 
@@ -179,3 +182,51 @@ def describe_rule(field: FieldInfo) -> str:
 def _describe_range(bounds: Mapping[str, float]) -> str:
     lowest = f"above {bounds['gt']}" if "gt" in bounds else f"of {bounds['ge']} or more"
     return f"{lowest}, at most {bounds['le']}" if "le" in bounds else lowest
+
+
+def check_directory(value: Path) -> Path:
+    """The directory, `~` replaced. Raises ValueError for what is none; one that is not there yet is
+    fine."""
+    try:
+        directory = value.expanduser()
+        is_file = directory.exists() and not directory.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a home that is not there
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"cannot be a directory ({reason}); name one") from None
+    if is_file:
+        raise ValueError("is a file; name a directory")
+    return directory
+
+
+def check_secret(value: str) -> None:
+    """Raise ValueError for a secret that can be guessed."""
+    if len(value) < _SECRET_CHARACTERS:
+        raise ValueError(
+            f"must have {_SECRET_CHARACTERS} characters or more, such as what "
+            "`openssl rand -hex 32` prints; user ids could be guessed otherwise"
+        )
+
+
+_ADDRESS = re.compile(r"[^@\s<>]+@[^@\s<>]+")
+_SCHEMES = {"alarm_webhook": ("https", "http"), "alarm_smtp_url": ("smtp", "smtps")}
+
+
+def check_url(value: str, name: str) -> None:
+    """Raise ValueError where the setting `name` is no URL of one of its schemes, with a host."""
+    schemes = _SCHEMES[name]
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in schemes and parts.hostname and (parts.port or 1)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError(f"must be a URL such as {schemes[0]}://HOST")
+
+
+def check_addresses(value: str | None) -> str | None:
+    """Addresses of mail with commas between them, as they are. Raises ValueError for others."""
+    if value is not None and not all(_ADDRESS.fullmatch(one.strip()) for one in value.split(",")):
+        raise ValueError(
+            "must be addresses of mail with commas between them, a@b.example,c@d.example"
+        )
+    return value

@@ -27,9 +27,11 @@
     ├── UnsuitableTimeZone        a time zone is unknown, or was not whole quarter hours from UTC
     │
     │   upkeep
+    ├── CannotBackUp              Redis or Postgres cannot be copied into a backup
     ├── CannotRebuild             the archive does not have all events of a day
     ├── CannotRemoveType          the settings name an event type that is to be removed
     ├── CannotReplay              a dead letter is still no valid event
+    ├── CannotRestore             a backup cannot be restored, or not there
     ├── NumbersUsedUp             there are more users than numbers for them
     ├── RowsHaveCome              old rows came while they were to be pruned
     ├── TooMuchWaiting            more waits in the event log than can be compared
@@ -37,6 +39,9 @@
     │   reading
     ├── TooManyPeriods            a range has more periods than can be compared
     ├── TooManyValues             a property has more values than one answer adds up
+    │
+    │   watch
+    ├── NotDelivered              a notice of an alarm was not taken (also a ServerUnavailable)
     │
     │   sharing
     ├── InvalidEntry              an annotation or a saved view cannot be kept as it is given
@@ -110,6 +115,10 @@ class InvalidConfiguration(PipelineError):
 class ServerUnavailable(PipelineError):
     """Redis, Postgres or RabbitMQ does not answer, or cannot do what it is asked now (Postgres is
     read-only, is full, is in the way of itself); try again when it can."""
+
+
+class NotDelivered(ServerUnavailable):
+    """The receiver of a notice of an alarm did not take it; it is sent again."""
 
 
 class RedisWentBack(PipelineError):
@@ -235,6 +244,10 @@ class UnsuitableTimeZone(PipelineError):
 # upkeep
 
 
+class CannotBackUp(PipelineError):
+    """Redis or Postgres cannot be copied; the message says why. What was written is no backup."""
+
+
 class CannotRebuild(PipelineError):
     """The archive does not have all events of a day, so its counters cannot be made from it;
     nothing was changed."""
@@ -248,6 +261,11 @@ class CannotRemoveType(PipelineError):
 class CannotReplay(PipelineError):
     """A dead letter is still no valid event; it stays where it is. Drop it, or send a corrected
     event in its place."""
+
+
+class CannotRestore(PipelineError):
+    """A backup cannot be restored: it is none, or of another installation, or something is there
+    already; the message says what, and what to do."""
 
 
 class NumbersUsedUp(PipelineError):

@@ -22,6 +22,7 @@ from pipeline.contract import EVENTS_QUEUE, TRACK_EVENT, TRACK_EVENTS
 from pipeline.counting.apply import Counters
 from pipeline.errors import PipelineError, RedisWentBack
 from pipeline.installation import queues_of
+from pipeline.metrics import processes
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.fitness import check_postgres
 from pipeline.producer import rabbitmq
@@ -113,6 +114,12 @@ def _set_up_logging(loglevel: int = logging.WARNING, **_: Any) -> None:
         # Celery notes each task at INFO, twice: thousands of lines a second for events.
         for per_task in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(per_task).setLevel(logging.WARNING)
+        # Beat notes each tick, of which few find that something is due.
+        logging.getLogger("celery.beat").addFilter(_is_no_tick)
+
+
+def _is_no_tick(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Scheduler: Sending due task")
 
 
 @signals.task_failure.connect
@@ -174,6 +181,8 @@ def _check_servers(sender: Any, **_: Any) -> None:
         end_process(error)
     if doubt is not None:  # the log is not set up yet
         signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
+    role = "flush" if ours.flush in queues else "events"
+    processes.begin(role, settings().metrics_address, settings().metrics_port)
     _give_lanes_processes(sender, queues)
     if queues <= {ours.events, EVENTS_QUEUE}:
         sender.prefetch_multiplier = RABBITMQ_PREFETCH  # the event lane has limits of its own
@@ -202,3 +211,9 @@ def _forget_connections(**_: Any) -> None:
     if services.cache_info().currsize:
         services().engine.dispose(close=False)
     services.cache_clear()
+    processes.begin_child()
+
+
+@signals.worker_process_shutdown.connect
+def _keep_last_numbers(**_: Any) -> None:
+    processes.end_child()

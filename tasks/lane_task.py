@@ -17,9 +17,13 @@ from uuid import uuid4
 import redis
 from kombu.exceptions import OperationalError
 
+from config.schedule import intervals_s, tick_s
 from pipeline.contract import PRIORITY_SUFFIXES
+from pipeline.lanes.due import Due
 from pipeline.lanes.lanes import LANE_S, NO_NUMBER, Lanes, Run
-from tasks.app import app, broker_url, counters
+from pipeline.lanes.ticks import note_tick
+from pipeline.measures import RUN_S
+from tasks.app import app, broker_url, counters, settings
 from tasks.worker.checked_task import CheckedTask
 
 _NUMBER_HEADER = "analytics_request"
@@ -49,6 +53,8 @@ class LaneTask(CheckedTask):
         sent, and the id returned is that of no message."""
         is_plain = not (args or kwargs or more or set(options) - _SENDING_OPTIONS)
         is_plain &= set(options.get("headers") or ()) <= _BEATS_HEADERS
+        if is_plain and options.get("headers") and not self.app.conf.task_always_eager:
+            return self._send_for_beat(options)
         if not is_plain or self.app.conf.task_always_eager:
             return super().apply_async(args, kwargs, *more, **options)
         return self._send_unless_waiting(options)
@@ -62,16 +68,50 @@ class LaneTask(CheckedTask):
         except (redis.RedisError, OperationalError) as error:
             logger.warning("could not ask for %s, tried again soon: %s", self.name, error)
 
-    def _send_unless_waiting(self, options: dict[str, Any], **asking: float) -> Any:
-        conf = self.app.conf
-        queue = conf.task_routes.get(self.name, {}).get("queue", conf.task_default_queue)
+    def send_if_late(self) -> None:
+        """Send a request in beat's stead, where it should have sent one a while ago. One try, as in
+        `send_wanted`. Raises redis.RedisError."""
+        number = lanes().ask_if_due(self.name, self._list(), Due.late(self._interval_s()))
+        if number is not None:
+            logger.info("%s is overdue, and beat has not asked for it", self.name)
+            self._send_numbered(number, {"retry": False, "confirm_timeout": _CONFIRM_TIMEOUT_S})
+
+    def _send_for_beat(self, options: dict[str, Any]) -> Any:
+        """What beat's tick does: note that beat lives, and send a request where a run is due."""
+        interval_s = self._interval_s()
         try:
-            number = lanes().ask(self.name, None if broker_url() else queue, **asking)
+            note_tick(counters().client, counters().keys)
+            due = Due.on_time(interval_s, tick_s(interval_s))
+            number = lanes().ask_if_due(self.name, self._list(), due)
+        except redis.RedisError as error:  # nothing can be flushed or archived either
+            logger.warning("whether %s is due is asked again soon: %s", self.name, error)
+            number = None
+        if number is None:
+            return self.AsyncResult(str(uuid4()))
+        logger.info("%s is due, and asked for", self.name)
+        return self._send_numbered(number, options)
+
+    def _interval_s(self) -> float:
+        return intervals_s(settings().flush_interval_s)[self.name]
+
+    def _list(self) -> str | None:
+        """The Redis list in which requests wait; None where RabbitMQ has them."""
+        if broker_url():
+            return None
+        conf = self.app.conf
+        return str(conf.task_routes.get(self.name, {}).get("queue", conf.task_default_queue))
+
+    def _send_unless_waiting(self, options: dict[str, Any], **asking: float) -> Any:
+        try:
+            number = lanes().ask(self.name, self._list(), **asking)
         except redis.RedisError as error:
             logger.debug("%s is sent without a number: %s", self.name, error)
             return super().apply_async(**options)
         if number is None:
             return self.AsyncResult(str(uuid4()))
+        return self._send_numbered(number, options)
+
+    def _send_numbered(self, number: int, options: dict[str, Any]) -> Any:
         headers = {**(options.pop("headers", None) or {}), _NUMBER_HEADER: number}
         try:
             return super().apply_async(**options, headers=headers)
@@ -106,13 +146,15 @@ class LaneTask(CheckedTask):
         return run
 
     def _run_in_lane(self, run: Run) -> Any:
-        is_done = False
+        is_done, began_s = False, time.monotonic()
         try:
             with _extended(run):
                 found = self.run()
             is_done = True
         finally:
             _end(run, is_done=is_done)
+            name, outcome = self.name.rpartition(".")[2], "done" if is_done else "failed"
+            RUN_S.note(time.monotonic() - began_s, name, outcome)
         return found
 
     def run_here(self) -> None:

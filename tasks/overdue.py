@@ -1,10 +1,12 @@
-"""Flush workers run by themselves what is overdue: nothing that makes room in Redis depends on a
-message.
+"""Flush workers see to what is overdue: nothing depends on beat, and nothing that makes room in
+Redis depends on a message.
+
+Beat asks for what is due. Where it has not, some time later, a thread of each flush worker does.
 
 A full Redis refuses the commands by which Celery sends a message, takes one, and starts. A request
-is noted all the same (`pipeline.lanes`). So a thread of each flush worker, which lives while Celery
-makes its connection anew, runs what was asked for and has not begun; and while Redis is full it
-flushes, archives and moves dead letters without being asked.
+is noted all the same (`pipeline.lanes`). So that thread, which lives while Celery makes its
+connection anew, runs what was asked for and has not begun; and while Redis is full it flushes,
+archives and moves dead letters without being asked.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from kombu.exceptions import OperationalError
 
 from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, MOVE_DEAD_LETTERS
 from pipeline.installation import queues_of
+from pipeline.lanes.lanes import LANES
 from pipeline.upkeep import heartbeats
 from pipeline.upkeep.condition.discarding import note_discarding, was_looked_for
 from pipeline.upkeep.condition.room import FULL, find_refusal
@@ -67,7 +70,9 @@ class OverdueStep(bootsteps.StartStopStep):
                 for task in find_overdue(full=full):
                     logger.info("%s is overdue, and runs without a message", task)
                     app.tasks[task].run_here()
-            except (OSError, redis.RedisError) as error:
+                for task in LANES:
+                    app.tasks[task].send_if_late()
+            except (OSError, redis.RedisError, OperationalError) as error:
                 logger.debug("what is overdue cannot be looked for: %s", error)
             except Exception:
                 logger.exception("what is overdue has failed, and is tried again")

@@ -25,8 +25,10 @@ from pipeline.cli.commands import (
     stats,
     types,
     up,
+    watching,
     web,
 )
+from pipeline.cli.commands.care import backups, doctor
 from pipeline.cli.context import DATA_DIR_VARIABLE, use_data_dir
 from pipeline.cli.errors import explain, find_undecodable
 from pipeline.cli.output import warn
@@ -39,9 +41,10 @@ NOT_COMPARED = 4
 FAULT = 70
 INTERRUPTED = 130
 EXIT_STATUSES = (
-    "0 done; 1 not done (`audit`: counts differ); 2 written wrongly; 3 a server does not answer, "
-    "so try again; 4 `audit` compared nothing, for another reason; 70 a fault of this program; 130 "
-    "stopped by Ctrl-C. docs/operating/exit-statuses.md has those of each command."
+    "0 done; 1 not done (`audit`: counts differ; `watch --once`: alarms); 2 written wrongly; 3 a "
+    "server does not answer, so try again; 4 `audit` compared nothing, for another reason; 70 a "
+    "fault of this program; 130 stopped by Ctrl-C. docs/operating/exit-statuses.md has those of "
+    "each command."
 )
 
 app = typer.Typer(
@@ -86,6 +89,9 @@ _MODULES = (
     web,
     keys,
     types,
+    watching,
+    doctor,
+    backups,
 )
 for module in _MODULES:
     module.register(app)

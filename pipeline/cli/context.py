@@ -108,8 +108,10 @@ def configure_producer() -> None:
 
 
 @contextmanager
-def open_services(*, postgres_may_be_away: bool = False) -> Iterator[Services]:
-    """The services of the pipeline, on tables that are those of this version.
+def open_services(
+    *, postgres_may_be_away: bool = False, unchecked: bool = False
+) -> Iterator[Services]:
+    """The services of the pipeline, on tables that are those of this version; `unchecked`, on any.
 
     Raises `InvalidConfiguration` where they are not, and `ServerUnavailable`.
     """
@@ -125,8 +127,9 @@ def open_services(*, postgres_may_be_away: bool = False) -> Iterator[Services]:
         find_broker_url(settings),
     )
     try:
-        with suppress(ServerUnavailable) if postgres_may_be_away else nullcontext():
-            check_postgres(services.engine)
+        if not unchecked:
+            with suppress(ServerUnavailable) if postgres_may_be_away else nullcontext():
+                check_postgres(services.engine)
         yield services
     finally:
         services.close()

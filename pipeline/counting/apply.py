@@ -97,8 +97,12 @@ class Counters:
     ) -> Applied:
         if len(deliveries) > 1:
             return [self.apply_or_bury([delivery], now) for delivery in deliveries][-1]
-        logger.error("a message cannot be counted and becomes a dead letter", exc_info=error)
         [broken] = deliveries
+        logger.error(
+            "a message cannot be counted and becomes a dead letter",
+            exc_info=error,
+            extra={"task_id": broken.task_id},
+        )
         bad = BadEvent(broken.raw, f"message: {error!r}", kind="message")
         return self.apply([msgspec.structs.replace(broken, events=(), bad=[bad])], now)
 

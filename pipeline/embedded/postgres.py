@@ -91,6 +91,23 @@ def find_installation(given: Path | None, cluster: Path) -> Installation:
     )
 
 
+def find_client_programs(major: int) -> Path:
+    """The directory of pg_dump and pg_restore for a server of this major version: of that one, else
+    of the next later one. Raises EmbeddedServerFailed when there are none."""
+    found: dict[int, Path] = {}
+    on_path = [Path(path).parent for path in [shutil.which("pg_dump")] if path]
+    for bin_dir in [*on_path, *_list_candidates()]:
+        version = binaries.read_version(bin_dir / "pg_dump", _VERSION)
+        if version is not None and version >= major:
+            found.setdefault(version, bin_dir)
+    if not found:
+        raise EmbeddedServerFailed(
+            f"no pg_dump of Postgres {major} or later is here: install the client programs of "
+            "Postgres (postgresql-client), or name their directory with --postgres-bin"
+        )
+    return found[min(found)]
+
+
 def prepare(bin_dir: Path | None, data_dir: Path) -> Program:
     """Make the cluster `data_dir`/postgres when there is none, and say how to run the server on it.
 

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from uuid import uuid4
 
 import redis
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.event_log.archive import Archive, Unreadable
 from pipeline.event_log.streams import Entry, EventLog
+from pipeline.measures import ARCHIVE_EVENTS, ARCHIVE_S
 from pipeline.postgres.refusals import blames_row, is_about_server, is_about_timing
 
 logger = logging.getLogger(__name__)
@@ -113,6 +115,7 @@ class _Consumer:
         entries: list[Entry] = []
         try:
             self._archive.wait_until_ready()
+            began_s = monotonic()
             entries = read()  # after that: while Postgres is away nothing is taken
             stored, unreadable = self._store(entries)
         except DBAPIError as error:
@@ -124,6 +127,9 @@ class _Consumer:
             self._set_aside(entry, reason)
         left = {entry.entry_id for entry, _ in unreadable}
         self._log.finish([one for one in entries if one.entry_id not in left])
+        if stored:
+            ARCHIVE_S.note(monotonic() - began_s)
+            ARCHIVE_EVENTS.note(stored)
         return len(entries), stored
 
     def _store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:
@@ -145,7 +151,7 @@ class _Consumer:
             except DBAPIError as error:
                 if not blames_row(error):
                     raise
-                bad = [(entry, f"Postgres refuses an event: {error.orig}")]
+                bad = [(entry, f"Postgres refuses an event: {_first_line(error)}")]
             else:
                 stored += events
             unreadable += bad
@@ -160,3 +166,8 @@ class _Consumer:
         logger.error("%s becomes a dead letter: %s", where, reason)
         self._archive.bury(entry, reason)
         self._log.finish([entry])
+
+
+def _first_line(error: DBAPIError) -> str:
+    """What Postgres says, without the detail that quotes the row, and so a user id."""
+    return str(error.orig).partition("\n")[0]

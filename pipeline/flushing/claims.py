@@ -128,6 +128,13 @@ class Claims:
         """Ids of the batches that are claimed and not settled, newest claim first."""
         return [batch_id for batch_id, _ in list_open_batches(self.client, self.keys)]
 
+    def settled_batches(self, at_most: int) -> set[str]:
+        """Ids of batches that were settled within a day, the newest `at_most`."""
+        found: Any = self.client.zrevrangebyscore(
+            self.keys.batches, f"({OPEN}", "(0", start=0, num=at_most
+        )
+        return {name.decode() for name in found}
+
     def oldest_pending_s(self) -> int:
         """Seconds that a counter may have waited for a flush, or since it was claimed for a batch
         that is not settled; 0 when there is neither."""

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from threading import Lock, get_native_id
+from time import monotonic
 from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from pipeline.errors import BatchesLeft
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.store import SORTED_IN_MEMORY, Store, Turn
+from pipeline.measures import FLUSH_COUNTERS, FLUSH_S
 from pipeline.postgres.refusals import is_about_server, is_about_timing
 from pipeline.redis.client import server_time_s
 
@@ -85,6 +87,7 @@ def store_pending(claims: Claims, store: Store, batch_size: int, budget: int, tu
     while pending and budget > 0:
         saved: int | None = 0
         with store.transaction() as transaction:  # first: while Postgres is away nothing is claimed
+            began_s = monotonic()
             batch = claims.claim(uuid4().hex, batch_size, transaction.newest_claim())
             if batch.number:
                 pages = claims.read_buckets(batch)
@@ -93,6 +96,7 @@ def store_pending(claims: Claims, store: Store, batch_size: int, budget: int, tu
             store.make_partitions(transaction.days)
             stored += store_claimed(claims, store, batch.batch_id, turn=turn)
         elif batch.number:
+            _measure(batch.batch_id, saved, began_s)
             claims.settle(batch.batch_id)
             stored += saved
         pending = batch.pending > 0
@@ -120,7 +124,9 @@ def store_left_over(claims: Claims, store: Store) -> tuple[int, dict[str, DBAPIE
             if is_about_server(error):
                 raise
             patience_s = _NO_PATIENCE_S  # one stalled flush may hold many batches
-            logger.warning("batch %s is set aside, the next flush tries again: %s", batch_id, error)
+            why = str(error.orig).partition("\n")[0]  # a detail may quote the row, and so a user id
+            ids = {"batch_id": batch_id}
+            logger.warning("a batch is set aside, the next flush tries again: %s", why, extra=ids)
             left[batch_id] = error
     return stored, left
 
@@ -135,6 +141,7 @@ def store_claimed(
     """Store and settle a batch of the journal, its partitions made first; returns the counters
     stored. May be repeated and raced."""
     saved: int | None = 0
+    began_s = monotonic()
     for as_is in (False, True):
         with store.transaction(lock_timeout_s) as transaction:
             # An older Redis may show a batch whose entry the ledger has lost to pruning.
@@ -146,8 +153,16 @@ def store_claimed(
         if saved is not None:
             break
         store.make_partitions(transaction.days)
+    _measure(batch_id, saved or 0, began_s)
     claims.settle(batch_id)
     return saved or 0
+
+
+def _measure(batch_id: str, counters: int, began_s: float) -> None:
+    if counters:  # else another flush has stored the batch
+        FLUSH_S.note(monotonic() - began_s)
+        FLUSH_COUNTERS.note(counters)
+        logger.debug("stored a batch of %d counters", counters, extra={"batch_id": batch_id})
 
 
 def _store_again(

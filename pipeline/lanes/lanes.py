@@ -26,6 +26,7 @@ from uuid import uuid4
 import redis
 
 from pipeline import contract
+from pipeline.lanes.due import Due
 from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 
@@ -43,12 +44,15 @@ LANE_TASKS: dict[Lane, tuple[str, ...]] = {
         contract.PRUNE,
     ),
 }
-_LANES: dict[str, Lane] = {task: lane for lane, tasks in LANE_TASKS.items() for task in tasks}
+LANES: dict[str, Lane] = {task: lane for lane, tasks in LANE_TASKS.items() for task in tasks}
+"""Task -> its lane."""
 
 LANE_S = 3.0
 """A run that has not said for so long that it goes on is dead."""
 ASK_AGAIN_S = 60.0
 """After so long a request that no run has served is sent again, where no queue shows it waiting."""
+_LOST_AFTER_S = 10.0
+"""After so long a request that has not begun and does not wait in its list was lost on its way."""
 NO_NUMBER = 0
 
 _ASK = Script("pipeline.lanes.ask")
@@ -100,8 +104,25 @@ class Lanes:
             if any(_asks_for(text, task) for text in self._newest(queue)):
                 return None
             ask_again_s = 0
-        args = [task, int(ask_again_s * 1000)]
-        return _ASK.run(self._client, keys=[self._keys.requests], args=args) or None
+        return self._ask(task, ask_again_s)
+
+    def ask_if_due(self, task: str, queue: str | None, due: Due) -> int | None:
+        """As `ask`, and None too where the run is not due yet. Of any number of processes that ask
+        at once, one is given a number."""
+        if queue is not None and any(_asks_for(text, task) for text in self._newest(queue)):
+            return None
+        return self._ask(task, ASK_AGAIN_S if queue is None else _LOST_AFTER_S, due)
+
+    def _ask(self, task: str, ask_again_s: float, due: Due | None = None) -> int | None:
+        waits_s = [ask_again_s, *((due.after_s, due.retry_s, due.first_s) if due else (0, 0, 0))]
+        return (
+            _ASK.run(
+                self._client,
+                keys=[self._keys.requests, self._keys.lane(LANES[task])],
+                args=[task, *(int(wait_s * 1000) for wait_s in waits_s)],
+            )
+            or None
+        )
 
     def _newest(self, queue: str) -> list[bytes]:
         return cast("list[bytes]", self._client.lrange(queue, 0, _LOOKED_AT - 1))
@@ -117,7 +138,7 @@ class Lanes:
         token = uuid4().hex
         state, *found = _BEGIN.run(
             self._client,
-            keys=[self._keys.lane(_LANES[task]), self._keys.requests, *lists],
+            keys=[self._keys.lane(LANES[task]), self._keys.requests, *lists],
             args=[task, request_id, number, token, int(LANE_S * 1000), *_PLAIN_BODIES],
         )
         return Run(task, request_id, token, *found) if state == 1 else None
@@ -125,13 +146,13 @@ class Lanes:
     def extend(self, run: Run) -> bool:
         """Say that the run goes on; returns False where its lane is another's."""
         args = [run.token, int(LANE_S * 1000)]
-        lane = self._keys.lane(_LANES[run.task])
+        lane = self._keys.lane(LANES[run.task])
         return bool(_EXTEND.run(self._client, keys=[lane], args=args))
 
     def end(self, run: Run, *, is_done: bool) -> list[str]:
         """End the run; returns the tasks of its lane that are wanted, for which a message must be
         sent. May be repeated."""
-        lane = _LANES[run.task]
+        lane = LANES[run.task]
         args = [run.task, run.request_id, run.token, run.number, int(is_done), *LANE_TASKS[lane]]
         keys = [self._keys.lane(lane), self._keys.requests]
         return [name.decode() for name in _END.run(self._client, keys=keys, args=args)]
@@ -156,9 +177,9 @@ class Lanes:
         pipeline.hgetall(self._keys.requests)
         (now_s, _), requests = pipeline.execute()
         overdue = [
-            task for task in _LANES if _is_overdue(task, requests, (now_s - asked_for_s) * 1000)
+            task for task in LANES if _is_overdue(task, requests, (now_s - asked_for_s) * 1000)
         ]
-        return [task for task in overdue if not self._client.exists(self._keys.lane(_LANES[task]))]
+        return [task for task in overdue if not self._client.exists(self._keys.lane(LANES[task]))]
 
 
 def _is_overdue(task: str, requests: dict[bytes, bytes], asked_before_ms: float) -> bool:

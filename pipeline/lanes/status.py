@@ -19,6 +19,8 @@ _UNASKED_S = 10
 """Beat is silent when two intervals and this have passed without a request: it counts from its own
 start. Of a long interval it is as late as anything else."""
 _LONG_RUN_S = 900
+_LONG_FLUSH_S = 60
+"""A flush that is blocked stores nothing; one of millions of counters takes as long, and ends."""
 _LOOKED_AT = 1_000
 _REMEDIES = {
     "flush": "see whether a flush worker runs (`analytics worker flush`) and Postgres is fast "
@@ -120,7 +122,8 @@ def _find_faults(lane: str, status: Status, interval_s: float | None) -> Iterato
     if running_s is None and status["waiting_s"] > BEHIND_S:
         was = f"was asked for {status['waiting_s']:.0f} s ago and has not begun"
         yield was, _REMEDIES[lane]
-    if running_s is not None and running_s > _LONG_RUN_S:
+    longest_s = _LONG_FLUSH_S if lane == "flush" else _LONG_RUN_S
+    if running_s is not None and running_s > longest_s:
         yield f"has been running for {running_s:.0f} s", _REMEDIES[lane]
 
 

@@ -40,6 +40,7 @@ def postgres_engine(url: str, schema: str | None = None) -> Engine:
             make_engine_url(given),
             pool_size=5,
             max_overflow=10,
+            hide_parameters=True,  # in errors, which are logged: they have user ids
             connect_args=complete_parameters(given),
         )
         use_schema(engine, schema)

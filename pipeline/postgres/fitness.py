@@ -80,15 +80,15 @@ def check_postgres(engine: Engine, *, writes: bool = False) -> None:
         check_tables(connection)
         if writes:
             check_writable(connection)
-            _check_rights(connection)
+            check_rights(connection)
             claim_tables(connection)
 
 
 def check_tables(connection: Connection) -> None:
     """Do as `check_postgres` in a transaction that is open already, such as one that is about to
     blame a row for what may be the table's fault."""
-    _check_version(connection)
-    _check_columns(connection)
+    check_version(connection)
+    check_columns(connection)
     check_owner(connection)
 
 
@@ -178,7 +178,8 @@ def describe_misfit(connection: Connection, tables: Sequence[Table]) -> str | No
     return None
 
 
-def _check_version(connection: Connection) -> None:
+def check_version(connection: Connection) -> None:
+    """Raise `InvalidConfiguration` unless the tables are of this program's version."""
     version = current_version(connection)
     if version == NEWEST_VERSION:
         return
@@ -197,7 +198,8 @@ def _check_version(connection: Connection) -> None:
     raise InvalidConfiguration(f"{where} is {found}, this program needs {NEWEST_VERSION}: {hint}")
 
 
-def _check_columns(connection: Connection) -> None:
+def check_columns(connection: Connection) -> None:
+    """Raise `InvalidConfiguration` where a table is missing, or is another program's."""
     tables = list(metadata.tables.values())
     misfit = describe_misfit(connection, tables)
     if misfit is not None:
@@ -212,7 +214,8 @@ def _check_columns(connection: Connection) -> None:
             )
 
 
-def _check_rights(connection: Connection) -> None:
+def check_rights(connection: Connection) -> None:
+    """Raise `InvalidConfiguration` where this user may not write to a table."""
     wanted = {"names": list(metadata.tables), "privileges": list(_WRITES)}
     missing = connection.execute(_READ_RIGHTS, wanted).first()
     if missing is not None:

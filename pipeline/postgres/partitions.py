@@ -123,6 +123,20 @@ def make_ahead(engine: Engine, today: date, months: int) -> None:
         _make_ahead(engine, table, [_of_day(table, day) for day in days], today)
 
 
+def find_missing_ahead(connection: Connection, today: date) -> list[str]:
+    """Names of partitions that `make_ahead` would have made by now and that are soon needed: those
+    of this month and the next, of today and tomorrow."""
+    needed: list[tuple[Table, Partition]] = []
+    for table in PARTITIONED_BY_MONTH:
+        needed += [(table, _of_month(table, begin_month(today)))]
+        needed += [(table, _of_month(table, begin_next_month(today)))]
+    for table in PARTITIONED_BY_DAY:
+        days = list_days(today, today + timedelta(days=1))
+        needed += [(table, _of_day(table, day)) for day in days]
+    present = {table: _present(connection, table) for table, _ in needed}
+    return [one.name for table, one in needed if one.name not in present[table]]
+
+
 def existing(connection: Connection, table: Table) -> list[Partition]:
     """The partitions of a table, the oldest first, without the default one."""
     by_day = table in PARTITIONED_BY_DAY

@@ -18,6 +18,9 @@ from typing import Any
 
 import redis
 
+EVICTION, APPEND_ONLY, SYNC, ROLE = "eviction", "append-only file", "sync", "role"
+TOPICS = (EVICTION, APPEND_ONLY, SYNC, ROLE)
+"""What Redis is asked about."""
 _RETRY_S = 5.0
 _TRIES = 120
 _ADVICE = (
@@ -30,13 +33,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Durability:
-    """What was found: `version` of the server (empty: not said), `faults` by which it loses what it
-    acknowledged, each a sentence with its remedy, and `unknown`, what it does not say."""
+    """What was found: `version` of the server (empty: not said), and by topic the faults by which
+    it loses what it acknowledged, each a sentence with its remedy, and what it does not say."""
 
     version: str
-    faults: tuple[str, ...]
-    unknown: tuple[str, ...]
+    faults_by_topic: tuple[tuple[str, str], ...]
+    unknown_by_topic: tuple[tuple[str, str], ...]
     appendfsync: str
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The faults alone, the gravest first."""
+        return tuple(fault for _, fault in self.faults_by_topic)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What Redis does not say, as half a sentence each."""
+        return tuple(what for _, what in self.unknown_by_topic)
 
     @property
     def is_good(self) -> bool:
@@ -66,8 +79,8 @@ def read_durability(client: redis.Redis, appendfsync: str) -> Durability:
     said = info or {}
     return Durability(
         version=str(said.get("valkey_version") or said.get("redis_version") or ""),
-        faults=tuple(_find_faults(said, config or {}, appendfsync)),
-        unknown=tuple(_find_unknown(said, config or {})),
+        faults_by_topic=tuple(_find_faults(said, config or {}, appendfsync)),
+        unknown_by_topic=tuple(_find_unknown(said, config or {})),
         appendfsync=appendfsync,
     )
 
@@ -111,44 +124,52 @@ def _ask(command: Callable[[], Any]) -> Any:
 
 def _find_faults(
     info: Mapping[str, Any], config: Mapping[str, Any], appendfsync: str
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str]]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield (
+            EVICTION,
             f"Redis evicts keys (maxmemory-policy {policy}): "
-            "set maxmemory-policy noeviction, or counts are lost when memory is short"
+            "set maxmemory-policy noeviction, or counts are lost when memory is short",
         )
     if not info.get("aof_enabled", 1):
         yield (
+            APPEND_ONLY,
             "Redis keeps no append-only file, so a restart would lose events: "
-            "set appendonly yes and appendfsync always"
+            "set appendonly yes and appendfsync always",
         )
     if info.get("role") == "slave":
-        yield "Redis is a replica, which takes no writes of ours: give the address of its primary"
+        yield (
+            ROLE,
+            "Redis is a replica, which takes no writes of ours: give the address of its primary",
+        )
     fsync = config.get("appendfsync", appendfsync)
     if appendfsync == "always" and fsync != "always":
         yield (
+            SYNC,
             f"Redis has appendfsync {fsync}, so a power cut may lose two seconds: "
             "set appendfsync always in Redis, "
-            "or accept the loss with ANALYTICS_APPENDFSYNC=everysec"
+            "or accept the loss with ANALYTICS_APPENDFSYNC=everysec",
         )
     elif fsync not in ("always", "everysec"):
         yield (
+            SYNC,
             f"Redis has appendfsync {fsync}, so a power cut may lose half a minute: "
-            "set appendfsync everysec or always in Redis"
+            "set appendfsync everysec or always in Redis",
         )
     elif appendfsync == "always" and config.get("no-appendfsync-on-rewrite") == "yes":
         yield (
+            SYNC,
             "Redis has no-appendfsync-on-rewrite yes, so a power cut during a rewrite may "
             "lose half a minute: set no-appendfsync-on-rewrite no, "
-            "or accept the loss with ANALYTICS_APPENDFSYNC=everysec"
+            "or accept the loss with ANALYTICS_APPENDFSYNC=everysec",
         )
 
 
-def _find_unknown(info: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+def _find_unknown(info: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "aof_enabled" not in info:
-        yield "whether it keeps an append-only file (INFO persistence)"
+        yield APPEND_ONLY, "whether it keeps an append-only file (INFO persistence)"
     if "maxmemory_policy" not in info:
-        yield "whether it evicts keys (INFO memory)"
+        yield EVICTION, "whether it evicts keys (INFO memory)"
     if "appendfsync" not in config:
-        yield "how it syncs its append-only file (CONFIG GET appendfsync)"
+        yield SYNC, "how it syncs its append-only file (CONFIG GET appendfsync)"

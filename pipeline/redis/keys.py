@@ -31,7 +31,8 @@ it counts.
 | `history`                                 | stream     | 1 day, as each of its samples     |
 | `flush_requested`                         | string     | a few seconds                     |
 | `lane:{lane}`                             | hash       | 3 seconds, while a run goes on    |
-| `requests`                                | hash       | permanent: runs asked for and made |
+| `requests`                                | hash       | permanent: runs asked for, and made |
+| `redbeat:…`                               | of celery-redbeat | permanent; its lock 25 s |
 | `limit:…`                                 | string     | 20 seconds: what was sent of late |
 | `salt`                                    | string     | 1 day: hashes addresses in `limit` |
 | `salt:{YYYY-MM-DD}`                       | string     | its day: hashes visitors of sessions |
@@ -100,8 +101,17 @@ KINDS = frozenset(
             "flush_requested",
         ),
         *("forgotten", "gap", "history", "inflight", "inner", "jobs", "lane", "limit", "live"),
-        *("pending_flush", "producer", "requests", "salt", "seen", "sign_in", "totals", "types"),
-        *("unacked", "unacked_index", "unacked_mutex", "user", "values", "viewer", "workers"),
+        *("pending_flush", "producer", "redbeat", "requests", "salt", "seen", "sign_in", "totals"),
+        *(
+            "types",
+            "unacked",
+            "unacked_index",
+            "unacked_mutex",
+            "user",
+            "values",
+            "viewer",
+            "workers",
+        ),
     }
 )
 """What can follow the prefix in a key of ours, up to the next colon."""

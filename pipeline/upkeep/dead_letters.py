@@ -95,27 +95,32 @@ def find(engine: Engine, ids: Sequence[str]) -> list[DeadLetter]:
 
 
 def replay(engine: Engine, ids: Sequence[str], publish: Callable[[DeadLetter], None]) -> int:
-    """Hand each letter to `publish` and note that it was replayed; returns how many.
+    """Hand each letter to `publish` that was not replayed before, and note that it was; returns how
+    many. A repeat replays nothing.
 
-    `publish` must send under a key made from the letter's id, so that a repeat is counted once.
+    `publish` must send under a key made from the letter's id, so that one that was sent, and not
+    noted, is counted once.
     """
-    letters = find(engine, ids)
-    for letter in letters:
-        replay_letter(engine, letter, publish)
-    return len(letters)
+    return sum(replay_letter(engine, letter, publish) for letter in find(engine, ids))
 
 
 def replay_letter(
     engine: Engine, letter: DeadLetter, publish: Callable[[DeadLetter], None]
-) -> None:
-    """Hand a letter to `publish`, and note that it was replayed; see `replay`."""
-    publish(letter)
+) -> bool:
+    """Hand a letter to `publish` as it is now, and note that it was replayed; returns whether it
+    was. One that another replay sends, or has sent, is left alone. See `replay`."""
+    found = select(dead_letters).where(dead_letters.c.id == letter.id).with_for_update()
     with engine.begin() as connection:
+        row = connection.execute(found).first()
+        if row is None or row.replayed_at is not None:
+            return False
+        publish(DeadLetter(**row._mapping))
         connection.execute(
             update(dead_letters)
             .where(dead_letters.c.id == letter.id)
             .values(replayed_at=datetime.now(UTC))
         )
+        return True
 
 
 def drop(engine: Engine, ids: Sequence[str]) -> int:

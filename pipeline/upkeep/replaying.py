@@ -25,6 +25,15 @@ def publish_again(letter: DeadLetter, user_id_secret: str) -> None:
     """
     from pipeline.producer.celery_tasks import track_events
 
+    found = read_event(letter, user_id_secret)
+    try:
+        track_events.delay([found])
+    except InvalidEvent as error:
+        raise _explain(letter, error) from error
+
+
+def read_event(letter: DeadLetter, user_id_secret: str) -> Event:
+    """The event that a replay of the letter sends. Raises `CannotReplay` where it is none."""
     if letter.kind != "event":
         raise CannotReplay(
             f"dead letter {letter.id} is a {letter.kind}, not an event, and cannot be sent again: "
@@ -41,12 +50,16 @@ def publish_again(letter: DeadLetter, user_id_secret: str) -> None:
                 # It belongs to the hour in which it came.
                 fields["timestamp"] = letter.created_at.isoformat()
             fields = pseudonymise_fields(user_id_secret, fields)
-        track_events.delay([Event.from_wire(fields, now=datetime.now(UTC))])
+        return Event.from_wire(fields, now=datetime.now(UTC))
     except (ValueError, InvalidEvent) as error:
-        raise CannotReplay(
-            f"dead letter {letter.id} is still no valid event ({error}): send a corrected one with "
-            f"`analytics import - --format ndjson`, then drop this one"
-        ) from error
+        raise _explain(letter, error) from error
+
+
+def _explain(letter: DeadLetter, error: Exception) -> CannotReplay:
+    return CannotReplay(
+        f"dead letter {letter.id} is still no valid event ({error}): correct it with "
+        f"`analytics dead-letters edit {letter.id}`, or drop it"
+    )
 
 
 def _has_event_id(fields: dict[str, object]) -> bool:

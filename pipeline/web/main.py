@@ -12,10 +12,13 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from pipeline import server_addresses
 from pipeline.access.key_store import AccessKeyStore
 from pipeline.errors import InvalidConfiguration, PipelineError
+from pipeline.measures import is_measured
+from pipeline.metrics import processes
 from pipeline.postgres.fitness import check_postgres
 from pipeline.producer.app import configure
 from pipeline.redis.client import redis_client
@@ -25,6 +28,7 @@ from pipeline.web.app import create_app
 from pipeline.web.dependencies import WebDependencies, WebOptions
 from pipeline.web.server.adoption import AdoptingApplication
 from pipeline.web.server.file_limit import divide_file_limit
+from pipeline.web.server.measured import MeasuredApplication
 from pipeline.web.server.server import Server, create_config
 from pipeline.web.server.sockets import listen_on
 
@@ -77,6 +81,7 @@ def app() -> AdoptingApplication:
     from config import settings
 
     loaded = settings.load()
+    processes.begin("web", loaded.metrics_address, loaded.metrics_port)
     dependencies = create_dependencies(
         loaded,
         server_addresses.find_redis_url(loaded.redis_url, loaded.data_dir),
@@ -117,5 +122,8 @@ def _create_config(dependencies: WebDependencies, log_level: str | None = None) 
     options, limits = dependencies.options, dependencies.options.connection_limits
     files = divide_file_limit(limits.connections)
     limits = replace(limits, connections=files.connections)
-    proxies, application = options.trusted_proxies, create_app(dependencies)
+    application: ASGIApp = create_app(dependencies)
+    if is_measured():
+        application = MeasuredApplication(application)
+    proxies = options.trusted_proxies
     return create_config(application, limits, proxies, log_level, files.backlog)

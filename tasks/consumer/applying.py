@@ -15,7 +15,8 @@ from celery.worker import state
 
 from pipeline.backoff import Rarely, grow_pauses
 from pipeline.contract import PLAIN_USER_IDS
-from pipeline.counting.batch import Applied, Delivery
+from pipeline.counting.batch import OUTCOMES, Applied, Delivery
+from pipeline.measures import APPLY_EVENTS, APPLY_S, EVENTS, is_measured
 from tasks.app import counters
 from tasks.flush_request import request_flush
 
@@ -44,6 +45,16 @@ def warn_of_gap(events: int) -> None:
         )
 
 
+def note_applied(applied: Applied, took_s: float) -> None:
+    """Measure a batch that was counted, `took_s` after it was sent."""
+    if is_measured():
+        outcomes = {name: getattr(applied, name) for name in OUTCOMES}
+        for outcome, events in outcomes.items():
+            EVENTS.note(events, outcome)
+        APPLY_S.note(took_s)
+        APPLY_EVENTS.note(sum(outcomes.values()))
+
+
 def apply_patiently(delivery: Delivery) -> Applied:
     """Count the events of one message, tried with growing pauses until Redis takes it.
 
@@ -52,7 +63,10 @@ def apply_patiently(delivery: Delivery) -> Applied:
     pauses = grow_pauses(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
     while True:
         try:
-            return counters().apply_or_bury([delivery], datetime.now(UTC))
+            began_s = time.monotonic()
+            applied = counters().apply_or_bury([delivery], datetime.now(UTC))
+            note_applied(applied, time.monotonic() - began_s)
+            return applied
         except redis.RedisError as error:
             if state.should_stop is not None or state.should_terminate is not None:
                 logger.warning("a message not counted yet goes back to its queue: %s", error)

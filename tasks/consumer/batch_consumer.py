@@ -23,7 +23,7 @@ from pipeline.counting.apply import Applying
 from pipeline.counting.batch import Applied
 from pipeline.intake.unacknowledged import Fetched, Unacknowledged
 from tasks.app import counters
-from tasks.consumer.applying import warn_of_gap
+from tasks.consumer.applying import note_applied, warn_of_gap
 from tasks.consumer.callbacks import count_and_call
 from tasks.consumer.messages import Read, expire, read_message, unreadable
 from tasks.flush_request import request_flush
@@ -47,7 +47,8 @@ class BatchConsumer:
         self._held: list[Read] = []
         self._aside: list[Read] = []
         """With an eta or callbacks, not dealt with yet."""
-        self._under_way: deque[tuple[list[Read], Applying | None]] = deque()
+        self._under_way: deque[tuple[list[Read], Applying | None, float]] = deque()
+        """With the time (monotonic) at which each was sent."""
         self._uncounted: deque[str] = deque(maxlen=_MOST_REMEMBERED)
 
     def handle(self, fetched: Sequence[Fetched]) -> None:
@@ -70,7 +71,7 @@ class BatchConsumer:
     def count_held(self) -> None:
         """Count what was read and not counted yet, after a connection was lost."""
         while self._under_way:
-            _, under_way = self._under_way.popleft()
+            _, under_way, _ = self._under_way.popleft()
             if under_way is not None:
                 under_way.drop()
         self._count(list(self._held))
@@ -85,7 +86,7 @@ class BatchConsumer:
     def finish(self, leaving: int = 0) -> None:
         """Wait until no more than `leaving` batches are under way."""
         while len(self._under_way) > leaving:
-            batch, under_way = self._under_way.popleft()
+            batch, under_way, sent_s = self._under_way.popleft()
             deliveries = [read.delivery for read in batch]
             applied = Applied()
             try:
@@ -96,10 +97,11 @@ class BatchConsumer:
                 logger.critical("Redis cannot count, %d messages wait: %s", len(batch), error)
                 self._uncounted.extend(str(one.tag) for one in deliveries)
             del self._held[: len(batch)]
-            self._note([(read.task, read.task_id) for read in batch], applied)
+            self._note([(read.task, read.task_id) for read in batch], applied, sent_s)
 
-    def _note(self, tasks: Sequence[tuple[str, str]], applied: Applied) -> None:
+    def _note(self, tasks: Sequence[tuple[str, str]], applied: Applied, sent_s: float) -> None:
         self._report(tasks)
+        note_applied(applied, time.monotonic() - sent_s)
         warn_of_gap(applied.unlogged)
         request_flush(applied.pending)
 
@@ -113,7 +115,7 @@ class BatchConsumer:
                 raise
             except Exception:  # logged, and mended, by `finish`
                 under_way = None
-            self._under_way.append((batch, under_way))
+            self._under_way.append((batch, under_way, time.monotonic()))
             self.finish(leaving=1)
 
     def _settle_aside(self) -> None:
@@ -130,8 +132,8 @@ class BatchConsumer:
         self._held += plain
         self._count(plain)
         while self._aside:
-            read = self._aside[0]
-            self._note([(read.task, read.task_id)], count_and_call(read))
+            read, began_s = self._aside[0], time.monotonic()
+            self._note([(read.task, read.task_id)], count_and_call(read), began_s)
             del self._aside[0]
 
 

@@ -118,10 +118,11 @@ class Consumer(consumer.Consumer):
         self._bury(message, f"cannot be read: {exc}")
 
     def _bury(self, message: Any, reason: str, raw: bytes | None = None) -> None:
-        logger.error("a message becomes a dead letter: it %s", reason)
         # In Redis a message has a tag of its own, which it keeps when it is delivered again.
         headers = message.headers if isinstance(message.headers, dict) else {}
         task_id = headers.get("id") or (message.properties or {}).get("delivery_tag")
+        ids = {"task_id": task_id}
+        logger.error("a message becomes a dead letter: it %s", reason, extra=ids)
         if raw is None:
             raw = _as_json(message)
         bad = BadEvent(raw, f"message: {reason}", kind="message")

@@ -1,4 +1,5 @@
-"""The command behind `make screenshots`: the pictures of the dashboard in the documentation."""
+"""The command behind `make screenshots`: the pictures of the dashboard and of Flower in the
+documentation."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from pipeline.upkeep.condition.history import take_sample
 from tests.browser.site import need_chromium
+from tests.dashboard import flower_pictures
 from tests.dashboard.events import make_latest
 from tests.dashboard.stage import DashboardStage, dashboard_stage
 from tests.helpers.support import ROOT, count_events
@@ -37,17 +39,22 @@ _WAIT_MS = 30_000
 def main() -> int:
     """Make the pictures that the command line asks for; returns 1 when one could not be made."""
     parser = argparse.ArgumentParser(prog="python -m tests.dashboard.screenshots")
-    parser.add_argument("--only", nargs="+", choices=list(PAGES), metavar="NAME", default=PAGES)
+    every = [*PAGES, *flower_pictures.PAGES]
+    parser.add_argument("--only", nargs="+", choices=every, metavar="NAME", default=every)
     parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER")
     options = parser.parse_args()
+    of_flower = [name for name in options.only if name in flower_pictures.PAGES]
+    options.only = [name for name in options.only if name in PAGES]
     with (
         dashboard_stage() as stage,
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=need_chromium()) as browser,
     ):
-        for size in SIZES:
+        for size in SIZES if options.only else ():
             for scheme in SCHEMES:
                 _take_all(browser, stage, (size, scheme), options)
+        if of_flower:
+            flower_pictures.take_pictures(browser, stage, of_flower, _shrink)
     return 0
 
 

@@ -33,6 +33,7 @@ class DashboardStage:
     web: WebProcess
     token: str
     services: Services
+    workers: Workers
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def dashboard_stage() -> Iterator[DashboardStage]:
                 access = AccessKeyStore(services.redis, services.keys)
                 rights = {"may_operate": True, "may_edit": True, "may_forget": True}
                 _, token = access.create("read", "stage", **rights)
-                yield DashboardStage(WebProcess(workers).start(), token, services)
+                yield DashboardStage(WebProcess(workers).start(), token, services, workers)
             finally:
                 workers.kill()
                 services.close()

@@ -18,7 +18,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import settings
+from config import description, settings
 from config.options import pipeline_options
 from pipeline.access.access_key import PresentedKey, create_key
 from pipeline.cli.errors import explain
@@ -230,7 +230,7 @@ def check_settings(variables: dict[str, str]) -> None:
         except InvalidConfiguration as error:
             _check_lines(str(error), variables)
             return
-        for row in settings.describe(loaded):
+        for row in description.describe(loaded):
             assert row.value.isprintable(), row
     try:
         urls = [url and url.get_secret_value() for url in (loaded.redis_url, loaded.postgres_url)]

@@ -12,10 +12,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import redis
 from sqlalchemy import DateTime, Table, bindparam, update
 
 from pipeline.postgres.tables import events, metadata
+from pipeline.redis.keys import Keys
 from pipeline.services import Services
+
+_TIMES_OF_REQUESTS = (b":asked_ms", b":began_ms", b":ended_ms", b":since_ms", b":wanted")
 
 
 def grow_older(services: Services, by: timedelta) -> None:
@@ -26,6 +30,7 @@ def grow_older(services: Services, by: timedelta) -> None:
     _move_what_is_unacknowledged(services, by_ms)
     _move_duplicate_window(services, by_ms)
     _move_dead_letters(services, by_ms)
+    move_requests(services.redis, services.keys, by_ms)
     pending_since = services.redis.hget(services.keys.totals, "pending_since_s")
     if pending_since is not None:
         moved_s = int(pending_since) - by_ms // 1000
@@ -77,6 +82,19 @@ def _move_dead_letters(services: Services, by_ms: int) -> None:
         written_ms, number = map(int, entry_id.split(b"-"))
         fields[b"at_s"] = int(fields[b"at_s"]) - by_ms // 1000
         services.redis.xadd(services.keys.dead, fields, id=f"{written_ms - by_ms}-{number}")
+
+
+def move_requests(client: redis.Redis, keys: Keys, by_ms: int) -> None:
+    """Let runs, and requests for them, be so much longer ago."""
+    noted: Any = client.hgetall(keys.requests)
+    moved: dict[bytes, str] = {}
+    for field, value in noted.items():
+        # Of what is wanted the time and the id of its request.
+        if field.endswith(_TIMES_OF_REQUESTS):
+            since_ms, *request_id = value.decode().split(" ", 1)
+            moved[field] = " ".join([str(int(since_ms) - by_ms), *request_id])
+    if moved:
+        client.hset(keys.requests, mapping=moved)
 
 
 def _move_rows(services: Services, by: timedelta) -> None:

@@ -47,7 +47,7 @@ def test_every_key_begins_with_a_kind_that_prefixes_are_compared_with() -> None:
     names += [keys.daily("t", "d"), keys.user("u", "t", "d"), keys.value("t", "p", "v", "d")]
     names += [keys.gap("t", "off", "d:0"), keys.values("t", "p", "d")]
     names += [keys.producer("id"), keys.lane("flush")]
-    assert {name.split(":")[1] for name in names} | {"unacked_mutex"} == KINDS
+    assert {name.split(":")[1] for name in names} | {"unacked_mutex", "redbeat"} == KINDS
 
 
 @pytest.mark.parametrize(

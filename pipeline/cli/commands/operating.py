@@ -22,7 +22,7 @@ from pipeline.cli.output import print_json, print_table, say, warn
 from pipeline.errors import InvalidConfiguration, NodeSilent, ServerUnavailable
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
-from pipeline.server_errors import report_errors
+from pipeline.server_errors import FAILED_STATUS, SERVER_AWAY_STATUS, report_errors
 from pipeline.upkeep.condition.facts import read_facts, read_newest_claim
 from pipeline.upkeep.condition.findings import Finding, find_faults, find_risks, summarise
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, list_nodes
@@ -97,6 +97,9 @@ def status(as_json: Json = False, node: Node = None) -> None:
     First comes the sentence of the dashboard's Pipeline page, and what to do where something is
     wrong. The books are the running totals of events: published, consumed, counted, duplicate,
     dead, forgotten, expired.
+
+    Exit status 1 when events may be lost, 3 when something stands still and they are safe, 0
+    when all is well or no more than late.
     """
     if node is not None:
         _check_node(node)
@@ -114,7 +117,7 @@ def status(as_json: Json = False, node: Node = None) -> None:
         verdict = {"summary": summarise(faults), "findings": findings}
         seen = {"workers": len(workers), "discarding_workers": discarding}
         print_json({**verdict, **state, **seen})
-        return
+        raise typer.Exit(_find_status(faults))
     _show_verdict(faults, risks)
     doubt = state.pop("redis", None)
     books = state.pop("books")
@@ -138,6 +141,13 @@ def status(as_json: Json = False, node: Node = None) -> None:
     _show_types(by_type, books["types"])
     for line in warnings:
         warn(line)
+    raise typer.Exit(_find_status(faults))
+
+
+def _find_status(faults: list[Finding]) -> int:
+    """The exit status for what is wrong: that of the gravest, which is the first."""
+    of_gravity = {"lost": FAILED_STATUS, "stopped": SERVER_AWAY_STATUS, "late": 0}
+    return of_gravity[faults[0].gravity] if faults else 0
 
 
 def _check_node(name: str) -> None:
@@ -207,17 +217,19 @@ def _show_types(by_type: dict[str, dict[str, int]], types: int) -> None:
 
 
 def metrics(port: Port = 9464, host: Host = "127.0.0.1", once: Once = False) -> None:
-    """Serve the pipeline's metrics for Prometheus, at /metrics, until Ctrl-C.
+    """Serve the metrics of the pipeline's state for Prometheus, at /metrics, until Ctrl-C.
 
     One such process answers for the whole pipeline. While Redis or Postgres does not answer,
-    `analytics_up` is 0.
+    `analytics_up` is 0. What happens in workers and web servers they serve themselves, on
+    ANALYTICS_METRICS_PORT.
     """
     from prometheus_client import generate_latest, start_http_server
 
-    from pipeline.upkeep.metrics import make_registry
+    from pipeline.metrics.reading import StateReader
+    from pipeline.metrics.state import make_registry
 
     with open_services(postgres_may_be_away=True) as services:
-        found = make_registry(services.status)
+        found = make_registry(StateReader(services).read)
         if once:
             typer.echo(generate_latest(found).decode(), nl=False)
             return
@@ -237,7 +249,7 @@ def settings(as_json: Json = False) -> None:
 
     Passwords are masked.
     """
-    from config.settings import describe
+    from config.description import describe
 
     rows = describe(load_settings())
     if as_json:

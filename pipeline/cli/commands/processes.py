@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -70,12 +71,39 @@ def worker(
     _run("worker", options, parent_pid)
 
 
-def beat(parent_pid: ParentPid = None) -> None:
-    """Run Celery beat, which asks for the flushes.
+def beat(
+    redbeat: Annotated[
+        bool,
+        typer.Option(
+            "--redbeat",
+            help="Be one of several beats, of which one asks and the others stand by "
+            "(celery-redbeat).",
+        ),
+    ] = False,
+    parent_pid: ParentPid = None,
+) -> None:
+    """Run Celery beat, which asks for what is due: flushes, the archive, maintenance.
 
-    And for the maintenance. One is enough.
+    One is enough. Two do no work twice, and when both are away flush workers ask in their stead.
     """
-    _run("beat", ["--pidfile="], parent_pid)
+    options = ["--pidfile="]
+    if redbeat:
+        _check_redbeat()
+        options += ["--scheduler", "redbeat.RedBeatScheduler"]
+    _run("beat", options, parent_pid)
+
+
+def _check_redbeat() -> None:
+    if find_spec("redbeat") is None:
+        raise InvalidConfiguration(
+            "--redbeat needs celery-redbeat: pip install 'analytics-pipeline[redbeat]'"
+        )
+    url = load_settings().redis_url
+    if url is not None and url.get_secret_value().startswith("sentinel"):
+        raise InvalidConfiguration(
+            "--redbeat needs the address of one Redis, not of Sentinels: leave it out, and run two "
+            "beats, which do no work twice either"
+        )
 
 
 def flower(

@@ -130,7 +130,8 @@ def _show_keys(settings: Settings, supervisor: Supervisor) -> None:
 
 
 def _show_flower_login(settings: Settings, supervisor: Supervisor) -> None:
-    """Where to log in to Flower, and with what: its password is in a file, and not printed."""
+    """Where to log in to Flower, and with what. The password is shown on a terminal, and not where
+    the output may be kept."""
     from pipeline.access.flower_login import OWN_LOGIN_VARIABLES, load_flower_login
     from pipeline.cli.local.plans import FLOWER
 
@@ -142,7 +143,8 @@ def _show_flower_login(settings: Settings, supervisor: Supervisor) -> None:
         _report(f"Log in to Flower at {where} as {given} says.")
         return
     login = load_flower_login(settings.data_dir)
-    _report(f"Log in to Flower at {where} as {login.user}; the password is in {login.path}.")
+    password = f"password {login.password}, kept" if sys.stdout.isatty() else "the password is"
+    _report(f"Log in to Flower at {where} as {login.user}; {password} in {login.path}.")
 
 
 def _show_examples() -> None:

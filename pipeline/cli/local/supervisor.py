@@ -104,6 +104,9 @@ class Supervisor:
             port = process.plan.port
             where = f"http://127.0.0.1:{port}" if port else ""
             rows.append(Running(process.name, process.pid, where, process.plan.command.log))
+        if port := self._settings.metrics_port:
+            address = self._settings.metrics_address
+            rows.append(Running("metrics", None, f"http://{address}:{port}/metrics", None))
         return rows
 
     def runs(self, name: str) -> bool:

@@ -20,6 +20,9 @@ UNFIT = "cannot be used"
 _MOST_NAMED = 5
 SUSPICIOUS_S = 15
 """A worker says every five seconds that it lives: one that missed it three times may be gone."""
+_BROKER = "The broker", "broker_away"
+_MUCH_MEMORY = 0.9
+_FEW_PARTITIONS_S = 2 * 86_400
 Gravity = Literal["lost", "stopped", "late", "possible"]
 Status = Mapping[str, Any]
 
@@ -33,14 +36,18 @@ class Finding:
     "possible": nothing is wrong yet, see `find_risks`."""
     what: str
     remedy: str
+    alarm: str = ""
+    """The alarm that it raises, of `pipeline.upkeep.condition.alarms`; empty for none."""
 
 
 def find_faults(status: Status) -> list[Finding]:
     """What is wrong, the gravest first; nothing while all is well.
 
     `status` is what `Services.status` returns, and what `read_facts` does: `silence_s`, for how
-    long each kind of worker was not seen, `refusal`, why Redis takes no events, `went_back`,
-    and whether Redis is older than what Postgres has. What is not there is not judged.
+    long each kind of worker was not seen, `refusal`, why Redis takes no events, and `went_back`,
+    whether Redis is older than what Postgres has; `redis_memory`, used and at most, in bytes, and
+    `queue_growth`, by how many messages the queue has grown of late; and, of what `StateReader`
+    reads, `partitions_ahead_s`. What is not there is not judged.
     """
     return [
         *_find_losses(status),
@@ -49,7 +56,9 @@ def find_faults(status: Status) -> list[Finding]:
         *_find_outages(status),
         *_find_absent_workers(status),
         *_find_silent_workers(status),
+        *_find_silent_beat(status),
         *_find_lateness(status),
+        *_find_what_fills(status),
         *_find_dead_letters(status),
         *_find_doubts(status),
     ]
@@ -69,20 +78,23 @@ def explain_outage(said: str) -> Finding:
             "Postgres does not answer: events are counted, and nothing is stored or archived.",
             "Start it, or correct ANALYTICS_POSTGRES_URL. Counts wait in Redis meanwhile, and the "
             "next flush stores them.",
+            "postgres_away",
         )
-    server = "Redis" if said.startswith("Redis") else "The broker"
+    server, alarm = ("Redis", "redis_away") if said.startswith("Redis") else _BROKER
     if "cannot be used" in said or "is busy" in said:
         return Finding(
             "stopped",
             f"{server} cannot be used now: nothing is taken or counted, and senders try again.",
             "It may be starting, which ends by itself. Else the log of the web server says what "
             "is wrong.",
+            alarm,
         )
     return Finding(
         "stopped",
         f"{server} does not answer: nothing is taken or counted, and senders try again.",
         "Start it, or correct ANALYTICS_REDIS_URL (ANALYTICS_BROKER_URL where that is set). What "
         "it has acknowledged it has kept.",
+        alarm,
     )
 
 
@@ -95,6 +107,7 @@ def _find_losses(status: Status) -> Iterator[Finding]:
             "See whether another program takes messages from the events queue, and whether Redis "
             "lost what it had acknowledged (its log says so). `analytics audit` says which hours "
             "differ.",
+            "books_off",
         )
     outcomes = sum(books[outcome] for outcome in OUTCOMES)
     if (without := books["consumed"] - outcomes) != 0:
@@ -103,6 +116,7 @@ def _find_losses(status: Status) -> Iterator[Finding]:
             f"The books differ by {_count(abs(without), 'event', verb=False)}: "
             f"{books['consumed']:,} were taken from the queue, and {outcomes:,} have an outcome.",
             "Compare the counts with the archive: `analytics audit`.",
+            "books_off",
         )
     elif not books["balanced"] and missing <= 0:
         yield Finding(
@@ -110,6 +124,7 @@ def _find_losses(status: Status) -> Iterator[Finding]:
             "The books of an event type do not balance.",
             "`analytics status --json` has them by type; compare with the archive: "
             "`analytics audit`.",
+            "books_off",
         )
     if drift := books["audit_drift"]:
         yield Finding(
@@ -118,6 +133,7 @@ def _find_losses(status: Status) -> Iterator[Finding]:
             f"{_count(drift, 'event', verb=False)}.",
             "`analytics audit` says where, and `analytics rebuild` counts those days again from "
             "the archive.",
+            "audit_off",
         )
 
 
@@ -128,6 +144,7 @@ def _find_what_went_back(status: Status) -> Iterator[Finding]:
             "Redis is older than what Postgres has stored: it was restored, and flushes stand "
             "still, since they might count twice.",
             "Compare the counts, then run `analytics accept-redis-state` to go on.",
+            "redis_went_back",
         )
 
 
@@ -137,16 +154,19 @@ _REFUSALS = {
         "Redis is full: new events are refused, and their senders try again.",
         "What it has taken is counted and stored, which makes room: see that event and flush "
         "workers run. Where they do, raise its maxmemory.",
+        "redis_refuses",
     ),
     DISK: Finding(
         "stopped",
         "Redis cannot write to its disk: no event is taken or counted, and senders try again.",
         "Make room on its disk, or mend it; the log of Redis says what is wrong.",
+        "redis_refuses",
     ),
     READ_ONLY: Finding(
         "stopped",
         "Redis is a replica: no event is taken or counted, and senders try again.",
         "Give the address of its primary (ANALYTICS_REDIS_URL), or make this one the primary.",
+        "redis_refuses",
     ),
 }
 
@@ -157,6 +177,7 @@ def _find_refusals(status: Status) -> Iterator[Finding]:
             "stopped",
             "Redis refuses new events, and their senders try again.",
             f"It says: {_capitalise(said)}.",
+            "redis_refuses",
         )
 
 
@@ -167,6 +188,7 @@ def _find_outages(status: Status) -> Iterator[Finding]:
             "Postgres cannot be used: its tables are of another version, or those of another "
             "installation. Events are counted, and nothing is stored.",
             "The log of the web server says which; `analytics migrate` brings tables up to date.",
+            "postgres_unfit",
         )
     elif "postgres" in status:
         yield explain_outage("Postgres")
@@ -187,6 +209,7 @@ def _find_absent_workers(status: Status) -> Iterator[Finding]:
             "stopped",
             f"No event worker was seen for {SEEN_WITHIN_S} s: {what}.",
             "Start one: `analytics worker events`.",
+            "no_event_worker",
         )
     if silence_s.get("flush", SEEN_WITHIN_S + 1) > SEEN_WITHIN_S:
         pending = status["pending_counters"]
@@ -199,6 +222,7 @@ def _find_absent_workers(status: Status) -> Iterator[Finding]:
             "stopped",
             f"No flush worker was seen for {SEEN_WITHIN_S} s: {what}.",
             "Start one: `analytics worker flush`.",
+            "no_flush_worker",
         )
 
 
@@ -214,11 +238,64 @@ def _find_silent_workers(status: Status) -> Iterator[Finding]:
         )
 
 
+def _find_silent_beat(status: Status) -> Iterator[Finding]:
+    silence_s = status.get("silence_s")
+    if silence_s is not None and silence_s.get("beat", SEEN_WITHIN_S + 1) > SEEN_WITHIN_S:
+        yield Finding(
+            "late",
+            f"No beat was seen for {SEEN_WITHIN_S} s: flush workers ask for what is overdue in its "
+            "stead.",
+            "Start it: `analytics beat`.",
+            "beat_silent",
+        )
+
+
+_LATE = {
+    "flush is ": "counters_waiting",
+    "flush has not ": "counters_waiting",
+    "flush ": "flush_late",
+    "archive ": "archive_late",
+    "maintenance ": "maintenance_late",
+    "event log ": "event_log_full",
+}
+"""How a warning begins, and the alarm that it raises: the first that fits."""
+
+
 def _find_lateness(status: Status) -> Iterator[Finding]:
     # Each is a line "flush is 300 s behind: what to do".
     for warning in status["warnings"]:
         what, _, remedy = warning.partition(": ")
-        yield Finding("late", f"{_capitalise(what)}.", f"{_capitalise(remedy)}.")
+        alarm = next((alarm for begin, alarm in _LATE.items() if what.startswith(begin)), "")
+        yield Finding("late", f"{_capitalise(what)}.", f"{_capitalise(remedy)}.", alarm)
+
+
+def _find_what_fills(status: Status) -> Iterator[Finding]:
+    used, most = status.get("redis_memory", (0, 0))
+    if most and used > _MUCH_MEMORY * most and not status.get("refusal"):
+        yield Finding(
+            "late",
+            f"Redis uses {min(1, used / most):.0%} of its memory: when it is full, new events are "
+            "refused.",
+            "See whether event and flush workers keep up; where they do, raise its maxmemory.",
+            "redis_nearly_full",
+        )
+    if growth := status.get("queue_growth"):
+        yield Finding(
+            "late",
+            f"The queue grows: {_count(status['queue_depth'], 'message', 'wait')}, {growth:,} more "
+            "than a minute ago.",
+            "Start more event workers (`analytics worker events`), or see why those that run are "
+            "slow.",
+            "queue_growing",
+        )
+    ahead_s: Mapping[str, float] = status.get("partitions_ahead_s", {})
+    if missing := sorted(name for name, time_s in ahead_s.items() if time_s < _FEW_PARTITIONS_S):
+        yield Finding(
+            "late",
+            f"Postgres has no partitions for the day after tomorrow in {', '.join(missing)}.",
+            "Maintenance makes them every hour: the log of the flush worker says why it does not.",
+            "partitions_missing",
+        )
 
 
 def _find_dead_letters(status: Status) -> Iterator[Finding]:
@@ -228,6 +305,7 @@ def _find_dead_letters(status: Status) -> Iterator[Finding]:
             f"{_count(letters, 'dead letter', 'wait')}: what could not be counted, kept as it "
             "came.",
             "Replay or drop them (`analytics dead-letters`).",
+            "dead_letters",
         )
 
 
@@ -237,6 +315,7 @@ def _find_doubts(status: Status) -> Iterator[Finding]:
             "late",
             "It is not certain that Redis keeps what it acknowledges.",
             f"{_capitalise(doubt)}.",
+            "redis_not_durable",
         )
 
 

@@ -21,6 +21,7 @@ from pipeline.redis.scripts import Script
 EVERY_S = 15
 KEPT_S = 86_400
 _TAKE_SAMPLE = Script("pipeline.upkeep.condition.take_sample")
+_MINUTE_S = 60
 TOTALS = ("published", "counted")
 """Fields that only grow; the others say how much there was at that moment."""
 
@@ -114,3 +115,12 @@ def measure_rate(samples: Sequence[Sample], field: str, over_s: float = 60) -> f
     if field in TOTALS and newest < number:
         return None
     return (newest - number) / (until_s - since_s)
+
+
+def measure_growth(samples: Sequence[Sample], field: str, many: int) -> int:
+    """By how much it has grown from the first sample to the last; 0 where it has not, where there
+    were fewer than `many` meanwhile, and where the samples do not show a minute."""
+    known = [one.numbers[field] for one in samples if field in one.numbers]
+    if len(known) * EVERY_S < _MINUTE_S or min(known) < many:
+        return 0
+    return max(0, known[-1] - known[0])

@@ -21,6 +21,7 @@ from kombu.exceptions import OperationalError
 
 from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import ServerUnavailable
+from pipeline.measures import PUBLISH_EVENTS, PUBLISH_S
 from pipeline.producer.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -92,12 +93,16 @@ class BatchingPublisher:
                 await asyncio.sleep(0)
                 continue
             events = [event for waiting in message for event in waiting.events]
+            began_s = loop.time()
             try:
                 await loop.run_in_executor(thread, sender.send_once, events)
             except Exception as error:
+                PUBLISH_S.note(loop.time() - began_s, "refused")
                 self._log_outage(error)
                 self._settle(message, error)
             else:
+                PUBLISH_S.note(loop.time() - began_s, "accepted")
+                PUBLISH_EVENTS.note(len(events))
                 self._is_away = False
                 self._settle(message, None)
 

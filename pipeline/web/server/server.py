@@ -35,6 +35,7 @@ def create_config(
     logging.getLogger("uvicorn.error").addFilter(_is_no_client_of_ours)
     return uvicorn.Config(
         app,
+        interface="asgi3",
         http=partial(BufferedConnection, Connections(limits, trusted_proxies)),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",

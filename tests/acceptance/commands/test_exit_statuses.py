@@ -34,10 +34,14 @@ ARGUMENTS = {
     "accept-redis-state": "",
     "archive": "",
     "audit": "",
+    "backup": "backups/none",
     "beat": "",
     "dead-letters drop": "1-0",
+    "dead-letters edit": "1-0 --set event_type=sale",
     "dead-letters list": "",
     "dead-letters replay": "1-0",
+    "dead-letters show": "1-0",
+    "doctor": "",
     "events": "",
     "export": "-",
     "flower": "",
@@ -52,6 +56,7 @@ ARGUMENTS = {
     "migrate": "",
     "prune": "",
     "rebuild": "--from 2026-01-01 --to 2026-01-01",
+    "restore": "backups/none",
     "seal": "",
     "settings": "",
     "stats active": "",
@@ -76,11 +81,12 @@ ARGUMENTS = {
     "types remove": "junk --yes",
     "types restore": "junk",
     "up": "",
+    "watch": "--once",
     "web": "",
     "worker": "flush",
 }
 """Every command, with arguments with which it can be run."""
-WAITING = ("beat", "flower", "web", "metrics")
+WAITING = ("beat", "flower", "web", "metrics", "watch")
 """Begin while a server is away, and wait for it."""
 WITHOUT_SERVERS = ("settings",)
 NEEDING = sorted(set(ARGUMENTS) - {*WITHOUT_SERVERS, "up"})
@@ -172,6 +178,7 @@ def test_private_servers_that_are_stopped_have_the_same_status(
         '{"redis_url": "redis://127.0.0.1:1/0", "postgres_url": "postgresql://127.0.0.1:1/a", '
         f'"pid": {no_process}}}'
     )
+    (tmp_path / "servers.json").chmod(0o600)
 
     status, said = run(command)
 

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline import track_event
 from pipeline.access.key_store import AccessKeyStore
-from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS
+from pipeline.contract import ARCHIVE_EVENTS
 from pipeline.embedded import PrivateServers, Server
 from pipeline.services import Services
 from pipeline.upkeep.condition import findings
@@ -42,6 +42,7 @@ _FINDERS = (
     "_find_outages",
     "_find_absent_workers",
     "_find_silent_workers",
+    "_find_silent_beat",
     "_find_lateness",
     "_find_dead_letters",
     "_find_doubts",
@@ -168,19 +169,12 @@ def strike_workers(stage: Stage) -> None:
 
 
 def strike_beat(stage: Stage) -> None:
-    """Beat is away: what was counted waits, and no flush is asked for."""
+    """Beat is away: the flush worker asks for what is overdue in its stead."""
     services, viewer = stage.services, stage.viewer
-
-    def is_served() -> bool:
-        numbers = (f"{FLUSH_COUNTERS}:asked", f"{FLUSH_COUNTERS}:served")
-        asked, served = services.redis.hmget(services.keys.requests, numbers)
-        return bool(asked == served)
-
-    eventually(is_served, _SOON_S)
+    stage.shift(services.keys.requests, "beat:ticked_ms", -65_000)
+    viewer.expect("No beat was seen for 60 s: flush workers ask", "`analytics beat`")
     count_events(services, event())
-    stage.shift(services.keys.totals, "pending_since_s", -30)
-    stage.shift(services.keys.requests, f"{FLUSH_COUNTERS}:asked_ms", -30_000)
-    viewer.expect("Flush has not been asked for, and is ", "`analytics beat`")
+    eventually(lambda: services.claims.pending() == 0, _SOON_S)
     stage.start("beat")
     viewer.expect_well()
 

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pipeline.counting.batch import BadEvent
+from pipeline.lanes.ticks import note_tick
 from pipeline.services import Services
 from pipeline.upkeep import heartbeats
 from pipeline.upkeep.condition.history import take_sample
@@ -25,6 +26,7 @@ def letters(services: Services) -> None:
     other = BadEvent(b"x", "no JSON", kind="message")
     services.counters.apply([message(bad=[*good, other])], datetime.now(UTC))
     services.move_dead_letters()
+    note_tick(services.redis, services.keys)
     for kind in ("events", "flush"):
         heartbeats.beat(services.redis, services.keys, kind, f"{kind}@here")  # type: ignore[arg-type]
     take_sample(services.redis, services.keys, with_queue=True)

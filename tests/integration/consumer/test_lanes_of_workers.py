@@ -87,7 +87,8 @@ def test_beats_leave_one_request_of_each_kind_for_the_workers_to_come(
     services: Services, workers: Workers
 ) -> None:
     for name in ("beat1", "beat2"):
-        workers.celery(name, "beat", "--pidfile=", "-l", "INFO", FLUSH_INTERVAL_S="0.1")
+        # Less talkative, it says nothing of its ticks.
+        workers.celery(name, "beat", "--pidfile=", "-l", "DEBUG", FLUSH_INTERVAL_S="0.1")
     asked = f"{FLUSH_COUNTERS}:asked"
     eventually(
         lambda: all(

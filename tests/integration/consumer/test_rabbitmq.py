@@ -317,7 +317,7 @@ def test_ticks_of_two_beats_are_one_request_and_each_leads_to_a_run(
     services: Services, broker_url: str, workers: Workers
 ) -> None:
     for name in ("beat1", "beat2"):
-        options = ("--pidfile=", "-l", "INFO")
+        options = ("--pidfile=", "-l", "DEBUG")  # less talkative, it says nothing of its ticks
         workers.celery(name, "beat", *options, BROKER_URL=broker_url, FLUSH_INTERVAL_S="0.1")
     for beat in workers.started:
         eventually(lambda beat=beat: beat.said().count("(analytics.flush_counters)") > 20)  # type: ignore[misc]

@@ -10,8 +10,9 @@ from celery import Celery
 from pipeline.contract import ARCHIVE_EVENTS, FLUSH_COUNTERS, FLUSH_QUEUE
 from pipeline.lanes.lanes import Lanes
 from pipeline.lanes.status import find_warnings
+from pipeline.metrics.reading import StateReader
+from pipeline.metrics.state import make_registry
 from pipeline.services import Services
-from pipeline.upkeep.metrics import make_registry
 from tests.helpers.support import count_events, event
 
 
@@ -84,6 +85,9 @@ UNASKED: dict[str, Any] = {"waiting": 0, "asked_s": 700.0, "behind_s": 611}
         ("flush", UNASKED | {"waiting": None, "waiting_s": 9.0}, "flush is 611 s behind"),
         ("flush", UNASKED | {"running_s": 5.0}, "flush is 611 s behind"),
         ("archive", UNASKED, "archive has not been asked for, and is 611 s behind"),
+        ("flush", {"running_s": 59.0}, None),
+        ("flush", {"running_s": 61.0}, "flush has been running for 61 s"),
+        ("archive", {"running_s": 61.0}, None),
         ("maintenance", {"running_s": 1_000.0}, "maintenance has been running for 1000 s"),
     ],
 )
@@ -111,7 +115,7 @@ def test_when_a_run_was_asked_for_is_shown(services: Services) -> None:
 
 
 def test_metrics_have_the_lanes(services: Services) -> None:
-    registry = make_registry(services.status)
+    registry = make_registry(StateReader(services).read)
     for lane in ("flush", "archive", "maintenance"):
         assert registry.get_sample_value("analytics_requests_waiting", {"lane": lane}) == 0
         assert registry.get_sample_value("analytics_run_seconds", {"lane": lane}) == 0

@@ -3,8 +3,9 @@ flush up is said, and the next flush after it succeeds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
@@ -12,9 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import ServerUnavailable
 from pipeline.postgres.engine import Reader, postgres_engine
+from pipeline.reading.journeys.breakdown import BreakdownQuestion
 from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from tests.helpers.support import NOW, TODAY, count_events, event, execute, rows, stored_total
+
+QUESTION = BreakdownQuestion("page_view", TODAY, TODAY)
 
 
 @contextmanager
@@ -113,6 +117,40 @@ def test_every_task_that_writes_recovers_as_well(services: Services, postgres_ur
     services.maintain(NOW)
     services.prune(TODAY)
     assert len(rows(services, "events")) == 2
+
+
+def test_reports_seals_and_rebuilds_recover_as_well(services: Services, postgres_url: str) -> None:
+    count_events(services, event(user_id="u1"), event("junk", "u1"))
+    services.flush()
+    services.archive_events()
+
+    def report() -> None:
+        services.reports.ask(QUESTION)
+        services.make_next_report()
+
+    works: list[Callable[[], object]] = [
+        lambda: services.seal_users(datetime.now(UTC)),
+        lambda: services.seal_events(datetime.now(UTC)),
+        lambda: services.rebuild([TODAY], datetime.now(UTC)),
+        lambda: services.remove_types(["junk"], TODAY),
+        report,
+    ]
+    with read_only(services, postgres_url):
+        for work in works:
+            fill_pool(services)
+            with pytest.raises(
+                (ServerUnavailable, DBAPIError), match=r"takes no changes|read-only"
+            ):
+                work()
+        fill_pool(services)
+    with pytest.raises((ServerUnavailable, DBAPIError)):
+        report()
+    for work in works:
+        work()
+    made = services.reports.find_current(QUESTION)
+    assert made is not None
+    assert made.state == "done"
+    assert services.stats.daily_count("page_view", TODAY) == 1
 
 
 def test_a_statement_that_is_refused_drops_the_whole_pool(

@@ -18,13 +18,17 @@ from pipeline.event_log.queries import EventFilter, stream_events
 from pipeline.postgres import schema
 from pipeline.postgres.engine import Reader, postgres_engine
 from pipeline.postgres.fitness import check_postgres
+from pipeline.reading.journeys.breakdown import BreakdownQuestion
+from pipeline.reading.journeys.funnels import FunnelQuestion
 from pipeline.services import Services, connect
+from pipeline.sharing.annotations import Annotations
 from tests.conftest import MakeServices
 from tests.helpers.postgres.pgbouncer import pgbouncer
 from tests.helpers.support import TODAY, count_events, event, execute, stored_total
 
 POOLS = pytest.mark.parametrize("pool_size", [2, 3, 20])
 NOW = datetime.now(UTC)
+BREAKDOWN = BreakdownQuestion("page_view", TODAY, TODAY)
 
 
 def through(services: Services, redis_url: str, url: str, **more: int) -> Services:
@@ -146,6 +150,33 @@ def test_days_are_rebuilt_types_removed_and_events_exported(
         assert rebuilt.changed == {}
         assert pooled.remove_types(["junk"], NOW.date()).events == 1
         assert pooled.erase_user("u1").events == 3
+
+
+def test_questions_seals_and_reports_are_answered(
+    services: Services, redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """Temporary tables and limits of a transaction, and what the dashboard asks."""
+    count_events(services, *[event(user_id=f"u{n}") for n in range(3)])
+    with (
+        pgbouncer(tmp_path, postgres_url) as url,
+        closing(through(services, redis_url, url)) as pooled,
+    ):
+        pooled.flush()
+        pooled.archive_events()
+        assert pooled.seal_users(NOW)
+        assert pooled.seal_events(NOW)
+        funnel = FunnelQuestion(("page_view", "sale"), TODAY, TODAY, "1h")
+        with ThreadPoolExecutor(6) as threads:
+            asked = [threads.submit(pooled.answer, funnel, lambda _: None) for _ in range(12)]
+            assert {one.result()["steps"][0]["users"] for one in asked} == {3}
+        pooled.reports.ask(BREAKDOWN)
+        assert pooled.make_next_report() is None
+        report = pooled.reports.find_current(BREAKDOWN)
+        assert report is not None
+        assert report.state == "done"
+        Annotations(pooled.engine).add(NOW, "a pooler", "t1")
+        assert Annotations(pooled.engine).count() == 1
+        assert pooled.stats.active_users(TODAY).dau == 3
 
 
 def test_tables_are_made_and_checked(empty_postgres_url: str, tmp_path: Path) -> None:

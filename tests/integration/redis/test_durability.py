@@ -11,12 +11,13 @@ import redis
 from sqlalchemy import make_url
 
 from pipeline.errors import InvalidConfiguration
+from pipeline.metrics.reading import StateReader
+from pipeline.metrics.state import make_registry
 from pipeline.producer import app as producer
 from pipeline.producer.celery_tasks import track_event
 from pipeline.redis.client import check_redis, redis_client
 from pipeline.redis.durability import read_durability, warn_in_background
 from pipeline.services import Services, connect
-from pipeline.upkeep.metrics import make_registry
 from tests.helpers.support import Workers, eventually, sent
 
 
@@ -109,12 +110,12 @@ def test_status_and_metrics_say_it(
 ) -> None:
     assert "redis" not in services.status()
     durable = "analytics_redis_durable"
-    assert make_registry(services.status).get_sample_value(durable) == 1
+    assert make_registry(StateReader(services).read).get_sample_value(durable) == 1
     with user_without(client, redis_url, "config") as url:
         other = connect(services.options, url, postgres_url)
         try:
             assert "how it syncs" in other.status()["redis"]
-            assert make_registry(other.status).get_sample_value(durable) == 0
+            assert make_registry(StateReader(other).read).get_sample_value(durable) == 0
         finally:
             other.close()
 

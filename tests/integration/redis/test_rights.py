@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -14,9 +16,10 @@ from sqlalchemy import make_url
 
 from pipeline import Tracker
 from pipeline.access.key_store import AccessKeyStore
+from pipeline.metrics.reading import StateReader
 from pipeline.producer.app import configure
 from pipeline.producer.celery_tasks import track_event
-from pipeline.services import Services
+from pipeline.services import Services, connect
 from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, Workers, eventually, stored_total
 from tests.helpers.web_process import WebProcess
@@ -79,5 +82,33 @@ def test_every_process_works_with_the_rights_on_the_page(
     asked.wait(30)
     assert "pong" in asked.said()
     eventually(lambda: "Connected to redis://" in flower.said())
+    watching = connect(
+        services.options, url_of("web"), str(workers.environment["ANALYTICS_POSTGRES_URL"])
+    )
+    state = StateReader(watching).read()
+    watching.close()
+    assert state["up"]
+    assert state["workers"] == {"events": 1, "flush": 1}
+    assert state["beat_ticked_s"] > 0
+    commands = ("metrics --once", "watch --once", "flush", "status")
+    ran = [start_command(workers, one, url_of("web")) for one in commands]
+    for command, process in zip(commands, ran, strict=True):
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode in (0, *([1] if "--once" in command else ())), said
+        assert "NOPERM" not in said
+        assert "Traceback" not in said
+    flower.stop()  # while its user lives
     assert list_refused(client) == set()
     assert events.said().count("Redis does not say") == 1
+
+
+def start_command(workers: Workers, command: str, redis_url: str) -> subprocess.Popen[str]:
+    """Start `analytics COMMAND` with this Redis."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.cli", *command.split()],
+        env=workers.environment | {"ANALYTICS_REDIS_URL": redis_url},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -14,7 +15,9 @@ from pipeline.services import Services
 from pipeline.upkeep import dead_letters
 from pipeline.upkeep.dead_letters import DeadLetter
 from tasks.consumer.messages import read_message
-from tests.helpers.support import counted_here, event, fetch, message
+from tests.helpers.support import counted_here, event, eventually, execute, fetch, message
+
+_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 class Crash(BaseException):
@@ -131,6 +134,31 @@ def test_a_replay_that_fails_has_noted_what_was_sent_and_nothing_else(services: 
     assert [one.replayed_at is not None for one in found] == [True, False, False]
 
 
+def test_a_repeat_replays_nothing(services: Services) -> None:
+    [letter] = moved(services, BadEvent(b"1", "reason"))
+    published: list[DeadLetter] = []
+    assert dead_letters.replay(services.engine, [letter.id, letter.id], published.append) == 1
+    assert dead_letters.replay(services.engine, [letter.id], published.append) == 0
+    assert published == [letter]
+
+
+def test_of_two_replays_at_once_one_sends(services: Services) -> None:
+    [letter] = moved(services, BadEvent(b"1", "reason"))
+    published: list[DeadLetter] = []
+    with ThreadPoolExecutor(1) as pool:
+        others = []
+
+        def publish(one: DeadLetter) -> None:
+            replay = dead_letters.replay
+            others.append(pool.submit(replay, services.engine, [one.id], published.append))
+            eventually(lambda: execute(services, _WAITING)[0][0])
+            published.append(one)
+
+        assert dead_letters.replay(services.engine, [letter.id], publish) == 1
+        assert others[0].result() == 0
+    assert published == [letter]
+
+
 def test_an_unknown_id_is_named_and_then_nothing_is_replayed(services: Services) -> None:
     [letter] = moved(services, BadEvent(b"1", "reason"))
     published: list[DeadLetter] = []
@@ -159,11 +187,13 @@ def test_the_status_counts_those_in_redis_and_those_in_postgres(services: Servic
 
 
 def replay_by_hand(services: Services, *items: dict[str, object]) -> dict[str, int]:
-    """Dead letters that are events after all, beside those that are there already, replayed twice;
-    and what is then counted."""
+    """Dead letters that are events after all, beside those that are there already, replayed twice,
+    since the first time was not noted; and what is then counted."""
     letters = moved(services, *[BadEvent(json.dumps(item).encode(), "reason") for item in items])
-    dead_letters.replay(services.engine, [one.id for one in letters], _publish)
-    dead_letters.replay(services.engine, [one.id for one in letters], _publish)
+    ids = [one.id for one in letters]
+    assert dead_letters.replay(services.engine, ids, _publish) == len(ids)
+    execute(services, "UPDATE dead_letters SET replayed_at = NULL")
+    assert dead_letters.replay(services.engine, ids, _publish) == len(ids)
     now = datetime.now(UTC)
     reads = [read_message(tag, raw, now) for tag, raw in fetch(services)]
     services.counters.apply([read.delivery for read in reads if read], now)

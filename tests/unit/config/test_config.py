@@ -152,8 +152,10 @@ def test_sentinels_have_a_user_and_a_password_of_their_own() -> None:
 
 
 def test_flushes_come_as_often_as_the_setting_says() -> None:
-    schedule = configured(flush_interval_s=7).conf.beat_schedule
-    assert schedule["analytics.flush_counters"]["schedule"] == 7
+    assert intervals_s(7)["analytics.flush_counters"] == 7
+    for interval_s, tick_s in ((7, 5), (2, 2)):  # a tick asks whether it is due
+        schedule = configured(flush_interval_s=interval_s).conf.beat_schedule
+        assert schedule["analytics.flush_counters"]["schedule"] == tick_s
 
 
 def test_every_scheduled_task_runs_under_its_own_name() -> None:
@@ -249,3 +251,19 @@ def test_a_second_configuration_replaces_the_first(lines: Lines) -> None:
     logging.getLogger("x").info("hidden")
     logging.getLogger("x").warning("shown")
     assert [json.loads(line)["message"] for line in lines()] == ["shown"]
+
+
+def test_a_line_within_a_task_has_its_id_in_both_forms(lines: Lines) -> None:
+    app = Celery("test", set_as_current=False)
+
+    @app.task(name="shop.work")  # type: ignore[untyped-decorator]
+    def work() -> None:
+        logging.getLogger("x").info("working", extra={"batch_id": "b1"})
+
+    for form in ("json", "text"):
+        log_setup.configure("INFO", form)  # type: ignore[arg-type]
+        work.apply(task_id="t1")
+    of_json, of_text = (one for one in lines() if "working" in one)
+    entry = json.loads(of_json)
+    assert (entry["task_id"], entry["task"], entry["batch_id"]) == ("t1", "shop.work", "b1")
+    assert of_text.endswith("x: working task_id=t1 batch_id=b1")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import Settings, describe, load
+from config.description import describe
+from config.settings import Settings, load
 from pipeline.errors import InvalidConfiguration
 
 

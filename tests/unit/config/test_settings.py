@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings, describe, load
+from config.description import describe
+from config.settings import Settings, load
 from pipeline.errors import InvalidConfiguration
 
 
@@ -337,3 +338,28 @@ def test_a_description_masks_the_passwords(monkeypatch: pytest.MonkeyPatch) -> N
     assert values["ANALYTICS_REDIS_URL"] == "redis://:***@redis:6379/0"
     assert values["ANALYTICS_POSTGRES_URL"] == "postgresql+psycopg://me:***@db:5432/counts"
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALARM_WEBHOOK", "ftp://hooks.example/x", r"=\*\*\*: must be a URL such as https://HOST"),
+        ("ALARM_WEBHOOK", "https://", "must be a URL"),
+        ("ALARM_SMTP_URL", "http://mail", "must be a URL such as smtp://HOST"),
+        ("ALARM_MAIL_TO", "a@b.c,", "must be addresses of mail"),
+        ("ALARM_MAIL_TO", "ops", "must be addresses of mail"),
+    ],
+)
+def test_where_alarms_go_is_checked(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"ANALYTICS_{name}", value)
+    with pytest.raises(InvalidConfiguration, match=f"ANALYTICS_{name}.*{said}"):
+        load()
+
+
+def test_where_alarms_go_is_shown_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYTICS_ALARM_WEBHOOK", "https://hooks.example/s3cret")
+    monkeypatch.setenv("ANALYTICS_ALARM_SMTP_URL", "smtp://u:s3cret@mail:587")
+    monkeypatch.setenv("ANALYTICS_ALARM_MAIL_TO", "a@b.example, c@d.example")
+    assert not any("s3cret" in row.value for row in describe(load()))

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from config.settings import describe, load
+from config.description import describe
+from config.settings import load
 from pipeline.errors import InvalidConfiguration
 
 SECRET = "0123456789abcdef-secret"

@@ -7,7 +7,8 @@ import ssl
 import pytest
 from celery import Celery
 
-from config.settings import describe, load
+from config.description import describe
+from config.settings import load
 from pipeline.errors import InvalidConfiguration
 from pipeline.producer import rabbitmq
 from pipeline.producer.settings import ProducerSettings

@@ -21,7 +21,7 @@ from typer.main import get_command
 from config.description import name_variable
 from config.settings import Settings, load
 from pipeline.cli.app import app as command_line
-from pipeline.contract import EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE
+from pipeline.cli.commands.processes import WorkerKind
 from pipeline.embedded.postgres import find_installation
 from pipeline.embedded.redis import find_binary
 
@@ -53,7 +53,7 @@ def commands(services: dict[str, Service]) -> dict[str, list[str]]:
     return {
         name: service["command"]
         for name, service in services.items()
-        if service["command"][0] in {"celery", "analytics"}
+        if service["command"][:1] == ["analytics"]
     }
 
 
@@ -137,7 +137,9 @@ def test_only_what_is_published_is_on_a_network_with_a_way_out(
 def test_flower_in_a_container_listens_where_its_port_is_published(
     services: dict[str, Service],
 ) -> None:
-    assert services["flower"]["environment"]["FLOWER_ADDRESS"] == "0.0.0.0"
+    command = services["flower"]["command"]
+    assert command[command.index("--address") + 1] == "0.0.0.0"
+    assert services["flower"]["ports"] == [f"127.0.0.1:5555:{command[command.index('--port') + 1]}"]
 
 
 def test_every_service_has_a_health_check_and_comes_back(services: dict[str, Service]) -> None:
@@ -157,7 +159,8 @@ def test_data_outlives_the_containers(services: dict[str, Service]) -> None:
         for volume in service.get("volumes", ())
         if not volume.startswith(".")
     }
-    assert kept == set(named) == {"redis-data", "postgres-data"}
+    servers = ("redis", "postgres", "prometheus", "grafana")
+    assert kept == set(named) == {f"{server}-data" for server in servers}
 
 
 def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
@@ -165,14 +168,27 @@ def test_every_mounted_file_exists(services: dict[str, Service]) -> None:
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
             if source.startswith("."):
-                assert (ROOT / source).is_file(), source
+                assert (ROOT / source).exists(), source
 
 
-def test_flower_and_web_alone_are_published_and_only_on_loopback(
+def test_what_people_open_is_published_and_only_on_loopback(
     services: dict[str, Service],
 ) -> None:
     ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert ports == {"flower": ["127.0.0.1:5555:5555"], "web": ["127.0.0.1:8080:8080"]}
+    published = {"flower": 5555, "web": 8080, "prometheus": 9090, "grafana": 3000}
+    assert ports == {name: [f"127.0.0.1:{port}:{port}"] for name, port in published.items()}
+
+
+def test_what_watches_starts_where_it_is_asked_for(services: dict[str, Service]) -> None:
+    profiles = {name: one["profiles"] for name, one in services.items() if "profiles" in one}
+    watching = ("metrics", "prometheus", "grafana")
+    assert profiles == {name: ["monitoring"] for name in watching}
+    scraped = yaml.safe_load((ROOT / "config/prometheus/prometheus.yml").read_text())
+    state, processes = scraped["scrape_configs"]
+    assert state["static_configs"] == [{"targets": ["metrics:9464"]}]
+    [found] = processes["dns_sd_configs"]
+    assert found["names"] == ["events", "flush", "web"]
+    assert set(found["names"]) <= set(services)
 
 
 def test_workers_start_after_redis_is_healthy_and_the_tables_are_there(
@@ -189,19 +205,14 @@ def test_workers_start_after_redis_is_healthy_and_the_tables_are_there(
 
 
 def test_every_queue_has_a_worker(services: dict[str, Service]) -> None:
-    consumed = [
-        queue
-        for command in commands(services).values()
-        if "-Q" in command
-        for queue in command[command.index("-Q") + 1].split(",")
-    ]
-    assert sorted(consumed) == sorted([EVENTS_QUEUE, FLUSH_QUEUE, MAINTENANCE_QUEUE])
+    kinds = [command[2] for command in commands(services).values() if command[1] == "worker"]
+    assert kinds == list(WorkerKind)
 
 
 def test_every_command_of_ours_exists(services: dict[str, Service]) -> None:
-    ours = [command[1] for command in commands(services).values() if command[0] == "analytics"]
+    ours = [command[1] for command in commands(services).values()]
     known = get_command(command_line)
-    assert ours == ["migrate", "web"]
+    assert ours == ["migrate", "worker", "worker", "beat", "flower", "web", "metrics"]
     assert set(ours) <= set(getattr(known, "commands", {}))
 
 
@@ -211,7 +222,7 @@ def test_a_health_check_asks_the_process_by_the_name_it_was_given(
     for name, command in commands(services).items():
         asked = " ".join(services[name].get("healthcheck", {}).get("test", ()))
         if "worker" in command:
-            assert command[command.index("-n") + 1] == f"{name}@%h"
+            assert command[2] == name  # and the worker's name, unless --name says another
             assert asked.endswith(f"analytics status --node {name}@$HOSTNAME")
 
 

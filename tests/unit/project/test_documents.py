@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from config.settings import Settings, describe, load
+from config.description import describe
+from config.settings import Settings, load
 from pipeline.cli.app import app
 
 ROOT = Path(__file__).parents[3]

@@ -11,8 +11,11 @@ import typer
 from config.description import name_variable
 from config.settings import Settings
 from pipeline.cli.app import app
+from pipeline.measures import MEASURES
+from pipeline.metrics.page import update
+from pipeline.metrics.processes import PROCESS_METRICS
+from pipeline.metrics.state import PREFIX, STATE_METRICS
 from pipeline.postgres import fitness
-from pipeline.upkeep.metrics import LANE_METRICS, PREFIX, STATUS_METRICS, UP, WARNINGS
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "SECURITY.md"])
@@ -45,13 +48,16 @@ def test_a_page_names_settings_that_exist(page: Path) -> None:
 
 
 def test_a_page_names_metrics_that_exist(page: Path) -> None:
-    known = {UP[0], WARNINGS[0], *(one.name for one in STATUS_METRICS)}
-    known |= {name for name, *_ in LANE_METRICS}
-    known |= {f"{one.name}_total" for one in STATUS_METRICS}
+    known = {one.name for one in (*STATE_METRICS, *PROCESS_METRICS, *MEASURES)}
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(rf"`{PREFIX}([a-z_]+)`", text))
     named -= {name.removeprefix(PREFIX) for name in fitness.metadata.tables} | {"plain_user_ids"}
     assert named <= known
+
+
+def test_the_page_of_the_metrics_is_as_the_code_says() -> None:
+    page = (ROOT / "docs" / "operating" / "metrics.md").read_text(encoding="utf-8")
+    assert page == update(page), "python -m pipeline.metrics.page docs/operating/metrics.md"
 
 
 def test_a_page_names_commands_that_exist(page: Path) -> None:

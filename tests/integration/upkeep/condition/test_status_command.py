@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from pipeline.lanes.ticks import note_tick
 from pipeline.services import Services
 from pipeline.upkeep import heartbeats
 from tests.helpers.support import count_events, event
 
+LOST, STOPPED = 1, 3
 WELL = "All events are accounted for."
 
 
@@ -27,9 +29,9 @@ def run_status(
     monkeypatch.setattr("pipeline.cli.commands.operating._PING_TIMEOUT_S", 0.01)
     monkeypatch.setattr("pipeline.cli.commands.operating.load_celery_app", lambda: app)
 
-    def run(*options: str) -> str:
+    def run(*options: str, status: int = 0) -> str:
         code, out, err = analytics("status", *options)
-        assert code == 0, err
+        assert code == status, err
         return str(out)
 
     yield run
@@ -40,10 +42,11 @@ def test_the_sentence_comes_first_with_what_to_do(
     services: Services, run_status: Callable[..., str]
 ) -> None:
     heartbeats.beat(services.redis, services.keys, "flush", "flush@here")
+    note_tick(services.redis, services.keys)
     count_events(services, event())
     services.flush()
     services.redis.hset(services.keys.totals, "claims", 0)
-    sentence, remedy, other, title, *_ = run_status().splitlines()
+    sentence, remedy, other, title, *_ = run_status(status=LOST).splitlines()
     assert sentence.startswith("Redis is older than what Postgres has stored: ")
     assert "`analytics accept-redis-state`" in remedy
     assert other.startswith("  No event worker was seen for 60 s: ")
@@ -51,7 +54,7 @@ def test_the_sentence_comes_first_with_what_to_do(
     assert title == "Status"
 
     services.accept_redis_state()
-    state = json.loads(run_status("--json"))
+    state = json.loads(run_status("--json", status=STOPPED))
     [finding] = state["findings"]
     assert (finding["gravity"], finding["what"]) == ("stopped", state["summary"])
     assert f"  {finding['what']} {finding['remedy']}" == other
@@ -84,3 +87,15 @@ def test_a_health_check_knows_who_was_seen_of_late(
         monkeypatch.setenv("ANALYTICS_REDIS_URL", f"redis://127.0.0.1:{taken.getsockname()[1]}/0")
         code, _, said = analytics("status", "--node", "events@here")
         assert (code, "nothing is known of events@here: " in said) == (0, True)
+
+
+def test_what_is_only_late_has_the_status_of_what_is_well(
+    services: Services, run_status: Callable[..., str]
+) -> None:
+    for kind in ("events", "flush"):
+        heartbeats.beat(services.redis, services.keys, kind, f"{kind}@here")
+    services.redis.xadd(
+        services.keys.dead, {"kind": "event", "body": "{}", "reason": "", "at_s": 1}
+    )
+    findings = json.loads(run_status("--json"))["findings"]
+    assert {one["gravity"] for one in findings} == {"late"}

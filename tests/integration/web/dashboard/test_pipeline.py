@@ -18,6 +18,7 @@ from pipeline.counting.batch import BadEvent
 from pipeline.embedded import PrivateServers
 from pipeline.intake.unacknowledged import Unacknowledged
 from pipeline.lanes.lanes import Lanes
+from pipeline.lanes.ticks import note_tick
 from pipeline.postgres.engine import postgres_engine
 from pipeline.postgres.schema import migrate
 from pipeline.producer.app import configure
@@ -46,6 +47,7 @@ def bury(services: Services, *bad: BadEvent) -> None:
 
 
 def live(services: Services) -> None:
+    note_tick(services.redis, services.keys)
     for kind in ("events", "flush"):
         heartbeats.beat(services.redis, services.keys, kind, f"{kind}@here")  # type: ignore[arg-type]
 
@@ -319,6 +321,7 @@ def test_the_real_processes_agree(workers: Workers, services: Services) -> None:
     web = WebProcess(workers).start()
     workers.start("flush")
     workers.start("events")
+    note_tick(services.redis, services.keys)
     _, token = AccessKeyStore(services.redis, services.keys).create(
         "read", "reader", may_operate=True
     )

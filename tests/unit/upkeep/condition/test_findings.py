@@ -22,7 +22,7 @@ WELL = {
     "pending_counters": 12,
     "dead_letters": 0,
     "warnings": [],
-    "silence_s": {"events": 2, "flush": 3},
+    "silence_s": {"events": 2, "flush": 3, "beat": 4},
     "went_back": False,
 }
 BOOKS = {
@@ -73,12 +73,12 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "installation. Events are counted, and nothing is stored.",
     ),
     "no event worker": (
-        {"silence_s": {"events": 61, "flush": 1}},
+        {"silence_s": {"events": 61, "flush": 1, "beat": 2}},
         {},
         "No event worker was seen for 60 s: 3 messages wait to be counted.",
     ),
     "no flush worker": (
-        {"silence_s": {"events": 1}},
+        {"silence_s": {"events": 1, "beat": 2}},
         {},
         "No flush worker was seen for 60 s: 12 counters wait in Redis to be stored.",
     ),
@@ -103,11 +103,31 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "Redis refuses new events, and their senders try again.",
     ),
     "silent event worker": (
-        {"silence_s": {"events": 16, "flush": 1}},
+        {"silence_s": {"events": 16, "flush": 1, "beat": 2}},
         {},
         "The event worker was last seen 16 s ago, and 3 messages wait to be counted.",
     ),
+    "silent beat": (
+        {"silence_s": {"events": 2, "flush": 3, "beat": 61}},
+        {},
+        "No beat was seen for 60 s: flush workers ask for what is overdue in its stead.",
+    ),
     "late": ({"warnings": [LATE]}, {}, "Flush is 400 s behind."),
+    "redis nearly full": (
+        {"redis_memory": (93, 100)},
+        {},
+        "Redis uses 93% of its memory: when it is full, new events are refused.",
+    ),
+    "growing queue": (
+        {"queue_growth": 1_200},
+        {},
+        "The queue grows: 3 messages wait, 1,200 more than a minute ago.",
+    ),
+    "no partitions": (
+        {"partitions_ahead_s": {"events": 100_000, "other": 200_000}},
+        {},
+        "Postgres has no partitions for the day after tomorrow in events.",
+    ),
     "dead letters": (
         {"dead_letters": 1},
         {},
@@ -122,8 +142,12 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 _NOT_AT_ONCE = (
     {"no postgres", "unfit postgres"},
     *({"silent event worker", f"no {kind} worker"} for kind in ("event", "flush")),
-    {"no event worker", "no flush worker"},
+    # Each of these says for how long each kind was silent.
+    *map(set, itertools.combinations(("no event worker", "no flush worker", "silent beat"), 2)),
+    {"silent event worker", "silent beat"},
     *map(set, itertools.combinations(("redis full", "no disk", "replica", "other refusal"), 2)),
+    *({"redis nearly full", other} for other in ("redis full", "no disk", "replica")),
+    {"redis nearly full", "other refusal"},
     # Books that do not balance are said to be so once.
     *({"a type", other} for other in ("missing", "without outcome")),
 )
@@ -180,7 +204,11 @@ def test_of_many_discarding_workers_a_few_are_named() -> None:
 
 def test_a_worker_never_seen_is_as_one_seen_long_ago() -> None:
     found = find_faults({**status_of(), "silence_s": {}})
-    assert [one.what.split(" was")[0] for one in found] == ["No event worker", "No flush worker"]
+    assert [one.what.split(" was")[0] for one in found] == [
+        "No event worker",
+        "No flush worker",
+        "No beat",
+    ]
 
 
 def test_what_a_status_does_not_say_is_not_judged() -> None:
@@ -200,7 +228,7 @@ def test_a_worker_that_is_silent_while_nothing_waits_is_not_worth_a_word() -> No
     assert find_faults(status) == []
     away = {**status_of("no event worker"), "queue_depth": 0, "pending_counters": 0}
     assert summarise(find_faults(away)).endswith("for 60 s: what comes will wait.")
-    away["silence_s"] = {"events": 1}
+    away["silence_s"] = {"events": 1, "beat": 2}
     assert summarise(find_faults(away)).endswith("what is counted will wait in Redis.")
 
 

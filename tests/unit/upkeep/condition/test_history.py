@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.upkeep.condition.history import Sample, Stretches, measure_rate, spread
+import pytest
+
+from pipeline.upkeep.condition.history import (
+    Sample,
+    Stretches,
+    measure_growth,
+    measure_rate,
+    spread,
+)
 
 MINUTES = Stretches(begin_s=1_000.0, each_s=60.0, number=3)
 
@@ -46,3 +54,19 @@ def test_what_waits_may_become_less_and_a_total_may_not() -> None:
     assert measure_rate(samples("queued", *falling), "queued") == -1
     assert measure_rate(samples("counted", *falling), "counted") is None
     assert measure_rate(samples("counted", falling[0]), "counted") is None
+
+
+@pytest.mark.parametrize(
+    ("queued", "growth"),
+    [
+        ((1_000, 1_500, 1_400, 2_000), 1_000),
+        ((2_000, 2_500, 2_100, 1_900), 0),
+        ((900, 1_500, 1_800, 2_000), 0),
+        ((1_000, 2_000, 3_000), 0),  # of less than a minute
+    ],
+)
+def test_a_queue_grows_that_is_long_for_a_minute_and_longer_at_its_end(
+    queued: tuple[int, ...], growth: int
+) -> None:
+    samples = [Sample(15.0 * at, {"queued": number}) for at, number in enumerate(queued)]
+    assert measure_growth(samples, "queued", 1_000) == growth

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import socket
 import subprocess
@@ -13,40 +12,46 @@ import urllib.request
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from config.options import pipeline_options
 from config.settings import Settings
+from pipeline.contract import FLUSH_COUNTERS
+from pipeline.lanes.lanes import Lanes
+from pipeline.lanes.ticks import note_tick
+from pipeline.metrics.reading import StateReader
+from pipeline.metrics.state import PREFIX, STATE_METRICS, make_registry
 from pipeline.services import Services, connect
-from pipeline.upkeep.metrics import (
-    CONSUMER_IDLE,
-    LANE_METRICS,
-    PREFIX,
-    STATUS_METRICS,
-    UP,
-    WARNINGS,
-    make_registry,
-)
 from tests.conftest import MakeServices
-from tests.helpers.support import ROOT, count_events, environment_without_settings, event
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+from tests.helpers.support import (
+    ROOT,
+    count_events,
+    environment_without_settings,
+    event,
+    eventually,
+)
 
 
 def scraped(services: Services) -> dict[str, float]:
-    text = generate_latest(make_registry(services.status)).decode()
+    """The metrics by name; of one with a label its last value."""
+    told = generate_latest(make_registry(StateReader(services).read)).decode()
     return {
         sample.name.removeprefix(PREFIX): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(told)
         for sample in family.samples
     }
 
 
 def test_every_metric_is_told(services: Services) -> None:
-    names = {
-        f"{one.name}_total" if one.metric_type == "counter" else one.name for one in STATUS_METRICS
-    }
-    names |= {UP[0], WARNINGS[0], *(name for name, *_ in LANE_METRICS)}
-    assert scraped(services).keys() == names
+    note_tick(services.redis, services.keys)
+    count_events(services, event())
+    lanes = Lanes(services.redis, services.keys)
+    run = lanes.begin(FLUSH_COUNTERS, "request")
+    assert run is not None
+    services.flush()
+    lanes.end(run, is_done=True)
+
+    assert scraped(services).keys() == {one.name for one in STATE_METRICS}
 
 
 def test_a_metric_shows_what_happened(make_services: MakeServices) -> None:
@@ -70,16 +75,15 @@ def test_a_metric_shows_what_happened(make_services: MakeServices) -> None:
     assert found["claims_total"] == 1
 
 
-def test_a_consumer_of_the_log_is_told_with_the_time_it_was_idle(services: Services) -> None:
+def test_consumers_of_the_log_are_told_without_a_label_for_each(services: Services) -> None:
     count_events(services, event())
     services.event_log.open()
     began_s = time.monotonic()
     services.event_log.read(0, "c1", 10)
-    text = generate_latest(make_registry(services.status)).decode()
-    line = rf'^{PREFIX}{CONSUMER_IDLE[0]}{{consumer="c1",partition="0"}} (\S+)$'
-    [idle_s] = re.findall(line, text, re.MULTILINE)
-    assert 0 <= float(idle_s) <= time.monotonic() - began_s
-    assert scraped(services)["event_log_pending_entries"] == 1
+    found = scraped(services)
+    assert found["event_log_consumers"] == 1
+    assert 0 <= found["event_log_consumer_idle_seconds"] <= time.monotonic() - began_s
+    assert found["event_log_pending_entries"] == 1
 
 
 @pytest.mark.parametrize("away", ["redis", "postgres"])
@@ -91,8 +95,22 @@ def test_a_server_that_is_away_is_told(redis_url: str, postgres_url: str, away: 
     services = connect(pipeline_options(Settings()), redis_url, postgres_url)
     found = scraped(services)
     services.close()
-    assert found["up"] == 0
+    assert found["up"] == found[f"{away}_up"] == 0
     assert ("pending_counters" in found) == (away == "postgres")
+
+
+def test_a_postgres_that_stands_still_is_waited_for_once(services: Services) -> None:
+    count_events(services, event())
+    reader = StateReader(services, postgres_timeout_s=0.2)
+    with services.engine.begin() as connection:
+        connection.execute(text("LOCK TABLE flush_batches"))
+        states = [reader.read() for _ in range(3)]
+        with services.engine.connect() as other:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            assert other.execute(text(waiting)).scalar_one() == 1
+    assert [one["postgres_up"] for one in states] == [False] * 3
+    assert [one["books"]["counted"] for one in states] == [1] * 3
+    eventually(lambda: reader.read()["postgres_up"])
 
 
 def test_the_command_serves_them_until_it_is_told_to_stop(
@@ -110,18 +128,13 @@ def test_the_command_serves_them_until_it_is_told_to_stop(
             assert process.stdout is not None
             assert f":{port}/metrics" in process.stdout.readline().decode()
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                text = answer.read().decode()
+                told = answer.read().decode()
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 130
         finally:
             process.kill()
-    assert "analytics_counted_events_total 1.0" in text
+    assert "analytics_counted_events_total 1.0" in told
     once = subprocess.run(
         [*command[:4], "--once"], cwd=ROOT, env=environment, capture_output=True, check=True
     )
     assert "analytics_counted_events_total 1.0" in once.stdout.decode()
-
-
-@pytest.mark.parametrize("name", [UP[0], CONSUMER_IDLE[0], *(one.name for one in STATUS_METRICS)])
-def test_the_readme_names_every_metric(name: str) -> None:
-    assert f"`{PREFIX}{name}" in README

@@ -1,0 +1,1 @@
+"""Commands for the care of an installation: a checkup, backups."""

@@ -1,0 +1,1 @@
+"""Alarms: Prometheus' rules, and `analytics watch`, which raises them without Prometheus."""

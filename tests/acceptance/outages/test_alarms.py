@@ -1,0 +1,295 @@
+"""Each outage raises its alarm and no other, and the alarm clears by itself: by Prometheus, which
+scrapes a real `analytics metrics`, and by `analytics watch`, which posts to a webhook."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.contract import FLUSH_COUNTERS
+from pipeline.embedded import PrivateServers
+from pipeline.lanes.lanes import Lanes
+from pipeline.services import Services
+from pipeline.upkeep.condition.alarms import ALARMS
+from pipeline.upkeep.dead_letter_groups import drop_group, list_groups
+from pipeline.watch.rules import make_rules, name_alert
+from tests.helpers.support import (
+    QUEUE,
+    ROOT,
+    TODAY,
+    Worker,
+    Workers,
+    count_events,
+    event,
+    eventually,
+    execute,
+    start_group,
+)
+
+_SOON_S = 20
+_ALERTS = {name_alert(alarm): alarm.name for alarm in ALARMS}
+SETTINGS = {"FLUSH_INTERVAL_S": "1"}
+PROMETHEUS = """
+global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
+rule_files: [alerts.yml]
+scrape_configs:
+  - job_name: analytics-state
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+def find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+class Receiver:
+    """Takes what is posted, and refuses the first. `raised` has the alarms of which it knows."""
+
+    def __init__(self) -> None:
+        self.notices: list[dict[str, Any]] = []
+        notices, refused = self.notices, []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if not refused:
+                    refused.append(body)
+                    self.send_error(503)
+                    return
+                notices.append(json.loads(body))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/secret"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def raised(self) -> set[str]:
+        found: set[str] = set()
+        for one in list(self.notices):
+            (found.add if one["status"] == "raised" else found.discard)(one["alarm"])
+        return found
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass
+class Stage:
+    """All that runs, and both who watch it."""
+
+    services: Services
+    servers: PrivateServers
+    workers: Workers
+    receiver: Receiver
+    prometheus_port: int
+    stack: ExitStack
+    parts: dict[str, Worker] = field(default_factory=dict)
+
+    def start(self, kind: str) -> None:
+        """Start an "events" or "flush" worker, or "beat"."""
+        if kind == "beat":
+            self.parts[kind] = self.workers.celery("beat", "beat", "--pidfile=", **SETTINGS)
+        else:
+            self.parts[kind] = self.workers.start(kind, ready=False, **SETTINGS)
+
+    def ask_prometheus(self) -> set[str]:
+        """The alarms that fire there, by our names."""
+        url = f"http://127.0.0.1:{self.prometheus_port}/api/v1/alerts"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                alerts = json.load(answer)["data"]["alerts"]
+        except OSError:
+            return {"prometheus is not there"}
+        firing = [one["labels"]["alertname"] for one in alerts if one["state"] == "firing"]
+        return {_ALERTS.get(name, name) for name in firing}
+
+    def expect(self, *alarms: str) -> None:
+        """Both have raised these alarms, and no others."""
+        expected, seen = set(alarms), ""
+
+        def is_so() -> bool:
+            nonlocal seen
+            told, firing = self.receiver.raised, self.ask_prometheus()
+            seen = f"{told} by watch, {firing} by Prometheus"
+            return told == expected == firing
+
+        try:
+            eventually(is_so, _SOON_S)
+        except AssertionError as error:
+            raise AssertionError(f"{seen}, not {expected}: {self.receiver.notices}") from error
+
+
+@contextmanager
+def running(command: list[str], log: Path, environment: dict[str, str]) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = start_group(command, output, environment)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def stage(
+    own_servers: PrivateServers, services: Services, workers: Workers, tmp_path: Path
+) -> Iterator[Stage]:
+    """Everything runs, and all is well."""
+    program = shutil.which("prometheus")
+    if program is None:
+        assert not os.environ.get("CI"), "prometheus is not installed (package prometheus)"
+        pytest.skip("needs prometheus (package prometheus)")
+    metrics, port, receiver = find_free_port(), find_free_port(), Receiver()
+    environment = {
+        **workers.environment,
+        "ANALYTICS_FLUSH_INTERVAL_S": "1",
+        "ANALYTICS_ALARM_WEBHOOK": receiver.url,
+        "PYTHONPATH": str(ROOT),
+    }
+    (tmp_path / "alerts.yml").write_text(make_rules().replace("for: 15s", "for: 500ms"))
+    (tmp_path / "prometheus.yml").write_text(PROMETHEUS.format(port=metrics))
+    ours = [sys.executable, "-P", "-m", "pipeline.cli"]
+    commands = {
+        "metrics": [*ours, "metrics", "--port", f"{metrics}"],
+        "watch": [*ours, "watch", "--every", "0.5", "--state", f"{tmp_path}/watch/alarms.json"],
+        "prometheus": [
+            program,
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/prometheus",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+    }
+    services.maintain(datetime.now(UTC))
+    with ExitStack() as stack:
+        built = Stage(services, own_servers, workers, receiver, port, stack)
+        for kind in ("events", "flush", "beat"):
+            built.start(kind)
+        eventually(lambda: services.redis.zcard(services.keys.workers) == 2, 30)
+        eventually(lambda: services.redis.hexists(services.keys.requests, "beat:ticked_ms"), 30)
+        stack.callback(receiver.close)
+        for name, command in commands.items():
+            stack.enter_context(running(command, tmp_path / f"{name}.log", environment))
+        yield built
+
+
+def block_flush(stage: Stage) -> Callable[[], None]:
+    """A session holds a lock, and the flush has waited for it for a while."""
+    connection = stage.services.engine.connect()
+    stage.stack.callback(connection.close)
+    connection.execute(text("LOCK analytics_daily IN ACCESS EXCLUSIVE MODE"))
+    count_events(stage.services, event())
+    client, lane = stage.services.redis, stage.services.keys.lane("flush")
+    eventually(lambda: client.exists(lane) and stage.services.claims.open_batches(), _SOON_S)
+    client.hincrby(lane, "began_ms", -100_000)
+    return connection.close
+
+
+def fill_redis(stage: Stage) -> Callable[[], None]:
+    client = stage.services.redis
+    client.config_set("maxmemory", round(client.info("memory")["used_memory"] / 0.95))
+    return lambda: client.config_set("maxmemory", 0)
+
+
+def stop_postgres(stage: Stage) -> Callable[[], None]:
+    postgres = stage.servers.postgres
+    assert postgres is not None
+    postgres.kill()
+    return postgres.start
+
+
+def kill_worker(stage: Stage) -> Callable[[], None]:
+    stage.parts["events"].kill()
+    client, workers = stage.services.redis, stage.services.keys.workers
+    for name in client.zrange(workers, 0, -1):
+        if name.startswith(b"events:"):
+            client.zincrby(workers, -65, name)
+    return lambda: stage.start("events")
+
+
+def stop_beat(stage: Stage) -> Callable[[], None]:
+    stage.parts["beat"].kill()
+    stage.services.redis.hincrby(stage.services.keys.requests, "beat:ticked_ms", -65_000)
+    return lambda: stage.start("beat")
+
+
+def send_bad_event(stage: Stage) -> Callable[[], None]:
+    stage.services.redis.lpush(QUEUE, "no message")
+
+    def mend() -> None:
+        stage.services.move_dead_letters()
+        [group] = list_groups(stage.services.engine, 10)
+        assert drop_group(stage.services.engine, group.id, group.last_at) == 1
+
+    return mend
+
+
+def tamper_with_books(stage: Stage) -> Callable[[], None]:
+    client, totals = stage.services.redis, stage.services.keys.totals
+    client.hincrby(totals, "counted", 5)
+    return lambda: client.hincrby(totals, "counted", -5)
+
+
+def tamper_with_counters(stage: Stage) -> Callable[[], None]:
+    """The daily audit finds it."""
+    services = stage.services
+    services.flush()
+
+    def add(number: int) -> None:
+        execute(services, f"UPDATE analytics_daily SET count = count + {number}")
+        services.audit(TODAY, TODAY)
+
+    add(3)
+    return lambda: add(-3)
+
+
+OUTAGES = {
+    block_flush: "flush_late",
+    fill_redis: "redis_nearly_full",
+    stop_postgres: "postgres_away",
+    kill_worker: "no_event_worker",
+    stop_beat: "beat_silent",
+    send_bad_event: "dead_letters",
+    tamper_with_books: "books_off",
+    tamper_with_counters: "audit_off",
+}
+
+
+def test_each_outage_raises_its_alarm_and_no_other_and_the_mend_clears_it(stage: Stage) -> None:
+    stage.expect()
+    assert stage.receiver.notices == []
+    for strike, alarm in OUTAGES.items():
+        mend = strike(stage)
+        stage.expect(alarm)
+        mend()
+        stage.expect()
+    told = [(one["alarm"], one["status"]) for one in stage.receiver.notices]
+    assert told == [
+        (alarm, status) for alarm in OUTAGES.values() for status in ("raised", "cleared")
+    ]
+    assert Lanes(stage.services.redis, stage.services.keys).measure_rest_s(FLUSH_COUNTERS)[0] < 60
+    for one in stage.receiver.notices:
+        assert (ROOT / one["page"]).is_file()
+        assert one["what"]
+        assert one["remedy"]
