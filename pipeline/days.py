@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta, timezone
+from functools import lru_cache
 
 UTC = timezone.utc
 """`datetime.UTC`, which Python 3.10 does not have: an application there sends events."""
@@ -65,3 +66,20 @@ def begin_month(day: date) -> date:
 def begin_next_month(day: date) -> date:
     """The first day of the month after."""
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
+
+
+def hour_text(at: datetime) -> str:
+    """`YYYY-MM-DD:HH` of a UTC time."""
+    return quarter_text(at)[:13]
+
+
+def quarter_text(at: datetime) -> str:
+    """`YYYY-MM-DD:HH:MM` of the quarter hour of a UTC time."""
+    return _quarter_text(at.date(), at.hour, at.minute // 15)
+
+
+# Made anew for each event, it would be a third of the time that adding up takes.
+@lru_cache(maxsize=16_384)
+def _quarter_text(day: date, hour: int, quarter: int) -> str:
+    # strftime would not pad the years before 1000
+    return f"{day.isoformat()}:{hour:02}:{15 * quarter:02}"

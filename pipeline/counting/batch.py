@@ -21,11 +21,12 @@ from pipeline.counting.event_types import NOT_COUNTED, TYPE_UNKNOWN, Seen, count
 from pipeline.counting.ids_of_before import IdsOfBefore
 from pipeline.counting.increments import OTHER, count
 from pipeline.counting.log_entries import log_events
+from pipeline.days import hour_text
 from pipeline.errors import InvalidEvent
 from pipeline.event.model import Event, named_type
 from pipeline.event.pseudonyms import complete_pseudonym
 from pipeline.options import CountBy, EventLogOptions, Sums
-from pipeline.redis.keys import Keys, digest_id, hour_text
+from pipeline.redis.keys import Keys, digest_id
 
 OUTCOMES = ("counted", "duplicate", "dead", "forgotten", "expired")
 """What becomes of a consumed event; `forgotten`: dropped, since its user was erased; `expired`:

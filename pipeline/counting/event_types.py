@@ -18,10 +18,10 @@ import msgspec
 import redis
 
 from pipeline.counting.increments import OTHER
-from pipeline.days import UTC
+from pipeline.days import UTC, hour_text
 from pipeline.event.model import Event
 from pipeline.options import CounterOptions
-from pipeline.redis.keys import Keys, hour_text
+from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 
 _ADMIT = Script("pipeline.counting.admit")

@@ -14,18 +14,10 @@ from typing import Any
 import msgspec
 
 from pipeline.counting.sums import PropertySums
-from pipeline.days import UTC
+from pipeline.days import UTC, quarter_text
 from pipeline.event.model import Event
 from pipeline.options import NO_SUMS, TOGETHER, CountBy, Sums, split_name
-from pipeline.redis.keys import (
-    QUARTERS,
-    Keys,
-    bucket_of,
-    escape,
-    escape_again,
-    quarter_text,
-    value_field,
-)
+from pipeline.redis.keys import QUARTERS, Keys, bucket_of, escape, escape_again, value_field
 
 MAX_VALUE_CHARACTERS = 200
 CUT_MARK = "…"

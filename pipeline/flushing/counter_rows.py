@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Table
 
+from pipeline.days import hour_text, quarter_text
 from pipeline.flushing.claims import Fields
 from pipeline.postgres.tables import (
     daily,
@@ -35,7 +36,7 @@ from pipeline.redis.counters import (
     ValueCounter,
     ValueSumCounter,
 )
-from pipeline.redis.keys import Keys, hour_text, quarter_text
+from pipeline.redis.keys import Keys
 
 Counts = defaultdict[tuple[Any, ...], dict[str, str]]
 """Counts by the last column of a table's key, by the table and the columns before it."""

@@ -13,12 +13,12 @@ from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Table, bindparam, literal_column, select, union_all
 
-from pipeline.days import bound_days, list_days
+from pipeline.days import bound_days, hour_text, list_days, quarter_text
 from pipeline.postgres.tables import hourly, quarter_hourly
 from pipeline.reading.exact import ExactReader, Question, UnstoredCounts, with_ledger
 from pipeline.reading.live_counters import find_measures
 from pipeline.redis.counters import HourlyCounter, QuarterCounter
-from pipeline.redis.keys import QUARTERS, escape, hour_text, quarter_text
+from pipeline.redis.keys import QUARTERS, escape
 
 QUARTER = timedelta(minutes=15)
 

@@ -71,7 +71,7 @@ from hashlib import blake2b
 from urllib.parse import unquote
 from zlib import crc32
 
-from pipeline.days import UTC
+from pipeline.days import UTC, quarter_text
 from pipeline.redis.counters import (
     COUNT,
     NOT_NUMBERS,
@@ -157,23 +157,6 @@ def digest_id(*parts: str) -> str:
     """20 characters in place of an event's, a task's or an erased user's id; no part has a NUL."""
     digest = blake2b("\0".join(parts).encode(), digest_size=15).digest()
     return b2a_base64(digest, newline=False).decode()
-
-
-def hour_text(at: datetime) -> str:
-    """`YYYY-MM-DD:HH` of a UTC time."""
-    return quarter_text(at)[:13]
-
-
-def quarter_text(at: datetime) -> str:
-    """`YYYY-MM-DD:HH:MM` of the quarter hour of a UTC time."""
-    return _quarter_text(at.date(), at.hour, at.minute // 15)
-
-
-# Made anew for each event, it would be a third of the time that adding up takes.
-@lru_cache(maxsize=16_384)
-def _quarter_text(day: date, hour: int, quarter: int) -> str:
-    # strftime would not pad the years before 1000
-    return f"{day.isoformat()}:{hour:02}:{15 * quarter:02}"
 
 
 def _percent(match: re.Match[str]) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, del
 from pipeline.counting.apply import Counters
 from pipeline.counting.increments import OTHER, ValueIncrements, count
 from pipeline.counting.log_entries import FULL, OFF
-from pipeline.days import bound_days
+from pipeline.days import bound_days, hour_text
 from pipeline.errors import CannotRebuild
 from pipeline.event.model import Event
 from pipeline.event_log import queries
@@ -40,10 +40,7 @@ from pipeline.redis.counters import (
     ValueCounter,
     ValueSumCounter,
 )
-from pipeline.redis.keys import (
-    Keys,
-    hour_text,
-)
+from pipeline.redis.keys import Keys
 from pipeline.upkeep.audits.counts import find_first_kept_day
 from pipeline.upkeep.snapshot import Snapshot
 

@@ -42,8 +42,8 @@ def _guard(handler: Any) -> Any:
 
         def prepare(self) -> Any:
             _check_login(self)
-            if self._finished:
-                return None
+            if not self.current_user:
+                return None  # redirected to the login page
             if isinstance(self, _OF_RESULTS):
                 raise HTTPError(
                     _NOT_IMPLEMENTED,

@@ -12,7 +12,6 @@ import re
 from typing import Any, TypeGuard
 
 from celery.exceptions import InvalidTaskError
-from celery.utils.serialization import strtobool
 from celery.worker import control
 
 from pipeline.contract import TRACK_EVENT, TRACK_EVENTS
@@ -132,8 +131,12 @@ def active_queues(state: Any) -> list[Any]:
     return [*found, *(dict(state.app.amqp.queues[name].as_dict(recurse=True)) for name in names)]
 
 
+def _read_flag(text: str) -> bool:
+    return text.lower() in ("1", "true", "t", "yes", "y", "on")
+
+
 @control.inspect_command(
-    alias="dump_conf", signature="[include_defaults=False]", args=[("with_defaults", strtobool)]
+    alias="dump_conf", signature="[include_defaults=False]", args=[("with_defaults", _read_flag)]
 )
 def conf(state: Any, with_defaults: Any = False, **options: Any) -> Any:
     """List Celery's options. It masks the broker's password itself, and no other server's."""

@@ -20,7 +20,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from pipeline.days import MOST_DAYS, count_days
+from pipeline.days import MOST_DAYS, count_days, hour_text, quarter_text
 from pipeline.errors import CountedByHour
 from pipeline.postgres.tables import daily, hourly, quarter_hourly
 from pipeline.reading.exact import Counts, ExactReader, Question, UnstoredCounts, with_ledger
@@ -36,7 +36,7 @@ from pipeline.reading.series.moments import (
 )
 from pipeline.reading.series.periods import Compared, Granularity
 from pipeline.redis.counters import QuarterCounter
-from pipeline.redis.keys import QUARTERS, Keys, escape, hour_text, quarter_text
+from pipeline.redis.keys import QUARTERS, Keys, escape
 
 _MOST_QUARTER_HOURLY_DAYS = 100
 _MOST_DAYS_OF_ZONE = 800

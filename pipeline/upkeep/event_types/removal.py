@@ -28,6 +28,7 @@ from sqlalchemy import Connection, text
 from pipeline.counting.apply import Counters
 from pipeline.counting.event_types import ORIGINAL, is_named
 from pipeline.counting.increments import OTHER
+from pipeline.days import hour_text, quarter_text
 from pipeline.errors import CannotRemoveType
 from pipeline.event.rules import check_event_type
 from pipeline.event_log import catalogue
@@ -44,7 +45,7 @@ from pipeline.redis.counters import (
     QuarterCounter,
     UserCounter,
 )
-from pipeline.redis.keys import Keys, hour_text, quarter_text
+from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 from pipeline.upkeep.event_types.books import fold_books, list_sets
 from pipeline.upkeep.people.folding import fold_users

@@ -40,7 +40,7 @@ from tests.integration.postgres.conftest import as_user, run_as_owner
 from tests.unit.project.test_chart import VARIANTS, render
 
 LOGIN = "ann:secret"
-PING = "celery -A tasks inspect ping --timeout 10 -d {}@HOST"
+PING = "analytics status --node {}@HOST"
 LONG_LIVED: Mapping[str, str] = {
     "analytics worker events": "events@HOST",
     "analytics worker flush": "flush@HOST",

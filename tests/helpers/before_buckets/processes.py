@@ -18,9 +18,10 @@ import msgspec
 
 from pipeline.counting.batch import Applied, Batch, Delivery
 from pipeline.counting.increments import OTHER
+from pipeline.days import hour_text
 from pipeline.flushing.claims import BATCH_LISTED_S, Claim
 from pipeline.redis.counters import QuarterCounter
-from pipeline.redis.keys import BUCKETS, Keys, hour_text, key_text
+from pipeline.redis.keys import BUCKETS, Keys, key_text
 from pipeline.redis.scripts import Script
 from pipeline.services import Services
 

@@ -17,11 +17,12 @@ from sqlalchemy import text
 
 from pipeline.counting import apply
 from pipeline.counting.batch import Applied, Batch, Delivery
+from pipeline.days import hour_text
 from pipeline.flushing import store
 from pipeline.flushing.claims import Claims
 from pipeline.flushing.flush import flush
 from pipeline.redis.counters import QuarterCounter
-from pipeline.redis.keys import BUCKETS, QUARTERS, Keys, hour_text
+from pipeline.redis.keys import BUCKETS, QUARTERS, Keys
 from pipeline.services import Services
 
 ENTER_BATCH = text(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.days import hour_text
 from pipeline.redis.counters import (
     Counter,
     DailyCounter,
@@ -17,15 +18,7 @@ from pipeline.redis.counters import (
     UserCounter,
     ValueCounter,
 )
-from pipeline.redis.keys import (
-    BUCKETS,
-    PAD,
-    Keys,
-    bucket_of,
-    escape,
-    hour_text,
-    value_field,
-)
+from pipeline.redis.keys import BUCKETS, PAD, Keys, bucket_of, escape, value_field
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1)
 # What could end, split or continue a segment, often.
