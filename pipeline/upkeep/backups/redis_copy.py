@@ -23,7 +23,7 @@ from pipeline.system.private_files import open_private
 MOST_BYTES = 64 * 1024 * 1024
 _RESTORED_AT_ONCE = 200
 _COPY_KEYS = Script("pipeline.upkeep.backups.copy_keys")
-_LEFT_OUT = {"workers", "lane", "limit", "flush_requested", "unacked_mutex"}
+_LEFT_OUT = {"beats", "workers", "lane", "limit", "flush_requested", "unacked_mutex"}
 """What is of the processes that ran then."""
 
 
