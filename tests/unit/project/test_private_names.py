@@ -20,13 +20,11 @@ PRIVATE = {
     ("pipeline/producer/celery_tasks.py", "_cache"),
     ("pipeline/producer/eager_mode.py", "_keys"),
     ("pipeline/producer/eager_mode.py", "_to_keys"),
-    ("tasks/guarded_flower/handlers.py", "_finished"),
 }
 UNDOCUMENTED = {
     ("pipeline/producer/canvas/followers.py", "mark_as_done"),
     ("pipeline/producer/canvas/followers.py", "route"),
     ("tasks/worker/checked_task.py", "start_strategy"),
-    ("tasks/worker/control_commands.py", "celery.utils.serialization.strtobool"),
     ("tasks/worker/stopping.py", "celery.concurrency"),
     ("tasks/worker/stopping.py", "celery.concurrency.solo.TaskPool"),
 }
