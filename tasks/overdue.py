@@ -61,9 +61,8 @@ class OverdueStep(bootsteps.StartStopStep):
         while not self._is_stopping.wait(_EVERY_S):
             try:
                 client, keys = counters().client, counters().keys
-                if (
-                    full := find_refusal(client) == FULL
-                ):  # Celery, which says so else, has no connection
+                full = find_refusal(client) == FULL
+                if full:  # Celery, whose consumer says so else, has no connection
                     heartbeats.beat(client, keys, "flush", name)
                 else:
                     look_for_discarding()

@@ -7,8 +7,8 @@
 --       4… the lists to take from, in the order of preference; the right end is the consuming end
 -- ARGV  1 at most so many messages (up to 500)   2 at most so many bytes (the last message may pass it)
 --       3 mark of who fetches, in the tags   4… for each list, the name of its queue as a JSON string
--- Returns {tag, message, tag, message, ...}. A repeat is harmless: what a lost reply held is restored after the visibility
--- timeout. Everything is read before anything is written, so a key of a wrong type ends the script with nothing changed.
+-- Returns {tag, message, tag, message, ...}. A repeat is harmless: what a lost reply held is given back, by its mark or after the
+-- visibility timeout. Everything is read before anything is written, so a key of a wrong type ends the script with nothing changed.
 
 local unacked, index, totals = KEYS[1], KEYS[2], KEYS[3]
 local max_messages, max_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])

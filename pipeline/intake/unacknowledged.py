@@ -47,7 +47,7 @@ class Fetch:
 
     def answer(self) -> list[Fetched]:
         """The messages, those of the highest priority first. Raises redis.RedisError: what a lost
-        answer held returns after the visibility timeout."""
+        answer held returns by `give_back_lost`, else after the visibility timeout."""
         found = self._call.answer()
         return list(zip(map(bytes.decode, found[::2]), found[1::2], strict=True))
 
@@ -70,7 +70,7 @@ class Unacknowledged:
                 page = page[self._restore("tags", *page)[0] :]
 
     def give_back_older(self, than_s: float) -> int:
-        """Put back what was fetched so long ago, whoever fetched it; returns how many messages."""
+        """Put back what any worker fetched so long ago; returns how many messages."""
         restored = 0
         for _ in range(_PAGES):
             dealt, n, _ = self._restore("older", than_s, MAX_MESSAGES)

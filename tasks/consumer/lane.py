@@ -73,7 +73,7 @@ class EventLane:
         restore_every_s = min(_RESTORE_EVERY_S, visibility_timeout_s)
         self.chores = [
             Chore(_LOOK_FOR_DUE_EVERY_S, self._queue_due),
-            # What was fetched longer ago than this returns, whoever fetched it.
+            # What any worker fetched longer ago than this returns.
             Chore(restore_every_s, partial(self._messages.give_back_older, visibility_timeout_s)),
         ]
 

@@ -60,7 +60,7 @@ class Campaign:
         producer = Producer(work, self)
         for number in range(1, PUBLISHES + 1):
             events = list(producer._events(number, False, self._random))
-            producer._publish_foreign(events, self._random, number)
+            producer._publish_unnumbered(events, self._random, number, delayed=False)
 
     def play(self) -> None:
         """Publish, flush and seal, and again for days that are sealed."""

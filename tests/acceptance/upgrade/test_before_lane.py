@@ -1,5 +1,5 @@
 """Event workers of the version before the event lane and of today drain the same queue together,
-exactly, whoever is killed with what it holds."""
+exactly, also where one of them is killed with what it holds."""
 
 from __future__ import annotations
 

@@ -102,9 +102,10 @@ class Account:
             with path.open("rb") as file:
                 file.seek(self._read_bytes[path])
                 for line in file:
-                    if line.endswith(b"\n"):
-                        self._read_bytes[path] += len(line)
-                        self._take(path.stem, _decode(line))
+                    if not line.endswith(b"\n"):
+                        break  # its end, written meanwhile, would come as a line of its own
+                    self._read_bytes[path] += len(line)
+                    self._take(path.stem, _decode(line))
 
     def _take(self, producer: str, line: Line) -> None:
         name = producer, line.number

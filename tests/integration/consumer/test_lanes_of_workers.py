@@ -77,10 +77,11 @@ def test_an_hour_of_missed_ticks_is_one_flush_and_one_archive_run(
     eventually(lambda: stored_total(services) == 1)
     wait_until_quiet(services)
     eventually(lambda: runs(services, AUDIT))
-    # Those that the worker had fetched already when the first began may have led to one more.
-    assert runs(services) <= 2
-    assert runs(services, ARCHIVE_EVENTS) <= 2
-    assert runs(services, AUDIT) <= 2
+    # Those that the worker had fetched already when the first began, one for each of its three
+    # processes, may have led to runs of their own.
+    assert runs(services) <= 2  # they have one number
+    assert runs(services, ARCHIVE_EVENTS) <= 3
+    assert runs(services, AUDIT) <= 3
 
 
 def test_beats_leave_one_request_of_each_kind_for_the_workers_to_come(

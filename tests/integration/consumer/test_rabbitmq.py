@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import kombu
 import pytest
-from celery import Celery
+from celery import Celery, current_app
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
@@ -60,6 +60,9 @@ def broker_url(server: RabbitMQ, redis_url: str) -> Iterator[str]:
     configure(settings)
     yield server.url
     kombu.pools.reset()
+    # Groups of tasks use Celery's current app, which would keep its closed pools.
+    current_app._pool = None
+    current_app.__dict__.pop("amqp", None)
     configure(broker_url=None)
 
 

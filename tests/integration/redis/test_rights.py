@@ -58,7 +58,7 @@ def list_refused(client: redis.Redis) -> set[tuple[str, str]]:
 
 
 def test_every_process_works_with_the_rights_on_the_page(
-    client: redis.Redis, services: Services, workers: Workers, url_of: UrlOf
+    client: redis.Redis, services: Services, url_of: UrlOf, workers: Workers
 ) -> None:
     events = workers.start("events", REDIS_URL=url_of("worker"))
     workers.start("flush", REDIS_URL=url_of("flush"))

@@ -23,7 +23,7 @@ from tests.helpers.processes import run_python
 from tests.helpers.support import Worker, Workers, counted_here, eventually
 from tests.integration.consumer.lane.support import KEYS, LISTS, waiting
 
-ELSEWHERE = "somebody.elses"
+ELSEWHERE = "other.queue"
 
 
 @pytest.fixture
