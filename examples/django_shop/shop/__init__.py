@@ -1,0 +1,1 @@
+"""The shop: products, carts and orders, and the events that they send."""
