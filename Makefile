@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path screenshots viewers vendor helm-lint previous
+.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path docs reference screenshots viewers vendor helm-lint previous
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -68,6 +68,12 @@ stalls: install  ## See that no command holds Redis for 20 ms: COUNTERS=5000000
 
 path: install  ## Follow one event from .delay() to its row: ARGS=-v lists its stops
 	@.venv/bin/python -m tests.path $(ARGS)
+
+docs: install  ## Build the documentation into build/docs; it fails on a broken link
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet $(ARGS)
+
+reference: install  ## Write the pages of docs/reference that are made from the code
+	@.venv/bin/python -m tests.reference
 
 screenshots: install  ## Make the pictures of dashboard and Flower in docs/, with made events: ARGS="--only live"
 	.venv/bin/python -m tests.dashboard.screenshots $(ARGS)

@@ -1,4 +1,4 @@
-"""What an event takes of memory and disk, for docs/deploying/sizing.md.
+"""What an event takes of memory and disk, for docs/guides/deploying/sizing.md.
 
 `python -m benchmarks.sizes` sends events with 60 bytes of properties one by one and by a Tracker,
 and looks at what waits in Redis and at its append-only file; then counts, flushes and archives

@@ -22,7 +22,11 @@ TEST_PREFIX = "ANALYTICS_TEST_"
 
 _SHOWN_CHARACTERS = 80
 _NEARLY = 0.65  # PORT and WEB_PORT are nearly the same, SEGMENT_WRITE_KEY and EVENT_WORKERS not
-_UNSET = {"broker_url": "(Redis)", "alarm_smtp_url": "smtp://localhost"}
+_UNSET = {
+    "broker_url": "(Redis)",
+    "postgres_schema": "(search_path)",
+    "alarm_smtp_url": "smtp://localhost",
+}
 _UNSET |= dict.fromkeys(("user_id_secret", "alarm_webhook", "alarm_mail_to"), "(none)")
 
 

@@ -130,7 +130,7 @@ _WORDS_WITH_ADDRESS = {
     (Server.REDIS, Fault.NO_ACCESS): "Redis at {place} refuses the user or password ({reason}): "
     "correct ANALYTICS_REDIS_URL",
     (Server.REDIS, Fault.NO_PERMISSION): "Redis at {place} does not allow its user what is needed "
-    "({reason}): give it the rights of docs/operating/redis-rights.md",
+    "({reason}): give it the rights of docs/guides/deploying/redis-rights.md",
     (Server.REDIS, Fault.NO_DATABASE): "Redis at {place} has no database {database} ({reason}): "
     "correct ANALYTICS_REDIS_URL",
     (Server.POSTGRES, Fault.AWAY): "Postgres at {place} does not answer ({reason}): start it, or "

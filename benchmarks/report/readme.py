@@ -1,7 +1,8 @@
-"""`python -m benchmarks.report.readme RUN…`: put the tables of a run into the README.
+"""`python -m benchmarks.report.readme RUN…`: put the tables of a run into the documentation, and
+five of its rows into the README.
 
 Each RUN is the results.json of a full run, in the order in which they were made. The figures are
-those of benchmarks/results.json; the last column has the ratios of all of them.
+those of benchmarks/results.json; the last column of the page has the ratios of all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ _ROOT = Path(__file__).parents[2]
 _MORE = 2
 """Runs from which on a column with all ratios says something."""
 _ROWS, _GROWTH = "| what | ours |", "| live counters |"
+_README = _ROOT / "README.md"
+_PAGE = _ROOT / "docs" / "explanation" / "benchmarks.md"
+IN_README = (
+    "delay-celery",
+    "tracker-celery",
+    "worker-celery",
+    "flush-executemany",
+    "collector-batches",
+)
+"""Names of the rows that the README has: one of each part of the pipeline."""
 
 
 def with_ratios(rows: Sequence[Row], runs: Sequence[Sequence[Row]]) -> list[str]:
@@ -45,13 +56,20 @@ def replace_table(text: str, begins: str, lines: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Rewrite the README."""
+    """Rewrite the page, and the table of the README."""
     shown = _read(_ROOT / "benchmarks" / "results.json")
     runs = [_rows(_read(Path(path))) for path in sys.argv[1:]]
     points = [Point(**point) for point in shown["growth"]["points"]]
-    readme = _ROOT / "README.md"
-    text = replace_table(readme.read_text("utf-8"), _ROWS, with_ratios(_rows(shown), runs))
-    readme.write_text(replace_table(text, _GROWTH, growth.markdown(points)), "utf-8")
+    rows = _rows(shown)
+    text = replace_table(_PAGE.read_text("utf-8"), _ROWS, with_ratios(rows, runs))
+    _PAGE.write_text(replace_table(text, _GROWTH, growth.markdown(points)), "utf-8")
+    short = report.markdown(choose_for_readme(rows))
+    _README.write_text(replace_table(_README.read_text("utf-8"), _ROWS, short), "utf-8")
+
+
+def choose_for_readme(rows: Sequence[Row]) -> list[Row]:
+    """The rows that the README has."""
+    return [row for row in rows if row.name in IN_README]
 
 
 def _read(path: Path) -> dict[str, Any]:

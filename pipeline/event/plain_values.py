@@ -1,7 +1,7 @@
 """The values of Python programs as plain values of JSON. Pure.
 
 What stock Celery's JSON takes is taken, and becomes what a reader of JSON expects; see
-docs/what-is-accepted.md for the table.
+docs/reference/what-is-accepted.md for the table.
 """
 
 from __future__ import annotations

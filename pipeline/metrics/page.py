@@ -1,14 +1,9 @@
-"""The tables of the page about the metrics, made from the code.
-
-`python -m pipeline.metrics.page docs/operating/metrics.md` brings them up to date.
-"""
+"""The tables of the page about the metrics, made from the code: `make reference` writes them."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from pipeline.measures import MEASURES
 from pipeline.metrics.processes import PROCESS_METRICS
@@ -43,8 +38,3 @@ def _replace(page: str, section: str, rows: Iterable[_Row]) -> str:
     if not times:
         raise ValueError(f"the page has no table in a section {section}")
     return found
-
-
-if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    path.write_text(update(path.read_text(encoding="utf-8")), encoding="utf-8")

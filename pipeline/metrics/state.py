@@ -68,7 +68,7 @@ STATE_METRICS = (
     ),
     StateMetric(
         "alarm",
-        "1 while this alarm is raised, else 0: see docs/operating/alarms",
+        "1 while this alarm is raised, else 0: see docs/guides/operating/alarms",
         ("alarms", EACH),
         "alarm",
     ),

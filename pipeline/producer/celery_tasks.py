@@ -147,7 +147,7 @@ class _CheckedTask(Task):
 
     def signature(self, args: Any = None, *more: Any, **named: Any) -> Signature:
         """Celery's signature, which brings the events to our workers from any worker of the
-        application: see docs/applications/celery.md."""
+        application: see docs/guides/sending/celery.md."""
         named.setdefault("app", None)  # the application's, when it is used
         return address(super().signature(args, *more, **named))
 
@@ -353,8 +353,8 @@ def track_event(
     number. `properties`: a JSON object, up to 32 KiB. `timestamp`: an aware datetime, ISO 8601 text
     or Unix time; now when absent. `event_id`: text, up to 100 characters, or a whole number; a
     second event of this type with the same id within the window (24 h) is not counted. Other forms
-    that are taken: docs/what-is-accepted.md. `.delay()` sends it to the workers; a direct call
-    counts it in this process. Raises `InvalidEvent`.
+    that are taken: docs/reference/what-is-accepted.md. `.delay()` sends it to the workers; a direct
+    call counts it in this process. Raises `InvalidEvent`.
     """
     event = Event.create(
         event_type, user_id, properties, timestamp, event_id, now=datetime.now(UTC)

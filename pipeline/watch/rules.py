@@ -14,7 +14,8 @@ from pipeline.upkeep.condition.alarms import ALARMS, METRICS_SILENT, Alarm
 _HEAD = """\
 # Alarms of the pipeline, made from the code by
 #     python -m pipeline.watch.rules config/prometheus/alerts.yml
-# (`analytics watch --rules` prints them too). What to do for each: docs/operating/alarms/README.md
+# (`analytics watch --rules` prints them too). What to do for each:
+# docs/guides/operating/alarms/README.md
 
 groups:
   - name: analytics

@@ -16,7 +16,7 @@ from tests.dashboard.stage import DashboardStage
 from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, eventually
 
-FOLDER = ROOT / "docs/operating/pictures"
+FOLDER = ROOT / "docs/guides/operating/pictures"
 PAGES = {"flower-workers": "/workers", "flower-broker": "/broker", "flower-tasks": "/tasks"}
 _SIZE = {"width": 1280, "height": 720}
 _EVENTS, _WAITING = 2_000, 120

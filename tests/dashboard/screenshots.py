@@ -19,7 +19,7 @@ from tests.dashboard.events import make_latest
 from tests.dashboard.stage import DashboardStage, dashboard_stage
 from tests.helpers.support import ROOT, count_events
 
-FOLDER = ROOT / "docs/dashboard/pictures"
+FOLDER = ROOT / "docs/guides/dashboard/pictures"
 SIZES = {"desktop": (1280, 1080), "phone": (375, 812)}
 SCHEMES = ("light", "dark")
 _RANGE = "from=2025-03-24&to=2025-04-20"

@@ -16,7 +16,7 @@ from tests.helpers.support import eventually
 
 MASTER_NAME = "main"
 _USER, _WATCHER, _READER = "app", "watcher", "reader"
-_RIGHTS = "-@all +@connection +sentinel|masters"  # as docs/operating/redis-rights.md has them
+_RIGHTS = "-@all +@connection +sentinel|masters"  # as redis-rights.md has them
 KEEPS_EVERYTHING = {"appendonly": "yes", "appendfsync": "always", "save": '""'}
 
 

@@ -1,5 +1,5 @@
-"""The page that describes the way of an event: docs/life-of-an-event.md, read and brought up to
-date."""
+"""The page that describes the way of an event, docs/explanation/life-of-an-event.md: read and
+brought up to date."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tests.path.following import ROOT
 from tests.path.stops import PROCESSES, Stop, summarize
 
-PAGE = ROOT / "docs" / "life-of-an-event.md"
+PAGE = ROOT / "docs" / "explanation" / "life-of-an-event.md"
 TODO = "TODO"
 _HEADINGS = {
     "caller": "## In the caller's process",

@@ -1,4 +1,4 @@
-"""The page docs/life-of-an-event.md says what the code does, stop by stop."""
+"""The page docs/explanation/life-of-an-event.md says what the code does, stop by stop."""
 
 from __future__ import annotations
 

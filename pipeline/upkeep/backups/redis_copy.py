@@ -55,7 +55,7 @@ def copy_keys(client: redis.Redis, keys: Keys, most_bytes: int = MOST_BYTES) -> 
         raise CannotBackUp(
             f"Redis holds more than {most_bytes / 2**20:,.0f} MiB of this installation, and would "
             "be held too long: see that events are flushed and archived (`analytics status`), "
-            "raise --redis-mib, or use a copy of its own (docs/operating/care/backup.md)"
+            "raise --redis-mib, or use a copy of its own (docs/guides/operating/backup.md)"
         )
     triples = zip(found[::3], found[1::3], found[2::3], strict=True)
     return [CopiedKey(*one) for one in triples]

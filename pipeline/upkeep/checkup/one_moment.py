@@ -37,7 +37,8 @@ def check_moment(client: redis.Redis, keys: Keys, engine: Engine) -> Check:
             f"Redis is older than Postgres: it has numbered {claims[1]} claims of epoch "
             f"{claims[0]}, and claim {newest[1]} of epoch {newest[0]} is stored",
             "`analytics accept-redis-state` lets flushes go on, then `analytics rebuild` makes the "
-            "counts of the days concerned anew from the archive: see docs/operating/care/backup.md",
+            "counts of the days concerned anew from the archive: "
+            "see docs/guides/operating/backup.md",
         )
     if lost:
         return Check(
@@ -45,7 +46,7 @@ def check_moment(client: redis.Redis, keys: Keys, engine: Engine) -> Check:
             "wrong",
             f"Postgres is older than Redis: {lost} batches that were stored are not in its ledger",
             "restore a newer Postgres; where there is none, their counts are lost but for what "
-            "`analytics rebuild` finds in the archive: see docs/operating/care/backup.md",
+            "`analytics rebuild` finds in the archive: see docs/guides/operating/backup.md",
         )
     return Check(NAME, "fine", "Redis and Postgres agree on what was stored")
 

@@ -1,7 +1,7 @@
 """Whether the Redis user may do what workers, beat and the web server do.
 
 Redis says itself what it would refuse: a script asks for each command, on names that stand for all
-of ours, and runs none of them. Docs: docs/operating/redis-rights.md.
+of ours, and runs none of them. Docs: docs/guides/deploying/redis-rights.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.redis.keys import Keys
 from pipeline.redis.scripts import Script
 from pipeline.upkeep.checkup.check import Check
 
-PAGE = "docs/operating/redis-rights.md"
+PAGE = "docs/guides/deploying/redis-rights.md"
 _RIGHTS = Script("pipeline.upkeep.checkup.rights")
 
 ON_OUR_KEYS = (

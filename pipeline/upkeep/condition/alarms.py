@@ -1,7 +1,7 @@
 """The alarms: the one list of them. A finding raises one, unless another explains it.
 
 Prometheus' rules (`pipeline.watch.rules`), the metric `analytics_alarm`, `analytics watch` and the
-pages in docs/operating/alarms follow from it.
+pages in docs/guides/operating/alarms follow from it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Alarm:
     @property
     def page(self) -> str:
         """What it means, what to examine and what to do, in the project's tree."""
-        return f"docs/operating/alarms/{self.gravity}/{self.name}.md"
+        return f"docs/guides/operating/alarms/{self.gravity}/{self.name}.md"
 
 
 _SERVERS = frozenset({"redis_away", "broker_away", "redis_refuses"})

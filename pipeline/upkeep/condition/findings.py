@@ -335,7 +335,7 @@ def _explain_discarding(workers: Sequence[str]) -> Finding:
         f"{named} of another application {listen} on Celery's default queue, "
         f"{CELERYS_DEFAULT_QUEUE}, and would discard events that a client sends without a queue.",
         "Have clients name the events queue (task_routes), or load our tasks in that worker "
-        "(imports): see docs/applications/celery.md.",
+        "(imports): see docs/guides/sending/celery.md.",
     )
 
 

@@ -28,6 +28,7 @@ from pipeline import server_addresses
 from pipeline.redis.keys import Keys
 from tests.acceptance.drivers.command import Analytics, Up, rows_of
 from tests.helpers.support import ROOT, eventually
+from tests.reference.command_lines import PAGES_RUN
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -163,13 +164,14 @@ def test_the_link_to_the_dashboard_signs_in_once(up: Up) -> None:
     assert httpx.get(link).status_code == 401
 
 
-def test_the_commands_of_the_readme_run(
+def test_the_commands_of_readme_and_guides_run(
     up: Up, analytics: Analytics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = '203.0.113.9 - - [30/Jan/2026:10:00:00 +0000] "GET /x HTTP/1.1" 200 12 "-" "agent"\n'
     (analytics.directory / "access.log.gz").write_bytes(gzip.compress(line.encode()))
     monkeypatch.chdir(analytics.directory)
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    pages = "\n".join((ROOT / page).read_text() for page in PAGES_RUN)
+    blocks = re.findall(r"```sh\n(.*?)```", pages, re.DOTALL)
     commands = [
         shlex.split(line, comments=True)
         for block in blocks

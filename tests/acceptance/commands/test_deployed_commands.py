@@ -133,7 +133,7 @@ def postgres(empty_postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def services(redis_url: str, client: redis.Redis, postgres: str) -> Iterator[Services]:
     """Of both servers, with the user of Redis that the page names first."""
-    page = (ROOT / "docs" / "operating" / "redis-rights.md").read_text()
+    page = (ROOT / "docs" / "guides" / "deploying" / "redis-rights.md").read_text()
     [rights] = re.findall(r"^user analytics (.+)$", page, re.MULTILINE)
     client.execute_command("ACL", "SETUSER", "plain", *rights.replace("PASSWORD", LOGIN).split())
     url = make_url(redis_url).set(username="plain", password=LOGIN)

@@ -1,4 +1,4 @@
-"""The exit status of every command, for scripts to build on, as docs/operating/ has it."""
+"""The exit status of every command, for scripts to build on, as its page of reference says."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers.support import (
     execute,
 )
 
-PAGE = (ROOT / "docs" / "operating" / "exit-statuses.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "exit-statuses.md").read_text(encoding="utf-8")
 ARGUMENTS = {
     "accept-redis-state": "",
     "archive": "",

@@ -96,7 +96,7 @@ def test_a_program_that_does_not_know_us_sends_a_signature_to_our_workers(
 def test_the_route_of_the_documentation_brings_events_of_a_stock_client_to_our_workers(
     client: redis.Redis, redis_url: str
 ) -> None:
-    page = (ROOT / "docs" / "applications" / "celery.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guides" / "sending" / "celery.md").read_text(encoding="utf-8")
     [line] = [line for line in page.splitlines() if line.startswith("app.conf.task_routes = ")]
     with Celery("foreign", broker=redis_url, set_as_current=False) as app:
         exec(line, {"app": app})

@@ -25,7 +25,7 @@ from pipeline.producer import withheld
 from pipeline.producer.settings import ProducerSettings
 from tests.helpers.processes import run_python
 
-PAGE = Path(__file__).parents[3] / "docs" / "applications" / "testing.md"
+PAGE = Path(__file__).parents[3] / "docs" / "guides" / "sending" / "testing.md"
 AT = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 

@@ -1,5 +1,5 @@
-"""Each process has a user of Redis who may do what docs/operating/redis-rights.md lists, and no
-more: neither `INFO` nor `CONFIG`."""
+"""Each process has a user of Redis who may do what docs/guides/deploying/redis-rights.md lists,
+and no more: neither `INFO` nor `CONFIG`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, Workers, eventually, stored_total
 from tests.helpers.web_process import WebProcess
 
-PAGE = ROOT / "docs" / "operating" / "redis-rights.md"
+PAGE = ROOT / "docs" / "guides" / "deploying" / "redis-rights.md"
 PASSWORD = secrets.token_hex(8)
 USERS = dict(re.findall(r"^user (\w+) (.+)$", PAGE.read_text(), re.MULTILINE))
 NOT_ALLOWED = {"info", "config", "config|get"}

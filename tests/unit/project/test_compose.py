@@ -130,7 +130,7 @@ def test_only_what_is_published_is_on_a_network_with_a_way_out(
     reachable = {name for name, one in services.items() if "published" in one["networks"]}
     assert reachable == {name for name, one in services.items() if "ports" in one}
     gateway = networks["published"]["ipam"]["config"][0]["gateway"]
-    for document in (COMPOSE_FILE, ROOT / "docs" / "docker.md"):
+    for document in (COMPOSE_FILE, ROOT / "docs" / "guides" / "deploying" / "docker.md"):
         assert f'ANALYTICS_TRUSTED_PROXIES=["{gateway}"]' in document.read_text()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "operating" / "event-lane.md"
+PAGE = ROOT / "docs" / "explanation" / "event-lane.md"
 PACKAGES = ("config", "pipeline", "tasks")
 LIBRARIES = {"billiard", "celery", "flower", "kombu", "tornado", "vine"}
 IMPORT = re.compile(rf"^\s*(from|import) ({'|'.join(LIBRARIES)})\b", re.MULTILINE)

@@ -20,7 +20,7 @@ from pipeline.watch.rules import make_rules, name_alert
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "config" / "prometheus"
-PAGES = ROOT / "docs" / "operating" / "alarms"
+PAGES = ROOT / "docs" / "guides" / "operating" / "alarms"
 EACH = [*ALARMS, METRICS_SILENT]
 
 

@@ -59,7 +59,7 @@ def test_an_alarm_is_told_once_and_cleared_once(file: RaisedFile) -> None:
     assert cleared.text == (
         "[analytics] flush_late cleared: over since 1970-01-01 00:00:04 UTC. It was: Flush is late."
     )
-    assert raised.to_json()["page"] == "docs/operating/alarms/late/flush_late.md"
+    assert raised.to_json()["page"] == "docs/guides/operating/alarms/late/flush_late.md"
 
 
 def test_what_is_found_for_a_moment_is_not_told(file: RaisedFile) -> None:

@@ -1,7 +1,8 @@
 """JSON that the usual decoder refuses as a whole, read as far as it goes. Pure.
 
 Takes ten to a hundred times as long as the usual decoder, which is always tried first. Every step
-is linear in the size of its input, and brackets are bounded: see docs/collector-limits.md.
+is linear in the size of its input, and brackets are bounded: see
+docs/explanation/collector-limits.md.
 """
 
 from __future__ import annotations

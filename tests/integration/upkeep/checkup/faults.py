@@ -213,17 +213,17 @@ FAULTS: dict[str, tuple[str, Fault, str]] = {
     "redis rights on a command": (
         "redis rights",
         lambda bench: redis_user(bench, "-getdel"),
-        "docs/operating/redis-rights.md",
+        "docs/guides/deploying/redis-rights.md",
     ),
     "redis rights on keys": (
         "redis rights",
         lambda bench: redis_user(bench, "resetkeys", "~analytics:*", "~_kombu*"),
-        "docs/operating/redis-rights.md",
+        "docs/guides/deploying/redis-rights.md",
     ),
     "redis rights on channels": (
         "redis rights",
         lambda bench: redis_user(bench, "resetchannels"),
-        "docs/operating/redis-rights.md",
+        "docs/guides/deploying/redis-rights.md",
     ),
     "postgres away": (
         "postgres",
