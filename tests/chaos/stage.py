@@ -189,7 +189,7 @@ class Stage:
         )
 
     def _arguments(self, role: str, name: str, random: Random) -> list[str]:
-        """As on the page of deploying; but most workers do not wait a second for others at their start."""
+        """As documented; but most workers do not wait a second for others at their start."""
         app = "tests.chaos.processes.control" if self._plan.control else "tasks"
         if role == "beat":
             return ["-A", app, "beat", "--pidfile="]

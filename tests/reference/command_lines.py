@@ -18,9 +18,8 @@ PAGES_RUN = (
 )
 """Pages of which every `analytics` command is run, by tests/acceptance/commands/test_cli_up.py."""
 
-_FENCE = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(?:^|[ \t]+)#.*$", re.MULTILINE)
-_SUBSTITUTION = re.compile(r"\$\(([^()]*)\)")
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
 _INLINE = re.compile(r"`(?:\.venv/bin/)?((?:analytics|celery|make|python -m) [^`]+)`")
 _ENDS = {"|", "&&", ";", "||"}
@@ -65,9 +64,10 @@ def inline_commands() -> Iterator[tuple[str, str]]:
 
 def split_commands(text: str) -> Iterator[list[str]]:
     """The words of each simple command of a script."""
-    for inner in _SUBSTITUTION.findall(text):
+    text, substituted = _take_substitutions(text)
+    for inner in substituted:
         yield from split_commands(inner)
-    text = _COMMENT.sub("", _SUBSTITUTION.sub("VALUE", text).replace("\\\n", " "))
+    text = _COMMENT.sub("", text.replace("\\\n", " "))
     lexer = shlex.shlex(text, posix=True, punctuation_chars="|;&\n")
     lexer.whitespace, lexer.commenters = " \t", ""
     lexer.whitespace_split = True
@@ -79,6 +79,20 @@ def split_commands(text: str) -> Iterator[list[str]]:
         else:
             words.append(token)
     yield from _without_assignments(words)
+
+
+def _take_substitutions(text: str) -> tuple[str, list[str]]:
+    """The script with `VALUE` for each `$(…)`, and what was in these."""
+    found = []
+    while "$(" in text:
+        before, _, rest = text.partition("$(")
+        depth, end = 1, 0
+        while depth:
+            depth += {"(": 1, ")": -1}.get(rest[end], 0)
+            end += 1
+        found.append(rest[: end - 1])
+        text = f"{before}VALUE{rest[end:]}"
+    return text, found
 
 
 def _without_assignments(words: list[str]) -> Iterator[list[str]]:
