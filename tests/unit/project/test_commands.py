@@ -35,6 +35,7 @@ from tests.reference.command_lines import (
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 ROUTES = (ROOT / "docs" / "reference" / "http-api.md").read_text(encoding="utf-8")
 OURS = re.compile(r"^(?:deploy|config|examples|docs|benchmarks)/")
+ANALYTICS: Any = typer.main.get_command(app)
 WEB_PORT = Settings.model_fields["web_port"].default
 NOT_OURS = {
     **dict.fromkeys(("helm", "kubectl"), "tests/unit/project/test_chart.py"),
@@ -51,7 +52,7 @@ OF_THE_SYSTEM = {
 
 
 def parse_analytics(words: list[str]) -> None:
-    command: Any = typer.main.get_command(app)
+    command = ANALYTICS
     context = command.make_context("analytics", words)
     while rest := [*getattr(context, "_protected_args", []), *context.args]:
         if not hasattr(command, "commands"):
@@ -137,7 +138,7 @@ def test_every_command_of_readme_and_docs_is_one_that_can_be_given() -> None:
 
 
 def test_every_command_within_a_sentence_names_what_there_is() -> None:
-    for page, command in inline_commands():
+    for command, page in {command: page for page, command in inline_commands()}.items():
         program, *words = command.replace("python -m", "python-m").split()
         known = list_options(program, words)
         options = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
@@ -152,7 +153,7 @@ def list_options(program: str, words: list[str]) -> set[str]:
     if program == "python-m":
         assert importlib.util.find_spec(words[0]) is not None, words[0]
         return set()
-    command: Any = celery if program == "celery" else typer.main.get_command(app)
+    command: Any = celery if program == "celery" else ANALYTICS
     options = {"--help", "--data-dir"}
     if program == "celery" and words[:1] == ["-A"]:
         words = words[2:]
