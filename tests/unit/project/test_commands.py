@@ -25,6 +25,7 @@ from celery.bin.celery import celery
 from config.settings import Settings
 from pipeline.cli.app import app
 from tests.reference.command_lines import (
+    PAGES,
     PAGES_RUN,
     ROOT,
     blocks,
@@ -169,6 +170,12 @@ def list_options(program: str, words: list[str]) -> set[str]:
 
 def test_every_block_names_its_language() -> None:
     assert {block.page for block in blocks() if not block.language} == set()
+
+
+def test_no_command_stands_in_a_block_without_a_fence() -> None:
+    for page in PAGES:
+        indented = re.findall(r"\n\n    (\S+)", page.read_text(encoding="utf-8"))
+        assert not {*indented} & {*PARSERS, *NOT_OURS}, page
 
 
 @pytest.mark.parametrize("page", PAGES_RUN)
