@@ -27,6 +27,7 @@ import redis
 from pipeline import server_addresses
 from pipeline.redis.keys import Keys
 from tests.acceptance.drivers.command import Analytics, Up, rows_of
+from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -44,6 +45,7 @@ def taken_port() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def analytics(tmp_path_factory: pytest.TempPathFactory, taken_port: int) -> Analytics:
     settings = {"FLOWER_PORT": str(taken_port), "FLUSH_INTERVAL_S": "3600"}
+    settings |= {"METRICS_PORT": str(free_port()), "ALARM_WEBHOOK": "http://127.0.0.1:1/"}
     return Analytics(tmp_path_factory.mktemp("a user's directory"), settings)
 
 
@@ -85,12 +87,27 @@ def test_it_shows_what_runs_where_and_the_counts_of_the_example_events(
     said = up.said()
 
     names = [row[0] for row in rows_of(said)]
-    expected = ["redis", "postgres", "worker events1", "worker flush", "beat", "flower", "web"]
-    assert names[:7] == expected
+    expected = ["redis", "postgres", "worker events1", "worker flush", "beat", "watch"]
+    assert names[:9] == [*expected, "flower", "web"]
     assert ["example_page_view", "3", "3"] in rows_of(said)
     assert ["example_product_click", "2", "2"] in rows_of(said)
     assert f"port {taken_port} is taken" in said
     assert f"--data-dir {shlex.quote(str(analytics.data_dir))}" in said
+
+
+def test_all_metrics_are_at_one_port(up: Up) -> None:
+    where = next(row[2] for row in rows_of(up.said()) if row[0] == "metrics")
+    with urllib.request.urlopen(where, timeout=10) as answer:
+        found = answer.read().decode().splitlines()
+    assert "analytics_up 1.0" in found
+    assert 'analytics_processes{role="events"} 1.0' in found
+
+
+def test_a_second_watch_would_tell_each_alarm_twice(up: Up, analytics: Analytics) -> None:
+    assert up.process.poll() is None
+    done = analytics.run("watch")
+    assert done.returncode == 1
+    assert "`analytics watch` already runs with " in done.stderr
 
 
 def test_the_first_example_of_the_readme_counts_its_property(up: Up, analytics: Analytics) -> None:
