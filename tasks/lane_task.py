@@ -75,7 +75,7 @@ class LaneTask(CheckedTask):
         `send_wanted`. Raises redis.RedisError."""
         number = lanes().ask_if_due(self.name, self._list(), Due.late(self._interval_s()))
         if number is not None:
-            logger.info("%s is overdue, and beat has not asked for it", self.name)
+            logger.info("%s is overdue, and asked for here", self.name)
             self._send_numbered(number, {"retry": False, "confirm_timeout": _CONFIRM_TIMEOUT_S})
 
     def _send_for_beat(self, options: dict[str, Any]) -> Any:
