@@ -14,8 +14,8 @@ from pathlib import Path
 from shutil import rmtree
 
 from tests.alarms.faults import FAULTS, Fault
+from tests.alarms.listeners import find_prometheus
 from tests.alarms.stage import Stage
-from tests.helpers.alarms import find_prometheus
 from tests.helpers.support import ROOT
 
 _HEALTHY_S = 45.0

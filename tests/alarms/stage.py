@@ -18,13 +18,13 @@ from config.options import pipeline_options
 from config.settings import Settings
 from pipeline.embedded import PrivateServers
 from pipeline.services import connect
-from tests.conftest import chosen_programs
-from tests.helpers.alarms import (
+from tests.alarms.listeners import (
     Receiver,
     find_prometheus,
     list_firing,
     prometheus_command,
 )
+from tests.conftest import chosen_programs
 from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, environment_without_settings, eventually, start_group
 

@@ -20,7 +20,7 @@ from pipeline.lanes.lanes import Lanes
 from pipeline.services import Services
 from pipeline.upkeep.dead_letter_groups import drop_group, list_groups
 from pipeline.watch.rules import make_rules
-from tests.helpers.alarms import (
+from tests.alarms.listeners import (
     Receiver,
     find_prometheus,
     list_firing,
