@@ -86,28 +86,16 @@ def test_it_shows_what_runs_where_and_the_counts_of_the_example_events(
 ) -> None:
     said = up.said()
 
-    names = [row[0] for row in rows_of(said)]
-    expected = ["redis", "postgres", "worker events1", "worker flush", "beat", "watch"]
-    assert names[:9] == [*expected, "flower", "web"]
+    names = ", ".join(row[0] for row in rows_of(said))
+    assert "redis, postgres, worker events1, worker flush, beat, watch, flower, web" in names
     assert ["example_page_view", "3", "3"] in rows_of(said)
     assert ["example_product_click", "2", "2"] in rows_of(said)
     assert f"port {taken_port} is taken" in said
     assert f"--data-dir {shlex.quote(str(analytics.data_dir))}" in said
-
-
-def test_all_metrics_are_at_one_port(up: Up) -> None:
-    where = next(row[2] for row in rows_of(up.said()) if row[0] == "metrics")
+    where = next(row[2] for row in rows_of(said) if row[0] == "metrics")
     with urllib.request.urlopen(where, timeout=10) as answer:
         found = answer.read().decode().splitlines()
-    assert "analytics_up 1.0" in found
-    assert 'analytics_processes{role="events"} 1.0' in found
-
-
-def test_a_second_watch_would_tell_each_alarm_twice(up: Up, analytics: Analytics) -> None:
-    assert up.process.poll() is None
-    done = analytics.run("watch")
-    assert done.returncode == 1
-    assert "`analytics watch` already runs with " in done.stderr
+    assert {"analytics_up 1.0", 'analytics_processes{role="events"} 1.0'} <= {*found}
 
 
 def test_the_first_example_of_the_readme_counts_its_property(up: Up, analytics: Analytics) -> None:
@@ -311,7 +299,7 @@ def test_the_status_holds_what_was_agreed(up: Up, analytics: Analytics) -> None:
         *("queue_depth", "unacknowledged", "delayed", "pending_counters", "oldest_pending_s"),
         *("inflight_batches", "dead_letters", "workers"),
     }
-    condition = {"summary", "findings", "warnings", "discarding_workers"}
+    condition = {"summary", "findings", "alarms", "warnings", "discarding_workers"}
     assert set(status) == numbers | condition | {"books", "event_log", "lanes"}
     assert all(isinstance(status[name], int) for name in numbers)
     assert status["workers"] == 2
