@@ -25,6 +25,7 @@ from pipeline.lanes.lanes import LANE_S, NO_NUMBER, Lanes, Run
 from pipeline.lanes.ticks import note_tick
 from pipeline.measures import RUN_S
 from pipeline.server_errors import Fault, diagnose, walk_causes
+from pipeline.traces.spans import ROWS, span
 from tasks.app import app, broker_url, counters, settings
 from tasks.worker.checked_task import CheckedTask
 
@@ -149,16 +150,19 @@ class LaneTask(CheckedTask):
 
     def _run_in_lane(self, run: Run) -> Any:
         is_done, is_away, began_s = False, False, time.monotonic()
+        name = self.name.rpartition(".")[2]
         try:
-            with _extended(run):
+            with _extended(run), span(name) as noted:
                 found = self.run()
+                if isinstance(found, int):
+                    noted[ROWS] = found
             is_done = True
         except Exception as error:
             is_away = _is_about_server(error)
             raise
         finally:
             _end(run, is_done=is_done, is_away=is_away)
-            name, outcome = self.name.rpartition(".")[2], "done" if is_done else "failed"
+            outcome = "done" if is_done else "failed"
             RUN_S.note(time.monotonic() - began_s, name, outcome)
         return found
 
