@@ -11,7 +11,7 @@ ENV PATH=/opt/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY requirements.lock ./
 RUN pip download --require-hashes --no-deps --requirement requirements.lock --dest /wheels
 COPY . .
-RUN pip install --no-index --find-links /wheels '.[web]'
+RUN pip install --no-index --find-links /wheels '.[web,otel]'
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/analytics analytics

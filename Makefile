@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install run test servers lint bench chaos attacks fuzz stalls path docs reference screenshots viewers vendor helm-lint previous
+.PHONY: help install run test servers lint bench chaos attacks alarms fuzz stalls path docs reference screenshots viewers vendor helm-lint previous
 
 # The interpreter to build .venv with; when empty, the first of python3, python3.13, … that will do.
 PYTHON ?=
@@ -58,6 +58,9 @@ chaos: install  ## Kill processes at random and check the counts: KILLS=20 SEED=
 
 attacks: install  ## Measure honest clients beside attackers, 20 minutes: ARGS="--only slow ids"
 	.venv/bin/python -m tests.attacks $(ARGS)
+
+alarms: install  ## Measure how soon alarms come and go at the default settings, 9 minutes: ARGS="--only beat"
+	.venv/bin/python -m tests.alarms $(ARGS)
 
 fuzz: install  ## Try whatever clients, queues and files may hold: MINUTES=10
 	ANALYTICS_TEST_FUZZ_SECONDS=$$(($(MINUTES) * 45)) .venv/bin/python -m pytest tests/fuzz $(ARGS)

@@ -50,14 +50,12 @@ def celery_config(settings: Settings, redis_url: str) -> dict[str, Any]:
         **_TASKS,
         **_WORKERS,
         **_BEAT,
-        **_one_of_several_beats(settings.prefix, redis_url),
         "beat_schedule": beat_schedule(settings.flush_interval_s),
     }
 
 
-def _one_of_several_beats(prefix: str, redis_url: str) -> dict[str, Any]:
-    """Options of celery-redbeat, which is used where it is asked for: `analytics beat --redbeat`.
-    The one that has its lock ticks, and keeps it for five of beat's longest pauses."""
+def redbeat_options(prefix: str, redis_url: str) -> dict[str, Any]:
+    """Options of celery-redbeat, used where it is asked for: `analytics beat --redbeat`."""
     return {
         "redbeat_redis_url": redis_url,
         "redbeat_redis_options": {

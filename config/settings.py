@@ -257,6 +257,10 @@ class Settings(BaseSettings):
         description="Mail server for that: smtp://USER:PASSWORD@HOST:587 or smtps://…. Unset: this "
         "machine's, smtp://localhost",
     )
+    traces: bool = Field(
+        default=False,
+        description="Whether spans are recorded and sent as OpenTelemetry's variables say (OTEL_…)",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="Least severe messages that are logged"
     )

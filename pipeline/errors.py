@@ -63,7 +63,7 @@
     │   └── Unavailable           503, a server does not answer: pipeline.web.errors
     │
     │   command line
-    ├── AlreadyRunning            another `analytics up` runs on the data directory
+    ├── AlreadyRunning            another `analytics up` or `watch` uses the same files
     ├── ImportStopped             an import did not reach its end
     ├── NodeSilent                a worker, or beat, has not said of late that it lives
     ├── NotCompared               an audit could not be made
@@ -326,7 +326,8 @@ class NoSuchAccessKey(PipelineError):
 
 
 class AlreadyRunning(PipelineError):
-    """Another `analytics up` runs on this data directory: end it, or give another directory."""
+    """Another `analytics up` runs on this data directory, or another `analytics watch` with this
+    file: end it, or give another."""
 
 
 class ImportStopped(PipelineError):

@@ -31,6 +31,8 @@ from pipeline.redis.client import check_redis
 from pipeline.server_addresses import find_postgres_url, find_redis_url, reveal_url
 from pipeline.server_errors import find_exit_status
 from pipeline.services import Services, connect, connect_counters
+from pipeline.traces import exporting
+from pipeline.traces.spans import find_tracer
 from tasks.worker import bounded_compression, stopping
 from tasks.worker.checked_task import CheckedTask
 
@@ -77,7 +79,12 @@ def broker_url() -> str | None:
 @cache
 def counters() -> Counters:
     """The counters; every process makes its own connections. An event worker needs no Postgres."""
-    return connect_counters(pipeline_options(settings()), redis_url())
+    made = connect_counters(pipeline_options(settings()), redis_url())
+    if find_tracer() is not None:
+        from tasks.worker.traced_applying import TracedApplying  # loads OpenTelemetry
+
+        made.applying = TracedApplying
+    return made
 
 
 @cache
@@ -172,6 +179,9 @@ def _check_servers(sender: Any, **_: Any) -> None:
     hold."""
     queues = set(sender.app.amqp.queues.consume_from)
     ours = queues_of(settings().prefix)
+    role = "flush" if ours.flush in queues else "events"
+    if settings().traces:
+        _find_or_end(exporting.begin, role)
     try:
         doubt = check_redis(counters().client, settings().appendfsync)
         installations.enter(counters().client, settings().prefix)
@@ -181,7 +191,6 @@ def _check_servers(sender: Any, **_: Any) -> None:
         end_process(error)
     if doubt is not None:  # the log is not set up yet
         signals.worker_ready.connect(lambda **_: logger.warning("%s", doubt), weak=False)
-    role = "flush" if ours.flush in queues else "events"
     processes.begin(role, settings().metrics_address, settings().metrics_port)
     _give_lanes_processes(sender, queues)
     if queues <= {ours.events, EVENTS_QUEUE}:
@@ -217,3 +226,9 @@ def _forget_connections(**_: Any) -> None:
 @signals.worker_process_shutdown.connect
 def _keep_last_numbers(**_: Any) -> None:
     processes.end_child()
+    exporting.end()
+
+
+@signals.worker_shutdown.connect
+def _send_last_spans(**_: Any) -> None:
+    exporting.end()

@@ -19,10 +19,13 @@ from kombu.exceptions import OperationalError
 
 from config.schedule import intervals_s, tick_s
 from pipeline.contract import PRIORITY_SUFFIXES
+from pipeline.errors import InvalidConfiguration, RedisWentBack
 from pipeline.lanes.due import Due
 from pipeline.lanes.lanes import LANE_S, NO_NUMBER, Lanes, Run
 from pipeline.lanes.ticks import note_tick
 from pipeline.measures import RUN_S
+from pipeline.server_errors import Fault, diagnose, walk_causes
+from pipeline.traces.spans import ROWS, span
 from tasks.app import app, broker_url, counters, settings
 from tasks.worker.checked_task import CheckedTask
 
@@ -73,7 +76,7 @@ class LaneTask(CheckedTask):
         `send_wanted`. Raises redis.RedisError."""
         number = lanes().ask_if_due(self.name, self._list(), Due.late(self._interval_s()))
         if number is not None:
-            logger.info("%s is overdue, and beat has not asked for it", self.name)
+            logger.info("%s is overdue, and asked for here", self.name)
             self._send_numbered(number, {"retry": False, "confirm_timeout": _CONFIRM_TIMEOUT_S})
 
     def _send_for_beat(self, options: dict[str, Any]) -> Any:
@@ -146,14 +149,20 @@ class LaneTask(CheckedTask):
         return run
 
     def _run_in_lane(self, run: Run) -> Any:
-        is_done, began_s = False, time.monotonic()
+        is_done, is_away, began_s = False, False, time.monotonic()
+        name = self.name.rpartition(".")[2]
         try:
-            with _extended(run):
+            with _extended(run), span(name) as noted:
                 found = self.run()
+                if isinstance(found, int):
+                    noted[ROWS] = found
             is_done = True
+        except Exception as error:
+            is_away = _is_about_server(error)
+            raise
         finally:
-            _end(run, is_done=is_done)
-            name, outcome = self.name.rpartition(".")[2], "done" if is_done else "failed"
+            _end(run, is_done=is_done, is_away=is_away)
+            outcome = "done" if is_done else "failed"
             RUN_S.note(time.monotonic() - began_s, name, outcome)
         return found
 
@@ -175,9 +184,20 @@ def send_wanted() -> None:
         app.tasks[task].send_wanted()
 
 
-def _end(run: Run, *, is_done: bool) -> None:
+def _is_about_server(error: Exception) -> bool:
+    """Whether a server is away, or cannot be used: there is an alarm for that."""
+    for one in walk_causes(error):
+        found = diagnose(one)
+        if isinstance(one, InvalidConfiguration | RedisWentBack):
+            return True
+        if found is not None and found.fault is Fault.AWAY:
+            return True
+    return False
+
+
+def _end(run: Run, *, is_done: bool, is_away: bool) -> None:
     try:
-        wanted = lanes().end(run, is_done=is_done)
+        wanted = lanes().end(run, is_done=is_done, is_away=is_away)
     except redis.RedisError as error:
         logger.warning("the lane of %s is free in some seconds: %s", run.task, error)
         return

@@ -10,18 +10,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from benchmarks.report.report import Measured
 from benchmarks.stage.stage import EVENT_TYPE, Stage, users
 from pipeline import track_events
-from pipeline.contract import EVENTS_QUEUE, TAG_PREFIX, TRACK_EVENT, TRACK_EVENTS
+from pipeline.contract import EVENTS_QUEUE, TAG_PREFIX
 from pipeline.counting.apply import Counters
 from pipeline.event.model import Event
 from pipeline.options import EventLogOptions
 from tasks.consumer.messages import read_message
 
-_TASKS = {TRACK_EVENT, TRACK_EVENTS}
 _SHAPES = {"batches": (10, 200), "single": (500, 1)}
 """Messages in a batch, and events in a message."""
 
@@ -100,21 +100,23 @@ def _texts(stage: Stage, messages: int, events_each: int) -> list[bytes]:
     events = [event.to_dict() for event in varied_events(messages * events_each)]
     for first in range(0, len(events), events_each):
         track_events.delay(events[first : first + events_each])
-    texts: list[bytes] = stage.services.redis.lrange(EVENTS_QUEUE, 0, -1)
+    texts: Any = stage.services.redis.lrange(EVENTS_QUEUE, 0, -1)
     stage.services.redis.delete(EVENTS_QUEUE)
-    return texts
+    return list(texts)
 
 
 def _elapsed_s(stage: Stage, counters: Counters, texts: Sequence[bytes]) -> float:
     """How long a batch takes that has just been fetched."""
     keys, client = stage.services.keys, stage.services.redis
-    fetched = {f"{TAG_PREFIX}{uuid4().hex[:16]}/1~1.{n}": text for n, text in enumerate(texts)}
+    fetched: dict[Any, bytes] = {
+        f"{TAG_PREFIX}{uuid4().hex[:16]}/1~1.{n}": text for n, text in enumerate(texts)
+    }
     client.hset(keys.unacked, mapping=fetched)
     client.zadd(keys.unacked_index, dict.fromkeys(fetched, time.time()))
     began = time.perf_counter()
     now = datetime.now(UTC)
-    read = [read_message(tag, text, now, _TASKS) for tag, text in fetched.items()]
-    applied = counters.apply([one.delivery for one in read if one is not None], now)
+    read = [read_message(tag, text, now) for tag, text in fetched.items()]
+    applied = counters.apply([one.delivery for one in read], now)
     elapsed_s = time.perf_counter() - began
     assert applied.counted
     return elapsed_s

@@ -46,6 +46,8 @@ class Counters:
         self.with_pseudonyms: Callable[[Sequence[Delivery]], list[Delivery]] = (
             partial(replace_user_ids, secret) if secret else list
         )
+        self.applying: Callable[[Counters, Sequence[Delivery], datetime], Applying] = Applying
+        """Begins an apply; with traces, one that has a span."""
         self.ids_of_before_until_s = 0.0
         self.half_window_s = max(1, self.options.dedup_window_s // 2)
         log = self.options.event_log
@@ -74,7 +76,7 @@ class Counters:
         in the window or earlier in this batch. May be repeated after a lost reply: the second call
         finds every message gone. Raises redis.RedisError with nothing changed.
         """
-        return Applying(self, deliveries, now).finish()
+        return self.applying(self, deliveries, now).finish()
 
     def apply_or_bury(
         self, deliveries: Sequence[Delivery], now: datetime, under_way: Applying | None = None

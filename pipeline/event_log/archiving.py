@@ -23,6 +23,7 @@ from pipeline.event_log.archive import Archive, Unreadable
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.measures import ARCHIVE_EVENTS, ARCHIVE_S
 from pipeline.postgres.refusals import blames_row, is_about_server, is_about_timing
+from pipeline.traces.spans import ROWS, note_span
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,7 @@ class _Consumer:
         if stored:
             ARCHIVE_S.note(monotonic() - began_s)
             ARCHIVE_EVENTS.note(stored)
+            note_span("archive batch", began_s, {ROWS: stored})
         return len(entries), stored
 
     def _store(self, entries: Sequence[Entry]) -> tuple[int, list[Unreadable]]:

@@ -12,6 +12,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from threading import Lock, get_native_id
 from time import monotonic
@@ -25,6 +26,7 @@ from pipeline.flushing.store import SORTED_IN_MEMORY, Store, Turn
 from pipeline.measures import FLUSH_COUNTERS, FLUSH_S
 from pipeline.postgres.refusals import is_about_server, is_about_timing
 from pipeline.redis.client import server_time_s
+from pipeline.traces.spans import ROWS, note_span
 
 LANES = 2
 """While Postgres stores one lane's batch, the other reads its next."""
@@ -59,7 +61,7 @@ def flush(claims: Claims, store: Store, batch_size: int) -> int:
     budget = 2 * pending // lanes + batch_size
     lane = partial(store_pending, claims, store, batch_size, budget, Lock())
     with ThreadPoolExecutor(lanes, "flush", initializer=_give_way) as pool:
-        running = [pool.submit(lane) for _ in range(lanes)]
+        running = [pool.submit(copy_context().run, lane) for _ in range(lanes)]
     stored += sum(one.result() for one in running)
     claims.note_flush(began_s)
     if left:
@@ -162,6 +164,7 @@ def _measure(batch_id: str, counters: int, began_s: float) -> None:
     if counters:  # else another flush has stored the batch
         FLUSH_S.note(monotonic() - began_s)
         FLUSH_COUNTERS.note(counters)
+        note_span("store batch", began_s, {ROWS: counters})
         logger.debug("stored a batch of %d counters", counters, extra={"batch_id": batch_id})
 
 

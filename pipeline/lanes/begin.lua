@@ -63,6 +63,9 @@ end
 local asked = tonumber(redis.call('HGET', requests, task .. ':asked')) or 0
 redis.call('HDEL', requests, task .. ':wanted')
 redis.call('HSET', requests, task .. ':began', asked, task .. ':began_ms', now_ms)
+local function noted(field) return tonumber(redis.call('HGET', requests, task .. ':' .. field)) or 0 end
+-- Of runs that fail one after the other, when the first began.
+if noted('tried_ms') <= noted('ended_ms') then redis.call('HSET', requests, task .. ':tried_ms', now_ms) end
 redis.call('HINCRBY', requests, task .. ':runs', 1)
 redis.call('HSET', lane, 'task', task, 'id', id, 'token', ARGV[4], 'began_ms', now_ms)
 redis.call('PEXPIRE', lane, ARGV[5])

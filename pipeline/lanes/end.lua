@@ -2,7 +2,8 @@
 -- End a run, and leave its lane free.
 --
 -- KEYS  1 lane   2 requests
--- ARGV  1 task   2 id of the request   3 token of the run   4 number that it serves   5 1 when it is done, 0 when it failed
+-- ARGV  1 task   2 id of the request   3 token of the run   4 number that it serves   5 1 when it is done, 0 when it failed,
+--       -1 when it failed since a server is away or cannot be used, which is tried again soon
 --       6… all tasks of the lane
 -- Returns the tasks of the lane that are wanted, those that have waited longest first. May be repeated.
 
@@ -20,6 +21,9 @@ if ARGV[5] == '1' then
   if own[1] == ARGV[3] then redis.call('HSET', requests, task .. ':took_ms', now_ms - own[2]) end
   local wanted = redis.call('HGET', requests, task .. ':wanted')
   if wanted and string.match(wanted, '^%d+ (.*)$') == ARGV[2] then redis.call('HDEL', requests, task .. ':wanted') end
+elseif ARGV[5] == '-1' then
+  redis.call('HDEL', requests, task .. ':tried_ms')
+  redis.call('HSET', requests, task .. ':away_ms', now_ms)
 end
 
 local found = {}

@@ -149,11 +149,13 @@ class Lanes:
         lane = self._keys.lane(LANES[run.task])
         return bool(_EXTEND.run(self._client, keys=[lane], args=args))
 
-    def end(self, run: Run, *, is_done: bool) -> list[str]:
+    def end(self, run: Run, *, is_done: bool, is_away: bool = False) -> list[str]:
         """End the run; returns the tasks of its lane that are wanted, for which a message must be
-        sent. May be repeated."""
+        sent. May be repeated. `is_away` says that it failed for want of a server, so that it is
+        due again soon, and does not count as one that does not end."""
         lane = LANES[run.task]
-        args = [run.task, run.request_id, run.token, run.number, int(is_done), *LANE_TASKS[lane]]
+        outcome = 1 if is_done else -1 if is_away else 0
+        args = [run.task, run.request_id, run.token, run.number, outcome, *LANE_TASKS[lane]]
         keys = [self._keys.lane(lane), self._keys.requests]
         return [name.decode() for name in _END.run(self._client, keys=keys, args=args)]
 

@@ -19,8 +19,11 @@ _UNASKED_S = 10
 """Beat is silent when two intervals and this have passed without a request: it counts from its own
 start. Of a long interval it is as late as anything else."""
 _LONG_RUN_S = 900
-_LONG_FLUSH_S = 60
-"""A flush that is blocked stores nothing; one of millions of counters takes as long, and ends."""
+_STUCK_S = 45
+"""A flush stores a batch every few seconds. One that waits for a lock in Postgres gives up after
+half a minute, and is tried again half a minute later."""
+_SETTLED = ("(1e15", "(0")
+"""Scores of settled batches: see OPEN of claims.py."""
 _LOOKED_AT = 1_000
 _REMEDIES = {
     "flush": "see whether a flush worker runs (`analytics worker flush`) and Postgres is fast "
@@ -29,6 +32,10 @@ _REMEDIES = {
     "enough; past ANALYTICS_EVENT_LOG_MAX_BYTES events are counted and not logged",
     "maintenance": "see whether a flush worker runs (`analytics worker flush`)",
 }
+_STUCK_REMEDY = (
+    "see the log of the flush worker, and what is in the way in Postgres (pg_stat_activity, its "
+    "disk)"
+)
 _BEATS_REMEDY = "see whether beat runs (`analytics beat`)"
 
 Status = dict[str, Any]
@@ -36,8 +43,8 @@ Status = dict[str, Any]
 
 def read_lanes(client: redis.Redis, keys: Keys, lists: Sequence[str]) -> dict[str, Status]:
     """The lanes by name, JSON-ready: `waiting` requests, and for how long (`waiting_s`); for how
-    long a run is under way (`running_s`, else None); how many `runs` there were and how long the
-    last one took.
+    long a run is under way (`running_s`, else None); since when runs began and none ended well
+    (`tried_s`, else None); how many `runs` there were and how long the last one took.
 
     `lists` are those of the queues in Redis; without them `waiting` is None. Raises
     redis.RedisError.
@@ -47,14 +54,22 @@ def read_lanes(client: redis.Redis, keys: Keys, lists: Sequence[str]) -> dict[st
     pipeline.hgetall(keys.requests)
     for lane in LANE_TASKS:
         pipeline.hget(keys.lane(lane), "began_ms")
+    pipeline.zrevrangebyscore(keys.batches, *_SETTLED, start=0, num=1, withscores=True)
     for name in lists:
         pipeline.lrange(name, 0, _LOOKED_AT - 1)
     (now_s, now_us), requests, *rest = pipeline.execute()
     now_ms = now_s * 1000 + now_us // 1000
-    texts = [text for found in rest[len(LANE_TASKS) :] for text in found] if lists else None
+    began, (settled, *found) = rest[: len(LANE_TASKS)], rest[len(LANE_TASKS) :]
+    texts = [text for of_list in found for text in of_list] if lists else None
+    stored_ms = {"flush": int(settled[0][1])} if settled else {}
     return {
-        lane: _read_lane(tasks, _Requests(requests, now_ms), began_ms, texts)
-        for (lane, tasks), began_ms in zip(LANE_TASKS.items(), rest, strict=False)
+        lane: _read_lane(
+            tasks,
+            _Requests(requests, now_ms),
+            (int(began_ms or 0), stored_ms.get(lane, 0)),
+            texts,
+        )
+        for (lane, tasks), began_ms in zip(LANE_TASKS.items(), began, strict=True)
     }
 
 
@@ -80,10 +95,18 @@ class _Requests:
         is_asked = self.number(task, "asked") > self.number(task, "began")
         return self.number(task, "asked_ms") if is_asked and waiting != 0 else 0
 
+    def tried_since_ms(self, task: str) -> int:
+        """When the first run began of those after which none ended well; 0 where the last did."""
+        tried_ms = self.number(task, "tried_ms")
+        return tried_ms if tried_ms > self.number(task, "ended_ms") else 0
+
 
 def _read_lane(
-    tasks: Sequence[str], requests: _Requests, began_ms: bytes | None, texts: list[bytes] | None
+    tasks: Sequence[str], requests: _Requests, run: tuple[int, int], texts: list[bytes] | None
 ) -> Status:
+    """`run` is when the run under way began, 0 where there is none, and when something was stored
+    last."""
+    began_ms, stored_ms = run
     waiting: dict[str, int | None] = {
         task: None if texts is None else sum(task.encode() in text for text in texts)
         for task in tasks
@@ -92,11 +115,15 @@ def _read_lane(
     oldest_ms = min(filter(None, since_ms), default=0)
     asked_ms = max(requests.number(task, "asked_ms") for task in tasks)
     took_ms = [requests.number(task, "took_ms") for task in tasks]
+    tried_ms = min(filter(None, map(requests.tried_since_ms, tasks)), default=began_ms)
+    if began_ms and tried_ms >= began_ms:  # of a first run, what it stores is progress
+        tried_ms = max(tried_ms, stored_ms)
     return {
         "waiting": None if texts is None else sum(number or 0 for number in waiting.values()),
         "waiting_s": requests.age_s(oldest_ms) if oldest_ms else 0.0,
         "asked_s": requests.age_s(asked_ms) if asked_ms else None,
-        "running_s": None if began_ms is None else requests.age_s(int(began_ms)),
+        "running_s": requests.age_s(began_ms) if began_ms else None,
+        "tried_s": requests.age_s(tried_ms) if tried_ms else None,
         "runs": sum(requests.number(task, "runs") for task in tasks),
         "took_s": max(took_ms) / 1000,
     }
@@ -122,8 +149,11 @@ def _find_faults(lane: str, status: Status, interval_s: float | None) -> Iterato
     if running_s is None and status["waiting_s"] > BEHIND_S:
         was = f"was asked for {status['waiting_s']:.0f} s ago and has not begun"
         yield was, _REMEDIES[lane]
-    longest_s = _LONG_FLUSH_S if lane == "flush" else _LONG_RUN_S
-    if running_s is not None and running_s > longest_s:
+    if lane == "flush":
+        if (tried_s := status["tried_s"] or 0) > _STUCK_S:
+            what = "has been failing" if running_s is None else "has stood still"
+            yield f"{what} for {tried_s:.0f} s", _STUCK_REMEDY
+    elif running_s is not None and running_s > _LONG_RUN_S:
         yield f"has been running for {running_s:.0f} s", _REMEDIES[lane]
 
 

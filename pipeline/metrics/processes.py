@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -166,8 +166,20 @@ def begin(role: str, address: str, port: int) -> None:
     atexit.register(_own.write)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ProcessCollector(directory, _own))
-    serving = (directory, registry, address, port)
-    threading.Thread(target=_serve, args=serving, name="metrics port", daemon=True).start()
+    _begin_serving(directory, registry, (address, port))
+
+
+def serve_with(collector: Collector, address: str, port: int) -> Callable[[], None]:
+    """Serve what the processes of this machine measure, and what `collector` says, at this address
+    unless another does; returns what ends that. This process is not measured.
+
+    Raises OSError where the directory for the numbers cannot be used.
+    """
+    directory = MetricsDirectory(find_directory(port))
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ProcessCollector(directory))
+    registry.register(collector)
+    return _begin_serving(directory, registry, (address, port))
 
 
 def begin_child() -> None:
@@ -183,18 +195,38 @@ def end_child() -> None:
         _own.write()
 
 
+def _begin_serving(
+    directory: MetricsDirectory, registry: CollectorRegistry, place: tuple[str, int]
+) -> Callable[[], None]:
+    """Serve in a thread; returns what ends it."""
+    is_over = threading.Event()
+    arguments = (directory, registry, place, is_over)
+    thread = threading.Thread(target=_serve, args=arguments, name="metrics port", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        is_over.set()
+        thread.join()
+
+    return end
+
+
 def _serve(
-    directory: MetricsDirectory, registry: CollectorRegistry, address: str, port: int
+    directory: MetricsDirectory,
+    registry: CollectorRegistry,
+    place: tuple[str, int],
+    is_over: threading.Event,
 ) -> None:
-    """Have the port as soon as no other process has it, and serve until this one ends."""
+    """Have the port as soon as no other process has it, and serve until it is over, or until this
+    process ends."""
     is_said = False
-    pause = threading.Event()
+    address, port = place
     while True:
         lock = None
         try:
             lock = FileLock.try_acquire(directory.path / "server")
             if lock is not None:
-                server, thread = start_http_server(port, address, registry)
+                server, _ = start_http_server(port, address, registry)
                 break
         except OSError as error:
             if not is_said:
@@ -206,7 +238,11 @@ def _serve(
                 )
             if lock is not None:
                 lock.close()
-        pause.wait(_TRY_AGAIN_S)
+        if is_over.wait(_TRY_AGAIN_S):
+            return
     at_fork(after_in_child=server.server_close)
     logger.info("metrics of this machine's processes at %s, port %d", address, port)
-    thread.join()
+    is_over.wait()
+    server.shutdown()
+    server.server_close()
+    lock.close()

@@ -105,7 +105,7 @@ class StateReader:
             "idle_s": max((one["idle_s"] for one in consumers), default=0),
         }
         for lane in state["lanes"].values():
-            lane["running_s"] = lane["running_s"] or 0
+            lane |= {name: lane[name] or 0 for name in ("running_s", "tried_s")}
         return state | {
             "faults": faults,
             "findings": {gravity: found[gravity] for gravity in get_args(Gravity)},

@@ -118,7 +118,7 @@ STATE_METRICS = (
     ),
     StateMetric(
         "workers",
-        "workers seen within the last minute, by kind: `events`, `flush`",
+        "workers seen within the last 45 seconds, by kind: `events`, `flush`",
         ("workers", EACH),
         "kind",
     ),
@@ -136,6 +136,11 @@ STATE_METRICS = (
     _lane("requests_waiting", "waiting", "requests for a run that wait"),
     _lane("requests_waiting_seconds", "waiting_s", "how long the oldest of them has waited"),
     _lane("run_seconds", "running_s", "how long the run under way takes so far; 0: none"),
+    _lane(
+        "run_tried_seconds",
+        "tried_s",
+        "for how long runs have begun and none ended well, or stored anything; 0: the last one did",
+    ),
     _lane("behind_seconds", "behind_s", "how long counters or raw events have waited"),
     _log("entries", "entries", "entries of the event log not archived yet"),
     _log("events", "events", "events in these entries"),

@@ -15,7 +15,7 @@ from pipeline.celery_app import OwnCelery
 from pipeline.counting.apply import Counters
 from pipeline.errors import InvalidConfiguration
 from pipeline.producer import rabbitmq
-from pipeline.producer.publisher import Envelope, Publisher
+from pipeline.producer.publisher import Envelope, Publisher, TracedEnvelope
 from pipeline.producer.settings import ProducerSettings, choose_settings, current_settings
 from pipeline.redis.client import redis_client
 from pipeline.redis.durability import warn_in_background
@@ -112,7 +112,8 @@ def no_results() -> Any:
 def envelope(task: str, pid: int) -> Envelope:
     """The envelope of a task's messages; the pid is part of it, as their origin."""
     settings = current_settings()
-    return Envelope(app, task, settings.events_queue, settings.headers())
+    make = TracedEnvelope if settings.traces else Envelope
+    return make(app, task, settings.events_queue, settings.headers())
 
 
 @cache

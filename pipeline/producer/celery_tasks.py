@@ -266,7 +266,12 @@ def _show(args: tuple[Any, ...]) -> str:
 
 
 def _headers(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {**(options.get("headers") or {}), **current_settings().headers()}
+    settings, carried = current_settings(), dict[str, Any]()
+    if settings.traces:
+        from pipeline.traces.carried import make_headers
+
+        carried = make_headers()
+    return {**(options.get("headers") or {}), **settings.headers(), **carried}
 
 
 class _TrackEvent(_CheckedTask):

@@ -36,6 +36,7 @@ from pipeline.redis.scripts import Call, Script
 
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _PLACES = re.compile(r'"@@(\w+)@@"')
+_HEADERS = b'"headers": {'
 _SHOWN_CHARACTERS = 1024
 _encode = msgspec.json.Encoder().encode
 PRODUCER_REMEMBERED_S = 86_400
@@ -97,6 +98,23 @@ class Envelope:
         """The message of `track_events` with these events, each of them JSON already."""
         joined = msgspec.Raw(b"[%b]" % b",".join(events))
         return self.message(task_id, tag, (joined,), {}, f"([… {len(events)} events],)")
+
+
+class TracedEnvelope(Envelope):
+    """Messages that carry the trace of the call in which they are made."""
+
+    def __init__(self, *args: Any) -> None:
+        from pipeline.traces.carried import make_headers  # loads OpenTelemetry
+
+        super().__init__(*args)
+        self._make_headers = make_headers
+
+    def message(self, *args: Any, **named: Any) -> bytes:
+        message, headers = super().message(*args, **named), self._make_headers()
+        if not headers:
+            return message
+        # The first: a body in base64 has no quotes.
+        return message.replace(_HEADERS, _HEADERS + _encode(headers)[1:-1] + b", ", 1)
 
 
 class PublishUnconfirmed(PipelineError, OperationalError):  # type: ignore[misc]

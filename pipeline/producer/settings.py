@@ -31,6 +31,8 @@ class ProducerSettings(CounterOptions):
     appendfsync: str = "always"
     enabled: bool = True
     """Whether events are sent at all. Where not, they are checked and dropped."""
+    traces: bool = False
+    """Whether messages carry the trace (OpenTelemetry's) of the call that sends them."""
 
     def __post_init__(self) -> None:
         # Workers refuse such a prefix, so what is sent under it would never be counted.
@@ -38,6 +40,8 @@ class ProducerSettings(CounterOptions):
             check_prefix(self.prefix)
         except ValueError as error:
             raise InvalidConfiguration(f"prefix={self.prefix!r}: {error}") from error
+        if self.traces:
+            _check_traces()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ProducerSettings:
@@ -57,6 +61,7 @@ class ProducerSettings(CounterOptions):
             "counter_ttl_s": int,
             "user_id_secret": str,
             "enabled": read_switch,
+            "traces": read_switch,
         }
         found: dict[str, Any] = {}
         for name, convert in read.items():
@@ -116,3 +121,13 @@ def read_switch(text: str) -> bool:
         return _SWITCH[text.strip().lower()]
     except KeyError:
         raise ValueError("is neither on nor off: give 1 or 0") from None
+
+
+def _check_traces() -> None:
+    try:
+        import opentelemetry.trace  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InvalidConfiguration(
+            "traces=True (ANALYTICS_TRACES=1) needs opentelemetry-api, which is not installed: "
+            "pip install 'analytics-pipeline[otel]', or leave it out"
+        ) from error

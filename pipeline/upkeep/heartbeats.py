@@ -23,8 +23,9 @@ WorkerKind = Literal["events", "flush"]
 NodeKind = Literal[WorkerKind, "beat"]
 
 EVERY_S = 5.0
-SEEN_WITHIN_S = 60
-"""A flush in the worker's own process may hold it up for half a minute."""
+SEEN_WITHIN_S = 45
+"""A flush in the worker's own process may hold it up for half a minute, and an alarm has to come
+within two."""
 _REMEMBERED_S = 3_600
 _MARK = "by-type"
 """In the name of a worker that knows event ids by source and type: see `ids_of_before.py`."""

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.producer.app import check_durability
+from pipeline.traces import exporting
 from pipeline.web.api.app import create_stats_api
 from pipeline.web.api.threads import ThreadPools
 from pipeline.web.collector.collector import Collector
@@ -23,7 +24,7 @@ from pipeline.web.health import create_health_routes
 from pipeline.web.responses import EXCEPTION_HANDLERS
 
 
-class _Application(Starlette):
+class Application(Starlette):
     """Starlette without its middleware around the collector's endpoints: that would be a tenth of
     what an event costs, and these endpoints turn every exception into a response themselves."""
 
@@ -36,8 +37,13 @@ class _Application(Starlette):
             found, scope = find_endpoint(self.collector_endpoints, scope)
         await (found or super().__call__)(scope, receive, send)
 
+    def find_path(self, scope: Scope) -> str:
+        """The path of the collector's that a request is for, without key and id; "" for none."""
+        found, inner = find_endpoint(self.collector_endpoints, scope)
+        return str(inner["path"]) if found else ""
 
-def create_app(dependencies: WebDependencies) -> Starlette:
+
+def create_app(dependencies: WebDependencies) -> Application:
     """The application; opens no connection before it starts.
 
     Requests that match none of the routes here go to the stats API, so that the collector's
@@ -59,8 +65,9 @@ def create_app(dependencies: WebDependencies) -> Starlette:
         ):
             yield
         threads.close()
+        exporting.end()
 
-    app = _Application(
+    app = Application(
         routes=[create_script_route(), *create_health_routes(dependencies)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,

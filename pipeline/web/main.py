@@ -24,6 +24,8 @@ from pipeline.producer.app import configure
 from pipeline.redis.client import redis_client
 from pipeline.services import connect
 from pipeline.system.rooms import use_rooms
+from pipeline.traces import exporting
+from pipeline.traces.spans import find_tracer
 from pipeline.web.app import create_app
 from pipeline.web.dependencies import WebDependencies, WebOptions
 from pipeline.web.server.adoption import AdoptingApplication
@@ -81,13 +83,21 @@ def app() -> AdoptingApplication:
     from config import settings
 
     loaded = settings.load()
-    processes.begin("web", loaded.metrics_address, loaded.metrics_port)
+    begin_telemetry(loaded)
     dependencies = create_dependencies(
         loaded,
         server_addresses.find_redis_url(loaded.redis_url, loaded.data_dir),
         server_addresses.find_postgres_url(loaded.postgres_url, loaded.data_dir),
     )
     return AdoptingApplication(_create_config(dependencies))
+
+
+def begin_telemetry(settings: Settings) -> None:
+    """Measure this process and record its spans, as far as the settings say. Raises
+    `InvalidConfiguration` where the latter cannot be done."""
+    processes.begin("web", settings.metrics_address, settings.metrics_port)
+    if settings.traces:
+        exporting.begin("web")
 
 
 def serve(dependencies: WebDependencies, host: str, port: int) -> None:
@@ -122,7 +132,13 @@ def _create_config(dependencies: WebDependencies, log_level: str | None = None) 
     options, limits = dependencies.options, dependencies.options.connection_limits
     files = divide_file_limit(limits.connections)
     limits = replace(limits, connections=files.connections)
-    application: ASGIApp = create_app(dependencies)
+    created = create_app(dependencies)
+    application: ASGIApp = created
+    tracer = find_tracer()
+    if tracer is not None:
+        from pipeline.web.server.traced import TracedApplication  # loads OpenTelemetry
+
+        application = TracedApplication(created, tracer, created.find_path)
     if is_measured():
         application = MeasuredApplication(application)
     proxies = options.trusted_proxies

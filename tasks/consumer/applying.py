@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,6 +18,7 @@ from pipeline.backoff import Rarely, grow_pauses
 from pipeline.contract import PLAIN_USER_IDS
 from pipeline.counting.batch import OUTCOMES, Applied, Delivery
 from pipeline.measures import APPLY_EVENTS, APPLY_S, EVENTS, is_measured
+from pipeline.traces.spans import find_tracer
 from tasks.app import counters
 from tasks.flush_request import request_flush
 
@@ -76,6 +78,15 @@ def apply_patiently(delivery: Delivery) -> Applied:
             time.sleep(pause_s)
 
 
+def continue_trace(request: Context) -> AbstractContextManager[None]:
+    """Be part of the trace that a message carries, where spans are recorded."""
+    if find_tracer() is None:
+        return nullcontext()
+    from pipeline.traces.carried import continued
+
+    return continued(request)
+
+
 def count_task(delivery: Delivery, request: Context) -> None:
     """Count the events of a task once, however often it is delivered: its id is remembered.
 
@@ -85,6 +96,8 @@ def count_task(delivery: Delivery, request: Context) -> None:
     """
     raw = json.dumps([request.args, request.kwargs], default=repr).encode()
     plain = bool(request.get(PLAIN_USER_IDS))
-    applied = apply_patiently(msgspec.structs.replace(delivery, raw=raw, plain_user_ids=plain))
+    delivery = msgspec.structs.replace(delivery, raw=raw, plain_user_ids=plain)
+    with continue_trace(request):
+        applied = apply_patiently(delivery)
     warn_of_gap(applied.unlogged)
     request_flush(applied.pending)

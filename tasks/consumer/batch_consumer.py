@@ -110,7 +110,7 @@ class BatchConsumer:
         for batch in _batches(reads):
             try:
                 deliveries = [read.delivery for read in batch]
-                under_way = Applying(counters(), deliveries, datetime.now(UTC))
+                under_way = counters().applying(counters(), deliveries, datetime.now(UTC))
             except redis.RedisError:
                 raise
             except Exception:  # logged, and mended, by `finish`

@@ -19,7 +19,10 @@ from pipeline.postgres.tables import events, metadata
 from pipeline.redis.keys import Keys
 from pipeline.services import Services
 
-_TIMES_OF_REQUESTS = (b":asked_ms", b":began_ms", b":ended_ms", b":since_ms", b":wanted")
+_TIMES_OF_REQUESTS = tuple(
+    f":{name}".encode()
+    for name in ("asked_ms", "away_ms", "began_ms", "ended_ms", "since_ms", "tried_ms", "wanted")
+)
 
 
 def grow_older(services: Services, by: timedelta) -> None:

@@ -23,6 +23,7 @@ from pipeline.errors import InvalidConfiguration, NodeSilent, ServerUnavailable
 from pipeline.redis.client import redis_client
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import FAILED_STATUS, SERVER_AWAY_STATUS, report_errors
+from pipeline.upkeep.condition.alarms import find_alarms
 from pipeline.upkeep.condition.facts import read_facts, read_newest_claim
 from pipeline.upkeep.condition.findings import Finding, find_faults, find_risks, summarise
 from pipeline.upkeep.heartbeats import SEEN_WITHIN_S, list_nodes
@@ -115,6 +116,7 @@ def status(as_json: Json = False, node: Node = None) -> None:
     if as_json:
         findings = [asdict(one) for one in [*faults, *risks]]
         verdict = {"summary": summarise(faults), "findings": findings}
+        verdict["alarms"] = list(find_alarms(faults))
         seen = {"workers": len(workers), "discarding_workers": discarding}
         print_json({**verdict, **state, **seen})
         raise typer.Exit(_find_status(faults))
@@ -194,8 +196,9 @@ def _ask_workers() -> tuple[list[str], list[str]]:
 
 def _show_lanes(lanes: dict[str, dict[str, Any]]) -> None:
     """Who waits for a run, what runs, and how far behind it is."""
-    columns = ["lane", "requests waiting", "for s", "running for s", "last took s", "behind s"]
-    fields = ("waiting", "waiting_s", "running_s", "took_s", "behind_s")
+    columns = ["lane", "requests waiting", "for s", "running for s", "tried for s"]
+    columns += ["last took s", "behind s"]
+    fields = ("waiting", "waiting_s", "running_s", "tried_s", "took_s", "behind_s")
     rows = [
         (name, *("-" if lane[field] is None else lane[field] for field in fields))
         for name, lane in lanes.items()

@@ -89,7 +89,7 @@ def beat(
     options = ["--pidfile="]
     if redbeat:
         _check_redbeat()
-        options += ["--scheduler", "redbeat.RedBeatScheduler"]
+        options += ["--scheduler", "tasks.several_beats.OneOfSeveral"]
     _run("beat", options, parent_pid)
 
 

@@ -51,7 +51,8 @@ def up(
 
     That is Redis, Postgres, event workers, a flush worker, beat, Flower and the web server. Redis
     and Postgres are private servers in the data directory, unless ANALYTICS_REDIS_URL or
-    ANALYTICS_POSTGRES_URL name others.
+    ANALYTICS_POSTGRES_URL name others. With ANALYTICS_METRICS_PORT all metrics are served there;
+    with ANALYTICS_ALARM_WEBHOOK or ANALYTICS_ALARM_MAIL_TO alarms go there.
     """
     from pipeline.cli.local.examples import count_properties
     from pipeline.cli.local.supervisor import Supervisor

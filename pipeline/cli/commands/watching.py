@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +12,12 @@ import typer
 
 from pipeline.cli.context import load_settings, open_services
 from pipeline.cli.output import say, warn
-from pipeline.errors import InvalidConfiguration
+from pipeline.errors import AlreadyRunning, InvalidConfiguration
+from pipeline.system.file_locks import FileLock
+from pipeline.system.launcher import end_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from config.settings import Settings
     from pipeline.watch.notices import Sender
@@ -42,16 +45,18 @@ Ignore = Annotated[
 Rules = Annotated[
     bool, typer.Option("--rules", help="Print the same alarms as Prometheus' rules, and end.")
 ]
+ParentPid = Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")]
 Test = Annotated[bool, typer.Option("--test", help="Send a notice to try the settings, and end.")]
 
 
-def watch(
+def watch(  # noqa: PLR0913, PLR0917 - the options of the command
     every: Every = 15.0,
     once: Once = False,
     state: State = None,
     ignore: Ignore = None,
     rules: Rules = False,
     test: Test = False,
+    parent_pid: ParentPid = None,
 ) -> None:
     """Raise alarms to a webhook or by mail, once, and clear them, until Ctrl-C.
 
@@ -60,6 +65,8 @@ def watch(
     """
     from pipeline.watch.rules import make_rules
 
+    if parent_pid is not None:
+        end_with_parent(parent_pid)
     settings = load_settings()
     if rules:
         typer.echo(make_rules(), nl=False)
@@ -87,7 +94,8 @@ def _watch(
         raise InvalidConfiguration(
             f"--ignore {unknown[0]}: there is no such alarm; there are {', '.join(sorted(BY_NAME))}"
         )
-    file = RaisedFile(state or settings.data_dir / "alarms.json")
+    path = state or settings.data_dir / "alarms.json"
+    file = RaisedFile(path)
     for_s = 0.0 if once else 0.9 * every
     watcher = watching.Watcher(settings.prefix, senders, file, for_s)
     with open_services(unchecked=True) as services:
@@ -105,8 +113,31 @@ def _watch(
                 warn(f"not delivered yet, tried again next time: {', '.join(watcher.owes)}")
             raise typer.Exit(_RAISED if found else 0)
         _configure_log(settings)
-        say(f"Watching every {every:g} s, Ctrl-C ends.")
-        watching.watch(watcher, find, every)
+        with _keep_others_away(path):
+            say(f"Watching every {every:g} s, Ctrl-C ends.")
+            watching.watch(watcher, find, every)
+
+
+@contextmanager
+def _keep_others_away(state: Path) -> Iterator[None]:
+    """Hold a lock beside the file, since two that share it would tell each alarm twice."""
+    try:
+        state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock.try_acquire(state.with_name(f"{state.name}.lock"))
+    except OSError as error:
+        raise InvalidConfiguration(
+            f"{state} cannot be written ({error}): name another with --state"
+        ) from error
+    if lock is None:
+        raise AlreadyRunning(
+            f"`analytics watch` already runs with {state} (`analytics up` starts one where "
+            "ANALYTICS_ALARM_WEBHOOK or ANALYTICS_ALARM_MAIL_TO is set): end it, or give this one "
+            "another file with --state"
+        )
+    try:
+        yield
+    finally:
+        lock.close()
 
 
 def _configure_log(settings: Settings) -> None:

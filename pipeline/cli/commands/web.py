@@ -40,10 +40,9 @@ def web(
     chosen = port or settings.web_port
     if not chosen:
         raise InvalidConfiguration("ANALYTICS_WEB_PORT=0 turns the web server off; give --port")
-    from pipeline.metrics import processes
     from pipeline.web import main
 
-    processes.begin("web", settings.metrics_address, settings.metrics_port)
+    main.begin_telemetry(settings)
     urls = context.find_redis_url(settings), context.find_postgres_url(settings)
     dependencies = main.create_dependencies(settings, *urls)
     try:

@@ -19,7 +19,7 @@ from pipeline.system.processes import Command
 if TYPE_CHECKING:
     from config.settings import Settings
 
-BEAT, FLOWER, WEB = "beat", "flower", "web"
+BEAT, FLOWER, WATCH, WEB = "beat", "flower", "watch", "web"
 PORTS_TRIED = 20
 
 
@@ -44,6 +44,7 @@ def plan_processes(
         *(plan(f"worker {name}", ["worker", "events", "--name", name], name) for name in workers),
         plan("worker flush", ["worker", "flush"], "flush"),
         plan(BEAT, ["beat"], "celerybeat"),
+        *([plan(WATCH, ["watch"])] if settings.alarm_webhook or settings.alarm_mail_to else []),
         *(
             plan(name, [name, "--port", str(port)], port=port)
             for name, port in _choose_ports(settings, report)

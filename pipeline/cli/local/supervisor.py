@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pipeline.cli import context
+from pipeline.cli.local.metrics import serve_metrics
 from pipeline.cli.local.plans import plan_processes
 from pipeline.cli.local.readiness import wait_until_ready
 from pipeline.cli.local.servers import lock_data_dir, prepare_servers, start_private_servers
@@ -47,6 +48,7 @@ class Supervisor:
         self._servers: PrivateServers | None = None
         self._lock: FileLock | None = None
         self._processes: list[SupervisedProcess] = []
+        self._stop_metrics: Callable[[], None] | None = None
         self._is_in_a_hurry = False
         self.is_stopping = False
 
@@ -67,6 +69,7 @@ class Supervisor:
         self._lock = lock_data_dir(settings.data_dir.absolute())
         urls = context.find_redis_url(settings), context.find_postgres_url(settings)
         prepare_servers(*urls, settings, self._report)
+        self._stop_metrics = serve_metrics(settings, self._report)
         for plan in plan_processes(settings, *urls, self._report):
             self._processes.append(SupervisedProcess(plan))
             self._processes[-1].start()
@@ -122,6 +125,9 @@ class Supervisor:
         self.is_stopping = True
         stop_processes(self._processes, PROCESSES_END_WITHIN_S, lambda: self._is_in_a_hurry)
         self._processes = []
+        if self._stop_metrics is not None:
+            self._stop_metrics()
+            self._stop_metrics = None
         if self._servers is not None:
             self._servers.stop()
             self._servers = None

@@ -25,6 +25,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Engine, TextClause, text
 
 from pipeline.postgres.locks import hold_transfers
+from pipeline.traces.spans import ROWS, span
 
 Kind = Literal["users", "past", "events"]
 """What is sealed: the users of a day, all who were seen before a day, or a day's raw events."""
@@ -84,14 +85,16 @@ def seal(
         return []
     wait_for_transfers(engine)
     sealed: list[date] = []
-    for day in filter(entered.__contains__, days):
-        if is_over():
-            break
-        with engine.connect() as connection:
-            write(connection, day)
-            if connection.execute(_SET, {"kind": kind, "day": day, "token": token}).rowcount:
-                connection.commit()
-                sealed.append(day)
+    with span(f"seal {kind}") as noted:
+        for day in filter(entered.__contains__, days):
+            if is_over():
+                break
+            with engine.connect() as connection:
+                write(connection, day)
+                if connection.execute(_SET, {"kind": kind, "day": day, "token": token}).rowcount:
+                    connection.commit()
+                    sealed.append(day)
+        noted[ROWS] = len(sealed)
     return sealed
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.upkeep.condition.findings import Finding, Gravity
+from pipeline.upkeep.heartbeats import SEEN_WITHIN_S
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Alarm:
 
 _SERVERS = frozenset({"redis_away", "broker_away", "redis_refuses"})
 _STORING = _SERVERS | {"redis_went_back", "postgres_away", "postgres_unfit", "no_flush_worker"}
+_UNSEEN = f"was seen for {SEEN_WITHIN_S} s"
 
 METRICS_SILENT = Alarm("metrics_silent", "stopped", "no `analytics metrics` answers Prometheus")
 """Of Prometheus alone, which raises it where it has no metrics."""
@@ -43,9 +45,9 @@ ALARMS = (
     Alarm("redis_refuses", "stopped", "Redis refuses new events"),
     Alarm("postgres_away", "stopped", "Postgres does not answer"),
     Alarm("postgres_unfit", "stopped", "the tables in Postgres are not those of this version"),
-    Alarm("no_event_worker", "stopped", "no event worker was seen for a minute", _SERVERS),
-    Alarm("no_flush_worker", "stopped", "no flush worker was seen for a minute", _SERVERS),
-    Alarm("flush_late", "late", "a flush does not begin, or does not end", _STORING),
+    Alarm("no_event_worker", "stopped", f"no event worker {_UNSEEN}", _SERVERS),
+    Alarm("no_flush_worker", "stopped", f"no flush worker {_UNSEEN}", _SERVERS),
+    Alarm("flush_late", "late", "a flush does not begin, fails, or stands still", _STORING),
     Alarm(
         "counters_waiting",
         "late",
@@ -63,7 +65,7 @@ ALARMS = (
     Alarm("queue_growing", "late", "the events queue grows", _SERVERS | {"no_event_worker"}),
     Alarm("redis_nearly_full", "late", "Redis uses nine tenths of its memory"),
     Alarm("redis_not_durable", "late", "Redis is not known to keep what it acknowledges"),
-    Alarm("beat_silent", "late", "no beat was seen for a minute", _SERVERS),
+    Alarm("beat_silent", "late", f"no beat {_UNSEEN}", _SERVERS),
     Alarm("dead_letters", "late", "dead letters wait"),
     Alarm(
         "partitions_missing",

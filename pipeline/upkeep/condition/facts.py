@@ -13,7 +13,7 @@ from pipeline.lanes import ticks
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
 from pipeline.upkeep.condition.discarding import read_discarding
-from pipeline.upkeep.condition.history import measure_growth, read_samples
+from pipeline.upkeep.condition.history import find_backlog, read_samples
 from pipeline.upkeep.condition.ledgers import read_claims
 from pipeline.upkeep.condition.room import find_refusal
 from pipeline.upkeep.heartbeats import measure_silence_s
@@ -26,7 +26,7 @@ _MANY_MESSAGES = 1_000
 def read_facts(
     client: redis.Redis, keys: Keys, newest_claim: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """`silence_s`, `refusal`, `discarding_workers`, `queue_growth`, `redis_memory` where Redis says
+    """`silence_s`, `refusal`, `discarding_workers`, `backlog`, `redis_memory` where Redis says
     it and, where the newest claim of the ledger (epoch and number) is known, `went_back`. What the
     ledger has Redis has claimed before, so the ledger is to be read first.
 
@@ -40,7 +40,7 @@ def read_facts(
             "silence_s": silence_s,
             "refusal": find_refusal(client),
             "discarding_workers": read_discarding(client, keys),
-            "queue_growth": measure_growth(
+            "backlog": find_backlog(
                 read_samples(client, keys, _GROWS_FOR_S), "queued", _MANY_MESSAGES
             ),
         }

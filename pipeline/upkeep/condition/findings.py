@@ -23,6 +23,8 @@ SUSPICIOUS_S = 15
 _BROKER = "The broker", "broker_away"
 _MUCH_MEMORY = 0.9
 _FEW_PARTITIONS_S = 2 * 86_400
+_STILL_GROWS = 0.9
+"""A queue of less than this share of its newest sample is being worked off."""
 Gravity = Literal["lost", "stopped", "late", "possible"]
 Status = Mapping[str, Any]
 
@@ -46,8 +48,9 @@ def find_faults(status: Status) -> list[Finding]:
     `status` is what `Services.status` returns, and what `read_facts` does: `silence_s`, for how
     long each kind of worker was not seen, `refusal`, why Redis takes no events, and `went_back`,
     whether Redis is older than what Postgres has; `redis_memory`, used and at most, in bytes, and
-    `queue_growth`, by how many messages the queue has grown of late; and, of what `StateReader`
-    reads, `partitions_ahead_s`. What is not there is not judged.
+    `backlog`, how many messages waited a minute ago and in the newest sample, where the queue has
+    been long since; and, of what `StateReader` reads, `partitions_ahead_s`. What is not there is
+    not judged.
     """
     return [
         *_find_losses(status),
@@ -262,10 +265,13 @@ _LATE = {
 
 
 def _find_lateness(status: Status) -> Iterator[Finding]:
+    # A worker that missed some heartbeats may be gone: soon that is known, and explains it.
+    is_judged = status.get("silence_s", {}).get("flush", 0) <= SUSPICIOUS_S
     # Each is a line "flush is 300 s behind: what to do".
     for warning in status["warnings"]:
         what, _, remedy = warning.partition(": ")
         alarm = next((alarm for begin, alarm in _LATE.items() if what.startswith(begin)), "")
+        alarm = alarm if is_judged else ""
         yield Finding("late", f"{_capitalise(what)}.", f"{_capitalise(remedy)}.", alarm)
 
 
@@ -279,10 +285,12 @@ def _find_what_fills(status: Status) -> Iterator[Finding]:
             "See whether event and flush workers keep up; where they do, raise its maxmemory.",
             "redis_nearly_full",
         )
-    if growth := status.get("queue_growth"):
+    depth = status["queue_depth"]
+    before, newest = status.get("backlog") or (depth, depth)
+    if depth > before and depth > _STILL_GROWS * newest:
         yield Finding(
             "late",
-            f"The queue grows: {_count(status['queue_depth'], 'message', 'wait')}, {growth:,} more "
+            f"The queue grows: {_count(depth, 'message', 'wait')}, {depth - before:,} more "
             "than a minute ago.",
             "Start more event workers (`analytics worker events`), or see why those that run are "
             "slow.",

@@ -117,10 +117,10 @@ def measure_rate(samples: Sequence[Sample], field: str, over_s: float = 60) -> f
     return (newest - number) / (until_s - since_s)
 
 
-def measure_growth(samples: Sequence[Sample], field: str, many: int) -> int:
-    """By how much it has grown from the first sample to the last; 0 where it has not, where there
-    were fewer than `many` meanwhile, and where the samples do not show a minute."""
+def find_backlog(samples: Sequence[Sample], field: str, many: int) -> tuple[int, int] | None:
+    """How many there were in the first sample and in the newest; None where there were fewer than
+    `many` meanwhile, and where the samples do not show a minute."""
     known = [one.numbers[field] for one in samples if field in one.numbers]
     if len(known) * EVERY_S < _MINUTE_S or min(known) < many:
-        return 0
-    return max(0, known[-1] - known[0])
+        return None
+    return known[0], known[-1]

@@ -56,6 +56,8 @@ def create_stats_api(dependencies: WebDependencies, threads: ThreadPools) -> Fas
         redoc_url=None,
         # A redirect to the same path without its slash would lead to the Host that a client named.
         redirect_slashes=False,
+        # FastAPI's own spans would have paths and queries, and so the ids of users.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         exception_handlers={
             **EXCEPTION_HANDLERS,
             RequestValidationError: _handle_validation_errors,
@@ -108,5 +110,10 @@ class _PathsAsSent:
         if scope["type"] == "http":
             raw = scope.get("raw_path")
             path = raw.decode("ascii", "replace").partition("?")[0] if raw else quote(scope["path"])
-            scope = {**scope, "path": path}
+            found = {**scope, "path": path}
+            try:
+                await self._app(found, receive, send)
+            finally:
+                scope["route"] = found.get("route")  # as Starlette leaves it
+            return
         await self._app(scope, receive, send)

@@ -191,6 +191,11 @@ class LaneStatus(BaseModel):
     waiting_s: float = Field(ge=0, description="For how long the oldest of them has waited")
     asked_s: float | None = Field(ge=0, description="How long ago a run was asked for; null: never")
     running_s: float | None = Field(ge=0, description="For how long a run is under way, if one is")
+    tried_s: float | None = Field(
+        ge=0,
+        description="For how long runs have begun and none ended well, or stored anything; null: "
+        "the last one did",
+    )
     runs: int = Field(ge=0, description="Runs so far")
     took_s: float = Field(ge=0, description="What the last run took")
     behind_s: float | None = Field(

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from kombu.exceptions import OperationalError
 
@@ -23,6 +24,7 @@ from pipeline.contract import MAX_EVENTS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from pipeline.errors import ServerUnavailable
 from pipeline.measures import PUBLISH_EVENTS, PUBLISH_S
 from pipeline.producer.sender import Sender
+from pipeline.traces.spans import find_tracer
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,28 @@ class _WaitingRequest:
     events: Sequence[bytes]
     size: int
     accepted: asyncio.Future[None]
+    trace: dict[str, str] | None = None
+    """Of the request, where spans are recorded."""
+
+
+_Wait = Callable[[Sequence[bytes], int, asyncio.Future[None]], _WaitingRequest]
+
+
+def _wait_traced(
+    events: Sequence[bytes], size: int, accepted: asyncio.Future[None]
+) -> _WaitingRequest:
+    from pipeline.traces.carried import describe_trace  # loads OpenTelemetry
+
+    return _WaitingRequest(events, size, accepted, describe_trace())
+
+
+def _send_traced(
+    sender: Sender, message: Sequence[_WaitingRequest], events: Sequence[bytes]
+) -> None:
+    from pipeline.traces.carried import sharing
+
+    with sharing(waiting.trace or {} for waiting in message):
+        sender.send_once(events)
 
 
 class BatchingPublisher:
@@ -44,6 +68,8 @@ class BatchingPublisher:
         self._waiting: dict[str, deque[_WaitingRequest]] = {}
         self._wake = asyncio.Event()
         self._is_away = self._is_closing = False
+        self._is_traced = find_tracer() is not None
+        self._wait: _Wait = _wait_traced if self._is_traced else _WaitingRequest
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -72,7 +98,7 @@ class BatchingPublisher:
         waiting = self._waiting.get(key_id)
         if waiting is None:
             waiting = self._waiting[key_id] = deque()
-        request = _WaitingRequest(events, size, accepted)
+        request = self._wait(events, size, accepted)
         waiting.append(request)
         self._wake.set()
         try:
@@ -93,9 +119,12 @@ class BatchingPublisher:
                 await asyncio.sleep(0)
                 continue
             events = [event for waiting in message for event in waiting.events]
+            send: Callable[[Sequence[bytes]], None] = sender.send_once
+            if self._is_traced:
+                send = partial(_send_traced, sender, message)
             began_s = loop.time()
             try:
-                await loop.run_in_executor(thread, sender.send_once, events)
+                await loop.run_in_executor(thread, send, events)
             except Exception as error:
                 PUBLISH_S.note(loop.time() - began_s, "refused")
                 self._log_outage(error)

@@ -268,15 +268,17 @@ def celery(workers: Workers, *arguments: str) -> str:
 def test_celerys_own_commands_see_our_workers_and_purge_our_queues(
     services: Services, worker: Worker, workers: Workers, redis_url: str, tmp_path: Path
 ) -> None:
-    commands = ("inspect", "registered"), ("status",), ("report",)
+    commands = ("inspect", "registered"), ("status",), ("report",), ("inspect", "conf")
     with ThreadPoolExecutor() as pool:
-        registered, status, report = pool.map(lambda command: celery(workers, *command), commands)
+        found = pool.map(lambda command: celery(workers, *command), commands)
+    registered, status, report, conf = found
 
     for task in ("track_event", "track_events", "flush_counters", "maintain"):
         assert f"analytics.{task}" in registered
     assert f"{worker.name}@tests: OK" in status
     assert "analytics.flush_counters" in report  # in the schedule
-    assert str(urlsplit(redis_url).password) not in report
+    assert "beat_schedule" in conf
+    assert str(urlsplit(redis_url).password) not in report + conf
 
     later = [event(["page_view"], {"timestamp": AT}, countdown=3_600)] * 2
     send(redis_url, tmp_path, *later)

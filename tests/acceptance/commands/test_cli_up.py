@@ -27,6 +27,7 @@ import redis
 from pipeline import server_addresses
 from pipeline.redis.keys import Keys
 from tests.acceptance.drivers.command import Analytics, Up, rows_of
+from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import ROOT, eventually
 from tests.reference.command_lines import PAGES_RUN
 
@@ -45,6 +46,7 @@ def taken_port() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def analytics(tmp_path_factory: pytest.TempPathFactory, taken_port: int) -> Analytics:
     settings = {"FLOWER_PORT": str(taken_port), "FLUSH_INTERVAL_S": "3600"}
+    settings |= {"METRICS_PORT": str(free_port()), "ALARM_WEBHOOK": "http://127.0.0.1:1/"}
     return Analytics(tmp_path_factory.mktemp("a user's directory"), settings)
 
 
@@ -85,13 +87,16 @@ def test_it_shows_what_runs_where_and_the_counts_of_the_example_events(
 ) -> None:
     said = up.said()
 
-    names = [row[0] for row in rows_of(said)]
-    expected = ["redis", "postgres", "worker events1", "worker flush", "beat", "flower", "web"]
-    assert names[:7] == expected
+    names = ", ".join(row[0] for row in rows_of(said))
+    assert "redis, postgres, worker events1, worker flush, beat, watch, flower, web" in names
     assert ["example_page_view", "3", "3"] in rows_of(said)
     assert ["example_product_click", "2", "2"] in rows_of(said)
     assert f"port {taken_port} is taken" in said
     assert f"--data-dir {shlex.quote(str(analytics.data_dir))}" in said
+    where = next(row[2] for row in rows_of(said) if row[0] == "metrics")
+    with urllib.request.urlopen(where, timeout=10) as answer:
+        found = answer.read().decode().splitlines()
+    assert {"analytics_up 1.0", 'analytics_processes{role="events"} 1.0'} <= {*found}
 
 
 def test_the_first_example_of_the_readme_counts_its_property(up: Up, analytics: Analytics) -> None:
@@ -296,7 +301,7 @@ def test_the_status_holds_what_was_agreed(up: Up, analytics: Analytics) -> None:
         *("queue_depth", "unacknowledged", "delayed", "pending_counters", "oldest_pending_s"),
         *("inflight_batches", "dead_letters", "workers"),
     }
-    condition = {"summary", "findings", "warnings", "discarding_workers"}
+    condition = {"summary", "findings", "alarms", "warnings", "discarding_workers"}
     assert set(status) == numbers | condition | {"books", "event_log", "lanes"}
     assert all(isinstance(status[name], int) for name in numbers)
     assert status["workers"] == 2

@@ -3,20 +3,13 @@ scrapes a real `analytics metrics`, and by `analytics watch`, which posts to a w
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import socket
 import sys
-import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -25,9 +18,15 @@ from pipeline.contract import FLUSH_COUNTERS
 from pipeline.embedded import PrivateServers
 from pipeline.lanes.lanes import Lanes
 from pipeline.services import Services
-from pipeline.upkeep.condition.alarms import ALARMS
 from pipeline.upkeep.dead_letter_groups import drop_group, list_groups
-from pipeline.watch.rules import make_rules, name_alert
+from pipeline.watch.rules import make_rules
+from tests.alarms.listeners import (
+    Receiver,
+    find_prometheus,
+    list_firing,
+    prometheus_command,
+)
+from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import (
     QUEUE,
     ROOT,
@@ -42,7 +41,6 @@ from tests.helpers.support import (
 )
 
 _SOON_S = 20
-_ALERTS = {name_alert(alarm): alarm.name for alarm in ALARMS}
 SETTINGS = {"FLUSH_INTERVAL_S": "1"}
 PROMETHEUS = """
 global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
@@ -51,48 +49,6 @@ scrape_configs:
   - job_name: analytics-state
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
-
-
-def find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-class Receiver:
-    """Takes what is posted, and refuses the first. `raised` has the alarms of which it knows."""
-
-    def __init__(self) -> None:
-        self.notices: list[dict[str, Any]] = []
-        notices, refused = self.notices, []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if not refused:
-                    refused.append(body)
-                    self.send_error(503)
-                    return
-                notices.append(json.loads(body))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/secret"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def raised(self) -> set[str]:
-        found: set[str] = set()
-        for one in list(self.notices):
-            (found.add if one["status"] == "raised" else found.discard)(one["alarm"])
-        return found
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @dataclass
@@ -115,15 +71,11 @@ class Stage:
             self.parts[kind] = self.workers.start(kind, ready=False, **SETTINGS)
 
     def ask_prometheus(self) -> set[str]:
-        """The alarms that fire there, by our names."""
-        url = f"http://127.0.0.1:{self.prometheus_port}/api/v1/alerts"
+        """The alarms that fire there."""
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                alerts = json.load(answer)["data"]["alerts"]
+            return list_firing(self.prometheus_port)
         except OSError:
             return {"prometheus is not there"}
-        firing = [one["labels"]["alertname"] for one in alerts if one["state"] == "firing"]
-        return {_ALERTS.get(name, name) for name in firing}
 
     def expect(self, *alarms: str) -> None:
         """Both have raised these alarms, and no others."""
@@ -157,11 +109,11 @@ def stage(
     own_servers: PrivateServers, services: Services, workers: Workers, tmp_path: Path
 ) -> Iterator[Stage]:
     """Everything runs, and all is well."""
-    program = shutil.which("prometheus")
+    program = find_prometheus()
     if program is None:
         assert not os.environ.get("CI"), "prometheus is not installed (package prometheus)"
         pytest.skip("needs prometheus (package prometheus)")
-    metrics, port, receiver = find_free_port(), find_free_port(), Receiver()
+    metrics, port, receiver = free_port(), free_port(), Receiver(refusals=1)
     environment = {
         **workers.environment,
         "ANALYTICS_FLUSH_INTERVAL_S": "1",
@@ -174,12 +126,7 @@ def stage(
     commands = {
         "metrics": [*ours, "metrics", "--port", f"{metrics}"],
         "watch": [*ours, "watch", "--every", "0.5", "--state", f"{tmp_path}/watch/alarms.json"],
-        "prometheus": [
-            program,
-            f"--config.file={tmp_path}/prometheus.yml",
-            f"--storage.tsdb.path={tmp_path}/prometheus",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
+        "prometheus": prometheus_command(program, tmp_path, port),
     }
     services.maintain(datetime.now(UTC))
     with ExitStack() as stack:
@@ -202,7 +149,10 @@ def block_flush(stage: Stage) -> Callable[[], None]:
     count_events(stage.services, event())
     client, lane = stage.services.redis, stage.services.keys.lane("flush")
     eventually(lambda: client.exists(lane) and stage.services.claims.open_batches(), _SOON_S)
-    client.hincrby(lane, "began_ms", -100_000)
+    # As if flushes had failed, and been tried again, for a while.
+    requests = stage.services.keys.requests
+    client.hincrby(requests, f"{FLUSH_COUNTERS}:ended_ms", -200_000)
+    client.hincrby(requests, f"{FLUSH_COUNTERS}:tried_ms", -100_000)
     return connection.close
 
 

@@ -134,7 +134,7 @@ def stage(
         built = Stage(services, own_servers, workers, web, viewer, token)
         web.start(**SETTINGS)
         built.sign_in(browser)
-        viewer.expect("No event worker was seen for 60 s: what comes will wait.", "worker events")
+        viewer.expect("No event worker was seen for 45 s: what comes will wait.", "worker events")
         yield built
 
 
@@ -153,15 +153,15 @@ def strike_workers(stage: Stage) -> None:
     worker.kill()
     track_event.delay("page_view")
     stage.pass_time("events", 65)
-    viewer.expect("No event worker was seen for 60 s: 1 message waits", "`analytics worker events`")
+    viewer.expect("No event worker was seen for 45 s: 1 message waits", "`analytics worker events`")
     taken = stage.services.redis.rpop(QUEUE)
     viewer.expect("1 message is missing: published", "another program takes messages")
     stage.services.redis.rpush(QUEUE, taken)
     flusher.kill()
     stage.pass_time("flush", 65)
-    viewer.expect("No event worker was seen", "No flush worker was seen for 60 s")  # all away
+    viewer.expect("No event worker was seen", "No flush worker was seen for 45 s")  # all away
     stage.start("events")
-    viewer.expect("No flush worker was seen for 60 s: ", "`analytics worker flush`")
+    viewer.expect("No flush worker was seen for 45 s: ", "`analytics worker flush`")
     stage.start("flush")
     viewer.expect_well()
     beat.kill()
@@ -172,7 +172,7 @@ def strike_beat(stage: Stage) -> None:
     """Beat is away: the flush worker asks for what is overdue in its stead."""
     services, viewer = stage.services, stage.viewer
     stage.shift(services.keys.requests, "beat:ticked_ms", -65_000)
-    viewer.expect("No beat was seen for 60 s: flush workers ask", "`analytics beat`")
+    viewer.expect("No beat was seen for 45 s: flush workers ask", "`analytics beat`")
     count_events(services, event())
     eventually(lambda: services.claims.pending() == 0, _SOON_S)
     stage.start("beat")

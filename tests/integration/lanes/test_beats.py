@@ -39,7 +39,7 @@ def test_of_two_beats_one_asks_and_the_other_follows_when_it_is_killed(
     client: redis.Redis, workers: Workers
 ) -> None:
     # The lock is kept for five of the longest pauses.
-    options = ("beat", "--scheduler", "redbeat.RedBeatScheduler", "--pidfile=")
+    options = ("beat", "--scheduler", "tasks.several_beats.OneOfSeveral", "--pidfile=")
     options += ("--max-interval", "1", "-l", "INFO")
     first = workers.celery("beat1", *options, FLUSH_INTERVAL_S="1")
     eventually(lambda: "beat: Acquired lock" in first.said(), 20)

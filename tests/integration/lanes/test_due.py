@@ -161,6 +161,32 @@ def test_what_failed_is_due_again_soon_and_not_at_once(lanes: Lanes, client: red
     assert ask_on_time(lanes, FLUSH_COUNTERS)
 
 
+def test_what_was_asked_for_by_hand_and_failed_is_due_too(
+    lanes: Lanes, client: redis.Redis
+) -> None:
+    ask_on_time(lanes, FLUSH_COUNTERS)
+    for is_done in (True, False):
+        run = lanes.begin(FLUSH_COUNTERS, "a")
+        assert run
+        lanes.end(run, is_done=is_done)
+        move_requests(client, KEYS, 61_000)
+        assert bool(ask_on_time(lanes, FLUSH_COUNTERS)) != is_done
+
+
+def test_what_failed_for_want_of_a_server_is_due_again_as_soon_as_it_may_be_back(
+    lanes: Lanes, client: redis.Redis
+) -> None:
+    ask_on_time(lanes, FLUSH_COUNTERS)
+    move_requests(client, KEYS, 300_000)
+    for is_away, due in ((True, True), (False, False)):
+        run = lanes.begin(FLUSH_COUNTERS, "a")
+        assert run
+        lanes.end(run, is_done=False, is_away=is_away)
+        assert ask_on_time(lanes, FLUSH_COUNTERS) is None
+        move_requests(client, KEYS, 11_000)
+        assert bool(ask_on_time(lanes, FLUSH_COUNTERS)) == due
+
+
 def test_a_flush_worker_asks_when_beat_has_not(lanes: Lanes, client: redis.Redis) -> None:
     late = Due.late(INTERVALS_S[FLUSH_COUNTERS])
     run = lanes.begin(FLUSH_COUNTERS, "a")

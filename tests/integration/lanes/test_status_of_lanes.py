@@ -55,11 +55,58 @@ def test_a_run_and_what_it_is_behind_are_shown(services: Services) -> None:
     assert services.status_of_lanes()["warnings"] == []
 
 
+def age(services: Services, seconds: int, *fields: str) -> None:
+    """Make what is noted of flushes so much older."""
+    for field in fields:
+        client, requests = services.redis, services.keys.requests
+        client.hincrby(requests, f"{FLUSH_COUNTERS}:{field}", -seconds * 1000)
+
+
+def test_flushes_that_fail_are_shown_since_the_first_until_one_ends_well(
+    services: Services,
+) -> None:
+    lanes = Lanes(services.redis, services.keys)
+    for _ in range(2):
+        run = lanes.begin(FLUSH_COUNTERS, "a")
+        assert run
+        lanes.end(run, is_done=False)
+        age(services, 30, "tried_ms")
+    assert 60 <= lanes_of(services)["flush"]["tried_s"] < 90
+    [warning] = services.status_of_lanes()["warnings"]
+    assert warning.startswith("flush has been failing for 6")
+    run = lanes.begin(FLUSH_COUNTERS, "b")
+    assert run
+    assert lanes_of(services)["flush"]["tried_s"] >= 60
+    lanes.end(run, is_done=True)
+    assert lanes_of(services)["flush"]["tried_s"] is None
+
+
+def test_a_flush_that_stores_batch_after_batch_does_not_stand_still(services: Services) -> None:
+    lanes = Lanes(services.redis, services.keys)
+    assert lanes.begin(FLUSH_COUNTERS, "a")
+    age(services, 100, "tried_ms")
+    services.redis.hincrby(services.keys.lane("flush"), "began_ms", -100_000)
+    assert lanes_of(services)["flush"]["tried_s"] >= 100
+    count_events(services, event())
+    services.flush()
+    assert lanes_of(services)["flush"]["tried_s"] < 50
+    assert lanes_of(services)["flush"]["running_s"] >= 100
+
+
+def test_what_fails_for_want_of_a_server_has_an_alarm_of_its_own(services: Services) -> None:
+    lanes = Lanes(services.redis, services.keys)
+    run = lanes.begin(FLUSH_COUNTERS, "a")
+    assert run
+    lanes.end(run, is_done=False, is_away=True)
+    assert lanes_of(services)["flush"]["tried_s"] is None
+
+
 STATUS: dict[str, Any] = {
     "waiting": 1,
     "waiting_s": 0.0,
     "asked_s": 3.0,
     "running_s": None,
+    "tried_s": None,
     "runs": 0,
     "took_s": 0.0,
     "behind_s": 0,
@@ -85,9 +132,10 @@ UNASKED: dict[str, Any] = {"waiting": 0, "asked_s": 700.0, "behind_s": 611}
         ("flush", UNASKED | {"waiting": None, "waiting_s": 9.0}, "flush is 611 s behind"),
         ("flush", UNASKED | {"running_s": 5.0}, "flush is 611 s behind"),
         ("archive", UNASKED, "archive has not been asked for, and is 611 s behind"),
-        ("flush", {"running_s": 59.0}, None),
-        ("flush", {"running_s": 61.0}, "flush has been running for 61 s"),
-        ("archive", {"running_s": 61.0}, None),
+        ("flush", {"running_s": 100.0, "tried_s": 44.0}, None),
+        ("flush", {"running_s": 50.0, "tried_s": 46.0}, "flush has stood still for 46 s"),
+        ("flush", {"tried_s": 46.0}, "flush has been failing for 46 s"),
+        ("archive", {"running_s": 61.0, "tried_s": 61.0}, None),
         ("maintenance", {"running_s": 1_000.0}, "maintenance has been running for 1000 s"),
     ],
 )

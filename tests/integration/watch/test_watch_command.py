@@ -11,6 +11,7 @@ import redis
 
 from pipeline.lanes.ticks import note_tick
 from pipeline.services import Services
+from pipeline.system.file_locks import FileLock
 from pipeline.upkeep import heartbeats
 from pipeline.watch.notices import Notice
 from pipeline.watch.rules import make_rules
@@ -91,3 +92,15 @@ def test_an_alarm_that_does_not_exist_cannot_be_ignored(analytics: Any, alive: S
     status, _, said = analytics("watch", "--once", "--ignore", "flood")
     assert status == 1
     assert "there is no such alarm; there are archive_late, audit_off" in said
+
+
+def test_a_second_watch_with_the_same_file_is_refused(
+    analytics: Any, alive: Services, notices: list[Notice], tmp_path: Path
+) -> None:
+    state = tmp_path / "alarms.json"
+    lock = FileLock.try_acquire(tmp_path / "alarms.json.lock")
+    assert lock is not None
+    status, _, said = analytics("watch", "--state", f"{state}")
+    lock.close()
+    assert (status, notices) == (1, [])
+    assert f"`analytics watch` already runs with {state} " in said

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,7 @@ from pipeline.server_errors import report_errors
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from config.settings import Settings
     from pipeline.upkeep.backups.postgres_copy import PostgresPrograms
 
 Bin = Annotated[
@@ -75,8 +77,8 @@ def restore(
 ) -> None:
     """Restore what `analytics backup` copied, into servers that hold nothing of the installation.
 
-    End all processes of the pipeline before. Afterwards it is said whether both are of one moment,
-    and what to do where they are not.
+    End all processes of the pipeline before; private servers that do not run are started for it.
+    Afterwards it is said whether both are of one moment, and what to do where they are not.
     """
     from pipeline.postgres.engine import postgres_engine
     from pipeline.redis.client import redis_client
@@ -86,13 +88,13 @@ def restore(
 
     settings = load_settings()
     keys, restored_keys = Keys(settings.prefix), 0
-    engine = postgres_engine(find_postgres_url(settings), settings.postgres_schema)
-    with redis_client(find_redis_url(settings)) as client:
+    found = read_backup(directory, settings.prefix)
+    with _private_servers(settings), redis_client(find_redis_url(settings)) as client:
+        engine = postgres_engine(find_postgres_url(settings), settings.postgres_schema)
         try:
             with report_errors(redis=client):  # before Postgres is restored
                 client.ping()
             programs = _find_programs(engine, postgres_bin)
-            found = read_backup(directory, settings.prefix)
             if only != "redis":
                 restore_postgres(engine, programs, directory)
             if only != "postgres":
@@ -107,6 +109,23 @@ def restore(
         say(f"Restored {only or 'Redis and Postgres'} as of {found.made_at:%Y-%m-%d %H:%M:%S} UTC.")
     if moment.state != "fine":
         warn(f"{moment.what}: {moment.remedy}")
+
+
+@contextmanager
+def _private_servers(settings: Settings) -> Iterator[None]:
+    """Run the private servers of the data directory meanwhile, where they are meant and do not run.
+    Raises `EmbeddedServerFailed`."""
+    redis, postgres = settings.redis_url is None, settings.postgres_url is None
+    if not redis and not postgres:
+        yield
+        return
+    from pipeline.embedded import PrivateServers
+
+    data_dir = settings.data_dir.absolute()
+    with PrivateServers.start(
+        data_dir, redis=redis, postgres=postgres, appendfsync=settings.appendfsync
+    ):
+        yield
 
 
 def _find_programs(engine: Engine, given: Path | None) -> PostgresPrograms:

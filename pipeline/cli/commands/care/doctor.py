@@ -14,7 +14,7 @@ from pipeline.cli.commands.care.libraries import find_unfit_libraries
 from pipeline.cli.context import find_postgres_url, find_redis_url, load_celery_app, load_settings
 from pipeline.cli.options import Json
 from pipeline.cli.output import print_json, say, warn
-from pipeline.errors import PipelineError
+from pipeline.errors import InvalidConfiguration, PipelineError
 from pipeline.server_errors import FAILED_STATUS, SERVER_AWAY_STATUS
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _REPLY_WITHIN_S = 5.0
 _WORKERS_ANSWER_WITHIN_S = 1.0
+_TAKEN_WITHIN_S = 2.0
 
 Found = TypeVar("Found")
 
@@ -89,6 +90,24 @@ def _check_all(spool: Path | None) -> Iterator[Check]:
         yield check_directory("spool", spool)
     for settings in found:
         yield from _check_servers(settings)
+        if settings.traces:
+            yield _check_traces()
+
+
+def _check_traces() -> Check:
+    """Whether a collector takes spans; it is sent none."""
+    from pipeline.traces.exporting import make_exporter, reach
+    from pipeline.upkeep.checkup.check import Check, split
+
+    try:
+        is_taken = reach(make_exporter(timeout=_TAKEN_WITHIN_S))
+    except InvalidConfiguration as error:
+        return split("traces", "wrong", str(error))
+    if is_taken:
+        return Check("traces", "fine", "the collector of OpenTelemetry takes spans")
+    what = "no collector of OpenTelemetry takes spans, which are dropped"
+    remedy = "give its address in OTEL_EXPORTER_OTLP_ENDPOINT, as http://HOST:4318 (HTTP, not gRPC)"
+    return Check("traces", "away", what, remedy)
 
 
 def _check_servers(settings: Settings) -> Iterator[Check]:

@@ -49,7 +49,7 @@ def test_the_sentence_comes_first_with_what_to_do(
     sentence, remedy, other, title, *_ = run_status(status=LOST).splitlines()
     assert sentence.startswith("Redis is older than what Postgres has stored: ")
     assert "`analytics accept-redis-state`" in remedy
-    assert other.startswith("  No event worker was seen for 60 s: ")
+    assert other.startswith("  No event worker was seen for 45 s: ")
     assert "`analytics worker events`" in other
     assert title == "Status"
 

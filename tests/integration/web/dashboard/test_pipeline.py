@@ -78,7 +78,7 @@ def test_numbers_are_those_of_the_api(site: DashboardSite, services: Services) -
     headers = {"Authorization": f"Bearer {site.token}"}
     status = site.stranger.get("/api/status", headers=headers).json()
     assert status["summary"] == WELL
-    assert status["findings"] == []
+    assert status["findings"] == status["alarms"] == []
     numbers = {one["name"]: one["number"] for one in status["stages"]}
     units = {one["name"]: one["unit"] for one in status["stages"]}
     assert numbers["counted"] == status["books"]["counted"] == 7
@@ -114,7 +114,10 @@ def test_a_part_is_answered_alone_and_a_wrong_parameter_is_named(site: Dashboard
 
 
 def test_what_is_wrong_is_said_with_what_to_do(site: DashboardSite, services: Services) -> None:
-    assert sentence(read(site.viewer)).startswith("No event worker was seen for 60 s")
+    assert sentence(read(site.viewer)).startswith("No event worker was seen for 45 s")
+    headers = {"Authorization": f"Bearer {site.token}"}
+    status = site.stranger.get("/api/status", headers=headers).json()
+    assert status["alarms"] == ["no_event_worker", "no_flush_worker", "beat_silent"]
     live(services)
     assert sentence(read(site.viewer)) == WELL
     services.redis.hincrby(services.keys.totals, "published_messages", 3)

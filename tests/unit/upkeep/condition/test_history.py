@@ -7,7 +7,7 @@ import pytest
 from pipeline.upkeep.condition.history import (
     Sample,
     Stretches,
-    measure_growth,
+    find_backlog,
     measure_rate,
     spread,
 )
@@ -57,16 +57,16 @@ def test_what_waits_may_become_less_and_a_total_may_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queued", "growth"),
+    ("queued", "backlog"),
     [
-        ((1_000, 1_500, 1_400, 2_000), 1_000),
-        ((2_000, 2_500, 2_100, 1_900), 0),
-        ((900, 1_500, 1_800, 2_000), 0),
-        ((1_000, 2_000, 3_000), 0),  # of less than a minute
+        ((1_000, 1_500, 1_400, 2_000), (1_000, 2_000)),
+        ((2_000, 2_500, 2_100, 1_900), (2_000, 1_900)),
+        ((900, 1_500, 1_800, 2_000), None),
+        ((1_000, 2_000, 3_000), None),  # of less than a minute
     ],
 )
-def test_a_queue_grows_that_is_long_for_a_minute_and_longer_at_its_end(
-    queued: tuple[int, ...], growth: int
+def test_a_queue_that_is_long_for_a_minute_is_a_backlog(
+    queued: tuple[int, ...], backlog: tuple[int, int] | None
 ) -> None:
     samples = [Sample(15.0 * at, {"queued": number}) for at, number in enumerate(queued)]
-    assert measure_growth(samples, "queued", 1_000) == growth
+    assert find_backlog(samples, "queued", 1_000) == backlog

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from pipeline.upkeep.condition.alarms import find_alarms
 from pipeline.upkeep.condition.findings import find_risks, summarise
 from pipeline.upkeep.dead_letter_groups import Group
 from pipeline.upkeep.heartbeats import Worker
@@ -83,6 +84,10 @@ class StatusAnswer(BaseModel):
         description='"All events are accounted for.", or the gravest that is wrong'
     )
     findings: list[FindingAnswer] = Field(description="The gravest first")
+    alarms: list[str] = Field(
+        description="Names of the alarms that these raise, see docs/guides/operating/alarms; none while "
+        "all is well"
+    )
     stages: list[StageAnswer] = Field(description="In the order in which an event passes them")
     books: BooksAnswer
     events_waiting: int = Field(ge=0, description="Messages in the events queue")
@@ -147,6 +152,7 @@ def to_status(found: PipelineStatus) -> dict[str, Any]:
             {"gravity": one.gravity, "what": one.what, "remedy": one.remedy}
             for one in [*found.faults, *find_risks(status["discarding_workers"])]
         ],
+        "alarms": list(find_alarms(found.faults)),
         "stages": [
             {
                 "name": one.name,
