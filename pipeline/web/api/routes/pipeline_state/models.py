@@ -85,8 +85,8 @@ class StatusAnswer(BaseModel):
     )
     findings: list[FindingAnswer] = Field(description="The gravest first")
     alarms: list[str] = Field(
-        description="Names of the alarms that these raise, see docs/guides/operating/alarms; none while "
-        "all is well"
+        description="Names of the alarms that these raise, see docs/guides/operating/alarms; none "
+        "while all is well"
     )
     stages: list[StageAnswer] = Field(description="In the order in which an event passes them")
     books: BooksAnswer
