@@ -31,6 +31,7 @@ for number, (event_type, series) in enumerate(by_day.items()):
     bars = upper.bar(places, [count for _, count in series], width, label=event_type)
     upper.bar_label(bars)
 upper.set_xticks([place + width for place in range(7)], [f"{day:%a %d}" for day, _ in series])
+upper.margins(y=0.1)  # room for the numbers above the bars
 upper.set_title("Events by day")
 upper.legend()
 

@@ -25,4 +25,5 @@ DATABASES = {
         "OPTIONS": {"transaction_mode": "IMMEDIATE"},
     },
 }
+TIME_ZONE = "UTC"
 USE_TZ = True

@@ -83,6 +83,16 @@ def test_the_readme_links_to_what_concerns_security(page_of_security: str) -> No
     assert f"]({page_of_security})" in README
 
 
+def test_code_and_pages_name_pages_that_exist() -> None:
+    """In messages, comments and files of servers, which no builder of documents checks."""
+    folders = ("pipeline", "tasks", "config", "deploy", "docs", "examples")
+    files = [one for folder in folders for one in (ROOT / folder).rglob("*")]
+    for file in [*files, ROOT / "docker-compose.yml", ROOT / "Makefile"]:
+        if file.suffix in {".py", ".lua", ".yml", ".yaml", ".json", ".md", ""} and file.is_file():
+            for name in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text(encoding="utf-8")):
+                assert (ROOT / name).exists(), f"{file}: {name}"
+
+
 def test_the_readme_is_short() -> None:
     assert README.count("\n") <= 130
 
