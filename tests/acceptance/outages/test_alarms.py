@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.contract import FLUSH_COUNTERS
+from pipeline.contract import FLUSH_COUNTERS, RECOUNT
 from pipeline.embedded import PrivateServers
 from pipeline.lanes.lanes import Lanes
 from pipeline.services import Services
@@ -30,13 +30,13 @@ from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import (
     QUEUE,
     ROOT,
-    TODAY,
     Worker,
     Workers,
     count_events,
     event,
     eventually,
     execute,
+    field_place,
     start_group,
 )
 
@@ -202,13 +202,19 @@ def tamper_with_books(stage: Stage) -> Callable[[], None]:
 
 
 def tamper_with_counters(stage: Stage) -> Callable[[], None]:
-    """The daily audit finds it."""
+    """A row of a user, and a live counter; the recount finds both, when it is next due."""
     services = stage.services
+    client, now = services.redis, datetime.now(UTC)
+    count_events(services, event(user_id="u1", timestamp=now))
     services.flush()
+    count_events(services, event(user_id="u2", timestamp=now))
+    live = field_place(services, services.keys.user("u2", "page_view", f"{now:%F}"))
 
     def add(number: int) -> None:
-        execute(services, f"UPDATE analytics_daily SET count = count + {number}")
-        services.audit(TODAY, TODAY)
+        execute(services, f"UPDATE analytics_user_daily SET count = count + {number}")
+        client.hincrby(*live, number)
+        for what in ("began_ms", "ended_ms"):
+            client.hincrby(services.keys.requests, f"{RECOUNT}:{what}", -45_000)
 
     add(3)
     return lambda: add(-3)
