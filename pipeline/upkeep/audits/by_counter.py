@@ -39,7 +39,7 @@ from pipeline.upkeep.audits.counts import find_first_kept_day
 from pipeline.upkeep.snapshot import Snapshot
 
 REBUILT = [table for table in COUNTER_TABLES if table is not event_log_gaps]
-_COUNTERS_AT_ONCE = 1_000
+_COUNTERS_AT_ONCE = 500
 _ROWS_AT_ONCE = 10_000
 _MOMENTS = {"hour", "quarter"}
 """Columns that hold a moment of the day."""
