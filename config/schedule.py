@@ -22,6 +22,7 @@ def intervals_s(flush_interval_s: float) -> dict[str, float]:
         contract.REPAIR_COUNTERS: 600.0,
         contract.MAINTAIN: 3_600.0,
         contract.AUDIT: 86_400.0,
+        contract.RECOUNT: 45.0,
         contract.PRUNE: 86_400.0,
     }
 

@@ -17,6 +17,7 @@ MOVE_DEAD_LETTERS = "analytics.move_dead_letters"
 REPAIR_COUNTERS = "analytics.repair_counters"
 MAINTAIN = "analytics.maintain"
 AUDIT = "analytics.audit"
+RECOUNT = "analytics.recount"
 PRUNE = "analytics.prune"
 MAKE_REPORT = "analytics.make_report"
 

@@ -74,7 +74,7 @@ PUBLISH_EVENTS = Measure(
 RUN_S = Measure(
     "task_duration_seconds",
     "time of a run, by task (`flush_counters`, `archive_events`, `move_dead_letters`, "
-    "`repair_counters`, `maintain`, `audit`, `prune`) and outcome: `done`, `failed`",
+    "`repair_counters`, `maintain`, `audit`, `recount`, `prune`) and outcome: `done`, `failed`",
     ("task", "outcome"),
     _LONG_SECONDS,
 )

@@ -21,6 +21,7 @@ from pipeline.contract import (
     MAKE_REPORT,
     MOVE_DEAD_LETTERS,
     PRUNE,
+    RECOUNT,
     REPAIR_COUNTERS,
     TRACK_EVENT,
     TRACK_EVENTS,
@@ -39,6 +40,7 @@ from tasks.consumer.arguments import read_event, read_events
 from tasks.lane_task import LaneTask
 from tasks.worker.audit_report import report_audit
 from tasks.worker.event_request import EventRequest
+from tasks.worker.recount_report import report_recount
 
 UNFIT_SERVERS = (ServerUnavailable, InvalidConfiguration)
 """What a server's standstill or an upgrade under way gives: a line in the log, and the next run is
@@ -100,6 +102,13 @@ def maintain() -> None:
 def audit() -> int:
     """Compare archive and counters of the last days; returns how many hours and days differ."""
     return report_audit(services(), datetime.now(UTC).date())
+
+
+@lane_task(name=RECOUNT)
+def recount() -> int:
+    """Compare the counters of the newest days, and some older ones, with their events; returns how
+    many differ."""
+    return report_recount(services(), datetime.now(UTC))
 
 
 @lane_task(name=PRUNE)

@@ -57,6 +57,10 @@ class ErasedUsers:
         """Whether a bad event or message, as JSON, names an erased user, whatever its time."""
         return any(self._find(user_id) is not None for user_id in find_user_ids(raw) or ())
 
+    def knows(self, user_id: str) -> bool:
+        """Whether this user was erased, whenever that was."""
+        return self._find(user_id) is not None
+
     def anonymise(self, events: RawEvents, logged_at_ms: int, kept: CountBy) -> RawEvents:
         """The events of an entry as the archive may keep them.
 

@@ -41,6 +41,7 @@ LANE_TASKS: dict[Lane, tuple[str, ...]] = {
         contract.REPAIR_COUNTERS,
         contract.MAINTAIN,
         contract.AUDIT,
+        contract.RECOUNT,
         contract.PRUNE,
     ),
 }

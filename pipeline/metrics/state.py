@@ -117,6 +117,11 @@ STATE_METRICS = (
         ("books", "audit_drift"),
     ),
     StateMetric(
+        "recount_differences",
+        "counters that differed from the events of their day at the last recount",
+        ("recount", "differences"),
+    ),
+    StateMetric(
         "workers",
         "workers seen within the last 45 seconds, by kind: `events`, `flush`",
         ("workers", EACH),

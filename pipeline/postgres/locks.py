@@ -18,6 +18,7 @@ _HOLD = "hashtext('schema$.analytics:hold')"
 _HOLD_TRANSFERS = text(f"SELECT pg_advisory_xact_lock({_HOLD})")
 _SHARE = f"SELECT pg_advisory_xact_lock_shared({_HOLD})"
 _SHARE_HOLD = text(_SHARE)
+_BE_PATIENT = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
 # An audit may take as long as it needs, so the lock is waited for before the limits are set.
 _BEGIN_TRANSFER = text(
     f"{_SHARE}, "
@@ -30,12 +31,15 @@ _BEGIN_TRANSFER = text(
 
 
 @contextmanager
-def hold_transfers(engine: Engine) -> Iterator[Connection]:
+def hold_transfers(engine: Engine, patience_s: float | None = None) -> Iterator[Connection]:
     """Open a transaction during which no transfer stores anything: transfers wait for its end.
 
-    Waits for the transfers under way.
+    Waits for the transfers under way; with `patience_s`, for no lock any longer than that, and
+    raises sqlalchemy.exc.DBAPIError then (`LOCK_TIMEOUT`).
     """
     with engine.begin() as connection:
+        if patience_s is not None:
+            connection.execute(_BE_PATIENT, {"lock_timeout": f"{round(patience_s * 1000)}ms"})
         connection.execute(_HOLD_TRANSFERS)
         yield connection
 

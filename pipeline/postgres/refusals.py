@@ -17,7 +17,8 @@ _SERVER_REFUSES = ("08", "25", "28", "3D", "42", "53", "57P", "58", "F0", "XX")
 front of it: connection lost, read-only or a timeout while idle, no access, no such database, no
 such table or no permission, no disk space or memory, shutdown and start, input and output, its
 files, itself."""
-_BAD_MOMENT = ("40", "55P03", "57014")
+LOCK_TIMEOUT = "55P03"
+_BAD_MOMENT = ("40", LOCK_TIMEOUT, "57014")
 """Deadlock and serialization, a lock timeout, a statement that took too long or was cancelled."""
 READ_ONLY = "25006"
 STALE_SESSION = (READ_ONLY, "26000", "42P05")

@@ -61,6 +61,18 @@ def find_pending_types(client: redis.Redis, keys: Keys) -> Iterator[tuple[str, C
     yield from _parsed(keys, _fields(client, keys, QUARTERS))
 
 
+def find_pending(
+    client: redis.Redis, keys: Keys, *, only_types: bool = False
+) -> Iterator[tuple[str, Counter]]:
+    """All counters that wait for a flush, or are claimed by one, by name; or those of event types
+    alone."""
+    waiting = client.sscan_iter(keys.pending_flush, count=_SCANNED_AT_ONCE)
+    yield from _parsed(keys, (key_text(cast("bytes", name)) for name in waiting))
+    yield from _parsed(keys, _names_in_journals(client, keys, f"{match_literally(keys.prefix)}*"))
+    for bucket in (QUARTERS,) if only_types else range(len(keys.live_buckets)):
+        yield from _parsed(keys, _fields(client, keys, bucket))
+
+
 def find_measures(
     client: redis.Redis, keys: Keys, bucket: int, head: str | None = None
 ) -> set[str]:

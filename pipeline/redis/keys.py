@@ -176,6 +176,7 @@ class Keys:
         self.beats = f"{prefix}beats"
         self.workers_discarding = f"{prefix}workers:discarding"
         self.history = f"{prefix}history"
+        self.recount = f"{prefix}recount"
         self.events_sizes = f"{prefix}events:sizes"
         self.flush_requested = f"{prefix}flush_requested"
         self.requests = f"{prefix}requests"

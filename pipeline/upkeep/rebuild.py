@@ -7,48 +7,29 @@ flush will add this later.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, cast, delete, func, select
+from sqlalchemy import Connection, Engine, delete
 
 from pipeline.counting.apply import Counters
-from pipeline.counting.increments import OTHER, ValueIncrements, count
-from pipeline.counting.log_entries import FULL, OFF
-from pipeline.days import bound_days, hour_text
+from pipeline.days import hour_text
 from pipeline.errors import CannotRebuild
-from pipeline.event.model import Event
-from pipeline.event_log import queries
-from pipeline.event_log.queries import EventFilter
 from pipeline.event_log.streams import EventLog
-from pipeline.flushing.counter_rows import counter_name
 from pipeline.flushing.store import UPSERTS, parameters_of, rows_of
 from pipeline.postgres import partitions
 from pipeline.postgres.locks import hold_transfers
 from pipeline.postgres.sealing.seals import unseal
-from pipeline.postgres.tables import COUNTER_TABLES, PARTITIONED_BY_MONTH, event_log_gaps
+from pipeline.postgres.tables import PARTITIONED_BY_MONTH
 from pipeline.reading.live_counters import find_type_counters
-from pipeline.redis.counters import (
-    BinCounter,
-    GapCounter,
-    HourlyCounter,
-    QuarterCounter,
-    SumCounter,
-    ValueCounter,
-    ValueSumCounter,
-)
+from pipeline.redis.counters import GapCounter, QuarterCounter
 from pipeline.redis.keys import Keys
-from pipeline.upkeep.audits.counts import find_first_kept_day
-from pipeline.upkeep.snapshot import Snapshot
+from pipeline.upkeep.audits.by_counter import REBUILT, Changed, DayRecount, is_of_day
+from pipeline.upkeep.audits.recount_state import forget_found
 
-_COUNTERS_AT_ONCE = 1_000
 _ROWS_AT_ONCE = 10_000
-_REBUILT = [table for table in COUNTER_TABLES if table is not event_log_gaps]
-_MOMENTS = {"hour", "quarter"}
-"""Columns that hold a moment of the day."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +38,7 @@ class Rebuilt:
     one they give now. `left_alone` are event types that are not, or were not always, logged."""
 
     day: date
-    changed: dict[str, tuple[int, int]] = field(default_factory=dict)
+    changed: Changed = field(default_factory=dict)
     left_alone: Sequence[str] = ()
 
 
@@ -79,244 +60,42 @@ class Rebuilder:
         for table in PARTITIONED_BY_MONTH:
             partitions.ensure_months(self.engine, table, {f"{day}": 1}, now.date())
         with hold_transfers(self.engine) as connection:
-            work = _Day(self, connection, day, now)
-            return work.run(write=not dry_run)
+            recount = self._recount(connection, day)
+            changed = recount.compare()
+            if not dry_run:
+                _write(connection, self.counters.keys, day, changed)
+        if not dry_run:
+            forget_found(self.counters.client, self.counters.keys, day)
+        return Rebuilt(day, changed, recount.left_alone)
 
     def check(self, day: date, now: datetime) -> None:
         """Raise `CannotRebuild` for a day that cannot be rebuilt; changes nothing."""
         if day >= now.date():
             raise CannotRebuild(f"{day} is not over yet (UTC): rebuild the days before it")
         with hold_transfers(self.engine) as connection:
-            _Day(self, connection, day, now).check()
+            self._recount(connection, day).check()
+
+    def _recount(self, connection: Connection, day: date) -> DayRecount:
+        return DayRecount(self.counters, self.log, connection, day, self._find_gaps)
+
+    def _find_gaps(self) -> Iterator[GapCounter]:
+        for one in find_type_counters(self.counters.client, self.counters.keys):
+            if isinstance(one, GapCounter):
+                yield one
 
 
-class _Day:
-    """The work on one day, all held off."""
-
-    def __init__(self, parts: Rebuilder, connection: Connection, day: date, now: datetime) -> None:
-        self._counters, self._connection = parts.counters, connection
-        self._keys, self._options = parts.counters.keys, parts.counters.options
-        self._day, self._now = day, now
-        self._snapshot = Snapshot(parts.counters, parts.log, connection)
-        self._logged: Counter[str] = Counter()
-        """What was logged, by counter; it grows by what is logged meanwhile."""
-        self._left: set[str] = set()
-        self._values: dict[str, set[str]] = {}
-        """Of each property, under the counter of the rest: the counters of its values."""
-
-    def check(self) -> None:
-        """Refuse a day of which the archive does not have all."""
-        since = find_first_kept_day(self._connection)
-        if self._day < since:
-            raise CannotRebuild(
-                f"raw events of days before {since} have been pruned: {self._day} cannot be "
-                "rebuilt from them"
-            )
-        self._left, waiting = self._unlogged_types()
-        self._add(waiting)
-
-    def run(self, *, write: bool) -> Rebuilt:
-        """Compare, and write what differs."""
-        self.check()
-        stored = self._stored()
-        begin, end = bound_days(self._day, self._day)
-        for some in queries.stream_on(self._connection, EventFilter(first=begin, end=end)):
-            self._add(some)
-        changed = self._compare(stored)
-        # Gaps only grow while all is held off: none now, none before.
-        if self._unlogged_types()[0] != self._left:
-            raise CannotRebuild(
-                f"the event log was switched off meanwhile: rebuild {self._day} again"
-            )
-        if self._snapshot.unreadable:
-            raise CannotRebuild(
-                f"{self._snapshot.unreadable} entries of the event log cannot be read; they become "
-                "dead letters after some more runs of `analytics archive`"
-            )
-        if write:
-            deltas = {name: right - shown for name, (shown, right) in changed.items()}
-            self._write(Counter(deltas))
-        return Rebuilt(self._day, changed, sorted(self._left))
-
-    def _compare(self, stored: Counter[str]) -> dict[str, tuple[int, int]]:
-        """What reads show now of each counter, and what is right, where these differ."""
-        _, waiting = self._snapshot.read([])
-        self._add(waiting)
-        names = sorted({*self._logged, *stored})
-        changed: dict[str, tuple[int, int]] = {}
-        for first in range(0, len(names), _COUNTERS_AT_ONCE):
-            some = names[first : first + _COUNTERS_AT_ONCE]
-            unflushed = self._read_live(some)
-            for name in some:
-                shown, right = stored[name] + unflushed[name], self._logged[name]
-                if shown != right:
-                    changed[name] = (shown, right)
-        return self._without_equal_sums(changed)
-
-    def _read_live(self, names: Sequence[str]) -> Counter[str]:
-        """What Redis holds of these counters, to an hour also what it holds of its quarters; and
-        add up what was logged until the same instant."""
-        parts = [(name, part) for name in names for part in self._parts_of(name)]
-        live, waiting = self._snapshot.read([part for _, part in parts])
-        self._add(waiting)
-        found: Counter[str] = Counter()
-        for (name, _), n in zip(parts, live, strict=True):
-            found[name] += n
-        return found
-
-    def _parts_of(self, name: str) -> Sequence[str]:
-        counter = self._keys.parse(name)
-        if isinstance(counter, HourlyCounter):
-            return self._keys.names_of_hour(counter.event_type, hour_text(counter.hour))
-        return [name]
-
-    def _without_equal_sums(
-        self, changed: dict[str, tuple[int, int]]
-    ) -> dict[str, tuple[int, int]]:
-        """What changes, without the parts of sums of which only the parts differ, and not the sum:
-        a worker splits the sum of each of its batches."""
-        deltas: defaultdict[Hashable, list[tuple[str, Decimal]]] = defaultdict(list)
-        for name, (shown, right) in changed.items():
-            counter = self._keys.parse(name)
-            if isinstance(counter, SumCounter | ValueSumCounter) and counter.part[0] == "e":
-                delta = Decimal(right - shown).scaleb(int(counter.part[1:]))
-                deltas[replace(counter, part="")].append((name, delta))
-        equal = {
-            name
-            for parts in deltas.values()
-            if not sum(delta for _, delta in parts)
-            for name, _ in parts
-        }
-        return {name: found for name, found in changed.items() if name not in equal}
-
-    def _unlogged_types(self) -> tuple[set[str], list[Event]]:
-        """Types that were not always logged, and what was logged since the last look. Raises
-        `CannotRebuild` when the log was full."""
-        gaps = self._stored_gaps()
-        for one in find_type_counters(self._counters.client, self._keys):
-            if isinstance(one, GapCounter) and one.hour.date() == self._day:
-                gaps.setdefault(one, 0)
-        every = sorted(gaps, key=lambda one: (one.event_type, one.reason, one.hour))
-        logged: list[Event] = []
-        for first in range(0, len(every), _COUNTERS_AT_ONCE):
-            some = every[first : first + _COUNTERS_AT_ONCE]
-            live, waiting = self._snapshot.read([_name_gap(self._keys, one) for one in some])
-            logged += waiting
-            for one, n in zip(some, live, strict=True):
-                gaps[one] += n
-        full = [one for one in every if one.reason == FULL and gaps[one]]
-        if full:
-            event_type = full[0].event_type
-            found = {hour_text(one.hour): gaps[one] for one in full if one.event_type == event_type}
-            raise CannotRebuild(
-                f"{sum(found.values())} events of {event_type!r} were counted and not logged, "
-                f"because the event log was full ({', '.join(found)}): {self._day} cannot be "
-                "rebuilt"
-            )
-        return {one.event_type for one in every if one.reason == OFF and gaps[one]}, logged
-
-    def _stored_gaps(self) -> dict[GapCounter, int]:
-        begin, end = bound_days(self._day, self._day)
-        gap = event_log_gaps.c
-        of_day = select(event_log_gaps).where(gap.hour >= begin, gap.hour < end)
-        return {
-            GapCounter(row.event_type, row.reason, row.hour.astimezone(UTC)): row._mapping["count"]
-            for row in self._connection.execute(of_day)
-        }
-
-    def _stored(self) -> Counter[str]:
-        """What Postgres holds of the day's counters that are rebuilt."""
-        stored: Counter[str] = Counter()
-        for table in _REBUILT:
-            columns = [
-                cast(func.timezone("UTC", column) if column.name in _MOMENTS else column, Text)
-                for column in (*table.primary_key, table.c.count)
-            ]
-            of_day = select(*columns).where(self._of_day(table))
-            rows = self._connection.execute(of_day.execution_options(yield_per=_ROWS_AT_ONCE))
-            for row in rows:
-                name = counter_name(table, tuple(row), self._keys)
-                if self._is_rebuilt(name):
-                    stored[name] = int(row[-1])
-        return stored
-
-    def _is_rebuilt(self, name: str) -> bool:
-        counter = self._keys.parse(name)
-        if counter.event_type in self._left:
-            return False
-        if isinstance(counter, SumCounter | ValueSumCounter | BinCounter):
-            is_summed = counter.property in self._options.sums.get(counter.event_type, ())
-            by = counter.by if isinstance(counter, ValueSumCounter) else None
-            return is_summed and by in (None, *self._options.count_by.get(counter.event_type, ()))
-        if isinstance(counter, ValueCounter):
-            if counter.property not in self._options.count_by.get(counter.event_type, ()):
-                return False
-            if counter.value != OTHER:
-                rest = self._keys.value(
-                    counter.event_type, counter.property, OTHER, f"{counter.day}"
-                )
-                self._values.setdefault(rest, set()).add(name)
-        return True
-
-    def _add(self, found: Iterable[Event]) -> None:
-        """Add up events of the day, as a worker does. Of values past the cap those are counted one
-        by one that are so already, and else the first."""
-        of_day = [
-            one
-            for one in found
-            if one.timestamp.date() == self._day and one.event_type not in self._left
-        ]
-        options = self._options
-        increments = count(of_day, options.count_by, self._keys, self._now, options.sums)
-        self._logged.update(increments.counters)
-        for (event_type, hour), n in increments.hours.items():
-            self._logged[self._keys.hourly(event_type, hour)] += n
-        for fields in increments.fields.values():
-            for one, n in fields.items():
-                self._logged[self._keys.name_of(one)] += n
-        for group in increments.values:
-            self._add_values(group)
-
-    def _add_values(self, group: ValueIncrements) -> None:
-        rest = self._keys.name_of(group.rest_field)
-        self._logged[rest] += group.rest
-        known = self._values.setdefault(rest, set())
-        admitted: set[str] = set()
-        for value, _, one, n in group.counters:
-            name = self._keys.name_of(one)
-            if name not in known and len(known) >= self._options.values_cap:
-                self._logged[rest] += n
-            else:
-                known.add(name)
-                admitted.add(value)
-                self._logged[name] += n
-        for value, of_value in group.sums.items():
-            for own, of_rest, n in of_value:
-                field = own if value in admitted else of_rest
-                self._logged[self._keys.name_of(field)] += n
-
-    def _write(self, deltas: Counter[str]) -> None:
-        for name, n in list(deltas.items()):
-            counter = self._keys.parse(name)
-            if isinstance(counter, QuarterCounter):  # its hour gets as much with it
-                hour = hour_text(counter.quarter)
-                deltas[self._keys.hourly(counter.event_type, hour)] -= n
-        names = sorted(name for name in deltas if deltas[name])
-        for first in range(0, len(names), _ROWS_AT_ONCE):
-            some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
-            for table, groups in rows_of(some, self._keys)[0]:
-                self._connection.execute(UPSERTS[table.name], parameters_of(table, groups))
-        unseal(self._connection, "users", [self._day] if deltas else [])
-        for table in _REBUILT if deltas else ():
-            self._connection.execute(delete(table).where(self._of_day(table), table.c.count == 0))
-
-    def _of_day(self, table: Table) -> ColumnElement[bool]:
-        if "date" in table.c:
-            return table.c.date == self._day
-        begin, end = bound_days(self._day, self._day)
-        [moment] = [column for column in table.primary_key if column.name in _MOMENTS]
-        return (moment >= begin) & (moment < end)
-
-
-def _name_gap(keys: Keys, gap: GapCounter) -> str:
-    return keys.gap(gap.event_type, gap.reason, hour_text(gap.hour))
+def _write(connection: Connection, keys: Keys, day: date, changed: Changed) -> None:
+    deltas = Counter({name: right - shown for name, (shown, right) in changed.items()})
+    for name, n in list(deltas.items()):
+        counter = keys.parse(name)
+        if isinstance(counter, QuarterCounter):  # its hour gets as much with it
+            hour = hour_text(counter.quarter)
+            deltas[keys.hourly(counter.event_type, hour)] -= n
+    names = sorted(name for name in deltas if deltas[name])
+    for first in range(0, len(names), _ROWS_AT_ONCE):
+        some = {name: deltas[name] for name in names[first : first + _ROWS_AT_ONCE]}
+        for table, groups in rows_of(some, keys)[0]:
+            connection.execute(UPSERTS[table.name], parameters_of(table, groups))
+    unseal(connection, "users", [day] if deltas else [])
+    for table in REBUILT if deltas else ():
+        connection.execute(delete(table).where(is_of_day(table, day), table.c.count == 0))

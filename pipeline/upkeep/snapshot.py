@@ -7,7 +7,7 @@ have: both together are the truth of that instant, while counting goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from uuid import UUID
 
 from sqlalchemy import Connection, select
@@ -19,7 +19,7 @@ from pipeline.event.model import Event
 from pipeline.event_log.streams import Entry, EventLog
 from pipeline.flushing.claims import Claims
 from pipeline.postgres.tables import archived_entries, flush_batches
-from pipeline.reading.exact import UnstoredCounts
+from pipeline.reading.exact import Unstored, UnstoredCounts
 
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 """Compressed; half a million events perhaps. One script answers with all of it."""
@@ -38,9 +38,7 @@ class Snapshot:
                 f"{log.count_bytes()} bytes wait in the event log, more than can be looked at "
                 f"({MOST_WAITING_BYTES}): let `analytics archive` end first"
             )
-        open_ = Claims(counters.client, counters.keys).open_batches()
-        ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
-        self._stored = set(connection.execute(ledger).scalars())
+        self._stored = _find_stored(counters, connection)
         self._unstored = UnstoredCounts(counters.client, counters.keys)
         self._after = dict.fromkeys(log.streams, "0-0")
         self.unreadable = 0
@@ -57,12 +55,7 @@ class Snapshot:
         ]
         for entry in entries:
             self._after[self._log.streams[entry.partition]] = entry.entry_id
-        counts = found.live.copy()
-        for batch_id, claimed in found.claimed.items():
-            if batch_id not in self._stored:
-                for position, n in claimed:
-                    counts[position] += n
-        return counts, self._events(entries)
+        return _add_up(found, self._stored), self._events(entries)
 
     def _events(self, entries: Sequence[Entry]) -> Iterator[Event]:
         named: dict[UUID, Entry] = {}
@@ -85,3 +78,25 @@ class Snapshot:
                     self.unreadable += 1
                 else:
                     yield from found
+
+
+def read_unstored(counters: Counters, connection: Connection, names: Sequence[str]) -> list[int]:
+    """The counts of these counters that are not stored, as `Snapshot.read` gives them."""
+    stored = _find_stored(counters, connection)
+    return _add_up(UnstoredCounts(counters.client, counters.keys).read(names), stored)
+
+
+def _find_stored(counters: Counters, connection: Connection) -> set[str]:
+    """The open batches that the ledger has."""
+    open_ = Claims(counters.client, counters.keys).open_batches()
+    ledger = select(flush_batches.c.batch_id).where(flush_batches.c.batch_id.in_(open_))
+    return set(connection.execute(ledger).scalars())
+
+
+def _add_up(found: Unstored, stored: Collection[str]) -> list[int]:
+    counts = found.live.copy()
+    for batch_id, claimed in found.claimed.items():
+        if batch_id not in stored:
+            for position, n in claimed:
+                counts[position] += n
+    return counts

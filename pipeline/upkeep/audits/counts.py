@@ -23,7 +23,7 @@ from pipeline.days import bound_days
 from pipeline.event.model import Event
 from pipeline.event_log.streams import EventLog
 from pipeline.postgres.locks import hold_transfers
-from pipeline.postgres.refusals import read_sqlstate
+from pipeline.postgres.refusals import LOCK_TIMEOUT, read_sqlstate
 from pipeline.postgres.tables import events
 from pipeline.reading.live_counters import find_type_counters
 from pipeline.redis.counters import day_of
@@ -36,7 +36,6 @@ from pipeline.upkeep.snapshot import Snapshot
 MOST_DIFFERENCES = 100_000
 _DAYS_AT_ONCE = 20
 """Days of event types that one script reads, with 169 counters each."""
-_LOCKED = "55P03"
 _LOOK_AGAIN_S = 0.2
 _EXCLUDE_AUDITS = text("LOCK TABLE schema$.pruned IN SHARE UPDATE EXCLUSIVE MODE NOWAIT")
 """Takes no snapshot, and stands in the way of nothing but another audit."""
@@ -142,7 +141,7 @@ def open_snapshot(engine: Engine) -> Iterator[Connection]:
             try:
                 connection.execute(_EXCLUDE_AUDITS)
             except DBAPIError as error:
-                if read_sqlstate(error) != _LOCKED:
+                if read_sqlstate(error) != LOCK_TIMEOUT:
                     raise
             else:
                 yield connection

@@ -38,7 +38,7 @@ METRICS_SILENT = Alarm("metrics_silent", "stopped", "no `analytics metrics` answ
 
 ALARMS = (
     Alarm("books_off", "lost", "events are missing, or the books do not balance"),
-    Alarm("audit_off", "lost", "the last audit found that archive and counters differ"),
+    Alarm("audit_off", "lost", "the last audit or recount found that events and counters differ"),
     Alarm("redis_went_back", "lost", "Redis is older than what Postgres has stored"),
     Alarm("redis_away", "stopped", "Redis does not answer"),
     Alarm("broker_away", "stopped", "RabbitMQ does not answer"),

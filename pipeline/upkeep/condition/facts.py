@@ -12,6 +12,7 @@ from pipeline.flushing.ledger import newest_claim as newest_of_ledger
 from pipeline.lanes import ticks
 from pipeline.redis.keys import Keys
 from pipeline.server_errors import report_errors
+from pipeline.upkeep.audits.recount_state import describe_found, read_recount_state
 from pipeline.upkeep.condition.discarding import read_discarding
 from pipeline.upkeep.condition.history import find_backlog, read_samples
 from pipeline.upkeep.condition.ledgers import read_claims
@@ -26,9 +27,10 @@ _MANY_MESSAGES = 1_000
 def read_facts(
     client: redis.Redis, keys: Keys, newest_claim: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """`silence_s`, `refusal`, `discarding_workers`, `backlog`, `redis_memory` where Redis says
-    it and, where the newest claim of the ledger (epoch and number) is known, `went_back`. What the
-    ledger has Redis has claimed before, so the ledger is to be read first.
+    """`silence_s`, `refusal`, `discarding_workers`, `backlog`, what the last `recount` found,
+    `redis_memory` where Redis says it and, where the newest claim of the ledger (epoch and number)
+    is known, `went_back`. What the ledger has Redis has claimed before, so the ledger is to be read
+    first.
 
     Raises `ServerUnavailable` when Redis is away.
     """
@@ -40,6 +42,7 @@ def read_facts(
             "silence_s": silence_s,
             "refusal": find_refusal(client),
             "discarding_workers": read_discarding(client, keys),
+            "recount": describe_found(read_recount_state(client, keys)),
             "backlog": find_backlog(
                 read_samples(client, keys, _GROWS_FOR_S), "queued", _MANY_MESSAGES
             ),

@@ -49,11 +49,12 @@ def find_faults(status: Status) -> list[Finding]:
     long each kind of worker was not seen, `refusal`, why Redis takes no events, and `went_back`,
     whether Redis is older than what Postgres has; `redis_memory`, used and at most, in bytes, and
     `backlog`, how many messages waited a minute ago and in the newest sample, where the queue has
-    been long since; and, of what `StateReader` reads, `partitions_ahead_s`. What is not there is
-    not judged.
+    been long since; `recount`, what that found; and, of what `StateReader` reads,
+    `partitions_ahead_s`. What is not there is not judged.
     """
     return [
         *_find_losses(status),
+        *_find_what_differs(status),
         *_find_what_went_back(status),
         *_find_refusals(status),
         *_find_outages(status),
@@ -136,6 +137,20 @@ def _find_losses(status: Status) -> Iterator[Finding]:
             f"{_count(drift, 'event', verb=False)}.",
             "`analytics audit` says where, and `analytics rebuild` counts those days again from "
             "the archive.",
+            "audit_off",
+        )
+
+
+def _find_what_differs(status: Status) -> Iterator[Finding]:
+    found = status.get("recount", {"lines": ()})
+    if lines := found["lines"]:
+        named = f"{lines[0]}{f', and {len(lines) - 1:,} more' if len(lines) > 1 else ''}"
+        yield Finding(
+            "lost",
+            f"{_count(found['differences'], 'counter', 'differ')} from the events that were "
+            f"counted: {named}.",
+            "Another program has changed them, in Redis or in Postgres: put them back, or count a "
+            "day that is over again from the archive (`analytics rebuild`).",
             "audit_off",
         )
 

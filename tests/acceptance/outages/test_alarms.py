@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from pipeline.contract import FLUSH_COUNTERS
+from pipeline.contract import FLUSH_COUNTERS, RECOUNT
 from pipeline.embedded import PrivateServers
+from pipeline.event.model import Event
 from pipeline.lanes.lanes import Lanes
 from pipeline.services import Services
 from pipeline.upkeep.dead_letter_groups import drop_group, list_groups
@@ -30,13 +31,13 @@ from tests.helpers.redis_nodes import free_port
 from tests.helpers.support import (
     QUEUE,
     ROOT,
-    TODAY,
     Worker,
     Workers,
     count_events,
     event,
     eventually,
     execute,
+    field_place,
     start_group,
 )
 
@@ -202,16 +203,27 @@ def tamper_with_books(stage: Stage) -> Callable[[], None]:
 
 
 def tamper_with_counters(stage: Stage) -> Callable[[], None]:
-    """The daily audit finds it."""
+    """A row of a user, and a live counter; the recount finds both, when it is next due."""
     services = stage.services
+    client, now = services.redis, datetime.now(UTC)
+    count_events(services, Event.create("page_view", "u1", now=now))
     services.flush()
+    count_events(services, Event.create("sale", "u2", now=now))
+    live = field_place(services, services.keys.user("u2", "sale", f"{now:%F}"))
 
-    def add(number: int) -> None:
-        execute(services, f"UPDATE analytics_daily SET count = count + {number}")
-        services.audit(TODAY, TODAY)
+    def make_due() -> None:
+        for what in ("began_ms", "ended_ms"):
+            client.hincrby(services.keys.requests, f"{RECOUNT}:{what}", -45_000)
 
-    add(3)
-    return lambda: add(-3)
+    def mend() -> None:
+        services.flush()  # as it was changed
+        execute(services, "UPDATE analytics_user_daily SET count = count - 3")
+        make_due()
+
+    client.hincrby(*live, 3)
+    execute(services, "UPDATE analytics_user_daily SET count = count + 3 WHERE user_id = 'u1'")
+    make_due()
+    return mend
 
 
 OUTAGES = {

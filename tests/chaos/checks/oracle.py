@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 from random import Random
 
 from sqlalchemy import text
@@ -13,6 +13,8 @@ from sqlalchemy import text
 from pipeline.event_log.archiving import ArchiveOptions, archive_entries
 from pipeline.reading.totals import OUTCOMES
 from pipeline.services import Services
+from pipeline.upkeep.audits.recount import Recounter
+from pipeline.upkeep.audits.recount_state import describe_found
 from tests.chaos.checks.account import DEAD, PROPERTY, UNSTAMPED, WHOLE, Bounds, Key
 from tests.chaos.checks.measures import read_measures, read_value_sums, stored_measures
 from tests.chaos.checks.people import find_wrong_users
@@ -110,10 +112,14 @@ def judge_whole(bounds: Bounds, counts: Mapping[Key, int], verdict: Verdict) -> 
 
 
 def judge_audit(services: Services, stored: Mapping[Key, int], verdict: Verdict) -> None:
-    """The audit of counters and measures finds nothing on the days of the events."""
+    """The audit of counters and measures finds nothing on the days of the events, nor does a
+    recount."""
     for day in sorted({key[2] for key in stored if key[0] == "daily" and key[2]}):
         for one in services.audit(date.fromisoformat(day), date.fromisoformat(day)):
             verdict.note(f"the audit: {one}")
+    recounter = Recounter(services.counters, services.event_log, services.engine)
+    for line in describe_found(recounter.recount(datetime.now(UTC)))["lines"]:
+        verdict.note(f"the recount: {line}")
 
 
 def judge_archive(services: Services, verdict: Verdict) -> None:

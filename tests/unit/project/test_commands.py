@@ -47,7 +47,7 @@ NOT_OURS = {
 }
 """Program of another project -> the test of what we give to it."""
 OF_THE_SYSTEM = {
-    *(".", "cd", "cp", "editor", "export", "install", "mkdir", "openssl", "sed", "tail"),
+    *(".", "cd", "cp", "editor", "export", "install", "mkdir", "mv", "openssl", "sed", "tail"),
     "useradd",
 }
 

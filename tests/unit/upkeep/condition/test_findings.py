@@ -55,6 +55,12 @@ OUTAGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"audit_drift": 1_200},
         "The last audit found that archive and counters differ by 1,200 events.",
     ),
+    "changed counters": (
+        {"recount": {"differences": 3, "lines": ["users of a on 2026-03-01", "hours of a on …"]}},
+        {},
+        "3 counters differ from the events that were counted: users of a on 2026-03-01, and 1 "
+        "more.",
+    ),
     "went back": (
         {"went_back": True},
         {},
