@@ -113,8 +113,9 @@ class TracedEnvelope(Envelope):
         message, headers = super().message(*args, **named), self._make_headers()
         if not headers:
             return message
-        # The first: a body in base64 has no quotes.
-        return message.replace(_HEADERS, _HEADERS + _encode(headers)[1:-1] + b", ", 1)
+        # No text in JSON has quotes as they are. From the end: a body may be large, and is before.
+        at = message.rindex(_HEADERS) + len(_HEADERS)
+        return b"%b%b, %b" % (message[:at], _encode(headers)[1:-1], message[at:])
 
 
 class PublishUnconfirmed(PipelineError, OperationalError):  # type: ignore[misc]
