@@ -40,11 +40,12 @@ WRITTEN_WRONGLY = 2
 NOT_COMPARED = 4
 FAULT = 70
 INTERRUPTED = 130
+CUT_OFF = 141
 EXIT_STATUSES = (
     "0 done; 1 not done (`audit`: counts differ; `watch --once`: alarms); 2 written wrongly; 3 a "
     "server does not answer, so try again; 4 `audit` compared nothing, for another reason; 70 a "
-    "fault of this program; 130 stopped by Ctrl-C. docs/reference/exit-statuses.md has those of "
-    "each command."
+    "fault of this program; 130 stopped by Ctrl-C; 141 its output was cut off. "
+    "docs/reference/exit-statuses.md has those of each command."
 )
 
 app = typer.Typer(
@@ -113,8 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        _drop_output()  # its reader has gone (`analytics … | head`)
-        sys.exit(1)
+        # Its reader has gone (`analytics … | head`): as the shell has it of a program that a signal
+        # ends then. 1 would say of `status` that events may be lost.
+        _drop_output()
+        sys.exit(CUT_OFF)
     except Exception as error:
         undecodable = find_undecodable(error, given)
         if undecodable is not None:

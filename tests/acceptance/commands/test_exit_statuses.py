@@ -88,6 +88,8 @@ ARGUMENTS = {
 """Every command, with arguments with which it can be run."""
 WAITING = ("beat", "flower", "web", "metrics", "watch")
 """Begin while a server is away, and wait for it."""
+STARTING = ("restore",)
+"""Start private servers that do not run."""
 WITHOUT_SERVERS = ("settings",)
 NEEDING = sorted(set(ARGUMENTS) - {*WITHOUT_SERVERS, "up"})
 IN_PROCESSES = ("worker", "beat", "flower")
@@ -169,7 +171,7 @@ def test_a_server_that_is_down_has_a_status_of_its_own(
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize("command", NEEDING)
+@pytest.mark.parametrize("command", [one for one in NEEDING if one not in STARTING])
 def test_private_servers_that_are_stopped_have_the_same_status(
     tmp_path: Path, command: str
 ) -> None:
@@ -259,6 +261,14 @@ def test_one_server_away_is_enough_for_an_audit_to_be_tried_again(
     monkeypatch.setenv(f"ANALYTICS_{away}", f"{scheme}://127.0.0.1:1/0")
 
     assert analytics("audit")[0] == 3
+
+
+def test_output_that_is_cut_off_is_no_loss_of_events() -> None:
+    command = [sys.executable, "-P", "-m", "pipeline.cli", "settings"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as settings:
+        assert settings.stdout is not None
+        settings.stdout.close()
+    assert settings.returncode == 141
 
 
 def test_a_fault_of_the_program_is_no_difference(

@@ -88,13 +88,13 @@ def restore(
 
     settings = load_settings()
     keys, restored_keys = Keys(settings.prefix), 0
-    found = read_backup(directory, settings.prefix)
     with _private_servers(settings), redis_client(find_redis_url(settings)) as client:
         engine = postgres_engine(find_postgres_url(settings), settings.postgres_schema)
         try:
             with report_errors(redis=client):  # before Postgres is restored
                 client.ping()
             programs = _find_programs(engine, postgres_bin)
+            found = read_backup(directory, settings.prefix)
             if only != "redis":
                 restore_postgres(engine, programs, directory)
             if only != "postgres":
