@@ -113,6 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        # So typer and rich end where they find what is below.
+        sys.exit(CUT_OFF if isinstance(end.__context__, BrokenPipeError) else end.code)
     except BrokenPipeError:
         # Its reader has gone (`analytics … | head`): as the shell has it of a program that a signal
         # ends then. 1 would say of `status` that events may be lost.
