@@ -59,7 +59,7 @@ chaos: install  ## Kill processes at random and check the counts: KILLS=20 SEED=
 attacks: install  ## Measure honest clients beside attackers, 20 minutes: ARGS="--only slow ids"
 	.venv/bin/python -m tests.attacks $(ARGS)
 
-alarms: install  ## Measure how soon alarms come and go at the default settings, 9 minutes: ARGS="--only beat"
+alarms: install  ## Measure how soon alarms come and go at the default settings, 13 minutes: ARGS="--only beat"
 	.venv/bin/python -m tests.alarms $(ARGS)
 
 fuzz: install  ## Try whatever clients, queues and files may hold: MINUTES=10

@@ -9,9 +9,10 @@ from celery import Celery
 from sqlalchemy import text
 
 from pipeline.contract import EVENTS_QUEUE, FLUSH_COUNTERS, FLUSH_QUEUE, TRACK_EVENT
+from pipeline.days import today
 from pipeline.upkeep.dead_letter_groups import drop_group, list_groups
 from tests.alarms.stage import Stage
-from tests.helpers.support import eventually
+from tests.helpers.support import eventually, execute, field_place
 
 _WAIT_S = 60.0
 _BALLAST_BYTES = 64 * 2**20
@@ -98,6 +99,34 @@ def _send_bad_event(stage: Stage) -> Mend:
     return drop
 
 
+def _change_count(stage: Stage) -> Mend:
+    """Another program adds to the count of an event type in Redis."""
+    services = stage.services
+    name = services.keys.daily("page_view", f"{today()}")
+    services.redis.incrby(name, 5)
+    return lambda: services.redis.decrby(name, 5)
+
+
+def _change_user(stage: Stage) -> Mend:
+    """The same of a user's count."""
+    client, keys = stage.services.redis, stage.services.keys
+    place = field_place(stage.services, keys.user("u1", "page_view", f"{today()}"))
+    client.hincrby(*place, 5)
+    return lambda: client.hincrby(*place, -5)
+
+
+def _change_row(stage: Stage) -> Mend:
+    services = stage.services
+    services.flush()
+
+    def add(number: int) -> None:
+        change = f"UPDATE analytics_user_daily SET count = count + {number} WHERE user_id = 'u1'"
+        execute(services, change)
+
+    add(5)
+    return lambda: add(-5)
+
+
 FAULTS = {
     "flush": Fault("a flush is blocked by a lock in Postgres", "flush_late", _block_flush),
     "postgres": Fault("Postgres is killed", "postgres_away", _stop_postgres),
@@ -105,6 +134,9 @@ FAULTS = {
     "events": Fault("the event worker is killed", "no_event_worker", _kill_event_worker),
     "flusher": Fault("the flush worker is killed", "no_flush_worker", _kill_flush_worker),
     "beat": Fault("beat is stopped", "beat_silent", _stop_beat),
+    "count": Fault("a count in Redis is changed", "audit_off", _change_count),
+    "user": Fault("a user's count in Redis is changed", "audit_off", _change_user),
+    "row": Fault("a user's row in Postgres is changed", "audit_off", _change_row),
     "letter": Fault("a bad event is sent", "dead_letters", _send_bad_event),
     "redis": Fault("Redis is killed", "redis_away", _stop_redis),
     "nothing": Fault("nothing", "", _do_nothing),
