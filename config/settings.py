@@ -239,14 +239,16 @@ class Settings(BaseSettings):
         ge=0,
         le=65_535,
         description="Port on which the workers and web servers of a machine serve what happens in "
-        "them, for Prometheus. 0: none",
+        "them, and `analytics up` the state of the pipeline too, for Prometheus. 0: none",
     )
     metrics_address: str = Field(
         default="127.0.0.1",
         description="Address of that port; it asks for no login. 0.0.0.0: all of this machine's",
     )
     alarm_webhook: SecretStr | None = Field(
-        default=None, description="URL to which `analytics watch` posts alarms. Unset: none"
+        default=None,
+        description="URL to which `analytics watch`, which `analytics up` then starts, posts "
+        "alarms. Unset: none",
     )
     alarm_mail_to: Annotated[str | None, AfterValidator(values.check_addresses)] = Field(
         default=None,
