@@ -165,10 +165,12 @@ def test_every_row_that_is_changed_is_found_and_its_mend_too(services: Services,
         execute(services, CHANGES[how].format(table=table.name, **names))
     kinds = ("hours", "quarter hours", "sums of ms", "users", "values of path")
     assert {f"{kind} of page_view on {DAY}" for kind in kinds} == set(recount(services))
-    for table in tables:  # each of them, when the others are right
+    for table in tables:
         execute(services, f"DELETE FROM {table.name}")
         execute(services, f"INSERT INTO {table.name} SELECT * FROM kept_{table.name}")
-        assert (recount(services) == []) == (table is tables[-1])
+        if how == "updated":  # each of them is found, when the others are right
+            assert (recount(services) == []) == (table is tables[-1])
+    assert recount(services) == []
 
 
 def test_a_day_of_long_ago_comes_up_too_and_is_kept_until_it_is_mended(services: Services) -> None:
