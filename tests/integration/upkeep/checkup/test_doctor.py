@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -13,7 +15,6 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from celery.contrib.testing.worker import start_worker
 
 from pipeline.cli import main
 from pipeline.cli.commands.care import doctor
@@ -154,10 +155,14 @@ def test_a_worker_that_would_discard_events_is_named(
     capfd: Any,
 ) -> None:
     bench.patch.setattr(doctor, "_WORKERS_ANSWER_WITHIN_S", 1.0)
-    with Celery(broker=bench.redis_url, set_as_current=False) as app:
-        app.conf.worker_hijack_root_logger = False
-        with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+    # A process of its own: signals of our own app, once it is imported here, would reach it.
+    command = ("-m", "celery", "--broker", bench.redis_url, "worker", "--pool", "solo")
+    log = (bench.directory / "worker.log").open("wb")
+    with log, subprocess.Popen([sys.executable, *command], stdout=log, stderr=log) as worker:
+        try:
             found = eventually(lambda: find_wrong(run))
+        finally:
+            worker.kill()
     assert set(found) == {"default queue"}
     assert "listens on Celery's default queue" in found["default queue"]["what"]
 
