@@ -91,9 +91,9 @@ KINDS = frozenset(
     {
         *("access", "batches", "beats", "counter", "dead", "delayed", "dim", "events"),
         *("flush_requested", "forgotten", "gap", "history", "inflight", "inner", "jobs", "lane"),
-        *("limit", "live", "pending_flush", "producer", "redbeat", "requests", "salt", "seen"),
-        *("sign_in", "totals", "types", "unacked", "unacked_index", "unacked_mutex", "user"),
-        *("values", "viewer", "workers"),
+        *("limit", "live", "pending_flush", "producer", "recount", "redbeat", "requests", "salt"),
+        *("seen", "sign_in", "totals", "types", "unacked", "unacked_index", "unacked_mutex"),
+        *("user", "values", "viewer", "workers"),
     }
 )
 """What can follow the prefix in a key of ours, up to the next colon."""

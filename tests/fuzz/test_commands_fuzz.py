@@ -25,7 +25,7 @@ from tests.helpers.web_process import wait_until_consumed
 
 EXAMPLES = 60
 FILES = 15
-ENDLESS = {"up", "worker", "beat", "flower", "web", "metrics"}
+ENDLESS = {"up", "worker", "beat", "flower", "web", "metrics", "watch"}
 """They run until they are stopped."""
 UNTOLD = {"import", "export", "accept-redis-state"}
 """The first two take a path, and have a test of their own; the third changes what all else says."""
