@@ -33,6 +33,7 @@ it counts.
 | `lane:{lane}`                             | hash       | 3 seconds, while a run goes on    |
 | `requests`                                | hash       | permanent: runs asked for, and made |
 | `redbeat:…`                               | of celery-redbeat | permanent; its lock 25 s |
+| `recount`                                 | string     | 30 days: see `recount_state.py`   |
 | `limit:…`                                 | string     | 20 seconds: what was sent of late |
 | `salt`                                    | string     | 1 day: hashes addresses in `limit` |
 | `salt:{YYYY-MM-DD}`                       | string     | its day: hashes visitors of sessions |
