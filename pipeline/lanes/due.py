@@ -1,4 +1,4 @@
-"""When a run is due: so long after the last one that was done began, whoever asks.
+"""When a run is due: so long after the last one that was done began, whichever process asks.
 
 When each task was last done is in Redis, with the counts and events that it is about. A Redis that
 is lost or put back to an older state has it done once more, which is exact (`tasks/jobs.py`). What

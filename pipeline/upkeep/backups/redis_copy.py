@@ -1,4 +1,4 @@
-"""A copy of our keys in Redis, over the network: managed servers let nobody have their files.
+"""A copy of our keys in Redis, over the network: managed servers do not hand out their files.
 
 Redis is held while it copies, up to 20 ms a MiB: that is what makes the copy one of a single
 instant. It holds little after a flush and an archive run.
