@@ -3,6 +3,7 @@ has no queue for: one that has not loaded our tasks discards the events that it 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -25,16 +26,18 @@ def find_discarding_workers(broker_options: dict[str, Any], timeout_s: float) ->
     # Control commands of an installation reach its own workers only; those of others hear Celery's.
     with OwnCelery("analytics-search") as search:
         search.conf.update(broker_options)
-        inspect = search.control.inspect
-        listening = [
-            worker
-            for worker, queues in (inspect(timeout=timeout_s).active_queues() or {}).items()
-            if CELERYS_DEFAULT_QUEUE in _names(queues)
-        ]
-        if not listening:
-            return []
-        knowing = inspect(listening, timeout=timeout_s).registered(()) or {}
-        return sorted(one for one in listening if TRACK_EVENT not in _names(knowing.get(one)))
+        # Not one of kombu's pool, which hands out connections that the server has closed since.
+        with search.connection_for_write() as connection:
+            inspect = partial(search.control.inspect, timeout=timeout_s, connection=connection)
+            listening = [
+                worker
+                for worker, queues in (inspect().active_queues() or {}).items()
+                if CELERYS_DEFAULT_QUEUE in _names(queues)
+            ]
+            if not listening:
+                return []
+            knowing = inspect(listening).registered(()) or {}
+            return sorted(one for one in listening if TRACK_EVENT not in _names(knowing.get(one)))
 
 
 def _names(answer: Any) -> set[str]:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 
 from pipeline.lanes.ticks import note_tick
 from pipeline.services import Services
 from pipeline.upkeep import heartbeats
+from tasks.worker.default_queue import find_discarding_workers
 from tests.helpers.support import count_events, event
 
 LOST, STOPPED = 1, 3
@@ -99,3 +101,12 @@ def test_what_is_only_late_has_the_status_of_what_is_well(
     )
     findings = json.loads(run_status("--json"))["findings"]
     assert {one["gravity"] for one in findings} == {"late"}
+
+
+def test_workers_are_asked_again_after_redis_has_closed_connections(
+    client: redis.Redis, redis_url: str
+) -> None:
+    broker = {"broker_url": redis_url}
+    assert find_discarding_workers(broker, 0.1) == []
+    client.client_kill_filter(_type="normal", skipme=True)
+    assert find_discarding_workers(broker, 0.1) == []
